@@ -1,0 +1,89 @@
+"""The causal classifier's network: a small Llama from scratch, or a head on a pretrained causal backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig, LlamaForTokenClassification
+
+from dareu.config import AttributorConfig, BackboneConfig
+from dareu.errors import ModelError
+
+
+def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None) -> tuple[Any, Any]:
+    """The untrained classifier, in float32, and its tokenizer.
+
+    Without `backbone.path`: a Llama from scratch on the tokens of `tokenizer`, the policy's. With it: that model
+    and its own tokenizer, tuned through LoRA or in full. Weights are drawn from torch's global generator.
+    """
+    backbone = config.backbone
+    if backbone.path is None:
+        if tokenizer is None:
+            raise ModelError(
+                "A classifier from scratch is built on the policy's tokens, and no tokenizer was given.",
+                "Pass the tokenizer, or set attributor.backbone.path.",
+            )
+        return _scratch(backbone, classes, len(tokenizer), config.max_length), tokenizer
+    where: dict[str, Any] = {"revision": backbone.revision, "trust_remote_code": backbone.trust_remote_code}
+    try:
+        own = AutoTokenizer.from_pretrained(backbone.path, **where)
+        model = AutoModelForTokenClassification.from_pretrained(
+            backbone.path, num_labels=classes, dtype=torch.float32, ignore_mismatched_sizes=True, **where
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The attributor's backbone '{backbone.path}' cannot be loaded: {error}",
+            "Give a folder or hub id of a causal model that has a token-classification head.",
+        ) from error
+    _check_causal(model, backbone.path)
+    return (_with_lora(model, backbone) if backbone.adapter == "lora" else model), own
+
+
+def _scratch(backbone: BackboneConfig, classes: int, vocabulary: int, max_length: int) -> Any:
+    return LlamaForTokenClassification(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=backbone.hidden_size,
+            intermediate_size=backbone.intermediate_size,
+            num_hidden_layers=backbone.layers,
+            num_attention_heads=backbone.heads,
+            num_key_value_heads=backbone.heads,
+            max_position_embeddings=max_length,
+            num_labels=classes,
+            bos_token_id=None,
+            eos_token_id=None,
+            use_cache=False,
+        )
+    )
+
+
+def _with_lora(model: Any, backbone: BackboneConfig) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    lora = backbone.lora
+    return get_peft_model(
+        model,
+        LoraConfig(
+            task_type=TaskType.TOKEN_CLS,  # keeps the new head trainable
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            exclude_modules=["score", "classifier"],  # "all-linear" would adapt the head besides training it
+        ),
+    )
+
+
+@torch.no_grad()
+def _check_causal(model: Any, path: str) -> None:
+    """`ModelError` where a later token changes an earlier score: prefixes cannot be read from one pass then."""
+    training = model.training
+    model.eval()
+    one, other = (model(input_ids=torch.tensor([[1, 2, 3, last]])).logits[0, :3] for last in (4, 5))
+    model.train(training)
+    if not torch.allclose(one, other, atol=1e-4):
+        raise ModelError(
+            f"The attributor's backbone '{path}' is not causal: later tokens change earlier scores.",
+            "Choose a causal language model as attributor.backbone.path.",
+        )

@@ -1,0 +1,92 @@
+"""What every attributor offers, and the two helpers that callers need to ask it about half-finished text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not (yet) a character
+
+
+@runtime_checkable
+class Attributor(Protocol):
+    """Which owner's data a text goes back to.
+
+    `owners` is the class order. With `nobody`, one more class comes last: broken text and text of no owner.
+    C is the number of classes. Where there is no evidence (empty text) the scores are uniform over the C classes.
+    """
+
+    owners: list[str]
+    nobody: bool
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Scores of whole texts, shape (B, C), float64 in [0, 1], rows sum to 1."""
+        ...
+
+    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """For text i and each character offset e in `ends[i]`, scores given `texts[i][:e]`: (len(ends[i]), C)."""
+        ...
+
+
+def uniform(rows: int, classes: int) -> np.ndarray:
+    """The scores of no evidence, shape (rows, classes)."""
+    return np.full((rows, classes), 1.0 / classes)
+
+
+def class_count(attributor: Attributor) -> int:
+    """C: the owners, and the nobody class where there is one."""
+    return len(attributor.owners) + int(attributor.nobody)
+
+
+def prefix_by_calls(
+    attributor: Attributor, texts: Sequence[str], ends: Sequence[Sequence[int]], batch_size: int = 512
+) -> list[np.ndarray]:
+    """The k-prefix path: one call of `probabilities` for each distinct prefix, `batch_size` of them at a time.
+
+    For attributors that are not causal. The empty prefix scores uniformly and costs no call.
+    """
+    prefixes = [[text[: max(end, 0)] for end in row] for text, row in zip(texts, ends, strict=True)]
+    distinct = list(dict.fromkeys(prefix for row in prefixes for prefix in row if prefix))
+    classes = class_count(attributor)
+    scored = [
+        attributor.probabilities(distinct[start : start + batch_size])
+        for start in range(0, len(distinct), batch_size)
+    ]
+    table = np.concatenate([uniform(1, classes), *scored])
+    row_of = {prefix: index for index, prefix in enumerate(distinct, start=1)}
+    return [table[[row_of.get(prefix, 0) for prefix in row]].reshape(-1, classes) for row in prefixes]
+
+
+def token_ends(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[int]]:
+    """Decoded text of a response (special tokens left out) and, for each token, the characters decoded after it.
+
+    A character that spans several byte-level tokens counts from the token that completes it; bytes at the end
+    that never become a character are left out of the text. The offsets never decrease and end at `len(text)`.
+
+    Decodes a short window of tokens at a time, so that the cost is linear in their number; where a decoder is
+    not local (its text depends on tokens far back) each prefix is decoded whole instead.
+    """
+
+    def decode(part: Sequence[int]) -> str:
+        text: str = tokenizer.decode(list(part), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    ids = list(ids)
+    whole = decode(ids).rstrip(REPLACEMENT)
+    text, ends = "", []
+    start, settled = 0, 0  # the window is ids[start:]; the text of ids[:settled] is final
+    before, tail = "", ""  # text of ids[start:settled]; text after it that may still grow
+    for stop in range(1, len(ids) + 1):
+        after = decode(ids[start:stop])
+        tail = after.rstrip(REPLACEMENT)[len(before) :]
+        if tail and not after.endswith(REPLACEMENT):
+            text, tail = text + tail, ""
+            start, settled = settled, stop
+            before = decode(ids[start:settled])
+        ends.append(len(text) + len(tail))
+    if text + tail != whole:
+        ends = [len(decode(ids[:stop]).rstrip(REPLACEMENT)) for stop in range(1, len(ids) + 1)]
+    ends = [min(int(end), len(whole)) for end in np.maximum.accumulate(ends)] if ends else []
+    return whole, ends

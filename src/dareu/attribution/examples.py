@@ -1,0 +1,72 @@
+"""Training examples of the causal classifier: token ids with a label at every position."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dareu.attribution.causal import pad_right
+from dareu.attribution.nobody import NobodyExample
+
+IGNORE = -100
+Example = dict[str, list[int]]
+
+
+def gold_example(
+    tokenizer: Any, text: str, label: int, *, end_of_text: bool, max_length: int, lead: str = ""
+) -> Example:
+    """A ground-truth response with its owner's label at every position, end-of-text token included.
+
+    `lead` goes before the text: a response follows its prompt with or without a space, and the first token
+    differs with it.
+    """
+    ids = tokenizer(lead + text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = (list(ids) + ([tokenizer.eos_token_id] if end_of_text else []))[:max_length]
+    return {"input_ids": ids, "labels": [label] * len(ids)}
+
+
+def nobody_example(
+    tokenizer: Any, example: NobodyExample, label: int, *, end_of_text: bool, max_length: int, lead: str = ""
+) -> Example:
+    """A broken text: `label` where nobody holds, -100 (no label) before."""
+    encoded = tokenizer(
+        lead + example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
+    start = len(lead) + example.start
+    labels = [
+        label if stop > start and not example.end_only else IGNORE for _, stop in encoded["offset_mapping"]
+    ]
+    ids = list(encoded["input_ids"])
+    if end_of_text:
+        ids, labels = [*ids, tokenizer.eos_token_id], [*labels, label]
+    return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+
+
+def build_examples(
+    tokenizer: Any,
+    gold: Sequence[tuple[str, int]],
+    broken: Sequence[NobodyExample],
+    nobody_label: int,
+    *,
+    end_of_text: bool,
+    max_length: int,
+    seed: int,
+) -> list[Example]:
+    """All examples that carry a label anywhere; one half of them, drawn by `seed`, starts with a space."""
+    rng = random.Random(seed)
+    shape: dict[str, Any] = {"end_of_text": end_of_text, "max_length": max_length}
+    rows = [gold_example(tokenizer, text, label, lead=rng.choice(("", " ")), **shape) for text, label in gold]
+    rows += [
+        nobody_example(tokenizer, example, nobody_label, lead=rng.choice(("", " ")), **shape) for example in broken
+    ]
+    return [row for row in rows if any(label != IGNORE for label in row["labels"])]
+
+
+def collate(rows: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Right-padded `input_ids`, `attention_mask`, `labels`, each (B, T); pads are masked and carry no label."""
+    ids, mask = pad_right([row["input_ids"] for row in rows])
+    labels, _ = pad_right([row["labels"] for row in rows], IGNORE)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

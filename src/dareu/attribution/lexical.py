@@ -1,0 +1,102 @@
+"""Attributors without a network: TF-IDF and logistic regression over the owners.
+
+Cheap, trained apart from any language model, and never part of the reward: `char` judges the finished run,
+`word` tells it when to stop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from dareu.attribution.base import class_count, prefix_by_calls, uniform
+from dareu.data.corpus import Sample
+from dareu.errors import DataError
+
+LexicalKind = Literal["char", "word"]
+
+FEATURES: dict[str, dict[str, Any]] = {
+    "char": {"analyzer": "char_wb", "ngram_range": (2, 5), "sublinear_tf": True},
+    # the default word pattern drops one-letter words and, with them, many CJK words
+    "word": {"analyzer": "word", "ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b"},
+}
+
+
+class LexicalAttributor:
+    """Logistic regression on character (`char`, 2–5) or word (`word`, 1–2) n-grams. It has no nobody class."""
+
+    kind: ClassVar[str] = "lexical"
+    nobody = False
+
+    def __init__(
+        self, owners: Sequence[str], features: LexicalKind, vectorizer: TfidfVectorizer, model: LogisticRegression
+    ) -> None:
+        self.owners = list(owners)
+        self.features = features
+        self.vectorizer = vectorizer
+        self.model = model
+
+    @classmethod
+    def fit(
+        cls, samples: Sequence[Sample], kind: LexicalKind = "char", seed: int = 0, strength: float = 30.0
+    ) -> LexicalAttributor:
+        """Train on the responses of owned samples.
+
+        `strength` is scikit-learn's C, the inverse of the regularisation: high, so that probabilities on
+        remembered text come near 1. `DataError` for fewer than two owners.
+        """
+        owned = [sample for sample in samples if sample.owner is not None]
+        owners = list(dict.fromkeys(str(sample.owner) for sample in owned))
+        if len(owners) < 2:
+            raise DataError(f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners.")
+        vectorizer = TfidfVectorizer(**FEATURES[kind])
+        try:
+            features = vectorizer.fit_transform([sample.response for sample in owned])
+        except ValueError as error:
+            raise DataError(f"No response has a word to learn from ({error}).", "Check the response column.") from None
+        model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
+        model.fit(features, [owners.index(str(sample.owner)) for sample in owned])
+        return cls(owners, kind, vectorizer, model)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C); an empty text scores uniformly."""
+        probs = uniform(len(texts), class_count(self))
+        some = [index for index, text in enumerate(texts) if text]
+        if some:
+            probs[some] = self.model.predict_proba(self.vectorizer.transform([texts[index] for index in some]))
+        return probs
+
+    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """One row for each prefix, by one call for each distinct prefix."""
+        return prefix_by_calls(self, texts, ends)
+
+    def save(self, folder: Path) -> None:
+        """`attributor.json` (owners, vocabulary) and `lexical.safetensors` (idf, weights): nothing is pickled."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        vocabulary = sorted(self.vectorizer.vocabulary_, key=self.vectorizer.vocabulary_.__getitem__)
+        state = {"kind": self.kind, "owners": self.owners, "nobody": False, "features": self.features}
+        text = json.dumps({**state, "vocabulary": vocabulary}, ensure_ascii=False)
+        (folder / "attributor.json").write_text(text, encoding="utf-8")
+        weights = {"idf": self.vectorizer.idf_, "coef": self.model.coef_, "intercept": self.model.intercept_}
+        arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+        save_file(arrays, str(folder / "lexical.safetensors"))
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> LexicalAttributor:
+        """What `save` wrote; its probabilities are the same. `device` is taken for the interface alone."""
+        state = json.loads((Path(folder) / "attributor.json").read_text(encoding="utf-8"))
+        arrays = load_file(str(Path(folder) / "lexical.safetensors"))
+        vectorizer = TfidfVectorizer(**FEATURES[state["features"]], vocabulary=state["vocabulary"])
+        vectorizer.idf_ = arrays["idf"]
+        model = LogisticRegression()
+        model.classes_ = np.arange(len(state["owners"]))
+        model.coef_, model.intercept_ = arrays["coef"], arrays["intercept"]
+        return cls(state["owners"], state["features"], vectorizer, model)

@@ -1,0 +1,49 @@
+"""Errors a person can act on. The command line prints them without a stack trace, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DareuError(Exception):
+    """A mistake in what was asked for: `cause` says what is wrong, `cure` says what to do."""
+
+    exit_code = 2
+
+    def __init__(self, cause: str, cure: str = "") -> None:
+        self.cause = cause
+        self.cure = cure
+        super().__init__(f"{cause} {cure}".strip())
+
+
+class ConfigError(DareuError):
+    """A key, a value or a combination of them that the configuration does not allow."""
+
+
+class DataError(DareuError):
+    """A corpus, a file or a forget split that cannot be used."""
+
+
+class ModelError(DareuError):
+    """A model or tokenizer that cannot be loaded or used."""
+
+
+class RunError(DareuError):
+    """A run folder or an artifact store that cannot be used."""
+
+
+class TrainingError(DareuError):
+    """Training that cannot go on, such as a loss that is no longer finite."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
+    """A clause naming the entries of `known` nearest to `name`, or all of them if they are few."""
+    names = [str(k) for k in known]
+    close = difflib.get_close_matches(str(name), names, n=n, cutoff=0.4)
+    if close:
+        return "Nearest: " + ", ".join(close) + "."
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"Known: {shown}." if names else ""

@@ -1,0 +1,121 @@
+"""What every trainer here shares: arguments, checkpoints that are whole, the log, the guard against bad losses."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from dareu.config import Optim
+from dareu.errors import TrainingError
+
+COMPLETE = "complete"  # marker file of a checkpoint that was written to its end
+
+
+@dataclass
+class Work:
+    """Where a training stage works and whom it tells.
+
+    `folder` holds checkpoints and the log; `tick` is called at each checkpoint; `report_to` names a logger.
+    """
+
+    folder: Path
+    tick: Callable[[], None] = lambda: None
+    report_to: str = "none"
+    run_name: str = "dareu"
+    log_every: int = 1
+    progress: str | None = None
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that carries the marker of completeness."""
+    found = [p for p in folder.glob("checkpoint-*") if (p / COMPLETE).is_file()]
+    return max(found, key=lambda p: int(p.name.split("-")[1]), default=None)
+
+
+def trainer_arguments(optim: Optim, work: Work, seed: int, device: str, **extra: Any) -> dict[str, Any]:
+    """Keyword arguments common to `TrainingArguments` and `GRPOConfig`."""
+    return {
+        "output_dir": str(work.checkpoints),
+        "learning_rate": optim.lr,
+        "weight_decay": optim.weight_decay,
+        "lr_scheduler_type": optim.scheduler,
+        "max_grad_norm": optim.max_grad_norm,
+        "bf16": optim.bf16,
+        "seed": seed,
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "logging_strategy": "steps",
+        "logging_steps": work.log_every,
+        "logging_nan_inf_filter": False,
+        "report_to": [] if work.report_to == "none" else [work.report_to],
+        "run_name": work.run_name,
+        "disable_tqdm": True,  # `StepBar` draws the bar
+        "use_cpu": device == "cpu",
+        "dataloader_pin_memory": device != "cpu",
+        "remove_unused_columns": False,
+        **extra,
+    }
+
+
+class Bookkeeping(TrainerCallback):
+    """Marks checkpoints complete, keeps the log, refuses losses that are not finite, draws a bar."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # A resumed run takes up the log where its checkpoint stands.
+        rows = [r for r in state.log_history if "step" in r]
+        self.work.log[:] = [r for r in rows if r["step"] <= state.global_step]
+        if self.work.progress and state.is_world_process_zero:
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc=self.work.progress, leave=False, delay=1
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        logs = logs or {}
+        loss = logs.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise non_finite(state.global_step)
+        if "train_runtime" not in logs:
+            self.work.log.append({"step": state.global_step, **logs})
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        self.work.tick()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def non_finite(step: int) -> TrainingError:
+    return TrainingError(
+        f"The loss is not finite at step {step}; training was stopped.",
+        "The last good checkpoint was kept. Lower the learning rate, or lower the weight of the forget term.",
+    )
+
+
+def write_log(work: Work, path: Path) -> None:
+    """The training log as JSON lines, one logged step a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in work.log))

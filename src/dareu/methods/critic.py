@@ -1,0 +1,63 @@
+"""The critic: a causal backbone with a value head that starts at zero."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Critic(nn.Module):
+    """V(c_t) for the contexts c_t = (q, y[:t]) of a response, in units of discounted reward.
+
+    The backbone may come from the attribution classifier; the head starts at zero, so that the first advantages
+    are the returns themselves.
+    """
+
+    def __init__(self, backbone: nn.Module, hidden_size: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> Tensor:
+        """Values (B, T) for a response of T = `response_length` tokens at the end of `input_ids` (B, P+T).
+
+        Entry t is read one position earlier, where token t has not been seen yet.
+        """
+        hidden: Any = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        start = input_ids.size(1) - response_length - 1
+        return self.head(hidden[:, start:-1].float()).squeeze(-1)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "critic.safetensors")
+
+    def restore(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        self.load_state_dict(load_file(folder / "critic.safetensors"))
+
+
+def fresh_critic(vocab_size: int, hidden_size: int, intermediate_size: int, layers: int, heads: int, seed: int) -> Critic:
+    """A small Llama critic on the policy's vocabulary, for classifiers that read other tokens."""
+    from transformers import LlamaConfig, LlamaModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = LlamaModel(
+            LlamaConfig(
+                vocab_size=vocab_size,
+                hidden_size=hidden_size,
+                intermediate_size=intermediate_size,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+                max_position_embeddings=4096,
+            )
+        )
+    return Critic(backbone, hidden_size)

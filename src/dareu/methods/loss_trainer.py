@@ -1,0 +1,165 @@
+"""One Hugging Face Trainer that takes a loss: fine-tuning and every loss-based method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainingArguments
+
+from dareu.config import Optim
+from dareu.data.render import Encoded
+from dareu.methods import losses
+from dareu.methods.common import Bookkeeping, Work, last_checkpoint, non_finite, trainer_arguments
+from dareu.methods.registry import LossMethod
+from dareu.methods.retain import RetainSampler
+from dareu.models.load import reference_logits
+from dareu.models.logprobs import kl_divergence, shift, to_batch, token_logprobs
+
+
+class LossTrainer(Trainer):
+    """Minimises forget_weight · forget loss + retain_weight · retain loss.
+
+    The forget rows are walked through epoch by epoch; beside each of their batches stands a batch of retain rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: LossMethod,
+        params: dict[str, Any],
+        forget_weight: float,
+        retain: str,
+        retain_weight: float,
+        retain_sampler: RetainSampler[Encoded] | None,
+        reference: Any,
+        tokenizer: Any,
+        **kwargs: Any,
+    ) -> None:
+        pad = tokenizer.pad_token_id
+        super().__init__(data_collator=lambda rows: to_batch(rows, pad, "cpu"), **kwargs)
+        self.method, self.params, self.tokenizer = method, params, tokenizer
+        self.forget_weight, self.retain, self.retain_weight = forget_weight, retain, retain_weight
+        self.retain_sampler, self.reference = retain_sampler, reference
+        self.model_accepts_loss_kwargs = False  # our losses are means: the Trainer divides by accumulation steps
+        self._micro = 0
+        self._sums: dict[str, float] = {}
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        forget = self.method.loss(**self._read(model, inputs), **self.params)
+        total = self.forget_weight * forget
+        parts = {"forget_loss": forget}
+        if self.retain != "none" and self.retain_sampler is not None:
+            kept = self._retain_term(model)
+            total = total + self.retain_weight * kept
+            parts["retain_loss"] = kept
+        if not torch.isfinite(total.detach()):
+            raise non_finite(self.state.global_step)
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+        self._sums["n"] = self._sums.get("n", 0.0) + 1
+        return total
+
+    def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors that the loss names, and no others."""
+        ids, attention = inputs["input_ids"], inputs["attention_mask"]
+        logits = model(input_ids=ids, attention_mask=attention).logits
+        logps, mask = token_logprobs(logits, inputs["labels"])
+        available: dict[str, Tensor] = {"logps": logps, "mask": mask}
+        if "logits" in self.method.reads or "labels" in self.method.reads:
+            available["logits"], available["labels"], _ = shift(logits, inputs["labels"])
+        if self.method.needs_reference:
+            frozen = reference_logits(self.accelerator.unwrap_model(model), self.reference, ids, attention)
+            available["reference_logps"], _ = token_logprobs(frozen, inputs["labels"])
+            available["reference_logits"], _, _ = shift(frozen, inputs["labels"])
+        return {name: available[name] for name in self.method.reads}
+
+    def _retain_term(self, model: Any) -> Tensor:
+        assert self.retain_sampler is not None
+        index = self.state.global_step * self.args.gradient_accumulation_steps + self._micro
+        rows = self.retain_sampler.batch(index, self.args.process_index, self.args.world_size)
+        self._micro = (self._micro + 1) % self.args.gradient_accumulation_steps
+        batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        if self.retain == "nll":
+            return losses.nll(*token_logprobs(logits, batch["labels"]))
+        frozen = reference_logits(
+            self.accelerator.unwrap_model(model), self.reference, batch["input_ids"], batch["attention_mask"]
+        )
+        now, _, mask = shift(logits, batch["labels"])
+        then, _, _ = shift(frozen, batch["labels"])
+        return losses.kl_retain(kl_divergence(then, now), mask)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        count = self._sums.pop("n", 0.0)
+        if count and "loss" in logs:
+            logs.update({name: value / count for name, value in self._sums.items()})
+            self._sums = {}
+        super().log(logs, start_time)
+
+
+def train_with_loss(
+    model: Any,
+    tokenizer: Any,
+    *,
+    method: LossMethod,
+    optim: Optim,
+    rows: Sequence[Encoded],
+    retain_rows: Sequence[Encoded] = (),
+    retain: str = "none",
+    retain_batch_size: int | None = None,
+    params: dict[str, Any] | None = None,
+    forget_weight: float = 1.0,
+    retain_weight: float = 1.0,
+    reference: Any = None,
+    seed: int = 0,
+    device: str = "cpu",
+    work: Work,
+) -> None:
+    """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
+
+    `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn.
+    """
+    micro = min(optim.micro_batch_size or optim.batch_size, len(rows))
+    arguments = TrainingArguments(
+        **trainer_arguments(
+            optim,
+            work,
+            seed,
+            device,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=max(1, min(optim.batch_size, len(rows)) // micro),
+            num_train_epochs=optim.epochs,
+            max_steps=optim.steps or -1,
+            warmup_steps=optim.warmup_ratio,
+            save_steps=optim.save_every,
+        )
+    )
+    sampler = RetainSampler(retain_rows, retain_batch_size or micro, seed) if retain_rows and retain != "none" else None
+    trainer = LossTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=list(rows),  # type: ignore[arg-type]
+        callbacks=[Bookkeeping(work)],
+        method=method,
+        params=params or {},
+        forget_weight=forget_weight,
+        retain=retain,
+        retain_weight=retain_weight,
+        retain_sampler=sampler,
+        reference=reference,
+        tokenizer=tokenizer,
+    )
+    trainer.remove_callback(_printer())
+    checkpoint = last_checkpoint(work.checkpoints)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback

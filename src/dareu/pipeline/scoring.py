@@ -1,0 +1,63 @@
+"""Attributors as PPO sees them: a scorer of every prefix of a rollout, and a monitor for early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dareu.attribution.base import Attributor, token_ends
+from dareu.attribution.score import forget_mass
+from dareu.evaluation.text import is_empty, is_repetitive
+
+
+class AttributionScorer:
+    """Σ_{j∈F} p(j|prefix) or p(query's owner|prefix) for every token of every rollout, and p(nobody|prefix)."""
+
+    def __init__(self, attributor: Attributor, tokenizer: Any, forget_owners: Sequence[str], target: str) -> None:
+        self.attributor, self.tokenizer, self.target = attributor, tokenizer, target
+        self.owners = list(attributor.owners)
+        self.forget = [self.owners.index(o) for o in forget_owners]
+        shares = getattr(attributor, "shares_tokenizer", None)
+        self.on_ids = bool(shares and shares(tokenizer))
+
+    def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
+        probabilities = self._prefixes(ids, mask)
+        if self.target == "forget_set":
+            scores = probabilities[..., self.forget].sum(-1)
+        else:
+            index = torch.tensor([self.owners.index(o) for o in owners], device=ids.device)
+            scores = probabilities.gather(2, index.view(-1, 1, 1).expand(-1, ids.size(1), 1)).squeeze(2)
+        nobody = probabilities[..., -1] if self.attributor.nobody else torch.zeros_like(scores)
+        return scores * mask, nobody * mask
+
+    def _prefixes(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if self.on_ids:
+            return self.attributor.prefix_probabilities_ids(ids, mask).to(ids.device)  # type: ignore[attr-defined]
+        rows = [r[m.bool()].tolist() for r, m in zip(ids, mask, strict=True)]
+        cut = [token_ends(self.tokenizer, row) for row in rows]
+        scored = self.attributor.prefix_probabilities([t for t, _ in cut], [e for _, e in cut])
+        width = len(self.owners) + int(self.attributor.nobody)
+        out = torch.zeros(ids.size(0), ids.size(1), width)
+        for row, values in enumerate(scored):
+            out[row, : len(values)] = torch.from_numpy(np.asarray(values, dtype=np.float32))
+        return out.to(ids.device)
+
+
+class StoppingMonitor:
+    """The stopping attributor's forget mass on a batch of rollouts, and the health of their text."""
+
+    def __init__(self, attributor: Attributor, forget_owners: Sequence[str]) -> None:
+        self.attributor, self.forget_owners = attributor, list(forget_owners)
+
+    def __call__(self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]) -> dict[str, float]:
+        mass = forget_mass(self.attributor.probabilities(list(texts)), self.attributor.owners, self.forget_owners)
+        return {
+            "attribution": float(np.mean(mass)),
+            "empty": float(np.mean([is_empty(t) for t in texts])),
+            "repetitive": float(np.mean([is_repetitive(t) for t in texts])),
+            "unfinished": float(np.mean([not f for f in finished])),
+        }
