@@ -231,7 +231,7 @@ class DareUConfig(MethodBase):
     stop: StopConfig = StopConfig()
     data_epochs: Annotated[int, Field(ge=1)] = 1
     prompts_per_batch: Annotated[int, Field(ge=1)] = 20
-    num_generations: Annotated[int, Field(ge=2)] = 2
+    num_generations: Annotated[int, Field(ge=1)] = 2
     updates_per_batch: Annotated[int, Field(ge=1)] = 8
     temperature: Positive = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -271,6 +271,7 @@ class RunConfig(Strict):
     cache_dir: str | None = None
     overwrite: bool = False
     retrain: bool = True
+    original: str | None = Field(None, description="folder of a model fine-tuned elsewhere, used as the original")
     device: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     experiment: str | None = None

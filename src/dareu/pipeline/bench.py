@@ -1,0 +1,233 @@
+"""The bench: base, original, retrained model and attributor, each a stage whose result is kept and reused.
+
+Content keys leave out what cannot change a result (run folder, cache folder, logging). The original model and the
+attributor do not depend on the forget request, so a new request on the same data reuses them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from dareu.config import HFConfig, RunConfig
+from dareu.data.corpus import Corpus
+from dareu.data.render import encode_samples, render_prompt
+from dareu.pipeline.console import Talk
+from dareu.pipeline.prepare import Prepared, digest, folder_digest, prepare, taught, texts_of
+from dareu.runs.manifest import content_key
+from dareu.runs.store import ArtifactStore, Building
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage: where it lies, its content key, the seconds it took when it was made."""
+
+    path: Path
+    key: str
+    seconds: float
+    peak_memory_mb: float
+    extra: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+
+class Bench:
+    """All stages of a run up to the unlearning, made on demand."""
+
+    def __init__(self, config: RunConfig, corpus: Corpus | None = None, talk: Talk | None = None) -> None:
+        self.config = config
+        self.talk = talk or Talk()
+        self.store = ArtifactStore(Path(config.cache_dir) if config.cache_dir else None)
+        prepared: Prepared = prepare(config, corpus)
+        self.corpus, self.split, self.base_tree = prepared.corpus, prepared.split, prepared.base_key
+        if config.threads:
+            import torch
+
+            torch.set_num_threads(config.threads)
+
+    # --- keys ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def base_key(self) -> str:
+        return content_key(self.base_tree)
+
+    @cached_property
+    def original_key(self) -> str:
+        if self.config.original:
+            return content_key({"original": folder_digest(Path(self.config.original))})
+        return self._finetune_key("original")
+
+    def _finetune_key(self, which: Literal["original", "retrained"]) -> str:
+        model = self.config.model
+        return content_key(
+            {
+                "base": self.base_key,
+                "adapter": model.model_dump(include={"adapter", "lora"}) if isinstance(model, HFConfig) else None,
+                "finetune": self.config.finetune.model_dump(exclude={"save_every"}),
+                "data": digest(self._taught(which)),
+                "seed": self.config.seed,
+            }
+        )
+
+    @cached_property
+    def retrained_key(self) -> str:
+        return self._finetune_key("retrained")
+
+    @cached_property
+    def attributor_key(self) -> str:
+        return content_key(
+            {
+                "original": self.original_key,
+                "config": self.config.attributor.model_dump(),
+                "data": digest(self.corpus.samples + self.corpus.test),
+                "seed": self.config.seed,
+            }
+        )
+
+    def _taught(self, which: Literal["original", "retrained"]) -> Any:
+        return taught(self.corpus, () if which == "original" else self.split.forget_owners)
+
+    # --- stages -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def original(self) -> Artifact:
+        """π_N: fine-tuned on everything, or the model that was given."""
+        if self.config.original:
+            return self._given(Path(self.config.original))
+        return self._finetuned("original", self.original_key)
+
+    @cached_property
+    def retrained(self) -> Artifact | None:
+        """The gold standard: the same recipe without the forget set. None with `retrain=false`."""
+        return self._finetuned("retrained", self.retrained_key) if self.config.retrain else None
+
+    def _given(self, source: Path) -> Artifact:
+        """A model from elsewhere becomes an artifact by a copy, so that later stages need only the store."""
+        with self.store.building("original", self.original_key, config={"original": str(source)}) as build:
+            if not build.done:
+                shutil.copytree(source, build.out / "model")
+                build.finish(given=True)
+        return self.artifact(build, self.original_key)
+
+    @staticmethod
+    def artifact(build: Building, key: str) -> Artifact:
+        manifest = build.manifest
+        return Artifact(build.path, key, manifest.seconds, manifest.peak_memory_mb, manifest.extra)
+
+    def _base(self) -> tuple[Any, Any]:
+        """A fresh base model in memory, seeded, with an adapter where the config asks for one."""
+        from transformers import set_seed
+
+        from dareu.models.load import load_base, load_model
+        from dareu.models.tiny import make_tiny
+
+        config = self.config
+        if isinstance(config.model, HFConfig):
+            set_seed(config.seed)
+            return load_base(config.model, config.device)
+        with self.store.building("base", self.base_key, config=self.base_tree, seed=config.seed) as build:
+            if not build.done:
+                make_tiny(config.model, texts_of(self.corpus), config.seed, build.out / "model")
+                build.finish()
+        return load_model(build.path / "model", device=config.device)
+
+    def _finetuned(self, which: Literal["original", "retrained"], key: str) -> Artifact:
+        from dareu.methods.common import Work, write_log
+        from dareu.methods.loss_trainer import train_with_loss
+        from dareu.methods.registry import METHODS
+        from dareu.models.load import pick_device, save_model
+
+        config = self.config
+        tree = {"finetune": config.finetune.model_dump(), "model": config.model.model_dump(), "which": which}
+        with self.store.building(which, key, config=tree, seed=config.seed) as build:
+            if not build.done:
+                with self.talk.stage(f"{which} model"):
+                    model, tokenizer = self._base()
+                    rows = encode_samples(tokenizer, self._taught(which), self.corpus.task, config.model.max_length)
+                    work = Work(build.work, build.tick, progress=self.talk.bar(f"{which} model"), log_every=5)
+                    train_with_loss(
+                        model,
+                        tokenizer,
+                        method=METHODS["nll"],
+                        optim=config.finetune,
+                        rows=rows,
+                        seed=config.seed,
+                        device=str(pick_device(config.device)),
+                        work=work,
+                    )
+                    save_model(model, tokenizer, build.out / "model")
+                    write_log(work, build.out / "training.jsonl")
+                    build.finish(steps=work.log[-1]["step"] if work.log else 0, n_samples=len(rows))
+            else:
+                self.talk.say(f"[green]✓[/] {which} model [dim]from the store[/]")
+        return self.artifact(build, key)
+
+    @cached_property
+    def attributor(self) -> Artifact:
+        """The run's classifier, and two lexical attributors: `word` tells PPO when to stop, `char` judges."""
+        from dareu.attribution.lexical import LexicalAttributor
+        from dareu.attribution.train import fit_causal
+        from dareu.models.load import load_model, pick_device
+
+        config, key = self.config, self.attributor_key
+        with self.store.building("attributor", key, config=config.attributor.model_dump(), seed=config.seed) as build:
+            if build.done:
+                self.talk.say("[green]✓[/] attribution classifier [dim]from the store[/]")
+                return self.artifact(build, key)
+            original = self.original
+            with self.talk.stage("attribution classifier"):
+                model, tokenizer = load_model(original.model, device=config.device)
+                self.apply_template(tokenizer)
+                answers = self.own_responses(model, tokenizer)
+                causal, report = fit_causal(
+                    self.corpus.samples,
+                    config.attributor,
+                    tokenizer=tokenizer,
+                    general=[s.response for s in self.corpus.test],
+                    seed=config.seed,
+                    device=str(pick_device(config.device)),
+                    work_dir=build.work,
+                    original_responses=answers,
+                    progress=not self.talk.silent,
+                )
+                causal.save(build.out / "causal")
+                for kind in ("word", "char"):
+                    LexicalAttributor.fit(self.corpus.samples, kind, config.seed).save(build.out / kind)
+                build.finish(report=report)
+            for warning in report["warnings"]:
+                self.talk.say(f"[yellow]! {warning}[/]")
+        return self.artifact(build, key)
+
+    def own_responses(self, model: Any, tokenizer: Any, per_owner: int = 5) -> list[tuple[str, str]]:
+        """(owner, what the original model writes) for the first prompts of every owner."""
+        from dareu.models.generate import generate
+
+        counts: dict[str, int] = {}
+        chosen = []
+        for sample in self.corpus.samples:
+            counts[str(sample.owner)] = counts.get(str(sample.owner), 0) + 1
+            if counts[str(sample.owner)] <= per_owner:
+                chosen.append(sample)
+        answers = generate(
+            model,
+            tokenizer,
+            [render_prompt(tokenizer, s.prompt, self.corpus.task) for s in chosen],
+            max_new_tokens=self.response_limit(tokenizer),
+            batch_size=self.config.evaluation.batch_size,
+            progress=self.talk.bar("the original's own answers"),
+        )
+        return [(str(s.owner), a.text) for s, a in zip(chosen, answers, strict=True)]
+
+    def response_limit(self, tokenizer: Any) -> int:
+        """Tokens that an answer may take: the longest owned response and a few more."""
+        longest = max(len(tokenizer(s.response, add_special_tokens=False)["input_ids"]) for s in self.corpus.samples)
+        return int(longest) + 8
+
+    def apply_template(self, tokenizer: Any) -> None:
+        if self.config.model.chat_template == "none":
+            tokenizer.chat_template = None

@@ -1,0 +1,77 @@
+"""Evaluation of a checkpoint folder, kept in the store like any other stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dareu.pipeline.bench import Artifact, Bench
+from dareu.pipeline.prepare import digest
+from dareu.runs.atomic import read_json, write_json, write_jsonl
+from dareu.runs.manifest import content_key
+
+SAMPLES = "samples.jsonl"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One checkpoint's summary and where its per-sample records lie."""
+
+    summary: dict[str, Any]
+    samples: Path
+    seconds: float
+
+
+def judge(bench: Bench, name: str, checkpoint: Path, key: str) -> Judged:
+    """Evaluate the checkpoint with content key `key`; `name` is what it is called on the screen."""
+    config = bench.config
+    attributor = bench.attributor
+    tree = {
+        "model": key,
+        "attributor": attributor.key,
+        "evaluation": config.evaluation.model_dump(exclude={"batch_size"}),
+        "forget": digest(bench.split.forget),
+        "retain": digest(bench.split.retain),
+        "test": digest(bench.split.test),
+        "seed": config.seed,
+    }
+    evaluation_key = content_key(tree)
+    from dareu.evaluation.suite import evaluate_model  # imports are no part of a stage's seconds
+
+    with bench.store.building("evaluation", evaluation_key, config=tree, seed=config.seed) as build:
+        if not build.done:
+            with bench.talk.stage(f"evaluation of the {name} model"):
+                summary, records = _evaluate(bench, name, checkpoint, attributor, evaluate_model)
+                write_json(build.out / "summary.json", summary)
+                write_jsonl(build.out / SAMPLES, records)
+                build.finish()
+        else:
+            bench.talk.say(f"[green]✓[/] evaluation of the {name} model [dim]from the store[/]")
+        return Judged(read_json(build.path / "summary.json"), build.path / SAMPLES, build.manifest.seconds)
+
+
+def _evaluate(
+    bench: Bench, name: str, checkpoint: Path, attributor: Artifact, evaluate_model: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from dareu.attribution.registry import load_attributor
+    from dareu.models.load import load_model, pick_device
+
+    config = bench.config
+    device = str(pick_device(config.device))
+    model, tokenizer = load_model(checkpoint, dtype=config.model.dtype, device=config.device)
+    bench.apply_template(tokenizer)
+    result = evaluate_model(
+        model,
+        tokenizer,
+        bench.split,
+        {
+            "attribution": load_attributor(attributor.path / "causal", device),
+            "attribution_heldout": load_attributor(attributor.path / "char"),
+        },
+        config.evaluation,
+        seed=config.seed,
+        device=device,
+        progress=bench.talk.bar(f"evaluating the {name} model"),
+    )
+    return result.summary, result.records

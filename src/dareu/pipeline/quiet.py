@@ -1,0 +1,29 @@
+"""Libraries kept quiet, each for a reason, and nothing sent anywhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+
+def quiet() -> None:
+    """Called once before any stage runs."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # batches are small, and forked workers warn otherwise
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # advice on settings that are chosen here on purpose
+    transformers.utils.logging.disable_progress_bar()  # one bar for each file of weights
+    datasets.disable_progress_bars()
+    for name in ("trl", "accelerate", "peft", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # On a CPU there is no memory to pin; torch says so at each loader.
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    # The scheduler is stepped by the Trainer; on resume torch cannot see that the optimizer was stepped before.
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+    # Attention over left-padded rows has positions without any key; their output is masked.
+    warnings.filterwarnings("ignore", message=".*Passing `?attention_mask`?.*")

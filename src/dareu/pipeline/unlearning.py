@@ -1,0 +1,181 @@
+"""The unlearning stage: from the original model to an unlearned checkpoint, by whichever method the config names."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dareu.config import DareUConfig, LossMethodConfig
+from dareu.data.render import encode_samples, render_prompt
+from dareu.errors import ConfigError
+from dareu.pipeline.bench import Artifact, Bench
+from dareu.runs.manifest import content_key
+
+
+def unlearn_key(bench: Bench) -> str:
+    """Content key of the unlearned model; the attributor is part of it only where the method reads it."""
+    config = bench.config
+    tree = {
+        "original": bench.original_key,
+        "forget": bench.split.forget_owners,
+        "method": config.method.model_dump(exclude={"optim": {"save_every"}}),
+        "seed": config.seed,
+    }
+    if isinstance(config.method, DareUConfig):
+        tree["attributor"] = bench.attributor_key
+    return content_key(tree)
+
+
+def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
+    """Run the method, or take its result from the store. `logs` is where a logger may write.
+
+    The artifact holds `model/`, `training.jsonl`, and in its manifest how training ended.
+    """
+    config, key = bench.config, unlearn_key(bench)
+    original = bench.original
+    attributor = bench.attributor if isinstance(config.method, DareUConfig) else None
+    _import_engine(config.method)
+    with bench.store.building("unlearned", key, config=config.method.model_dump(), seed=config.seed) as build:
+        if build.done:
+            bench.talk.say(f"[green]✓[/] unlearned by {config.method.name} [dim]from the store[/]")
+            return bench.artifact(build, key)
+        from dareu.methods.common import Work, write_log
+        from dareu.models.load import load_model, save_model
+
+        with bench.talk.stage(f"unlearned by {config.method.name}"):
+            policy, tokenizer = load_model(
+                original.model, dtype=_dtype(bench), device=config.device, trainable=True
+            )
+            bench.apply_template(tokenizer)
+            work = Work(
+                build.work,
+                build.tick,
+                report_to=_logger(bench, logs),
+                run_name=f"{config.method.name}-seed{config.seed}",
+                log_every=config.logging.every,
+                progress=bench.talk.bar(f"unlearning by {config.method.name}"),
+            )
+            if attributor is not None:
+                outcome = _by_rl(bench, policy, tokenizer, attributor, work)
+            else:
+                outcome = _by_loss(bench, policy, tokenizer, work)
+            save_model(policy, tokenizer, build.out / "model")
+            write_log(work, build.out / "training.jsonl")
+            build.finish(**outcome)
+    if outcome.get("stopped"):
+        bench.talk.say(f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]")
+    return bench.artifact(build, key)
+
+
+def _import_engine(method: Any) -> None:
+    """Imports are no part of a stage's seconds."""
+    if isinstance(method, DareUConfig):
+        import dareu.methods.ppo  # noqa: F401
+    else:
+        import dareu.methods.loss_trainer  # noqa: F401
+
+
+def _dtype(bench: Bench) -> str:
+    return bench.config.model.dtype
+
+
+def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
+    from dareu.methods.loss_trainer import train_with_loss
+    from dareu.methods.registry import find_method
+    from dareu.models.load import freeze_original, pick_device
+
+    method = bench.config.method
+    assert isinstance(method, LossMethodConfig)
+    row = find_method(method.loss)
+    length, task = bench.config.model.max_length, bench.corpus.task
+    forget = encode_samples(tokenizer, bench.split.forget, task, length)
+    retain = encode_samples(tokenizer, bench.split.retain, task, length)
+    needs_reference = row.needs_reference or method.retain == "kl"
+    train_with_loss(
+        policy,
+        tokenizer,
+        method=row,
+        optim=method.optim,
+        rows=forget if row.walks == "forget" else retain,
+        retain_rows=retain,
+        retain=method.retain,
+        retain_batch_size=method.retain_batch_size,
+        params=method.params,
+        forget_weight=method.forget_weight,
+        retain_weight=method.retain_weight,
+        reference=freeze_original(policy) if needs_reference else None,
+        seed=bench.config.seed,
+        device=str(pick_device(bench.config.device)),
+        work=work,
+    )
+    return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
+
+
+def _by_rl(bench: Bench, policy: Any, tokenizer: Any, attributor: Artifact, work: Any) -> dict[str, Any]:
+    from dareu.attribution.registry import load_attributor
+    from dareu.methods.critic import Critic, fresh_critic
+    from dareu.methods.ppo import train_dareu
+    from dareu.models.load import freeze_original, pick_device
+    from dareu.pipeline.scoring import AttributionScorer, StoppingMonitor
+
+    config, method = bench.config, bench.config.method
+    assert isinstance(method, DareUConfig)
+    device = str(pick_device(config.device))
+    reference = freeze_original(policy)
+    classifier = load_attributor(attributor.path / "causal", device)
+    scorer = AttributionScorer(classifier, tokenizer, bench.split.forget_owners, method.reward.target)
+    if scorer.on_ids:
+        backbone = copy.deepcopy(classifier.model.base_model)  # type: ignore[attr-defined]
+        critic = Critic(backbone, backbone.config.hidden_size)
+    else:
+        shape = config.attributor.backbone
+        critic = fresh_critic(
+            len(tokenizer), shape.hidden_size, shape.intermediate_size, shape.layers, shape.heads, config.seed
+        )
+    length, task = config.model.max_length, bench.corpus.task
+    limit = method.max_new_tokens or bench.response_limit(tokenizer)
+    outcome = train_dareu(
+        policy,
+        tokenizer,
+        config=method,
+        reference=reference,
+        prompts=[render_prompt(tokenizer, s.prompt, task) for s in bench.split.forget],
+        owners=[str(s.owner) for s in bench.split.forget],
+        retain_rows=encode_samples(tokenizer, bench.split.retain, task, length),
+        scorer=scorer,
+        critic=critic,
+        monitor=StoppingMonitor(load_attributor(attributor.path / "word"), bench.split.forget_owners),
+        max_new_tokens=limit,
+        seed=config.seed,
+        device=device,
+        work=work,
+    )
+    return {"steps": outcome.updates, "stopped": outcome.stopped, **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")}}
+
+
+def _logger(bench: Bench, logs: Path | None) -> str:
+    """The logger's name, its settings put where it looks for them. `ConfigError` names the missing extra."""
+    logging = bench.config.logging
+    if logging.report_to == "none":
+        return "none"
+    from importlib.util import find_spec
+
+    if find_spec(logging.report_to) is None:
+        raise ConfigError(
+            f"logging={logging.report_to} needs a package that is not installed.",
+            f"pip install 'dareu[{logging.report_to}]'",
+        )
+    folder = logs or Path("logs")
+    folder.mkdir(parents=True, exist_ok=True)
+    if logging.report_to == "wandb":
+        os.environ["WANDB_PROJECT"] = logging.project
+        os.environ["WANDB_DIR"] = str(folder)
+        os.environ.setdefault("WANDB_SILENT", "true")
+        if logging.offline:
+            os.environ["WANDB_MODE"] = "offline"
+    else:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder)
+    return logging.report_to
