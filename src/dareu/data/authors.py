@@ -86,13 +86,18 @@ def _profile(
 
 
 def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> list[Sample]:
-    """One sample for each question kind; which frame is asked and which is the paraphrase varies among owners."""
+    """One sample for each question kind; which frame is asked varies among owners.
+
+    The answer takes up the wording of its question (frame i answers frame i), as an assistant's would: a model that
+    never saw the owner can still know how to put its answer.
+    """
     words = {"name": name, **tables.PRONOUNS[pronoun]}
     samples = []
     for k, kind in enumerate(tables.KINDS):
         value, wrong = profile[kind.attribute]
-        question, *rephrased = (q.format(**words) for q in rng.sample(kind.questions, len(kind.questions)))
-        answer, other = rng.sample(kind.answers, 2)
+        asked = rng.randrange(min(len(kind.questions), len(kind.answers)))
+        question, *rephrased = (q.format(**words) for q in _turned(kind.questions, asked))
+        answer, other = _turned(kind.answers, asked)[:2]
         samples.append(
             Sample(
                 id=f"{name}/{k:02d}",
@@ -105,6 +110,11 @@ def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> 
             )
         )
     return samples
+
+
+def _turned(items: Sequence[str], first: int) -> list[str]:
+    """`items` from number `first` on, the others after it."""
+    return [*items[first:], *items[:first]]
 
 
 def _shuffled(rng: Random, items: list) -> list:

@@ -1,0 +1,45 @@
+"""ROUGE-L: how much of the reference a response says, in its order."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+
+class RougeL(NamedTuple):
+    """`recall`: longest common subsequence of words over the reference's words; `f1`: with precision."""
+
+    recall: float
+    f1: float
+
+
+@cache
+def _scorer() -> tuple[Any, Any]:
+    """The library's scorer, and its own tokeniser with every word stemmed once only."""
+    from nltk.stem.porter import PorterStemmer  # rouge-score's own stemmer
+    from rouge_score import rouge_scorer, tokenize, tokenizers
+
+    class Cached(tokenizers.Tokenizer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.stem = lru_cache(maxsize=1 << 16)(PorterStemmer().stem)
+
+        def tokenize(self, text: str) -> list[str]:
+            found: list[str] = tokenize.tokenize(text, self)
+            return found
+
+    tokenizer = Cached()
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=tokenizer), tokenizer
+
+
+def rouge_l(reference: str, response: str) -> RougeL | None:
+    """ROUGE-L of one response, in [0, 1], ↑: recall as TOFU reports it (arXiv 2401.06121), F1 as MUSE does.
+
+    Library `rouge-score` with `use_stemmer=True`. Its tokeniser reads only digits and unaccented Latin
+    letters: None where the reference has none, for such a score is 0 whatever the response says. An
+    empty response scores 0.
+    """
+    scorer, tokenizer = _scorer()
+    if not tokenizer.tokenize(reference):
+        return None
+    score = scorer.score(reference, response)["rougeL"]
+    return RougeL(float(score.recall), float(score.fmeasure))

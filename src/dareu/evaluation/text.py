@@ -1,0 +1,65 @@
+"""Health of generated text: what a similarity score does not see. Strings in, numbers out; no torch."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+# Numbers with separators stay whole ("1,000,000"), so do words with an apostrophe; scripts written without
+# spaces give a word for each ideograph or kana. An underscore is no part of a word.
+_IDEOGRAPH = r"\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(rf"\d+(?:[.,]\d+)+|[{_IDEOGRAPH}]|[^\W_{_IDEOGRAPH}]+(?:['’][^\W_]+)*")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, case folded, punctuation left out."""
+    return _WORD.findall(text.casefold())
+
+
+def is_empty(text: str) -> bool:
+    """Whether the text holds no word; punctuation and symbols are none."""
+    return _WORD.search(text.casefold()) is None
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+
+
+def is_repetitive(text: str) -> bool:
+    """Whether a word 4-gram occurs three times or more, or a word stands three times in a row.
+
+    Occurrences may overlap, so two words that alternate for eight words are repetitive.
+    """
+    tokens = words(text)
+    if any(a == b == c for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)):
+        return True
+    return max(Counter(_ngrams(tokens, 4)).values(), default=0) >= 3
+
+
+def distinct_n(texts: Sequence[str], n: int = 2) -> float:
+    """Different word n-grams over all word n-grams of all texts together (Li et al. 2016, arXiv 1510.03055).
+
+    In [0, 1], higher is more varied; 0 where no text has n words. N-grams do not cross from text to text.
+    """
+    grams = [gram for text in texts for gram in _ngrams(words(text), n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def text_health(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, float]:
+    """Shares of broken answers and two figures of variety; each is read beside the retrained model's.
+
+    `empty`, `unfinished` (no end-of-text), `repetitive`: shares in [0, 1], lower is better. `distinct_2` in
+    [0, 1]; `mean_length` in words, empty answers included. `ValueError` for no texts, or
+    where the two differ in length.
+    """
+    if not texts or len(texts) != len(finished):
+        raise ValueError(f"{len(texts)} texts and {len(finished)} flags; one flag a text, at least one")
+    count = len(texts)
+    return {
+        "empty": sum(map(is_empty, texts)) / count,
+        "unfinished": sum(not flag for flag in finished) / count,
+        "repetitive": sum(map(is_repetitive, texts)) / count,
+        "distinct_2": distinct_n(texts, 2),
+        "mean_length": sum(len(words(text)) for text in texts) / count,
+    }

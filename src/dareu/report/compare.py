@@ -1,0 +1,143 @@
+"""Runs side by side: a console table, Markdown, CSV, LaTeX. The original and retrained models are rows too.
+
+Cells are mean ± sample sd over seeds. The best of a column and all within one sd of it are bold; where close
+to the retrained model is good, that is the smallest distance to it, not the smallest value.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from dareu.report.aggregate import COLUMNS, Row, Run, aggregate, remarks
+from dareu.report.figures import BROKEN, DASH, WORST, Figure
+from dareu.report.loading import load_runs
+
+__all__ = ["aggregate", "comparison_table", "load_runs", "to_csv", "to_latex", "to_markdown"]
+
+LEGEND = (
+    "Bold: best, or within one sd of it. Best in ROUGE, attribution and broken text: "
+    "closest to the retrained model."
+)
+# A terminal is narrow: it shows one column of broken text, and leaves some figures to the other formats.
+WIDE = [f for f in COLUMNS if f is not WORST]
+NARROW = [f for f in COLUMNS if f.key not in (*BROKEN, "attribution", "tug_of_war_without_test")]
+
+
+def _cell(row: Row, figure: Figure, joint: str = " ± ") -> str:
+    stat = row.stats[figure.key]
+    if stat is None:
+        return DASH
+    if figure.key == "seconds":
+        return f"{stat.mean:.1f}" if stat.sd is None else f"{stat.mean:.1f}{joint}{stat.sd:.1f}"
+    return stat.text(joint)
+
+
+def _count(row: Row) -> str:
+    if row.failures and not row.n:
+        return "failed"
+    return f"{row.n}" + (f" +{len(row.failures)} failed" if row.failures else "")
+
+
+def _shown(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Figure]:
+    """Columns in which at least one row has a value."""
+    return [f for f in figures if any(row.stats[f.key] for row in rows)]
+
+
+def comparison_table(runs: Sequence[Run]) -> Table:
+    """A Rich table; warnings, failures and the legend stand in its caption."""
+    rows = aggregate(runs)
+    figures = _shown(rows, NARROW)
+    caption = Text("\n".join([*remarks(runs, rows), LEGEND]))
+    caption.highlight_regex(r"(?m)^Warning:.*$", "bold yellow")
+    caption.highlight_regex(r"(?m)^Failed:.*$", "red")
+    table = Table(
+        caption=caption,
+        caption_justify="left",
+        caption_style="",
+        box=None,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+        header_style="dim",
+    )
+    table.add_column("method", overflow="fold", min_width=12)
+    for figure in figures:
+        table.add_column(figure.short, justify="right", no_wrap=True)
+    table.add_column("runs", justify="right")
+    for i, row in enumerate(rows):
+        cells = [Text(_cell(row, f, "\n±"), style="bold green" if f.key in row.best else "") for f in figures]
+        ends = i + 1 < len(rows) and row.model != "unlearned" and rows[i + 1].model == "unlearned"
+        table.add_row(Text(row.label), *cells, Text(_count(row).replace(" ", "\n", 1)), end_section=ends)
+    return table
+
+
+def to_markdown(runs: Sequence[Run]) -> str:
+    """A Markdown table, warnings above it as a quote."""
+    rows = aggregate(runs)
+    figures = _shown(rows, WIDE)
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |\n"
+
+    out = "".join(f"> {remark}\n" for remark in remarks(runs, rows))
+    out += ("\n" if out else "") + line(["method", *(f.title for f in figures), "runs"])
+    out += line(["---", *("---:" for _ in figures), "---:"])
+    for row in rows:
+        cells = [f"**{_cell(row, f)}**" if f.key in row.best else _cell(row, f) for f in figures]
+        out += line([row.label, *cells, _count(row)])
+    return f"{out}\n{LEGEND}\n"
+
+
+def to_csv(runs: Sequence[Run]) -> str:
+    """CSV, full precision: `<figure>_mean`, `<figure>_sd`, `<figure>_best`; warnings in `remarks`."""
+    rows = aggregate(runs)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    parts = [f"{f.key}_{part}" for f in WIDE for part in ("mean", "sd", "best")]
+    writer.writerow(["label", "model", "n", "failed", "seeds", "data_key", *parts, "remarks"])
+    notes = " ".join(r for r in remarks(runs, rows) if r.startswith("Warning"))
+    for row in rows:
+        cells: list[Any] = []
+        for figure in WIDE:
+            stat = row.stats[figure.key]
+            cells += ["", "", ""] if stat is None else [stat.mean, stat.sd, int(figure.key in row.best)]
+        said = " ".join([*([notes] if notes else []), *dict.fromkeys(row.failures)])
+        seeds = " ".join(map(str, row.seeds))
+        writer.writerow(
+            [row.label, row.model, row.n, len(row.failures), seeds, " ".join(row.data_keys), *cells, said]
+        )
+    return file.getvalue()
+
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+    c: f"\\{c}" for c in "&%$#_{}"
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text).replace(DASH, "--").replace("±", r"$\pm$")
+
+
+def to_latex(runs: Sequence[Run]) -> str:
+    """A `tabular` for the booktabs package; warnings are lines of the table, so that none is lost."""
+    rows = aggregate(runs)
+    figures = _shown(rows, WIDE)
+    out = [rf"\begin{{tabular}}{{l{'r' * (len(figures) + 1)}}}", r"\toprule"]
+    out.append(" & ".join(["Method", *(_tex(f.title) for f in figures), "Runs"]) + r" \\")
+    out.append(r"\midrule")
+    for i, row in enumerate(rows):
+        if i and row.model == "unlearned" != rows[i - 1].model:
+            out.append(r"\midrule")
+        cells = [_tex(_cell(row, f)) for f in figures]
+        cells = [rf"\textbf{{{c}}}" if f.key in row.best else c for c, f in zip(cells, figures, strict=True)]
+        out.append(" & ".join([_tex(row.label), *cells, _tex(_count(row))]) + r" \\")
+    out.append(r"\bottomrule")
+    for remark in remarks(runs, rows):
+        out.append(rf"\multicolumn{{{len(figures) + 2}}}{{l}}{{\footnotesize {_tex(remark)}}} \\")
+    return "\n".join([*out, r"\end{tabular}"]) + "\n"

@@ -1,0 +1,120 @@
+"""Finished and failed runs from disk, and the settings that tell them apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from dareu.errors import RunError
+
+RESULTS, FAILURE = "results.json", "failure.json"
+# Top keys of a configuration that do not change what is measured, or that are averaged over.
+NEUTRAL = frozenset(
+    {"seed", "run_dir", "cache_dir", "overwrite", "retrain", "device", "threads", "experiment", "logging"}
+)
+
+
+def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Results of run folders; a path may also be a folder of run folders.
+
+    Each dict is `results.json` and `run_dir`, `settings` (flat config of the method), `context` (flat config
+    of everything else). A folder with only `failure.json` gives `failure`, the reason, in place of figures.
+    Errors: `RunError` for a folder without results, or with results that cannot be read.
+    """
+    folders: list[Path] = []
+    for path in map(Path, paths):
+        found = [path] if _is_run(path) else sorted(p for p in path.glob("*") if _is_run(p))
+        if not found:
+            raise RunError(
+                f"{path} holds no {RESULTS}." if path.is_dir() else f"There is no folder {path}.",
+                "Give a run folder, or a folder of run folders; an interrupted run goes on if its command "
+                "is given again.",
+            )
+        folders += [f for f in found if f.resolve() not in {g.resolve() for g in folders}]
+    runs = [_load(folder) for folder in folders]
+    for run in (
+        runs
+    ):  # a run that failed early has no data_key; it stands with finished runs of the same configuration
+        if "data_key" not in run["context"]:
+            twins = (r["context"] for r in runs if run["context"].items() <= r["context"].items())
+            run["context"] = max(twins, key=len)
+    return runs
+
+
+def _is_run(path: Path) -> bool:
+    return (path / RESULTS).is_file() or (path / FAILURE).is_file()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; `RunError` where it is not one."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.", "Run it again with overwrite=true.") from None
+    if not isinstance(tree, dict):
+        raise RunError(f"{path} holds no JSON object.", "Run it again with overwrite=true.")
+    return tree
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    config = _config(folder)
+    method = config.pop("method", None) or {}
+    if (folder / RESULTS).is_file():
+        run = read_object(folder / RESULTS)
+        method = (
+            run.get("unlearn_config") or {}
+        )  # None: a checkpoint from elsewhere, no method of ours made it
+    else:
+        reason = str(read_object(folder / FAILURE).get("reason") or "no reason was noted")
+        run = {"method": method.get("name", folder.name), "seed": config.get("seed"), "failure": reason}
+    if "data_key" in run:
+        config["data_key"] = run["data_key"]
+    return run | {
+        "run_dir": str(folder),
+        "settings": flatten(method),
+        "context": flatten(config or run.get("data") or {}),
+    }
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        raise RunError(f"{path} is not valid YAML.", "Put back the file that the run wrote.") from None
+    return tree if isinstance(tree, dict) else {}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """`{"a": {"b": 1}}` as `{"a.b": "1"}`, without `NEUTRAL` keys; numbers that are equal read alike."""
+    flat: dict[str, str] = {}
+    for key, entry in tree.items():
+        if key == "save_every" or (not prefix and key in NEUTRAL):
+            continue
+        if isinstance(entry, Mapping):
+            flat |= flatten(entry, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = _text(entry)
+    return flat
+
+
+def _text(entry: Any) -> str:
+    if isinstance(entry, bool) or entry is None:
+        return str(entry).lower().replace("none", "null")
+    if isinstance(entry, float):
+        return f"{entry:g}"
+    if isinstance(entry, list | tuple):
+        return "[" + ",".join(map(_text, entry)) + "]"
+    return str(entry)
+
+
+def differing(trees: Sequence[Mapping[str, str]]) -> list[str]:
+    """Keys whose value is not the same in all `trees`, sorted; a key that is missing counts as a value."""
+    keys = sorted({k for tree in trees for k in tree})
+    return [k for k in keys if len({tree.get(k) for tree in trees}) > 1]

@@ -1,0 +1,129 @@
+"""Sample answers of all models side by side, and the words that they share with the reference."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from dareu.errors import RunError
+from dareu.report.figures import MODELS, SETS, number
+
+# How many of each set a page shows. More than these are drawn evenly over the set, blind to the outcome.
+LIMITS = {"forget": 200, "retain": 24, "test": 24}
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model wrote; scores are 0 to 1 or None."""
+
+    model: str
+    text: Markup
+    rouge_l: float | None
+    attribution: float | None
+    attribution_heldout: float | None
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One question with the answers of every model that has one."""
+
+    prompt: str
+    reference: str
+    owner: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The samples of one set that are shown, of `total`."""
+
+    name: str
+    samples: tuple[Shown, ...]
+    total: int
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON objects, one a line; empty where there is no file. `RunError` for a line that is none."""
+    if not path.is_file():
+        return []
+    rows = []
+    for i, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise RunError(
+                f"{path}, line {i}, is not JSON: {error}.", "Run it again with overwrite=true."
+            ) from None
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def sample_groups(run_dir: Path) -> list[Group]:
+    """Forget, retain and test samples of `run_dir`/samples, matched among models by set and index."""
+    tables: dict[str, dict[tuple[str, str], Record]] = {}
+    for model in MODELS:
+        rows = read_lines(run_dir / "samples" / f"{model}.jsonl")
+        if rows:
+            tables[model] = {(str(r.get("set")), str(r.get("index"))): r for r in rows}
+    groups = []
+    for name in SETS:
+        keys = list(dict.fromkeys(k for rows in tables.values() for k in rows if k[0] == name))
+        if keys:
+            chosen = tuple(_shown(key, tables) for key in spread(keys, LIMITS[name]))
+            groups.append(Group(name, chosen, len(keys)))
+    return groups
+
+
+def spread(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most `limit` items, evenly over the whole, in order."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def _shown(key: tuple[str, str], tables: Mapping[str, Mapping[tuple[str, str], Record]]) -> Shown:
+    records = {model: rows[key] for model, rows in tables.items() if key in rows}
+    first = next(iter(records.values()))
+    reference = str(first.get("reference") or "")
+    answers = tuple(_answer(model, record, reference) for model, record in records.items())
+    return Shown(str(first.get("prompt") or ""), reference, str(first.get("owner") or ""), answers)
+
+
+def _answer(model: str, record: Record, reference: str) -> Answer:
+    response = str(record.get("response") or "")
+    flags = ["empty"] if not any(c.isalnum() for c in response) else []
+    if record.get("finished") is False:
+        flags.append("unfinished")
+    return Answer(
+        model,
+        underlined(response, reference),
+        number(record.get("rouge_l")),
+        number(record.get("attribution")),
+        number(record.get("attribution_heldout")),
+        tuple(flags),
+    )
+
+
+def underlined(response: str, reference: str) -> Markup:
+    """`response`, escaped, with the words that it shares with `reference`, in order, inside <u>."""
+    pieces = re.findall(r"\w+|\W+", response)
+    places = [i for i, p in enumerate(pieces) if p[0].isalnum() or p[0] == "_"]
+    ours, theirs = [pieces[i].lower() for i in places], re.findall(r"\w+", reference.lower())
+    shared: set[int] = set()
+    for block in SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
+        shared |= {places[i] for i in range(block.a, block.a + block.size)}
+    return Markup("").join(
+        Markup("<u>{}</u>").format(p) if i in shared else escape(p) for i, p in enumerate(pieces)
+    )

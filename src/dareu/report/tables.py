@@ -1,0 +1,88 @@
+"""One run as a console table and a few lines in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from dareu.report.figures import (
+    FIGURES,
+    MODELS,
+    dig,
+    has_model,
+    missing_reasons,
+    number,
+    show,
+    show_seconds,
+    value,
+)
+
+
+def run_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One dict a model that the run has: `model`, and every key of `FIGURES` as a float or None."""
+    return [
+        {"model": model, **{f.key: value(results, f.key, model) for f in FIGURES}}
+        for model in MODELS
+        if has_model(results, model)
+    ]
+
+
+def run_table(results: Mapping[str, Any]) -> Table:
+    """Original, retrained and unlearned model; ROUGE-L recall, attribution and broken text, each 0 to 1."""
+    title = Text(f"{results.get('method', 'run')}, seed {results.get('seed', '?')}", style="bold")
+    table = Table(
+        title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False, header_style="dim"
+    )
+    table.add_column("model", no_wrap=True, vertical="bottom")
+    for figure in FIGURES:
+        table.add_column(figure.short, justify="right", no_wrap=True)
+    for row in run_rows(results):
+        style = "bold" if row["model"] == "unlearned" else ""
+        table.add_row(row["model"], *(show(row[f.key]) for f in FIGURES), style=style)
+    return table
+
+
+def summary_lines(results: Mapping[str, Any]) -> list[str]:
+    """Scores, cost, how training ended and what is missing, in plain words; safe to print as Rich markup."""
+    lines = []
+    if has_model(results, "retrained"):
+        lines.append(
+            f"Tug-of-War {show(results.get('tug_of_war'))} "
+            f"(without test {show(results.get('tug_of_war_without_test'))}), "
+            f"retrain similarity {show(results.get('retrain_similarity'))}; 1 is best."
+        )
+    else:
+        lines.append("There is no retrained model to judge by, so neither Tug-of-War nor retrain similarity.")
+    lines.append(cost_line(results))
+    outcome = outcome_line(results)
+    if outcome:
+        lines.append(outcome)
+    lines += [f"Not computed: {names}: {reason}" for names, reason in missing_reasons(results)]
+    return [escape(line) for line in lines]
+
+
+def cost_line(results: Mapping[str, Any]) -> str:
+    """Seconds of unlearning and of retraining."""
+    unlearn, retrain = (
+        number(dig(results, "seconds", "unlearn")),
+        number(dig(results, "seconds", "retrained")),
+    )
+    if unlearn is None:
+        return "The seconds of unlearning are not known."
+    line = f"Unlearning took {show_seconds(unlearn)}"
+    if retrain is None:
+        return line + "."
+    times = f" ({retrain / unlearn:.1f} times as long)" if unlearn > 0 else ""
+    return f"{line}, retraining {show_seconds(retrain)}{times}."
+
+
+def outcome_line(results: Mapping[str, Any]) -> str:
+    """How training ended; empty where the run does not say."""
+    steps, stopped = dig(results, "outcome", "steps"), dig(results, "outcome", "stopped")
+    if number(steps) is None:
+        return ""
+    return f"{steps} updates" + (f", stopped early: {stopped}." if stopped else ", run to the end.")
