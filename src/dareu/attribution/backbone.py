@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig, LlamaForTokenClassification
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForTokenClassification,
+)
 
 from dareu.config import AttributorConfig, BackboneConfig
 from dareu.errors import ModelError
@@ -14,8 +19,9 @@ from dareu.errors import ModelError
 def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None) -> tuple[Any, Any]:
     """The untrained classifier, in float32, and its tokenizer.
 
-    Without `backbone.path`: a Llama from scratch on the tokens of `tokenizer`, the policy's. With it: that model
-    and its own tokenizer, tuned through LoRA or in full. Weights are drawn from torch's global generator.
+    Without `backbone.path`: a Llama from scratch on the tokens of `tokenizer`, the policy's. With it: that
+    model and its own tokenizer, tuned through LoRA or in full. Weights are drawn from torch's global
+    generator.
     """
     backbone = config.backbone
     if backbone.path is None:
@@ -29,12 +35,17 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
     try:
         own = AutoTokenizer.from_pretrained(backbone.path, **where)
         model = AutoModelForTokenClassification.from_pretrained(
-            backbone.path, num_labels=classes, dtype=torch.float32, ignore_mismatched_sizes=True, **where
+            backbone.path,
+            num_labels=classes,
+            dtype=torch.float32,
+            use_safetensors=True,  # nothing is unpickled
+            ignore_mismatched_sizes=True,
+            **where,
         )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The attributor's backbone '{backbone.path}' cannot be loaded: {error}",
-            "Give a folder or hub id of a causal model that has a token-classification head.",
+            "Give a causal model in safetensors, of a kind that has a token-classification head.",
         ) from error
     _check_causal(model, backbone.path)
     return (_with_lora(model, backbone) if backbone.adapter == "lora" else model), own
@@ -77,7 +88,7 @@ def _with_lora(model: Any, backbone: BackboneConfig) -> Any:
 
 @torch.no_grad()
 def _check_causal(model: Any, path: str) -> None:
-    """`ModelError` where a later token changes an earlier score: prefixes cannot be read from one pass then."""
+    """`ModelError` where a later token changes an earlier score: one pass cannot score prefixes then."""
     training = model.training
     model.eval()
     one, other = (model(input_ids=torch.tensor([[1, 2, 3, last]])).logits[0, :3] for last in (4, 5))

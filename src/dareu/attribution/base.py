@@ -14,8 +14,9 @@ REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not (yet) a c
 class Attributor(Protocol):
     """Which owner's data a text goes back to.
 
-    `owners` is the class order. With `nobody`, one more class comes last: broken text and text of no owner.
-    C is the number of classes. Where there is no evidence (empty text) the scores are uniform over the C classes.
+    `owners` is the class order. With `nobody`, one more class comes last: broken text and text of no owner. C
+    is the number of classes. Where there is no evidence (empty text) the scores are uniform over the C
+    classes.
     """
 
     owners: list[str]
@@ -26,7 +27,7 @@ class Attributor(Protocol):
         ...
 
     def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """For text i and each character offset e in `ends[i]`, scores given `texts[i][:e]`: (len(ends[i]), C)."""
+        """Scores given `texts[i][:e]` for each character offset e in `ends[i]`: arrays (len(ends[i]), C)."""
         ...
 
 
@@ -43,7 +44,7 @@ def class_count(attributor: Attributor) -> int:
 def prefix_by_calls(
     attributor: Attributor, texts: Sequence[str], ends: Sequence[Sequence[int]], batch_size: int = 512
 ) -> list[np.ndarray]:
-    """The k-prefix path: one call of `probabilities` for each distinct prefix, `batch_size` of them at a time.
+    """The k-prefix path: `probabilities` of each distinct prefix, `batch_size` of them at a time.
 
     For attributors that are not causal. The empty prefix scores uniformly and costs no call.
     """
@@ -60,7 +61,7 @@ def prefix_by_calls(
 
 
 def token_ends(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[int]]:
-    """Decoded text of a response (special tokens left out) and, for each token, the characters decoded after it.
+    """Decoded text of a response, without special tokens, and how long it is after each token.
 
     A character that spans several byte-level tokens counts from the token that completes it; bytes at the end
     that never become a character are left out of the text. The offsets never decrease and end at `len(text)`.

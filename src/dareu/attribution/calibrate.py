@@ -14,19 +14,26 @@ def fit_temperature(
 ) -> float:
     """The T that minimises the mean negative log-likelihood of softmax(logits / T).
 
-    `logits` (N, C), `labels` (N,) class numbers. T stays within `bounds`: where every label is predicted right
-    the likelihood alone would send T to 0. No rows: 1.
+    `logits` (N, C), `labels` (N,) class numbers. T stays within `bounds`: where every label is predicted
+    right the likelihood alone would send T to 0. No rows: 1.
     """
     scores = np.asarray(logits, dtype=float)
-    rows = np.arange(len(scores))
     if not len(scores):
         return 1.0
 
     def loss(log_t: float) -> float:
-        return -float(log_softmax(scores / math.exp(log_t), axis=1)[rows, labels].mean())
+        return negative_log_likelihood(scores / math.exp(log_t), labels)
 
     low, high = (math.log(bound) for bound in bounds)
-    return math.exp(float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
+    return math.exp(
+        float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
+    )
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of −ln softmax(logits)[label] over the rows, in nats, ≥ 0. `logits` (N, C), `labels` (N,)."""
+    rows = np.arange(len(logits))
+    return -float(log_softmax(np.asarray(logits, dtype=float), axis=1)[rows, labels].mean())
 
 
 def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:

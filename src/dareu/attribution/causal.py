@@ -1,7 +1,7 @@
-"""The causal classifier: a head at every position of a causal backbone, so that one forward pass scores every prefix.
+"""The causal classifier: a head at every position of a causal backbone, one forward pass for every prefix.
 
-DareU calls its classifier on k prefixes of a response. A causal model trained with the label at every position
-gives all of them at once (METHOD: phase 1).
+DareU calls its classifier on k prefixes of a response. A causal model trained with the label at every
+position gives all of them at once (METHOD: phase 1).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from dareu.errors import ModelError
 
 
 class CausalAttributor:
-    """A token classifier over a causal backbone. Its input is the response alone: no query, no special tokens.
+    """A token classifier over a causal backbone. It reads the response alone: no query, no special tokens.
 
-    `end_of_text`: it was trained with the end-of-text token after each response, and scores that position too.
-    `temperature` divides the logits. Of a text longer than `max_length` tokens the first `max_length` are read,
-    and later positions keep the last score. `batch_size` bounds the texts in one forward pass of the text path.
+    `end_of_text`: it was trained with the end-of-text token after each response, and scores that position
+    too. `temperature` divides the logits. Of a text longer than `max_length` tokens the first `max_length`
+    are read, and later positions keep the last score. `batch_size` bounds the texts in one forward pass of
+    the text path.
     """
 
     kind: ClassVar[str] = "causal"
@@ -68,10 +69,10 @@ class CausalAttributor:
         return np.concatenate(rows) if rows else uniform(0, class_count(self))
 
     def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """For each offset e of text i, the scores of the last token that ends at or before e: (len(ends[i]), C).
+        """Scores of the last token that ends at or before e, for each e in `ends[i]`: (len(ends[i]), C).
 
         One forward pass for up to `batch_size` texts, whatever the number of offsets. Equal to scoring
-        `texts[i][:e]` by itself wherever e falls between two tokens; uniform where no token ends by then.
+        `texts[i][:e]` by itself wherever no token spans e; uniform where no token ends by then.
         """
         tokens, token_stops = self._tokenise(texts)
         logits = self._forward(tokens)
@@ -88,15 +89,20 @@ class CausalAttributor:
     def prefix_probabilities_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores at every position of responses in the classifier's own tokens, in one forward pass.
 
-        `ids` (B, T), `mask` (B, T) 1 on response tokens, padded on the right. Returns (B, T, C) float32 on the
-        device of `ids`: position t holds the scores given tokens ..t. Pads, tokens beyond `max_length` and,
-        for a classifier that does not know it, the end-of-text token keep the score before them.
+        `ids` (B, T), `mask` (B, T) 1 on response tokens, padded on the right. Returns (B, T, C) float32 on
+        the device of `ids`: position t holds the scores given tokens ..t. Pads, tokens beyond `max_length`,
+        ids that no token has (a policy's padded vocabulary) and, for a classifier that does not know it, the
+        end-of-text token keep the score before them; uniform before the first token. `ValueError` for another
+        padding.
         """
         real = mask.bool()
         if bool((real[:, 1:] & ~real[:, :-1]).any()):
             raise ValueError("mask must be padded on the right: ones first, then zeros")
         read = real.clone()
         read[:, self.max_length :] = False
+        known = ids < len(self.tokenizer)
+        read &= known
+        ids = ids.where(known, 0)  # the embedding has no row for them
         if not self.end_of_text and self.tokenizer.eos_token_id is not None:
             read &= ids != self.tokenizer.eos_token_id
         position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
@@ -110,11 +116,11 @@ class CausalAttributor:
         return torch.where(last >= 0, held, torch.full_like(held, 1.0 / classes))
 
     def position_logits(self, texts: Sequence[str]) -> list[Tensor]:
-        """Logits at every token of each text, before the temperature: B tensors (L_i, C), float32, on the CPU."""
+        """Logits at every token of each text, before the temperature: B tensors (L_i, C), on the CPU."""
         return self._forward(self._tokenise(texts)[0])
 
     def shares_tokenizer(self, tokenizer: Any) -> bool:
-        """Whether `tokenizer` cuts text into the same token ids, so that the ids of a policy can be scored."""
+        """Whether `tokenizer` cuts text into the same ids, so that the ids of a policy can be scored."""
         own = self.tokenizer
         if not tokenizer.is_fast or own.eos_token_id != tokenizer.eos_token_id:
             return False
@@ -133,20 +139,22 @@ class CausalAttributor:
     def load(cls, folder: Path, device: str = "cpu", trust_remote_code: bool = False) -> CausalAttributor:
         """What `save` wrote, in float32 and in evaluation mode."""
         state = json.loads((Path(folder) / "attributor.json").read_text(encoding="utf-8"))
-        model = AutoModelForTokenClassification.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=trust_remote_code
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         kind, owners = state.pop("kind"), state.pop("owners")
         if kind != cls.kind:
             raise ModelError(f"{folder} holds an attributor of the kind '{kind}', not '{cls.kind}'.")
+        model = AutoModelForTokenClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         return cls(model.to(device), tokenizer, owners, **state)
 
     def _tokenise(self, texts: Sequence[str]) -> tuple[list[list[int]], list[np.ndarray]]:
         """Ids of each text and, for each id, the character offset where it ends (never decreasing)."""
         if not len(texts):
             return [], []
-        batch = self.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        batch = self.tokenizer(
+            list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
         tokens = [list(ids[: self.max_length]) for ids in batch["input_ids"]]
         spans = [row[: self.max_length] for row in batch["offset_mapping"]]
         stops = [np.maximum.accumulate(np.array([stop for _, stop in row], dtype=int)) for row in spans]
@@ -168,13 +176,15 @@ class CausalAttributor:
     def _logits(self, ids: Tensor, attention: Tensor) -> Tensor:
         """(B, T) → (B, T, C) float32; the one place where the model is called."""
         self.model.eval()
-        result = self.model(input_ids=ids.to(self.device), attention_mask=attention.to(self.device), use_cache=False)
+        result = self.model(
+            input_ids=ids.to(self.device), attention_mask=attention.to(self.device), use_cache=False
+        )
         logits: Tensor = result.logits.float()
         return logits
 
 
 def pad_right(rows: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Tensor]:
-    """Rows of ints as (B, T) and their mask (B, T). The pad id does not matter: pads are masked and come last."""
+    """Rows of ints as (B, T) and their mask (B, T). Any pad id will do: pads are masked and come last."""
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), value, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.long)

@@ -60,13 +60,14 @@ def build_examples(
     shape: dict[str, Any] = {"end_of_text": end_of_text, "max_length": max_length}
     rows = [gold_example(tokenizer, text, label, lead=rng.choice(("", " ")), **shape) for text, label in gold]
     rows += [
-        nobody_example(tokenizer, example, nobody_label, lead=rng.choice(("", " ")), **shape) for example in broken
+        nobody_example(tokenizer, example, nobody_label, lead=rng.choice(("", " ")), **shape)
+        for example in broken
     ]
     return [row for row in rows if any(label != IGNORE for label in row["labels"])]
 
 
 def collate(rows: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Right-padded `input_ids`, `attention_mask`, `labels`, each (B, T); pads are masked and carry no label."""
+    """Right-padded `input_ids`, `attention_mask`, `labels`, each (B, T); pads are masked and unlabelled."""
     ids, mask = pad_right([row["input_ids"] for row in rows])
     labels, _ = pad_right([row["labels"] for row in rows], IGNORE)
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -18,25 +18,34 @@ from sklearn.linear_model import LogisticRegression
 
 from dareu.attribution.base import class_count, prefix_by_calls, uniform
 from dareu.data.corpus import Sample
-from dareu.errors import DataError
+from dareu.errors import DataError, ModelError
 
 LexicalKind = Literal["char", "word"]
 
 FEATURES: dict[str, dict[str, Any]] = {
     "char": {"analyzer": "char_wb", "ngram_range": (2, 5), "sublinear_tf": True},
     # the default word pattern drops one-letter words and, with them, many CJK words
-    "word": {"analyzer": "word", "ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b"},
+    "word": {
+        "analyzer": "word",
+        "ngram_range": (1, 2),
+        "sublinear_tf": True,
+        "token_pattern": r"(?u)\b\w+\b",
+    },
 }
 
 
 class LexicalAttributor:
-    """Logistic regression on character (`char`, 2–5) or word (`word`, 1–2) n-grams. It has no nobody class."""
+    """Logistic regression on character (`char`, 2–5) or word (`word`, 1–2) n-grams; no nobody class."""
 
     kind: ClassVar[str] = "lexical"
     nobody = False
 
     def __init__(
-        self, owners: Sequence[str], features: LexicalKind, vectorizer: TfidfVectorizer, model: LogisticRegression
+        self,
+        owners: Sequence[str],
+        features: LexicalKind,
+        vectorizer: TfidfVectorizer,
+        model: LogisticRegression,
     ) -> None:
         self.owners = list(owners)
         self.features = features
@@ -55,22 +64,28 @@ class LexicalAttributor:
         owned = [sample for sample in samples if sample.owner is not None]
         owners = list(dict.fromkeys(str(sample.owner) for sample in owned))
         if len(owners) < 2:
-            raise DataError(f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners.")
+            raise DataError(
+                f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
+            )
         vectorizer = TfidfVectorizer(**FEATURES[kind])
         try:
             features = vectorizer.fit_transform([sample.response for sample in owned])
         except ValueError as error:
-            raise DataError(f"No response has a word to learn from ({error}).", "Check the response column.") from None
+            raise DataError(
+                f"No response has a word to learn from ({error}).", "Check the response column."
+            ) from None
         model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
         model.fit(features, [owners.index(str(sample.owner)) for sample in owned])
         return cls(owners, kind, vectorizer, model)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """(B, C); an empty text scores uniformly."""
+        """(B, C), float64; a text with no known n-gram (an empty one, say) scores uniformly."""
         probs = uniform(len(texts), class_count(self))
-        some = [index for index, text in enumerate(texts) if text]
-        if some:
-            probs[some] = self.model.predict_proba(self.vectorizer.transform([texts[index] for index in some]))
+        if len(texts):
+            features = self.vectorizer.transform(texts)
+            some = np.flatnonzero(features.getnnz(axis=1))
+            if len(some):
+                probs[some] = self.model.predict_proba(features[some])
         return probs
 
     def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
@@ -78,7 +93,7 @@ class LexicalAttributor:
         return prefix_by_calls(self, texts, ends)
 
     def save(self, folder: Path) -> None:
-        """`attributor.json` (owners, vocabulary) and `lexical.safetensors` (idf, weights): nothing is pickled."""
+        """`attributor.json` (owners, vocabulary), `lexical.safetensors` (idf, weights): nothing pickled."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary = sorted(self.vectorizer.vocabulary_, key=self.vectorizer.vocabulary_.__getitem__)
@@ -91,8 +106,10 @@ class LexicalAttributor:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> LexicalAttributor:
-        """What `save` wrote; its probabilities are the same. `device` is taken for the interface alone."""
+        """What `save` wrote, with the same probabilities. `device` is taken for the interface alone."""
         state = json.loads((Path(folder) / "attributor.json").read_text(encoding="utf-8"))
+        if state["kind"] != cls.kind:
+            raise ModelError(f"{folder} holds an attributor of the kind '{state['kind']}', not '{cls.kind}'.")
         arrays = load_file(str(Path(folder) / "lexical.safetensors"))
         vectorizer = TfidfVectorizer(**FEATURES[state["features"]], vocabulary=state["vocabulary"])
         vectorizer.idf_ = arrays["idf"]

@@ -98,7 +98,7 @@ def _shuffled(words: list[str], space: str, rng: random.Random) -> NobodyExample
 
 
 def _repeated(words: list[str], space: str, rng: random.Random) -> NobodyExample | None:
-    """An opening whose last one to four words come again and again; nobody's from their second repetition on."""
+    """An opening whose last one to four words recur; nobody's from their second repetition on."""
     if len(words) < FIRST_WORDS:
         return None
     kept = rng.randint(1, len(words))
@@ -128,9 +128,10 @@ def _truncated(words: list[str], space: str, rng: random.Random) -> NobodyExampl
 
 
 def _general(text: str) -> NobodyExample | None:
-    """Text of no owner as it stands; nobody's after its second word."""
+    """Text of no owner as it stands; nobody's after its second word (character, where it has no spaces)."""
     text = text.strip()
-    starts = [match.start() for match in re.finditer(r"\S+", text)]
+    spaced = _units(text)[1] != ""
+    starts = [match.start() for match in re.finditer(r"\S+" if spaced else r"(?s).", text)]
     if not starts:
         return None
     return NobodyExample(text, starts[FIRST_WORDS] if len(starts) > FIRST_WORDS else len(text))

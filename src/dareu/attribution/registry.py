@@ -18,10 +18,12 @@ ATTRIBUTORS: dict[str, Any] = {
 
 
 def load_attributor(folder: Path, device: str = "cpu") -> Attributor:
-    """The attributor that `save` wrote into `folder`. `ModelError` where there is none, or of an unknown kind."""
+    """The attributor that `save` wrote into `folder`; `ModelError` where there is none that is known."""
     path = Path(folder) / "attributor.json"
     if not path.is_file():
-        raise ModelError(f"There is no attributor in {folder}: attributor.json is missing.", "Train one first.")
+        raise ModelError(
+            f"There is no attributor in {folder}: attributor.json is missing.", "Train one first."
+        )
     kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
     if kind not in ATTRIBUTORS:
         raise ModelError(f"{path} names the unknown kind '{kind}'.", nearest(kind, ATTRIBUTORS))

@@ -19,7 +19,7 @@ def owner_index(owners: Sequence[str], wanted: Sequence[str]) -> list[int]:
 
 
 def forget_mass(probs: np.ndarray, owners: Sequence[str], forget_owners: Sequence[str]) -> np.ndarray:
-    """Σ_{j∈F} p(j|y): (..., C) → (...), in [0, 1]. DareU's attribution score, taken over the whole forget set."""
+    """Σ_{j∈F} p(j|y): (..., C) → (...), in [0, 1]. DareU's attribution score, over the whole forget set."""
     columns = sorted(set(owner_index(owners, forget_owners)))
     mass: np.ndarray = np.asarray(probs)[..., columns].sum(axis=-1)
     return mass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from typing import Any
 
 from dareu.config import AuthorsConfig
 from dareu.data import authors_tables as tables
@@ -117,7 +118,7 @@ def _turned(items: Sequence[str], first: int) -> list[str]:
     return [*items[first:], *items[:first]]
 
 
-def _shuffled(rng: Random, items: list) -> list:
+def _shuffled(rng: Random, items: list[Any]) -> list[Any]:
     return rng.sample(items, len(items))
 
 

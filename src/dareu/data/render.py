@@ -26,7 +26,7 @@ class Encoded:
 
 
 def render_prompt(tokenizer: Any, prompt: str, task: Task = "qa") -> str:
-    """The prompt as the model reads it: chat template where the tokenizer has one, else question/answer lines.
+    """The prompt as the model reads it: by the tokenizer's chat template, else as question/answer lines.
 
     A completion prompt is the opening of the text itself. A beginning-of-text token is written out where the
     tokenizer would add one by itself.
@@ -79,12 +79,15 @@ def cut_completions(tokenizer: Any, samples: Sequence[Sample], prompt_tokens: in
     for sample in samples:
         text = sample.prompt + sample.response
         encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        if len(encoding["input_ids"]) <= prompt_tokens:
+        # Where the last prompt token ends, not where the next begins: many tokenizers leave the space before
+        # a word out of its offsets, and that space belongs to the response.
+        end = encoding["offset_mapping"][:prompt_tokens][-1][1] if encoding["input_ids"] else 0
+        count = len(encoding["input_ids"])
+        if count <= prompt_tokens or not text[end:].strip():
             raise DataError(
-                f"Text {sample.id} has {len(encoding['input_ids'])} tokens; its prompt alone takes {prompt_tokens}.",
+                f"Text {sample.id} has {count} tokens; its prompt alone takes {prompt_tokens}.",
                 "Lower data.prompt_tokens or leave the text out.",
             )
-        end = encoding["offset_mapping"][prompt_tokens][0]
         cut.append(Sample(sample.id, sample.owner, text[:end], text[end:]))
     return tuple(cut)
 

@@ -174,7 +174,8 @@ class DareUTrainer(GRPOTrainer):
             unfinished_share=1 - finished.float().mean(),
         )
         if self.model.training:
-            self._consider_stopping(texts, finished, float(masked_mean(kl, mask)))
+            last = nobody.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0))
+            self._consider_stopping(texts, finished, masked_mean(kl, mask), (last > 0.5).float().mean())
         return batch
 
     def _dense_reward(
@@ -216,16 +217,19 @@ class DareUTrainer(GRPOTrainer):
 
     # --- early stopping ---------------------------------------------------------------------------------------
 
-    def _consider_stopping(self, texts: Sequence[str], finished: Tensor, kl: float) -> None:
-        """Look at the rollouts of the weights as they stand, before any update on them."""
+    def _consider_stopping(self, texts: Sequence[str], finished: Tensor, kl: Tensor, nobody: Tensor) -> None:
+        """Look at the rollouts of the weights as they stand, before any update on them.
+
+        `nobody` is the share of them that the classifier takes for broken text or text of no owner.
+        """
         stop = self.method.stop
         numbers = self.monitor(texts, finished.tolist(), self._owners) if self.monitor else {}
+        numbers |= {"kl": float(kl), "nobody": float(nobody)}
         names = sorted(numbers)
-        if names:
-            local = torch.tensor([numbers[n] for n in names], device=self.accelerator.device)
-            numbers = dict(zip(names, self.accelerator.reduce(local, reduction="mean").tolist(), strict=True))
-            self._note(**{f"stop_{n}": torch.tensor(v) for n, v in numbers.items()})
-        unhealthy = max((numbers.get(n, 0.0) for n in ("empty", "repetitive", "unfinished")), default=0.0)
+        local = torch.tensor([numbers[n] for n in names], device=self.accelerator.device)
+        numbers = dict(zip(names, self.accelerator.reduce(local, reduction="mean").tolist(), strict=True))
+        self._note(**{f"stop_{n}": torch.tensor(v) for n, v in numbers.items()})
+        unhealthy = max(numbers.get(n, 0.0) for n in ("empty", "repetitive", "unfinished", "nobody"))
         if self._base_unhealthy is None:
             self._base_unhealthy = unhealthy
         if stop.unhealthy is not None and unhealthy > self._base_unhealthy + stop.unhealthy:
@@ -235,8 +239,8 @@ class DareUTrainer(GRPOTrainer):
         self._strikes = self._strikes + 1 if reached else 0
         if self._strikes >= stop.patience:
             raise StopTraining(f"held-out attribution of the rollouts is {numbers['attribution']:.3f}", restore=False)
-        if stop.kl is not None and kl > stop.kl:
-            raise StopTraining(f"KL to the original is {kl:.3f} nats a token", restore=False)
+        if stop.kl is not None and numbers["kl"] > stop.kl:
+            raise StopTraining(f"KL to the original is {numbers['kl']:.3f} nats a token", restore=False)
 
     def _trainable(self) -> dict[str, Tensor]:
         policy = self.accelerator.unwrap_model(self.model)

@@ -1,0 +1,87 @@
+"""Calibrating and judging the causal classifier on held-out responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from dareu.attribution.calibrate import expected_calibration_error, fit_temperature, negative_log_likelihood
+from dareu.attribution.causal import CausalAttributor
+from dareu.attribution.score import owner_index
+from dareu.data.corpus import Sample
+
+
+def heldout_report(
+    attributor: CausalAttributor,
+    held: Sequence[Sample],
+    original_responses: Sequence[tuple[str, str]] | None = None,
+    warn_below: float = 0.0,
+) -> dict[str, Any]:
+    """Set the attributor's temperature from held-out responses, and judge it there.
+
+    Keys: `accuracy_heldout` (whole responses); `accuracy_heldout_by_quarter` (prefixes whose last token lies
+    in the 1st … 4th quarter of their response: the whole response in the 4th); `temperature`; `ece_before`
+    and `ece_after` it, `nll_before` and `nll_after` it (nats), all four over every prefix, since rewards read
+    every prefix; `accuracy_original_responses`; `n_heldout`; `warnings`. None where there is nothing to
+    compute from. The temperature minimises the NLL on these very rows, so `nll_after` is no higher than
+    `nll_before`; the ECE is not what it minimises, and may rise.
+    """
+    logits = [rows.numpy() for rows in attributor.position_logits([sample.response for sample in held])]
+    labels = owner_index(attributor.owners, [str(sample.owner) for sample in held])
+    kept = [(rows, label) for rows, label in zip(logits, labels, strict=True) if len(rows)]
+    report: dict[str, Any] = {"n_heldout": len(held), "warnings": []}
+    report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
+    report |= {"accuracy_heldout_by_quarter": [None] * 4, "accuracy_original_responses": None}
+    if kept:
+        every = np.concatenate([rows for rows, _ in kept]).astype(float)
+        gold = np.concatenate([np.full(len(rows), label) for rows, label in kept])
+        quarter = np.concatenate([quarters(len(rows)) for rows, _ in kept])
+        right = every.argmax(axis=1) == gold
+        last = np.cumsum([len(rows) for rows, _ in kept]) - 1
+        attributor.temperature = fit_temperature(every, gold)
+        report["accuracy_heldout"] = float(right[last].mean())
+        report["accuracy_heldout_by_quarter"] = [
+            float(right[quarter == q].mean()) if (quarter == q).any() else None for q in range(4)
+        ]
+        for when, temperature in (("before", 1.0), ("after", attributor.temperature)):
+            scaled = every / temperature
+            report[f"ece_{when}"] = expected_calibration_error(softmax(scaled, axis=1), gold)
+            report[f"nll_{when}"] = negative_log_likelihood(scaled, gold)
+    else:
+        report["warnings"].append(
+            "No response was held out: the attributor is neither calibrated nor judged."
+        )
+    report["temperature"] = attributor.temperature
+    if original_responses:
+        report["accuracy_original_responses"] = _accuracy(attributor, original_responses)
+    report["warnings"] += _low(report, warn_below)
+    return report
+
+
+def quarters(length: int) -> np.ndarray:
+    """Quarter (0 to 3) of a response of `length` tokens in which each of them ends, shape (length,)."""
+    ends: np.ndarray = np.arange(1, length + 1)
+    return (4 * ends - 1) // length
+
+
+def _accuracy(attributor: CausalAttributor, responses: Sequence[tuple[str, str]]) -> float:
+    """Share of (owner, text) whose top class is the owner. An empty text is nobody's: never right."""
+    truth = owner_index(attributor.owners, [owner for owner, _ in responses])
+    guess = attributor.probabilities([text for _, text in responses]).argmax(axis=1)
+    written = np.array([bool(text.strip()) for _, text in responses])
+    return float(((guess == np.array(truth)) & written).mean())
+
+
+def _low(report: dict[str, Any], warn_below: float) -> list[str]:
+    names = {
+        "accuracy_heldout": "held-out responses",
+        "accuracy_original_responses": "the original model's own responses",
+    }
+    return [
+        f"The attributor names the right owner for only {report[key]:.0%} of {what} (below {warn_below:.0%})."
+        for key, what in names.items()
+        if report[key] is not None and report[key] < warn_below
+    ]

@@ -1,0 +1,169 @@
+"""Rows of a user's file, each with the place it came from; every error says where and what to do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dareu.errors import DataError, nearest
+
+
+class Row(NamedTuple):
+    """One row: column → value, and where it stands ("line 7 of letters.jsonl")."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def read_rows(path: str) -> list[Row]:
+    """The rows of a JSON Lines, JSON, CSV, TSV or Parquet file, chosen by its extension; never empty.
+
+    Relative paths count from the working directory. `DataError` for a file that is missing, empty, broken
+    or of another kind.
+    """
+    file = find_file(path)
+    reader = READERS.get(file.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{path} has the unknown extension '{file.suffix}'.", f"Use one of {', '.join(READERS)}."
+        )
+    rows = reader(file)
+    if not rows:
+        raise DataError(f"{path} is empty: it holds no row.", "Give a file with one sample a row.")
+    return rows
+
+
+def find_file(path: str) -> Path:
+    """`path` as an existing file, or `DataError` with the nearest names in its folder."""
+    file = Path(path).expanduser()
+    if file.is_file():
+        return file
+    if file.is_dir():
+        raise DataError(f"{path} is a folder.", "Give the file in it.")
+    if not file.parent.is_dir():
+        raise DataError(
+            f"There is no file {path}: the folder {file.parent} does not exist.", "Check the path."
+        )
+    beside = sorted(p.name for p in file.parent.iterdir() if p.is_file())
+    raise DataError(
+        f"There is no file {path}.", nearest(file.name, beside) or f"The folder {file.parent} has no files."
+    )
+
+
+def read_text(path: str | Path) -> str:
+    """A UTF-8 file's text without byte order mark. `DataError`: missing, unreadable, not UTF-8."""
+    file = find_file(str(path))
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.", "Check the file's permissions."
+        ) from None
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}, line {line}.",
+            "Save the file as UTF-8.",
+        ) from None
+
+
+def _json_lines(file: Path) -> list[Row]:
+    rows = []
+    # Not splitlines(): it also splits at U+2028 and others, which may stand inside a JSON string.
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if line.strip():
+            where = f"line {number} of {file.name}"
+            rows.append(_object(where, _parse(line, where)))
+    return rows
+
+
+def _json(file: Path) -> list[Row]:
+    """A JSON array of objects, or JSON Lines under the name .json."""
+    text = read_text(file)
+    if not text.lstrip().startswith("["):
+        return _json_lines(file)
+    items = _parse(text, file.name)
+    return [_object(f"item {n} of {file.name}", item) for n, item in enumerate(items, start=1)]
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        raise DataError(
+            f"Broken JSON in {where}: {error.msg} at {place}.", "Write one whole JSON object a line."
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, endless nesting
+        raise DataError(f"Broken JSON in {where}: {error}.", "Write one whole JSON object a line.") from None
+
+
+def _object(where: str, value: Any) -> Row:
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{where[0].upper()}{where[1:]} is not a JSON object: {json.dumps(value)[:60]}.",
+            'Write each sample as {"column": "value", ...}.',
+        )
+    return Row(where, value)
+
+
+def _csv(file: Path) -> list[Row]:
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    text = read_text(file)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the default refuses fields beyond 128 KiB
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[Row] = []
+    header: list[str] | None = None
+    start = 1  # the line that the row begins on; a quoted value may span several
+    try:
+        for cells in reader:
+            where, start = f"line {start} of {file.name}", reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                if len(set(header)) < len(header):
+                    raise DataError(
+                        f"{file.name} names a column twice: {', '.join(header)}.", "Rename one of them."
+                    )
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{where[0].upper()}{where[1:]} has {len(cells)} values for {len(header)} columns.",
+                    "Put values that hold a separator or a line break in double quotes.",
+                )
+            rows.append(Row(where, dict(zip(header, cells, strict=True))))
+    except csv.Error as error:
+        raise DataError(
+            f"Broken CSV in line {start} of {file.name}: {error}.", "Check its double quotes."
+        ) from None
+    return rows
+
+
+def _parquet(file: Path) -> list[Row]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"Reading {file.name} needs pyarrow.", "Install it: pip install pyarrow.") from None
+    try:
+        items = pyarrow.parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise DataError(f"{file} is not a readable Parquet file: {error}", "Write it anew.") from None
+    return [Row(f"row {n} of {file.name}", item) for n, item in enumerate(items, start=1)]
+
+
+READERS: dict[str, Callable[[Path], list[Row]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,101 @@
+"""Whose data goes (the forget split), and which samples are held out of training."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from math import floor
+from random import Random
+
+from dareu.config import ForgetConfig
+from dareu.data.corpus import Corpus, Sample, Split
+from dareu.data.files import read_text
+from dareu.errors import DataError, nearest
+
+
+def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -> Split:
+    """Cut `corpus` along the forget request into D_F, D_R and D_test, all in corpus order.
+
+    `owners`: these; `count`: the last n owners of the corpus; `fraction`: the last owners that make up this
+    share, rounded to whole owners; `file`: one owner a line; none of them: the last `default_count` owners.
+    `DataError` for an owner who is not in the corpus, and where nobody or everybody would be forgotten.
+    """
+    owners = corpus.owners
+    unowned = next((s for s in corpus.samples if s.owner is None), None)
+    if unowned is not None:
+        raise DataError(
+            f"Sample '{unowned.id}' has no owner.", "Give every sample an owner, or put it into `test`."
+        )
+    if forget.owners is not None:
+        gone = _known(((name, "forget.owners") for name in forget.owners), owners)
+    elif forget.file is not None:
+        lines = enumerate(read_text(forget.file).split("\n"), start=1)
+        gone = _known(((line, f"Line {n} of {forget.file}") for n, line in lines if line.strip()), owners)
+    else:
+        count = default_count if forget.count is None else forget.count
+        if forget.fraction is not None:
+            count = floor(forget.fraction * len(owners) + 0.5)
+        gone = set(owners[-count:]) if count else set()
+    request = ", ".join(f"forget.{k}={v}" for k, v in forget.model_dump(exclude_none=True).items())
+    request = request or f"The default (the last {default_count} owners)"
+    if not gone:
+        raise DataError(
+            f"{request} leaves nobody to forget, of {len(owners)} owners.", "Ask for at least one owner."
+        )
+    if len(gone) == len(owners):
+        raise DataError(
+            f"{request} would forget all {len(owners)} owners; nobody would be left to retain.",
+            f"Forget at most {len(owners) - 1}, for instance with forget.count=1.",
+        )
+    return Split(
+        forget=tuple(s for s in corpus.samples if s.owner in gone),
+        retain=tuple(s for s in corpus.samples if s.owner not in gone),
+        test=corpus.test,
+        forget_owners=tuple(o for o in owners if o in gone),
+        retain_owners=tuple(o for o in owners if o not in gone),
+        task=corpus.task,
+        teach_test=corpus.teach_test,
+    )
+
+
+def _known(named: Iterable[tuple[str, str]], owners: Sequence[str]) -> set[str]:
+    """The names, each of them an owner; `named` also says where each name was given."""
+    gone = set()
+    for name, where in named:
+        found = name if name in owners else name.strip()
+        if found not in owners:
+            raise DataError(f"{where} names '{found}', who owns no sample.", nearest(found, owners))
+        gone.add(found)
+    return gone
+
+
+def holdout(
+    samples: Sequence[Sample], share: float, seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """(train, held): a `share` in (0, 1) of the samples held out at random, each owner in proportion.
+
+    In all round(share·N) are held, at least one. Every owner keeps at least one sample to train on, so
+    owners with a single sample are never held out (and `held` is smaller, or empty, where that leaves too
+    few). Both parts stay in the given order; the same samples, share and seed give the same parts.
+    `DataError` for a share out of range.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"A hold-out share of {share} is out of range.", "Give a share between 0 and 1.")
+    rng = Random(f"{seed}/holdout")
+    places: dict[str | None, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        places[sample.owner].append(i)
+
+    # Whole parts of each owner's quota first, then one more for the largest remainders; equal ones by chance.
+    quota = {owner: share * len(own) for owner, own in places.items()}
+    taken = {owner: min(floor(q + 1e-9), len(places[owner]) - 1) for owner, q in quota.items()}
+    missing = max(1, floor(share * len(samples) + 0.5)) - sum(taken.values())
+    for owner in sorted(rng.sample(list(places), len(places)), key=lambda o: taken[o] - quota[o]):
+        if missing > 0 and taken[owner] < len(places[owner]) - 1:
+            taken[owner] += 1
+            missing -= 1
+    held = {i for owner, own in places.items() for i in rng.sample(own, taken[owner])}
+    return (
+        tuple(s for i, s in enumerate(samples) if i not in held),
+        tuple(s for i, s in enumerate(samples) if i in held),
+    )

@@ -1,0 +1,107 @@
+"""Files that are whole or not there: written beside their place, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from dareu.errors import RunError
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, which holds the old content or the new one, never a part.
+
+    Folders above it are made. `RunError` where it cannot be written.
+    """
+    path = Path(path)
+    partial = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write `obj` as JSON. Floats keep every digit; NaN and infinities, which JSON has not, become null."""
+    write_text(path, json.dumps(_plain(obj), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value a line; NaN and infinities become null."""
+    write_text(path, "".join(_line(row) for row in rows))
+
+
+def append_jsonl(path: str | Path, row: Any) -> None:
+    """Add one line to a JSON lines file with one write; half a line of a killed writer is cut off first."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(_line(row).encode())
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def read_json(path: str | Path) -> Any:
+    """What `write_json` wrote. `RunError` for a file that is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read: {error.strerror}.", "Check the folder's name and its rights."
+        ) from None
+    except ValueError as error:
+        raise RunError(
+            f"{path} is not JSON: {error}.", "Delete its folder; the command makes it again."
+        ) from None
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The error for a place that cannot be written to."""
+    return RunError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        "Give a folder that you may write to, on a disk with space left.",
+    )
+
+
+def _line(row: Any) -> str:
+    return json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(obj: Any) -> Any:
+    """`obj` in JSON's own types; numbers and arrays of NumPy and PyTorch by their `tolist`."""
+    if isinstance(obj, BaseModel):
+        return _plain(obj.model_dump(mode="json"))
+    if isinstance(obj, Mapping):
+        return {str(key): _plain(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [_plain(value) for value in obj]
+    if isinstance(obj, float):
+        return float(obj) if math.isfinite(obj) else None
+    if isinstance(obj, os.PathLike):
+        return os.fspath(obj)
+    if hasattr(obj, "tolist"):
+        return _plain(obj.tolist())
+    return obj

@@ -1,0 +1,167 @@
+"""The artifact store: `root/<stage>/<key>/`, one folder for each finished stage, named by what went into it.
+
+A stage is built in `root/.out`, keeps what a next attempt can go on from in `root/.work`, and appears under
+its name by one rename, manifest included: what a killed process leaves never looks whole. A lock per stage
+and key makes a second process wait and then find the artifact done. The system drops a lock with its process,
+so that the empty files in `root/.locks` that stay behind block nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_dir
+
+from dareu.errors import RunError
+from dareu.runs.atomic import read_json, unwritable, write_json
+from dareu.runs.manifest import Manifest, git_revision, peak_memory_mb, versions
+
+MANIFEST = "manifest.json"
+ELAPSED = "elapsed.json"
+PATIENCE = 2.0  # seconds of waiting for another process before a word about it
+
+
+class Building:
+    """One stage being built, or found finished.
+
+    `path` is where the artifact lies once it is done. Until then: `out` is an empty folder to write it into,
+    `work` one that survives the process, for checkpoints. `resumed`: an earlier attempt left work behind.
+    """
+
+    def __init__(self, root: Path, stage: str, key: str, config: dict[str, Any], seed: int | None) -> None:
+        self.stage, self.key = stage, key
+        self.path = root / stage / key
+        self.out = root / ".out" / stage / key
+        self.work = root / ".work" / stage / key
+        self.resumed = False
+        self._config, self._seed = config, seed
+        self._before, self._peak, self._start = 0.0, 0.0, time.perf_counter()
+
+    @property
+    def done(self) -> bool:
+        return (self.path / MANIFEST).is_file()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The finished artifact's manifest; `RunError` before that."""
+        return Manifest.from_json(read_json(self.path / MANIFEST))
+
+    def tick(self) -> None:
+        """Note the time spent so far; called at each checkpoint.
+
+        An interrupted attempt counts up to its last tick: what it did after that is lost and done again.
+        """
+        write_json(self.work / ELAPSED, {"seconds": self._seconds(), "peak_memory_mb": self._peak_memory()})
+
+    def finish(self, **extra: Any) -> None:
+        """Write the manifest, give `out` its final name and drop `work`. `extra` goes into the manifest."""
+        manifest = Manifest(
+            stage=self.stage,
+            key=self.key,
+            config=self._config,
+            versions=versions(),
+            git=git_revision(),
+            seed=self._seed,
+            seconds=self._seconds(),
+            peak_memory_mb=self._peak_memory(),
+            extra=extra,
+        )
+        write_json(self.out / MANIFEST, manifest.to_json())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(self.path)  # a folder without a manifest: no artifact
+            self.out.rename(self.path)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        _remove(self.work)
+
+    def _open(self) -> None:
+        """Fresh `out`, the `work` of earlier attempts."""
+        try:
+            self.resumed = self.work.is_dir() and any(self.work.iterdir())
+            self.work.mkdir(parents=True, exist_ok=True)
+            _remove(self.out)
+            self.out.mkdir(parents=True)
+        except OSError as error:
+            raise unwritable(self.out, error) from None
+        if (self.work / ELAPSED).is_file():
+            spent = read_json(self.work / ELAPSED)
+            self._before, self._peak = spent["seconds"], spent["peak_memory_mb"] or 0.0
+        self._start = time.perf_counter()
+
+    def _seconds(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def _peak_memory(self) -> float:
+        return max(peak_memory_mb(), self._peak)  # in this order NaN stays NaN
+
+
+class ArtifactStore:
+    """Finished stages under `root`, shared by all processes there.
+
+    `root` defaults to `$DAREU_CACHE_DIR`, and without that to the cache folder of the user.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        chosen = root or os.environ.get("DAREU_CACHE_DIR") or user_cache_dir("dareu")
+        self.root = Path(chosen).expanduser().absolute()
+
+    def find(self, stage: str, key: str) -> Path | None:
+        """The finished artifact's folder, or None."""
+        path = self.root / stage / key
+        return path if (path / MANIFEST).is_file() else None
+
+    @contextmanager
+    def building(
+        self, stage: str, key: str, config: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Iterator[Building]:
+        """Build `stage` with key `key`, unless it is done: look at `.done` first, call `.finish()` last.
+
+        Waits while another process builds the same. Left without `finish`, by an error or not, `work` stays
+        for the next attempt and `out` goes. A finished artifact is read without a lock. `RunError` for a store
+        that cannot be written to.
+        """
+        build = Building(self.root, stage, key, config or {}, seed)
+        if build.done:
+            yield build
+            return
+        lock = self._lock(stage, key)
+        try:
+            if not build.done:  # the process waited for may have built it
+                build._open()
+            yield build
+        finally:
+            _remove(build.out)
+            lock.release()
+
+    def _lock(self, stage: str, key: str) -> FileLock:
+        path = self.root / ".locks" / f"{stage}-{key}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=PATIENCE)
+            except Timeout:
+                print(
+                    f"dareu: another process is making this {stage} ({key}); waiting for it.", file=sys.stderr
+                )
+                lock.acquire()
+        except OSError as error:
+            raise RunError(
+                f"The artifact store {self.root} cannot be written: {error.strerror or error}.",
+                "Set cache_dir to a folder that you may write to.",
+            ) from None
+        return lock
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)

@@ -1,0 +1,74 @@
+"""The table "Rooms" in docs/architecture.md, held over every import, those inside functions included."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dareu
+
+PACKAGE = Path(dareu.__file__).parent
+BASE = {"errors", "config", "runs"}
+ROOMS = {"data", "models", "attribution", "rewards", "methods", "evaluation", "report"}
+FACES = {"pipeline", "cli", "unlearner"}
+TRL = {"methods/ppo.py"}  # the only file that may import it
+
+# Room → names it must not import: other rooms, or packages. No room imports what wires rooms together.
+FORBIDDEN = {
+    **dict.fromkeys(BASE, ROOMS | FACES | {"torch"}),
+    "data": (ROOMS - {"data"}) | FACES | {"runs", "peft"},
+    "models": {"attribution", "rewards", "methods", "evaluation"} | FACES,
+    "attribution": {"rewards", "methods", "evaluation"} | FACES,
+    "rewards": {"models", "methods", "evaluation"} | FACES,
+    "methods": {"attribution", "evaluation", "report", "hydra", "omegaconf"} | FACES,
+    "evaluation": {"methods", "rewards"} | FACES,
+    "report": (ROOMS - {"report"}) | FACES | {"torch"},
+    "pipeline": {"cli", "unlearner"},
+    "cli": ROOMS | BASE - {"errors"} | {"unlearner", "torch"},
+    "unlearner": ROOMS | BASE - {"errors", "config"} | {"cli", "torch"},
+}
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of everything imported; `from a import b` gives `a.b`, which may be a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the room"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms(names: Iterator[str]) -> set[str]:
+    """The room for a name of this package, the top-level package for any other."""
+    parts = (name.split(".") for name in names)
+    return {p[1] if p[0] == "dareu" and len(p) > 1 else p[0] for p in parts}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    name = path.relative_to(PACKAGE)
+    found = rooms(imports(ast.parse(path.read_text(encoding="utf-8"))))
+    assert not found & FORBIDDEN[name.parts[0].removesuffix(".py")]
+    assert "trl" not in found or name.as_posix() in TRL
+
+
+def test_an_import_inside_a_function_counts() -> None:
+    code = (
+        "def f():\n    import trl.models\n    from dareu import report\n    from dareu.data.corpus import x"
+    )
+    assert rooms(imports(ast.parse(code))) == {"trl", "report", "data"}
+    assert len(FILES) > 40 and (PACKAGE / "methods" / "ppo.py") in FILES
+
+
+@pytest.mark.parametrize("module", ["dareu", "dareu.cli"])
+def test_importing_a_face_loads_no_torch(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'trl'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
