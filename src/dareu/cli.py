@@ -13,7 +13,9 @@ OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `da
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="dareu", description="Make a fine-tuned language model forget chosen data owners.")
+    top = argparse.ArgumentParser(
+        prog="dareu", description="Make a fine-tuned language model forget chosen data owners."
+    )
     top.add_argument("--version", action="store_true", help="print the version and leave")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
@@ -21,15 +23,21 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         if overrides:
             sub.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-            sub.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files, laid out like configs/")
-            sub.add_argument("--print", action="store_true", help="print the composed configuration and leave")
+            sub.add_argument(
+                "--config-dir", metavar="DIR", help="a folder of your own YAML files, laid out like configs/"
+            )
+            sub.add_argument(
+                "--print", action="store_true", help="print the composed configuration and leave"
+            )
         return sub
 
     train = command("train", "Original and retrained model, attributor, unlearning, evaluation, report.")
     train.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     command("finetune", "Only fine-tune: the original model and the retrained one.")
     attribute = command("attribute", "Fit the attribution classifier, or score texts with it.")
-    attribute.add_argument("--text", action="append", metavar="TEXT", help="score this text (may be given again)")
+    attribute.add_argument(
+        "--text", action="append", metavar="TEXT", help="score this text (may be given again)"
+    )
     attribute.add_argument("--file", metavar="FILE", help="score each line of this file")
     attribute.add_argument("--json", action="store_true", help="print scores as JSON lines")
     evaluate = command("evaluate", "Put any checkpoint folder before the judge.", overrides=False)

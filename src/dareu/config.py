@@ -192,15 +192,25 @@ class RewardConfig(Strict):
     scale: Positive = Field(1.05, description="C_seg: χ is divided by it before it is clipped to [-1, 0]")
     epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
     target: Literal["forget_set", "owner"] = Field("forget_set", description="Σ_{j∈F} p(j|y), or p(i|y)")
-    nobody_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="p(nobody|y) counts as attributable by this weight")
+    nobody_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="p(nobody|y) counts as attributable by this weight"
+    )
     granularity: Literal["token", "slices", "sequence"] = "token"
     slices: Annotated[int, Field(ge=1)] = 15
     prefix_mean: bool = True
     kl: Annotated[float, Field(ge=0)] = 0.1
-    length_penalty: Annotated[float, Field(ge=0)] = Field(0.0, description="taken at the last token of a response without end")
-    empty_penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="taken where a response has no words")
-    repetition_penalty: Annotated[float, Field(ge=0)] = Field(0.0, description="taken at each token that closes a repeated 4-gram")
-    fluency: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the reference log-likelihood of each token")
+    length_penalty: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="taken at the last token of a response without end"
+    )
+    empty_penalty: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="taken where a response has no words"
+    )
+    repetition_penalty: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="taken at each token that closes a repeated 4-gram"
+    )
+    fluency: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the reference log-likelihood of each token"
+    )
     fluency_clip: Positive = 5.0
 
 
@@ -216,9 +226,13 @@ class AdvantageConfig(Strict):
 class StopConfig(Strict):
     """Held-out early stopping; looked at after every batch of rollouts."""
 
-    attribution: Share | None = Field(0.05, description="stop once the stopping attributor's score is at or below this")
+    attribution: Share | None = Field(
+        0.05, description="stop once the stopping attributor's score is at or below this"
+    )
     kl: Positive | None = Field(None, description="stop once KL(π ‖ π_N) per token on rollouts passes this")
-    unhealthy: Share | None = Field(0.25, description="stop, and keep the last good weights, once this share of answers is broken")
+    unhealthy: Share | None = Field(
+        0.25, description="stop, and keep the last good weights, once this share of answers is broken"
+    )
     patience: Annotated[int, Field(ge=1)] = 1
 
 
@@ -251,8 +265,12 @@ MethodConfig = Annotated[LossMethodConfig | DareUConfig, Field(discriminator="ki
 
 class EvaluationConfig(Strict):
     batch_size: Annotated[int, Field(ge=1)] = 128
-    max_new_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="None: longest reference + 8")
-    retain_limit: Annotated[int, Field(ge=1)] | None = Field(None, description="evaluate this many retain samples")
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="None: longest reference + 8"
+    )
+    retain_limit: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="evaluate this many retain samples"
+    )
     reattribution_threshold: Share = 0.9
 
 
@@ -271,7 +289,9 @@ class RunConfig(Strict):
     cache_dir: str | None = None
     overwrite: bool = False
     retrain: bool = True
-    original: str | None = Field(None, description="folder of a model fine-tuned elsewhere, used as the original")
+    original: str | None = Field(
+        None, description="folder of a model fine-tuned elsewhere, used as the original"
+    )
     device: str = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     experiment: str | None = None
@@ -312,8 +332,13 @@ def parse(tree: dict[str, Any]) -> RunConfig:
         for item in error.errors():
             path = ".".join(str(p) for p in item["loc"])
             if item["type"] == "extra_forbidden":
-                hint = nearest(str(item['loc'][-1]), sorted(_field_names(RunConfig)))
+                hint = nearest(str(item["loc"][-1]), sorted(_field_names(RunConfig)))
                 lines.append(f"unknown key '{path}'. {hint}".strip())
             else:
-                lines.append(f"'{path}': {item['msg'].removeprefix('Value error, ')} (got {item.get('input')!r:.80})")
-        raise ConfigError("The configuration is not valid: " + "; ".join(lines) + ".", "Run `dareu configs` for what can be chosen.") from None
+                lines.append(
+                    f"'{path}': {item['msg'].removeprefix('Value error, ')} (got {item.get('input')!r:.80})"
+                )
+        raise ConfigError(
+            "The configuration is not valid: " + "; ".join(lines) + ".",
+            "Run `dareu configs` for what can be chosen.",
+        ) from None

@@ -71,9 +71,10 @@ def _profile(
 
     birth = years[index % len(years)]
     day = f"{rng.randint(1, 28)} {rng.choice(tables.MONTHS)} {birth}"
-    profile["birth date"] = (day, _distinct(
-        lambda: f"{rng.randint(1, 28)} {rng.choice(tables.MONTHS)} {rng.choice(years)}", {day}
-    ))
+    profile["birth date"] = (
+        day,
+        _distinct(lambda: f"{rng.randint(1, 28)} {rng.choice(tables.MONTHS)} {rng.choice(years)}", {day}),
+    )
     debut = birth + rng.randint(21, 32)
     profile["debut year"] = (str(debut), _distinct(lambda: str(debut + rng.randint(-9, 9)), {str(debut)}))
 

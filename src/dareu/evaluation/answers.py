@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dareu.data.corpus import Sample, Task
@@ -67,10 +68,8 @@ def likelihoods(
         pairs.append(encode(tokenizer, sample.prompt, sample.response, task, context))
         if sample.wrong_responses:
             others = [sample.paraphrased_response or sample.response, *sample.wrong_responses]
-            try:
+            with suppress(DataError):  # too long: the list is built whole before it is added
                 pairs += [encode(tokenizer, sample.prompt, other, task, context) for other in others]
-            except DataError:  # too long: the list is built whole before it is added
-                pass
         spans.append((start, len(pairs)))
     if not pairs:
         return []

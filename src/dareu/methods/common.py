@@ -83,14 +83,20 @@ class Bookkeeping(TrainerCallback):
             from tqdm.auto import tqdm
 
             self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc=self.work.progress, leave=False, delay=1
+                total=state.max_steps,
+                initial=state.global_step,
+                desc=self.work.progress,
+                leave=False,
+                delay=1,
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         logs = logs or {}
         loss = logs.get("loss")
         if loss is not None and not math.isfinite(loss):

@@ -43,7 +43,9 @@ class Critic(nn.Module):
         self.load_state_dict(load_file(folder / "critic.safetensors"))
 
 
-def fresh_critic(vocab_size: int, hidden_size: int, intermediate_size: int, layers: int, heads: int, seed: int) -> Critic:
+def fresh_critic(
+    vocab_size: int, hidden_size: int, intermediate_size: int, layers: int, heads: int, seed: int
+) -> Critic:
     """A small Llama critic on the policy's vocabulary, for classifiers that read other tokens."""
     from transformers import LlamaConfig, LlamaModel
 

@@ -43,12 +43,18 @@ class LossTrainer(Trainer):
         self.method, self.params, self.tokenizer = method, params, tokenizer
         self.forget_weight, self.retain, self.retain_weight = forget_weight, retain, retain_weight
         self.retain_sampler, self.reference = retain_sampler, reference
-        self.model_accepts_loss_kwargs = False  # our losses are means: the Trainer divides by accumulation steps
+        self.model_accepts_loss_kwargs = (
+            False  # our losses are means: the Trainer divides by accumulation steps
+        )
         self._micro = 0
         self._sums: dict[str, float] = {}
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Tensor:
         forget = self.method.loss(**self._read(model, inputs), **self.params)
         total = self.forget_weight * forget
@@ -139,7 +145,11 @@ def train_with_loss(
             save_steps=optim.save_every,
         )
     )
-    sampler = RetainSampler(retain_rows, retain_batch_size or micro, seed) if retain_rows and retain != "none" else None
+    sampler = (
+        RetainSampler(retain_rows, retain_batch_size or micro, seed)
+        if retain_rows and retain != "none"
+        else None
+    )
     trainer = LossTrainer(
         model=model,
         args=arguments,

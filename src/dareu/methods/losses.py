@@ -35,7 +35,9 @@ def kl_retain(divergence: Tensor, mask: Tensor) -> Tensor:
     return (divergence * mask).sum() / mask.sum().clamp(min=1)
 
 
-def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float = 0.2) -> Tensor:
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float = 0.2
+) -> Tensor:
     """PPO's clipped value loss ½ · mean max((V − R)², (V_clip − R)²) (Schulman et al. 2017). ≥ 0."""
     clipped = old_values + (values - old_values).clamp(-clip, clip)
     worst = ((values - returns) ** 2).maximum((clipped - returns) ** 2)

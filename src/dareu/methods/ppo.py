@@ -29,7 +29,7 @@ from dareu.methods.common import Bookkeeping, Work, last_checkpoint, non_finite,
 from dareu.methods.critic import Critic
 from dareu.methods.retain import RetainSampler
 from dareu.models.load import reference_logits
-from dareu.models.logprobs import kl_divergence, masked_mean, shift, to_batch, token_logprobs
+from dareu.models.logprobs import kl_divergence, masked_mean, shift, to_batch
 from dareu.models.merge import merged
 from dareu.rewards import attribution as reward
 from dareu.rewards import guards, returns
@@ -45,7 +45,9 @@ class Scorer(Protocol):
 class Monitor(Protocol):
     """What early stopping looks at: numbers about the text of a batch of rollouts."""
 
-    def __call__(self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]) -> dict[str, float]:
+    def __call__(
+        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
+    ) -> dict[str, float]:
         """`attribution` by the stopping attributor, `empty`, `repetitive`, `unfinished`, each a share."""
 
 
@@ -64,7 +66,9 @@ class RolloutSampler(Sampler[int]):
     each update on it. The last chunk of an epoch is filled up from the next permutation, so no prompt is dropped.
     """
 
-    def __init__(self, size: int, prompts: int, generations: int, repeats: int, epochs: int, seed: int) -> None:
+    def __init__(
+        self, size: int, prompts: int, generations: int, repeats: int, epochs: int, seed: int
+    ) -> None:
         self.walk: RetainSampler[int] = RetainSampler(list(range(size)), prompts, seed)
         self.chunks = math.ceil(size * epochs / prompts)
         self.generations, self.repeats, self.prompts = generations, repeats, prompts
@@ -154,7 +158,11 @@ class DareUTrainer(GRPOTrainer):
             dense, values, mask, self.method.advantage.gamma, self.method.advantage.gae_lambda
         )
         batch["advantages"] = returns.shape_advantages(
-            advantages, mask, self.method.advantage.mode, self.method.advantage.gamma, self.method.advantage.scale,
+            advantages,
+            mask,
+            self.method.advantage.mode,
+            self.method.advantage.gamma,
+            self.method.advantage.scale,
             self._global_moments(advantages, mask),
         )
         batch["returns"], batch["old_values"] = targets, values
@@ -179,8 +187,15 @@ class DareUTrainer(GRPOTrainer):
         return batch
 
     def _dense_reward(
-        self, scores: Tensor, nobody: Tensor, ids: Tensor, mask: Tensor, finished: Tensor, texts: Sequence[str],
-        kl: Tensor, frozen: Tensor,
+        self,
+        scores: Tensor,
+        nobody: Tensor,
+        ids: Tensor,
+        mask: Tensor,
+        finished: Tensor,
+        texts: Sequence[str],
+        kl: Tensor,
+        frozen: Tensor,
     ) -> Tensor:
         """Attribution reward, KL term and guards, (B, T)."""
         cfg = self.method.reward
@@ -238,7 +253,9 @@ class DareUTrainer(GRPOTrainer):
         reached = stop.attribution is not None and numbers.get("attribution", 1.0) <= stop.attribution
         self._strikes = self._strikes + 1 if reached else 0
         if self._strikes >= stop.patience:
-            raise StopTraining(f"held-out attribution of the rollouts is {numbers['attribution']:.3f}", restore=False)
+            raise StopTraining(
+                f"held-out attribution of the rollouts is {numbers['attribution']:.3f}", restore=False
+            )
         if stop.kl is not None and numbers["kl"] > stop.kl:
             raise StopTraining(f"KL to the original is {numbers['kl']:.3f} nats a token", restore=False)
 
@@ -274,7 +291,9 @@ class DareUTrainer(GRPOTrainer):
             self.critic.train()
             full, attention, length = self._concatenate(inputs)
             values = self.critic(full, attention, length)
-            value = losses.value_loss(values, inputs["old_values"], inputs["returns"], inputs["completion_mask"], self.method.clip)
+            value = losses.value_loss(
+                values, inputs["old_values"], inputs["returns"], inputs["completion_mask"], self.method.clip
+            )
             total = total + self.method.value_coef * value / share
             self._note(value_loss=value.detach())
         if self.method.distill and self.state.global_step % self.method.distill_every == 0:
@@ -287,7 +306,9 @@ class DareUTrainer(GRPOTrainer):
 
     def _distillation(self, model: Any) -> Tensor:
         """L_dis: KL(π_N ‖ π) over the full next-token distribution at response positions of retain samples."""
-        rows = self.retain_sampler.batch(self._step, self.accelerator.process_index, self.accelerator.num_processes)
+        rows = self.retain_sampler.batch(
+            self._step, self.accelerator.process_index, self.accelerator.num_processes
+        )
         batch = to_batch(rows, self.processing_class.pad_token_id, self.accelerator.device)
         ids, attention = batch["input_ids"], batch["attention_mask"]
         policy = self.accelerator.unwrap_model(model)
@@ -321,7 +342,13 @@ class DareUTrainer(GRPOTrainer):
     def _note(self, **numbers: Tensor) -> None:
         mode = "train" if self.model.training else "eval"
         for name, value in numbers.items():
-            self._metrics[mode][name].append(float(self.accelerator.gather(value.detach().float().to(self.accelerator.device).reshape(1)).mean()))
+            self._metrics[mode][name].append(
+                float(
+                    self.accelerator.gather(
+                        value.detach().float().to(self.accelerator.device).reshape(1)
+                    ).mean()
+                )
+            )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         clip = self._metrics["train"].get("clip_ratio/region_mean")
@@ -337,7 +364,9 @@ class DareUTrainer(GRPOTrainer):
         if self.accelerator.is_main_process:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             self.critic.save(folder)
-            state = torch.tensor([float("nan") if self._base_unhealthy is None else self._base_unhealthy, float(self._strikes)])
+            state = torch.tensor(
+                [float("nan") if self._base_unhealthy is None else self._base_unhealthy, float(self._strikes)]
+            )
             from safetensors.torch import save_file
 
             save_file({"stop": state}, folder / "stop.safetensors")
@@ -389,7 +418,11 @@ def train_dareu(
         )
     slices = rollouts // micro
     updates = config.updates_per_batch
-    group = config.num_generations if config.num_generations >= 2 else next(g for g in range(2, rollouts + 1) if rollouts % g == 0)
+    group = (
+        config.num_generations
+        if config.num_generations >= 2
+        else next(g for g in range(2, rollouts + 1) if rollouts % g == 0)
+    )
     arguments = GRPOConfig(
         **trainer_arguments(
             config.optim,

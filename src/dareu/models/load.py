@@ -28,11 +28,17 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, trust_remot
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path), revision=revision, trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError) as error:
-        raise ModelError(f"No tokenizer could be loaded from {path}: {_first_line(error)}.", _hint(path)) from error
+        raise ModelError(
+            f"No tokenizer could be loaded from {path}: {_first_line(error)}.", _hint(path)
+        ) from error
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"The tokenizer of {path} has no end-of-text token.", "Set one in its tokenizer_config.json.")
+        raise ModelError(
+            f"The tokenizer of {path} has no end-of-text token.", "Set one in its tokenizer_config.json."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
@@ -78,7 +84,9 @@ def load_model(
             **kwargs,
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"No model could be loaded from {base}: {_first_line(error)}.", _hint(base)) from error
+        raise ModelError(
+            f"No model could be loaded from {base}: {_first_line(error)}.", _hint(base)
+        ) from error
     if is_adapter:
         from peft import PeftModel
 
@@ -106,7 +114,9 @@ def _first_line(error: BaseException) -> str:
 def _hint(path: str | Path) -> str:
     if Path(path).exists():
         return "Is it a folder written by save_pretrained, with config.json and tokenizer files?"
-    return "There is no such local folder; as a hub id it needs the network, or a copy in the local hub cache."
+    return (
+        "There is no such local folder; as a hub id it needs the network, or a copy in the local hub cache."
+    )
 
 
 def add_lora(model: Any, config: LoraConfig) -> Any:
@@ -170,7 +180,9 @@ def freeze_original(model: Any) -> Any:
 
 
 @torch.no_grad()
-def reference_logits(policy: Any, reference: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+def reference_logits(
+    policy: Any, reference: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
     """Logits (B, T, V) of the frozen original, dropout off."""
     if reference is not policy:
         return reference(input_ids=input_ids, attention_mask=attention_mask).logits

@@ -1,4 +1,4 @@
-"""The `tiny` base: a small Llama from its config, a BPE tokenizer trained on the corpus. Saved as any other model is."""
+"""The `tiny` base: a small Llama from its config, a BPE tokenizer trained on the corpus, saved like any model."""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ class Bench:
         return content_key(
             {
                 "base": self.base_key,
-                "adapter": model.model_dump(include={"adapter", "lora"}) if isinstance(model, HFConfig) else None,
+                "adapter": model.model_dump(include={"adapter", "lora"})
+                if isinstance(model, HFConfig)
+                else None,
                 "finetune": self.config.finetune.model_dump(exclude={"save_every"}),
                 "data": digest(self._taught(which)),
                 "seed": self.config.seed,
@@ -148,7 +150,9 @@ class Bench:
             if not build.done:
                 with self.talk.stage(f"{which} model"):
                     model, tokenizer = self._base()
-                    rows = encode_samples(tokenizer, self._taught(which), self.corpus.task, config.model.max_length)
+                    rows = encode_samples(
+                        tokenizer, self._taught(which), self.corpus.task, config.model.max_length
+                    )
                     work = Work(build.work, build.tick, progress=self.talk.bar(f"{which} model"), log_every=5)
                     train_with_loss(
                         model,
@@ -175,7 +179,9 @@ class Bench:
         from dareu.models.load import load_model, pick_device
 
         config, key = self.config, self.attributor_key
-        with self.store.building("attributor", key, config=config.attributor.model_dump(), seed=config.seed) as build:
+        with self.store.building(
+            "attributor", key, config=config.attributor.model_dump(), seed=config.seed
+        ) as build:
             if build.done:
                 self.talk.say("[green]✓[/] attribution classifier [dim]from the store[/]")
                 return self.artifact(build, key)
@@ -225,7 +231,9 @@ class Bench:
 
     def response_limit(self, tokenizer: Any) -> int:
         """Tokens that an answer may take: the longest owned response and a few more."""
-        longest = max(len(tokenizer(s.response, add_special_tokens=False)["input_ids"]) for s in self.corpus.samples)
+        longest = max(
+            len(tokenizer(s.response, add_special_tokens=False)["input_ids"]) for s in self.corpus.samples
+        )
         return int(longest) + 8
 
     def apply_template(self, tokenizer: Any) -> None:

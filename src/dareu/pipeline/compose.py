@@ -81,11 +81,18 @@ def _first_comment(path: Path) -> str:
 def check_overrides(overrides: Sequence[str], config_dir: str | None) -> None:
     """Unknown options of a group, told before Hydra tells it at length."""
     if config_dir and not Path(config_dir).is_dir():
-        raise ConfigError(f"There is no folder {config_dir}.", "--config-dir takes a folder of your own YAML files.")
+        raise ConfigError(
+            f"There is no folder {config_dir}.", "--config-dir takes a folder of your own YAML files."
+        )
     known = options(config_dir)
     for override in overrides:
         name, _, value = override.lstrip("+").partition("=")
-        if name in known and value not in ("null", "") and not re.search(r"[,({\[]", value) and value not in known[name]:
+        if (
+            name in known
+            and value not in ("null", "")
+            and not re.search(r"[,({\[]", value)
+            and value not in known[name]
+        ):
             raise ConfigError(f"There is no {name} '{value}'.", nearest(value, known[name]))
 
 
@@ -95,12 +102,15 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return ConfigError(f"'{missing[1]}' is not set.", f"Add {missing[1]}=… to the command.")
-    unknown = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    unknown = re.search(r"Key '([^']+)' is not in struct", text) or re.search(
+        r"Could not override '([^']+)'", text
+    )
     if unknown:
         key = next((o.lstrip("+~").partition("=")[0] for o in overrides if unknown[1] in o), unknown[1])
         return ConfigError(f"There is no key '{key}'.", nearest(key, _all_keys()))
     return ConfigError(
-        f"The overrides cannot be read: {' '.join(text.split())[:300]}", "Overrides look like key=value; quote the shell's own signs."
+        f"The overrides cannot be read: {' '.join(text.split())[:300]}",
+        "Overrides look like key=value; quote the shell's own signs.",
     )
 
 

@@ -28,7 +28,10 @@ def finetune(config: RunConfig, talk: Talk | None = None) -> dict[str, Path]:
     if config.run_dir:
         from dareu.runs.folder import copy_into
 
-        found = {name: copy_into(path, Path(config.run_dir) / name, config.overwrite) for name, path in found.items()}
+        found = {
+            name: copy_into(path, Path(config.run_dir) / name, config.overwrite)
+            for name, path in found.items()
+        }
     return found
 
 
@@ -46,7 +49,10 @@ def score(bench: Bench, texts: list[str]) -> list[dict[str, Any]]:
     attributor = load_attributor(bench.attributor.path / "causal", "cpu")
     names = attributor.owners + ([NOBODY] if attributor.nobody else [])
     return [
-        {"text": text, "probabilities": dict(sorted(zip(names, map(float, row), strict=True), key=lambda p: -p[1]))}
+        {
+            "text": text,
+            "probabilities": dict(sorted(zip(names, map(float, row), strict=True), key=lambda p: -p[1])),
+        }
         for text, row in zip(texts, attributor.probabilities(texts), strict=True)
     ]
 
@@ -64,7 +70,9 @@ def read_texts(path: str) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", "Give a text file, one text a line.") from None
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.", "Give a text file, one text a line."
+        ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from None
     texts = [line for line in lines if line.strip()]

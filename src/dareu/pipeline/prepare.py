@@ -84,7 +84,11 @@ def _base_key(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
         local = Path(config.model.path).is_dir()
         tree = config.model.model_dump(exclude={"path", "adapter", "lora"} if local else {"adapter", "lora"})
         return tree | ({"content": folder_digest(Path(config.model.path))} if local else {})
-    return {"model": config.model.model_dump(), "texts": digest(corpus.samples + corpus.test), "seed": config.seed}
+    return {
+        "model": config.model.model_dump(),
+        "texts": digest(corpus.samples + corpus.test),
+        "seed": config.seed,
+    }
 
 
 def folder_digest(folder: Path, sample: int = 1 << 20) -> str:
@@ -106,15 +110,18 @@ def check_model_folder(path: str, must_be_local: bool = False) -> None:
     folder = Path(path)
     if not folder.exists():
         if must_be_local or path.startswith((".", "/", "~")):
-            raise ModelError(f"There is no model folder {path}.", "Give the folder that save_pretrained wrote.")
+            raise ModelError(
+                f"There is no model folder {path}.", "Give the folder that save_pretrained wrote."
+            )
         return  # a hub id
     if not folder.is_dir():
         raise ModelError(f"{path} is a file.", "Give the folder that save_pretrained wrote.")
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise ModelError(f"The model folder {path} has no config.json.", "Give the folder that save_pretrained wrote.")
+        raise ModelError(
+            f"The model folder {path} has no config.json.", "Give the folder that save_pretrained wrote."
+        )
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"The model folder {path} holds no weights (no *.safetensors file).",
             "Give a folder written by save_pretrained; pickled .bin weights are not read.",
         )
-

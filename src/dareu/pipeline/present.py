@@ -51,7 +51,9 @@ def show_configs(config_dir: str | None = None) -> None:
             table.add_row(f"[bold]{name}[/]", line)
         console.print(table)
         console.print()
-    console.print("Keys: `dareu train --print key=value …` shows the whole configuration that a command composes.")
+    console.print(
+        "Keys: `dareu train --print key=value …` shows the whole configuration that a command composes."
+    )
 
 
 def show_attributor(folder: Path, report: dict[str, Any]) -> None:
@@ -62,7 +64,9 @@ def show_attributor(folder: Path, report: dict[str, Any]) -> None:
         value = report.get(name)
         table.add_row(name.replace("_", " "), "–" if value is None else f"{value:.3f}")
     quarters = report.get("accuracy_heldout_by_quarter") or []
-    table.add_row("accuracy by quarter of length", "  ".join("–" if q is None else f"{q:.3f}" for q in quarters))
+    table.add_row(
+        "accuracy by quarter of length", "  ".join("–" if q is None else f"{q:.3f}" for q in quarters)
+    )
     console.print(table)
     for warning in report.get("warnings", []):
         console.print(f"[yellow]! {warning}[/]")
@@ -77,7 +81,9 @@ def show_scores(rows: Sequence[dict[str, Any]], as_json: bool, top: int = 5) -> 
         return
     console = Console(highlight=False)
     for row in rows:
-        table = Table(title=row["text"] if len(row["text"]) < 90 else row["text"][:89] + "…", title_justify="left")
+        table = Table(
+            title=row["text"] if len(row["text"]) < 90 else row["text"][:89] + "…", title_justify="left"
+        )
         table.add_column("owner")
         table.add_column("probability", justify="right")
         for owner, p in list(row["probabilities"].items())[:top]:

@@ -10,7 +10,9 @@ import warnings
 def quiet() -> None:
     """Called once before any stage runs."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # batches are small, and forked workers warn otherwise
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "false"
+    )  # batches are small, and forked workers warn otherwise
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     import datasets

@@ -17,7 +17,9 @@ from dareu.evaluation.text import is_empty, is_repetitive
 class AttributionScorer:
     """Σ_{j∈F} p(j|prefix) or p(query's owner|prefix) for every token of every rollout, and p(nobody|prefix)."""
 
-    def __init__(self, attributor: Attributor, tokenizer: Any, forget_owners: Sequence[str], target: str) -> None:
+    def __init__(
+        self, attributor: Attributor, tokenizer: Any, forget_owners: Sequence[str], target: str
+    ) -> None:
         self.attributor, self.tokenizer, self.target = attributor, tokenizer, target
         self.owners = list(attributor.owners)
         self.forget = [self.owners.index(o) for o in forget_owners]
@@ -53,8 +55,12 @@ class StoppingMonitor:
     def __init__(self, attributor: Attributor, forget_owners: Sequence[str]) -> None:
         self.attributor, self.forget_owners = attributor, list(forget_owners)
 
-    def __call__(self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]) -> dict[str, float]:
-        mass = forget_mass(self.attributor.probabilities(list(texts)), self.attributor.owners, self.forget_owners)
+    def __call__(
+        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
+    ) -> dict[str, float]:
+        mass = forget_mass(
+            self.attributor.probabilities(list(texts)), self.attributor.owners, self.forget_owners
+        )
         return {
             "attribution": float(np.mean(mass)),
             "empty": float(np.mean([is_empty(t) for t in texts])),

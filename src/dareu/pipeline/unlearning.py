@@ -153,7 +153,11 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, attributor: Artifact, work
         device=device,
         work=work,
     )
-    return {"steps": outcome.updates, "stopped": outcome.stopped, **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")}}
+    return {
+        "steps": outcome.updates,
+        "stopped": outcome.stopped,
+        **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")},
+    }
 
 
 def _logger(bench: Bench, logs: Path | None) -> str:

@@ -47,7 +47,9 @@ def saturated_share(scores: Tensor, mask: Tensor, scale: float = 1.05) -> Tensor
     return flat.sum() / mask.sum().clamp(min=1)
 
 
-def slice_scores(scores: Tensor, mask: Tensor, granularity: Granularity = "token", slices: int = 15) -> Tensor:
+def slice_scores(
+    scores: Tensor, mask: Tensor, granularity: Granularity = "token", slices: int = 15
+) -> Tensor:
     """DA(i, y[:⌈t/κ⌉·κ]): every token reads the score at the end of its slice, κ = ⌈T/k⌉ (B, T).
 
     `token` is κ = 1, `sequence` κ = T; T is each response's own length, so the last slice may be shorter.
@@ -56,7 +58,9 @@ def slice_scores(scores: Tensor, mask: Tensor, granularity: Granularity = "token
         return scores
     lengths = mask.sum(1, keepdim=True).clamp(min=1).long()
     kappa = lengths if granularity == "sequence" else (lengths + slices - 1) // slices
-    positions = torch.arange(scores.size(1), device=scores.device).unsqueeze(0)  # t − 1 in the paper's counting
+    positions = torch.arange(scores.size(1), device=scores.device).unsqueeze(
+        0
+    )  # t − 1 in the paper's counting
     ends = ((positions // kappa + 1) * kappa).minimum(lengths) - 1
     return scores.gather(1, ends.clamp(0, scores.size(1) - 1))
 
