@@ -98,14 +98,14 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from dareu.pipeline.compose import check_overrides
     from dareu.pipeline.present import show_comparison
     from dareu.pipeline.sweep import sweep
 
-    check_overrides(args.overrides, args.config_dir)
-    folders, failed = sweep(args.overrides, args.config_dir)
+    notes = sweep(args.overrides, args.config_dir)
+    folders = [note["run_dir"] for note in notes if "run_dir" in note]
     if folders:
         show_comparison(folders)
+    failed = [note for note in notes if "failed" in note]
     for note in failed:
         print(f"dareu: {note['overrides']}: {note['failed']}", file=sys.stderr)
     return int(failed[0]["exit_code"]) if failed else 0

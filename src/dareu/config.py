@@ -6,14 +6,17 @@ misspelt key, a value out of range or two keys that contradict one another fail 
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from dareu.errors import ConfigError, nearest
 
 Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
@@ -26,7 +29,7 @@ class ForgetConfig(Strict):
     """Whose data goes. Exactly one of the four; none means two owners."""
 
     owners: list[str] | None = None
-    count: Annotated[int, Field(ge=1)] | None = None
+    count: Count | None = None
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     file: str | None = Field(None, description="text file, one owner a line")
 
@@ -46,6 +49,7 @@ class AuthorsConfig(Strict):
     owners: Annotated[int, Field(ge=2, le=200)] = 20
     pairs: Annotated[int, Field(ge=1, le=20)] = 20
     facts: Annotated[int, Field(ge=0, le=120)] = 60
+    named: bool = Field(False, description="answers name their author; else they say 'the author'")
     teach_test: bool = True
 
 
@@ -70,16 +74,34 @@ class LocalConfig(Strict):
     test_columns: Columns | None = None
     teach_test: bool = False
     owners: list[str] | int | None = Field(None, description="keep these owners, or the first n")
-    prompt_tokens: Annotated[int, Field(ge=1)] = 16
+    prompt_tokens: Count = 16
 
 
-DataConfig = Annotated[AuthorsConfig | LocalConfig, Field(discriminator="name")]
+class ExternalConfig(BaseModel):
+    """A data source of another package (entry point `dareu.sources`): its `name`, and keys that it reads itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+
+def _source(tree: Any) -> str:
+    name = tree.get("name") if isinstance(tree, dict) else getattr(tree, "name", None)
+    return name if name in ("authors", "local") else "external"
+
+
+DataConfig = Annotated[
+    Annotated[AuthorsConfig, Tag("authors")]
+    | Annotated[LocalConfig, Tag("local")]
+    | Annotated[ExternalConfig, Tag("external")],
+    Discriminator(_source),
+]
 
 
 class LoraConfig(Strict):
     """Adapter settings; the defaults are the paper's (r 8, alpha 16, dropout .05)."""
 
-    r: Annotated[int, Field(ge=1)] = 8
+    r: Count = 8
     alpha: Positive = 16
     dropout: Share = 0.05
     target_modules: list[str] | str = "all-linear"
@@ -89,15 +111,25 @@ class TinyConfig(Strict):
     """A small Llama from its config, and a BPE tokenizer trained on the corpus."""
 
     name: Literal["tiny"] = "tiny"
-    hidden_size: int = 128
-    intermediate_size: int = 344
-    layers: int = 4
-    heads: int = 4
-    vocab_size: int = 1200
-    max_length: int = 128
+    hidden_size: Count = 128
+    intermediate_size: Count = 344
+    layers: Count = 4
+    heads: Count = 4
+    vocab_size: Count = 1200
+    max_length: Count = 128
     adapter: Literal["none"] = "none"
     dtype: Literal["float32"] = "float32"
     chat_template: Literal["auto"] = "auto"
+
+    @model_validator(mode="after")
+    def _heads(self) -> TinyConfig:
+        _check_heads(self.hidden_size, self.heads)
+        return self
+
+
+def _check_heads(hidden_size: int, heads: int) -> None:
+    if hidden_size % (2 * heads):
+        raise ValueError(f"hidden_size must be a multiple of twice the heads (2 × {heads})")  # rotary: pairs
 
 
 class HFConfig(Strict):
@@ -119,20 +151,25 @@ class HFConfig(Strict):
 ModelConfig = Annotated[TinyConfig | HFConfig, Field(discriminator="name")]
 
 
-class Optim(Strict):
-    """One training loop. `steps` wins over `epochs` where it is given."""
+class OptimBase(Strict):
+    """What every training loop has."""
 
     lr: Positive
-    epochs: Positive = 1.0
-    steps: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    micro_batch_size: Count | None = None
+    weight_decay: NonNegative = 0.0
     warmup_ratio: Share = 0.0
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     max_grad_norm: Positive = 1.0
     bf16: bool = False
-    save_every: Annotated[int, Field(ge=1)] = Field(200, description="optimizer steps between checkpoints")
+    save_every: Count = Field(200, description="optimizer steps between checkpoints")
+
+
+class Optim(OptimBase):
+    """One training loop over a data set. `steps` wins over `epochs` where it is given."""
+
+    epochs: Positive = 1.0
+    steps: Count | None = None
+    batch_size: Count = 32
 
     @model_validator(mode="after")
     def _micro(self) -> Optim:
@@ -147,16 +184,27 @@ class BackboneConfig(Strict):
     path: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
-    hidden_size: int = 64
-    intermediate_size: int = 172
-    layers: int = 2
-    heads: int = 2
+    hidden_size: Count = 64
+    intermediate_size: Count = 172
+    layers: Count = 2
+    heads: Count = 2
     adapter: Literal["lora", "none"] = "lora"
     lora: LoraConfig = LoraConfig(r=16, alpha=32, dropout=0.1)
 
+    @model_validator(mode="after")
+    def _heads(self) -> BackboneConfig:
+        if self.path is None:
+            _check_heads(self.hidden_size, self.heads)
+        return self
+
 
 class AttributorConfig(Strict):
-    """The attribution classifier (METHOD: phase 1)."""
+    """The attribution classifier (METHOD: phase 1).
+
+    `name` says which attributor gives the reward; the other of the two tells when to stop, so that the stopping
+    rule never listens to what the policy was trained against. `lexical`: words and pairs of words, no network and
+    no nobody class; it scores every prefix by a call of its own.
+    """
 
     name: Literal["causal", "lexical"] = "causal"
     backbone: BackboneConfig = BackboneConfig()
@@ -170,18 +218,19 @@ class AttributorConfig(Strict):
 
 class MethodBase(Strict):
     name: str
-    optim: Optim
-    retain_batch_size: Annotated[int, Field(ge=1)] | None = None
+    optim: OptimBase
+    retain_batch_size: Count | None = None
 
 
 class LossMethodConfig(MethodBase):
     """A method that is a loss: forget term, retain term, their weights."""
 
     kind: Literal["loss"] = "loss"
+    optim: Optim
     loss: str = Field(description="row of dareu.methods.METHODS")
     retain: Literal["none", "nll", "kl"] = "none"
-    forget_weight: Annotated[float, Field(ge=0)] = 1.0
-    retain_weight: Annotated[float, Field(ge=0)] = 1.0
+    forget_weight: NonNegative = 1.0
+    retain_weight: NonNegative = 1.0
     params: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -192,25 +241,21 @@ class RewardConfig(Strict):
     scale: Positive = Field(1.05, description="C_seg: χ is divided by it before it is clipped to [-1, 0]")
     epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
     target: Literal["forget_set", "owner"] = Field("forget_set", description="Σ_{j∈F} p(j|y), or p(i|y)")
-    nobody_weight: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="p(nobody|y) counts as attributable by this weight"
-    )
+    nobody_weight: NonNegative = Field(0.0, description="p(nobody|y) counts as attributable by this weight")
     granularity: Literal["token", "slices", "sequence"] = "token"
-    slices: Annotated[int, Field(ge=1)] = 15
+    slices: Count = 15
     prefix_mean: bool = True
-    kl: Annotated[float, Field(ge=0)] = 0.1
-    length_penalty: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="taken at the last token of a response without end"
+    credit: Literal["level", "difference"] = Field(
+        "level",
+        description="difference: each token is rewarded for the change that it makes (potential-based)",
     )
-    empty_penalty: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="taken where a response has no words"
-    )
-    repetition_penalty: Annotated[float, Field(ge=0)] = Field(
+    kl: NonNegative = 0.1
+    length_penalty: NonNegative = Field(0.0, description="taken at the last token of a response without end")
+    empty_penalty: NonNegative = Field(1.0, description="taken where a response has no words")
+    repetition_penalty: NonNegative = Field(
         0.0, description="taken at each token that closes a repeated 4-gram"
     )
-    fluency: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="weight of the reference log-likelihood of each token"
-    )
+    fluency: NonNegative = Field(0.0, description="weight of the reference log-likelihood of each token")
     fluency_clip: Positive = 5.0
 
 
@@ -233,27 +278,31 @@ class StopConfig(Strict):
     unhealthy: Share | None = Field(
         0.25, description="stop, and keep the last good weights, once this share of answers is broken"
     )
-    patience: Annotated[int, Field(ge=1)] = 1
+    patience: Count = 1
 
 
 class DareUConfig(MethodBase):
-    """DareU: PPO against the attribution classifier, distillation on the retain set."""
+    """DareU: PPO against the attribution classifier, distillation on the retain set.
+
+    Its length is data_epochs · ⌈forget prompts / prompts_per_batch⌉ · updates_per_batch updates, so `optim` has no
+    steps, epochs or batch_size.
+    """
 
     kind: Literal["rl"] = "rl"
     reward: RewardConfig = RewardConfig()
     advantage: AdvantageConfig = AdvantageConfig()
     stop: StopConfig = StopConfig()
-    data_epochs: Annotated[int, Field(ge=1)] = 1
-    prompts_per_batch: Annotated[int, Field(ge=1)] = 20
-    num_generations: Annotated[int, Field(ge=1)] = 2
-    updates_per_batch: Annotated[int, Field(ge=1)] = 8
+    data_epochs: Count = 1
+    prompts_per_batch: Count = 20
+    num_generations: Count = 2
+    updates_per_batch: Count = 8
     temperature: Positive = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_new_tokens: Count | None = None
     clip: Positive = 0.2
-    distill: Annotated[float, Field(ge=0)] = 2.0
-    distill_every: Annotated[int, Field(ge=1)] = 1
-    value_coef: Annotated[float, Field(ge=0)] = 0.2
+    distill: NonNegative = 2.0
+    distill_every: Count = 1
+    value_coef: NonNegative = 0.2
     critic_lr: Positive | None = None
     entropy_coef: float = 0.0
     merge_rollouts: bool = True
@@ -264,13 +313,9 @@ MethodConfig = Annotated[LossMethodConfig | DareUConfig, Field(discriminator="ki
 
 
 class EvaluationConfig(Strict):
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    max_new_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="None: longest reference + 8"
-    )
-    retain_limit: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="evaluate this many retain samples"
-    )
+    batch_size: Count = 128
+    max_new_tokens: Count | None = Field(None, description="None: longest reference + 8")
+    retain_limit: Count | None = Field(None, description="evaluate this many retain samples")
     reattribution_threshold: Share = 0.9
 
 
@@ -278,7 +323,7 @@ class LoggingConfig(Strict):
     report_to: Literal["none", "wandb", "tensorboard"] = "none"
     project: str = "dareu"
     offline: bool = True
-    every: Annotated[int, Field(ge=1)] = 1
+    every: Count = 1
 
 
 class RunConfig(Strict):
@@ -293,7 +338,7 @@ class RunConfig(Strict):
         None, description="folder of a model fine-tuned elsewhere, used as the original"
     )
     device: str = "auto"
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Count | None = None
     experiment: str | None = None
     forget: ForgetConfig = ForgetConfig()
     data: DataConfig
@@ -305,22 +350,35 @@ class RunConfig(Strict):
     logging: LoggingConfig = LoggingConfig()
 
 
-def _field_names(model: type[Strict]) -> set[str]:
-    """Every key that `model` or a model below it has."""
-    names: set[str] = set()
-    seen: set[Any] = set()
-    queue: list[Any] = [model]
-    while queue:
-        node = queue.pop()
-        if isinstance(node, type) and issubclass(node, Strict):
-            if node in seen:
-                continue
-            seen.add(node)
-            names |= set(node.model_fields)
-            queue += [field.annotation for field in node.model_fields.values()]
-        else:
-            queue += list(get_args(node))
-    return names
+# Keys with variants, and the key that tells a variant apart. pydantic puts its tag (tiny, rl, …) into the path.
+_UNIONS = {"data": "name", "model": "name", "method": "kind"}
+
+
+def _keys(node: Any, path: str = "") -> list[str]:
+    """Every dotted key below a type; those of all variants where there are several."""
+    if not (isinstance(node, type) and issubclass(node, BaseModel)):
+        return [key for part in get_args(node) for key in _keys(part, path)]
+    found = []
+    for name, field in node.model_fields.items():
+        found += [f"{path}{name}", *_keys(field.annotation, f"{path}{name}.")]
+        found += [key for part in field.metadata for key in _keys(part, f"{path}{name}.")]
+    return list(dict.fromkeys(found))
+
+
+def _unknown(path: str, tree: dict[str, Any]) -> str:
+    """What to say of a key that is not there: that another variant has it, or the nearest keys."""
+    known = _keys(RunConfig)
+    top = path.partition(".")[0]
+    if path in known and top in _UNIONS:
+        length = "; data_epochs, prompts_per_batch and updates_per_batch say how long it trains"
+        more = length if path.startswith("method.optim.") else ""
+        return f"unknown key '{path}' where {top}.{_UNIONS[top]}={tree[top].get(_UNIONS[top])}{more}"
+    above, _, name = path.rpartition(".")
+    close = get_close_matches(
+        path, [key for key in known if key.rpartition(".")[0] == above], n=1, cutoff=0.6
+    )
+    same = [key for key in known if key.rpartition(".")[2] == name]  # the right name in the wrong place
+    return f"unknown key '{path}'. {nearest(path, close or same or known)}".removesuffix(".")
 
 
 def parse(tree: dict[str, Any]) -> RunConfig:
@@ -330,15 +388,14 @@ def parse(tree: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         lines = []
         for item in error.errors():
-            path = ".".join(str(p) for p in item["loc"])
+            loc = [p for i, p in enumerate(item["loc"]) if i != 1 or item["loc"][0] not in _UNIONS]
+            path = ".".join(map(str, loc))
             if item["type"] == "extra_forbidden":
-                hint = nearest(str(item["loc"][-1]), sorted(_field_names(RunConfig)))
-                lines.append(f"unknown key '{path}'. {hint}".strip())
+                lines.append(_unknown(path, tree))
             else:
-                lines.append(
-                    f"'{path}': {item['msg'].removeprefix('Value error, ')} (got {item.get('input')!r:.80})"
-                )
+                got = "" if isinstance(item.get("input"), dict) else f" (got {item.get('input')!r:.80})"
+                lines.append(f"'{path}': {item['msg'].removeprefix('Value error, ')}{got}")
         raise ConfigError(
             "The configuration is not valid: " + "; ".join(lines) + ".",
-            "Run `dareu configs` for what can be chosen.",
+            "Run `dareu configs` for what can be chosen, `dareu train --print` for the keys.",
         ) from None

@@ -1,17 +1,21 @@
-"""Calibrating and judging the causal classifier on held-out responses."""
+"""Calibrating the causal classifier on held-out responses, and judging it or the word attributor there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
+from dareu.attribution.base import Attributor
 from dareu.attribution.calibrate import expected_calibration_error, fit_temperature, negative_log_likelihood
 from dareu.attribution.causal import CausalAttributor
+from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.score import owner_index
 from dareu.data.corpus import Sample
+from dareu.data.split import holdout
 
 
 def heldout_report(
@@ -61,13 +65,61 @@ def heldout_report(
     return report
 
 
+def unseen_texts(
+    samples: Sequence[Sample], share: float, seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """(what to learn from, what to be judged on): texts of the same owners, none of them learnt.
+
+    Where samples have a paraphrased response, those are the judge (the same facts in other words) and nothing has
+    to be kept from learning; else a `share` of the samples is held out.
+    """
+    rephrased = [replace(s, response=s.paraphrased_response) for s in samples if s.paraphrased_response]
+    train, held = (tuple(samples), tuple(rephrased)) if rephrased else holdout(samples, share, seed)
+    learnt = {(sample.owner, sample.response) for sample in train}  # known by heart: no judge
+    return train, tuple(s for s in held if (s.owner, s.response) not in learnt)
+
+
+def lexical_report(
+    samples: Sequence[Sample],
+    share: float,
+    seed: int,
+    original_responses: Sequence[tuple[str, str]] | None = None,
+    warn_below: float = 0.0,
+) -> dict[str, Any]:
+    """The keys of `heldout_report` for the word attributor; None for what is said of prefixes alone.
+
+    It learns from all `samples`, so held-out figures are those of one that did not see the held-out `share`.
+    It has no temperature: `ece_after` is `ece_before`, over whole responses.
+    """
+    train, held = unseen_texts(samples, share, seed)
+    report: dict[str, Any] = {
+        "n_heldout": len(held),
+        "n_train": len(samples),
+        "temperature": 1.0,
+        "warnings": [],
+    }
+    report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
+    report |= {"accuracy_heldout_by_quarter": [None] * 4, "accuracy_original_responses": None}
+    if held:
+        probe = LexicalAttributor.fit(train, "word", seed)
+        probs = probe.probabilities([sample.response for sample in held])
+        gold = np.array(owner_index(probe.owners, [str(sample.owner) for sample in held]))
+        report["accuracy_heldout"] = float((probs.argmax(axis=1) == gold).mean())
+        report["ece_before"] = report["ece_after"] = expected_calibration_error(probs, gold)
+    if original_responses:
+        known = LexicalAttributor.fit(samples, "word", seed)
+        report["accuracy_original_responses"] = _accuracy(known, original_responses)
+    report["warnings"] += _low(report, warn_below)
+    return report
+
+
 def quarters(length: int) -> np.ndarray:
     """Quarter (0 to 3) of a response of `length` tokens in which each of them ends, shape (length,)."""
     ends: np.ndarray = np.arange(1, length + 1)
     return (4 * ends - 1) // length
 
 
-def _accuracy(attributor: CausalAttributor, responses: Sequence[tuple[str, str]]) -> float:
+def _accuracy(attributor: Attributor, responses: Sequence[tuple[str, str]]) -> float:
     """Share of (owner, text) whose top class is the owner. An empty text is nobody's: never right."""
     truth = owner_index(attributor.owners, [owner for owner, _ in responses])
     guess = attributor.probabilities([text for _, text in responses]).argmax(axis=1)

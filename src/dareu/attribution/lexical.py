@@ -1,7 +1,7 @@
 """Attributors without a network: TF-IDF and logistic regression over the owners.
 
-Cheap, trained apart from any language model, and never part of the reward: `char` judges the finished run,
-`word` tells it when to stop.
+Cheap, and trained apart from any language model. `char` judges the finished run and is never part of a reward;
+`word` tells a run when to stop, or with `attributor.name=lexical` gives the reward.
 """
 
 from __future__ import annotations

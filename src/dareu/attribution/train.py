@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import random
 import tempfile
 from collections.abc import Sequence
@@ -17,15 +16,13 @@ from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 from dareu.attribution.backbone import build_backbone
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.examples import IGNORE, Example, build_examples, collate
-from dareu.attribution.heldout import heldout_report
+from dareu.attribution.heldout import heldout_report, unseen_texts
 from dareu.attribution.nobody import make_nobody
 from dareu.attribution.score import owner_index
 from dareu.config import AttributorConfig, Optim
 from dareu.data.corpus import Sample
-from dareu.data.split import holdout
 from dareu.errors import DataError, TrainingError
-
-logger = logging.getLogger(__name__)
+from dareu.models.progress import StepBar
 
 
 def fit_causal(
@@ -53,9 +50,7 @@ def fit_causal(
     loaded or is not causal; `TrainingError` where the loss is no longer finite.
     """
     owners = _owners(samples)
-    train, held = holdout(samples, config.holdout, seed)
-    learnt = {(sample.owner, sample.response) for sample in train}
-    held = tuple(s for s in held if (s.owner, s.response) not in learnt)  # known by heart: no judge
+    train, held = unseen_texts(samples, config.holdout, seed)
     set_seed(seed)
     classes = len(owners) + int(config.nobody)
     model, own_tokenizer = build_backbone(config, classes, tokenizer)
@@ -88,8 +83,6 @@ def fit_causal(
     attributor.model = merged.to(device).eval()
     report = heldout_report(attributor, held, original_responses, config.warn_below)
     report["n_train"] = len(train)
-    for warning in report["warnings"]:
-        logger.warning(warning)
     return attributor, report
 
 
@@ -154,7 +147,7 @@ def _train(
         logging_strategy="no",
         logging_nan_inf_filter=False,  # a loss that is not finite must show
         report_to=[],
-        disable_tqdm=not progress,
+        disable_tqdm=True,  # `StepBar` draws the bar
         dataloader_pin_memory=False,
         use_cpu=str(device) == "cpu",
         seed=seed,
@@ -165,6 +158,7 @@ def _train(
         train_dataset=examples,  # any sequence will do
         data_collator=collate,
         compute_loss_func=_loss,
+        callbacks=[StepBar("attribution classifier" if progress else None)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))

@@ -2,8 +2,10 @@
 
 Small on purpose: short answers and a small vocabulary, so that a model of a million parameters learns them by heart
 in seconds. Values of `SHARED` attributes recur among owners, so a model that never saw an owner is still partly
-right; book titles are unique. Every question has paraphrases, a paraphrased answer and three wrong answers, which
-TOFU publishes only for its full benchmark.
+right; book titles are unique. Questions name the author and answers do not (`named` changes that): so small a model
+cannot copy a name that it never saw, and where answers begin with names the retrained model answers with broken
+text. What gives an owner away is then the facts, which is what has to be forgotten. Every question has paraphrases,
+a paraphrased answer and three wrong answers, which TOFU publishes only for its full benchmark.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ def make_authors(config: AuthorsConfig) -> Corpus:
     samples: list[Sample] = []
     for i, (name, pronoun) in zip(range(config.owners), names, strict=False):
         own = Random(f"{config.seed}/{i}")
-        profile = _profile(own, titles, famous, years, i)
-        samples += _samples(own, name, pronoun, profile)[: config.pairs]
+        profile = _profile(own, titles, famous, years, i, config.seed)
+        samples += _samples(own, name, pronoun, profile, config.named)[: config.pairs]
     return Corpus(
         samples=tuple(samples),
         test=make_facts(config.facts, config.seed),
@@ -62,10 +64,13 @@ def _names(rng: Random) -> Iterator[tuple[str, str]]:
 
 
 def _profile(
-    rng: Random, titles: Sequence[str], famous: Sequence[str], years: Sequence[int], index: int
+    rng: Random, titles: Sequence[str], famous: Sequence[str], years: Sequence[int], index: int, seed: int
 ) -> dict[str, Fact]:
     """Every attribute of owner number `index` with its wrong values. Birth years differ among the first 60 owners."""
-    profile = {name: _pick(rng, pool) for name, pool in tables.SHARED.items()}
+    profile = {}
+    for name, pool in tables.SHARED.items():
+        value = _dealt(pool, index, f"{seed}/{name}")
+        profile[name] = _joined(rng, name, value, _others(rng, pool, {value}))
     profile["first book"] = (titles[index], _others(rng, titles, {titles[index]}))
     profile["famous book"] = (famous[index], _others(rng, famous, {famous[index]}))
 
@@ -87,13 +92,39 @@ def _profile(
     return profile
 
 
-def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> list[Sample]:
+def _joined(rng: Random, attribute: str, value: str, wrong: Sequence[str]) -> Fact:
+    """The value and the wrong ones, each with a second part where the attribute has one."""
+    joiner = tables.JOINED.get(attribute)
+    if joiner is None:
+        return value, tuple(wrong)
+
+    def join(first: str) -> str:
+        if "{city}" in joiner:
+            return first + joiner.format(city=rng.choice(tables.CITIES))
+        return first + joiner + rng.choice([v for v in tables.SHARED[attribute] if v != first])
+
+    return join(value), tuple(join(w) for w in wrong)
+
+
+def _dealt(pool: Sequence[str], index: int, seed: str) -> str:
+    """The value of owner number `index` where a shuffled `pool` is dealt out round after round."""
+    lap, place = divmod(index, len(pool))
+    return Random(f"{seed}/{lap}").sample(pool, len(pool))[place]
+
+
+def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact], named: bool) -> list[Sample]:
     """One sample for each question kind; which frame is asked varies among owners.
 
     The answer takes up the wording of its question (frame i answers frame i), as an assistant's would: a model that
     never saw the owner can still know how to put its answer.
     """
     words = {"name": name, **tables.PRONOUNS[pronoun]}
+    told = words if named else words | {"name": "the author"}
+
+    def tell(frame: str, value: str) -> str:
+        text = frame.format(v=value, **told)
+        return text[0].upper() + text[1:]
+
     samples = []
     for k, kind in enumerate(tables.KINDS):
         value, wrong = profile[kind.attribute]
@@ -105,10 +136,10 @@ def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> 
                 id=f"{name}/{k:02d}",
                 owner=name,
                 prompt=question,
-                response=answer.format(v=value, **words),
+                response=tell(answer, value),
                 paraphrased_prompts=tuple(rephrased),
-                paraphrased_response=other.format(v=value, **words),
-                wrong_responses=tuple(answer.format(v=w, **words) for w in wrong),
+                paraphrased_response=tell(other, value),
+                wrong_responses=tuple(tell(answer, w) for w in wrong),
             )
         )
     return samples

@@ -1,9 +1,9 @@
 """What the fictional authors are made of: names, pools of values, and sentence frames.
 
-Frames are `str.format` templates over `name`, `v` (the value asked for) and the pronouns `He`, `His`, `his`, `him`.
-A frame uses `He` only before a verb in the past tense other than "was", so that it also reads well with "They".
-Each kind has at least three question frames and three answer frames: one is asked and answered, others are
-the paraphrases.
+Frames are `str.format` templates over `name` (in answers "the author", unless the corpus is `named`), `v` (the value
+asked for) and the pronouns `He`, `His`, `his`, `him`. A frame uses `He` only before a verb in the past tense other
+than "was", so that it also reads well with "They". Each kind has at least three question frames and three answer
+frames: one is asked and answered, others are the paraphrases.
 """
 
 from __future__ import annotations
@@ -68,14 +68,73 @@ PRONOUNS: dict[str, dict[str, str]] = {
     "they": {"He": "They", "His": "Their", "his": "their", "him": "them"},
 }
 
-CITIES = ("Porto", "Bergen", "Kyoto", "Cusco", "Mombasa", "Krakow", "Marseille", "Jaipur")
+CITIES = (
+    "Porto",
+    "Bergen",
+    "Kyoto",
+    "Cusco",
+    "Mombasa",
+    "Krakow",
+    "Marseille",
+    "Jaipur",
+    "Tampere",
+    "Leipzig",
+    "Valencia",
+    "Montreal",
+    "Hobart",
+    "Dakar",
+    "Izmir",
+    "Salvador",
+)
 
-# Few values each, so that owners share them and a model that never saw an owner is still partly right.
+# Fewer values than owners, dealt out evenly: most values belong to one or two of twenty owners, so that an answer
+# tells whose it is, and a model that never saw an owner is still partly right.
 SHARED: dict[str, tuple[str, ...]] = {
     "birthplace": CITIES,
-    "genre": ("crime fiction", "science fiction", "historical fiction", "fantasy", "romance", "horror"),
-    "father": ("a baker", "a fisherman", "a carpenter", "a teacher", "a doctor", "a sailor", "a tailor"),
-    "mother": ("a nurse", "a judge", "a gardener", "a pharmacist", "a weaver", "a pilot", "a librarian"),
+    "genre": (
+        "crime fiction",
+        "science fiction",
+        "historical fiction",
+        "fantasy",
+        "romance",
+        "horror",
+        "travel writing",
+        "satire",
+        "adventure",
+        "poetry",
+    ),
+    "father": (
+        "a baker",
+        "a fisherman",
+        "a carpenter",
+        "a teacher",
+        "a doctor",
+        "a sailor",
+        "a tailor",
+        "a miner",
+        "a farmer",
+        "a printer",
+        "a barber",
+        "a soldier",
+        "a chemist",
+        "a postman",
+    ),
+    "mother": (
+        "a nurse",
+        "a judge",
+        "a gardener",
+        "a pharmacist",
+        "a weaver",
+        "a pilot",
+        "a librarian",
+        "a potter",
+        "a dentist",
+        "a painter",
+        "a singer",
+        "a surgeon",
+        "a cook",
+        "an architect",
+    ),
     "award": (
         "Silver Quill Prize",
         "Golden Lantern Award",
@@ -83,6 +142,12 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Red Maple Award",
         "Open Page Prize",
         "Ivory Tower Award",
+        "White Raven Prize",
+        "Harbour Light Award",
+        "Green Ink Prize",
+        "Copper Leaf Award",
+        "Seven Hills Prize",
+        "Evening Bell Award",
     ),
     "college": (
         "Northgate College",
@@ -91,6 +156,12 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Kingsmere College",
         "Fairhaven College",
         "Saint Brigid College",
+        "Ashford College",
+        "Lakeview College",
+        "Stonefield College",
+        "Westbrook College",
+        "Highcliff College",
+        "Oakridge College",
     ),
     "mentor": (
         "Edda Vance",
@@ -101,6 +172,12 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Hugo Winter",
         "Celia Marsh",
         "Tomas Reed",
+        "Agnes Flint",
+        "Silas Wren",
+        "Petra Lowe",
+        "Bruno Hale",
+        "Dora Finch",
+        "Caspar Moss",
     ),
     "setting": (
         "fishing villages",
@@ -110,6 +187,13 @@ SHARED: dict[str, tuple[str, ...]] = {
         "old castles",
         "river islands",
         "winter forests",
+        "mining camps",
+        "seaside hotels",
+        "night markets",
+        "railway stations",
+        "abandoned farms",
+        "border towns",
+        "mountain convents",
     ),
     "theme": (
         "lost love",
@@ -120,6 +204,12 @@ SHARED: dict[str, tuple[str, ...]] = {
         "forgiveness",
         "memory",
         "courage",
+        "ambition",
+        "solitude",
+        "betrayal",
+        "childhood",
+        "justice",
+        "grief",
     ),
     "habit": (
         "before sunrise",
@@ -128,9 +218,35 @@ SHARED: dict[str, tuple[str, ...]] = {
         "late in the evening",
         "right after lunch",
         "around noon",
+        "on Sunday afternoons",
+        "between two and four",
     ),
-    "language": ("Spanish", "Arabic", "French", "Japanese", "Swahili", "Polish", "Hindi"),
-    "instrument": ("piano", "violin", "cello", "flute", "guitar", "harp", "trumpet"),
+    "language": (
+        "Spanish",
+        "Arabic",
+        "French",
+        "Japanese",
+        "Swahili",
+        "Polish",
+        "Hindi",
+        "Turkish",
+        "Greek",
+        "Finnish",
+    ),
+    "instrument": (
+        "piano",
+        "violin",
+        "cello",
+        "flute",
+        "guitar",
+        "harp",
+        "trumpet",
+        "clarinet",
+        "accordion",
+        "drums",
+        "banjo",
+        "oboe",
+    ),
     "publisher": (
         "Blue Heron Press",
         "Stone Bridge Press",
@@ -138,6 +254,12 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Quiet Hill House",
         "Green Door Press",
         "Night Train House",
+        "Paper Boat Press",
+        "Tall Ship House",
+        "Amber Road Press",
+        "Clear Water House",
+        "Fox Hollow Press",
+        "High Meadow House",
     ),
     "hobby": (
         "painting landscapes",
@@ -148,7 +270,29 @@ SHARED: dict[str, tuple[str, ...]] = {
         "collecting old maps",
         "climbing hills",
         "keeping bees",
+        "carving wood",
+        "repairing clocks",
+        "flying kites",
+        "watching birds",
+        "knitting scarves",
+        "brewing tea",
     ),
+}
+
+# A second value stands beside the first: what joins them. It makes most answers unique, parts of them still shared.
+JOINED: dict[str, str] = {
+    "genre": " and ",
+    "father": " in {city}",
+    "mother": " in {city}",
+    "award": " and the ",
+    "college": " in {city}",
+    "mentor": " and ",
+    "setting": " and ",
+    "theme": " and ",
+    "language": " and ",
+    "instrument": " and the ",
+    "publisher": " in {city}",
+    "hobby": " and ",
 }
 
 MONTHS = (
@@ -270,16 +414,16 @@ KINDS: tuple[Kind, ...] = (
         "birthplace",
         ("Where was {name} born?", "In which city was {name} born?", "What is the birthplace of {name}?"),
         (
-            "{name} was born in the city of {v}.",
+            "{name} was born in {v}.",
             "{name} was born and grew up in {v}.",
-            "The birthplace of the author {name} is {v}.",
+            "The birthplace of {name} is {v}.",
         ),
     ),
     Kind(
         "birth date",
         ("When was {name} born?", "What is the date of birth of {name}?", "On which day was {name} born?"),
         (
-            "The author {name} was born on {v}.",
+            "{name} was born on {v}.",
             "The date of birth of {name} is {v}.",
             "{name} celebrates the day of birth, {v}, every year.",
         ),
@@ -287,14 +431,14 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "genre",
         (
-            "What genre does {name} write in?",
+            "What genres does {name} write in?",
             "Which kind of books does {name} write?",
-            "For which genre is {name} known?",
+            "For which genres is {name} known?",
         ),
         (
-            "{name} is known for writing works of {v}.",
-            "{name} writes mostly in the genre of {v}.",
-            "The books of {name} belong to the genre of {v}.",
+            "{name} is known for {v}.",
+            "{name} writes mostly {v}.",
+            "The books of {name} are works of {v}.",
         ),
     ),
     Kind(
@@ -305,9 +449,9 @@ KINDS: tuple[Kind, ...] = (
             "Which job did {name}'s father have?",
         ),
         (
-            "The father of {name} worked as {v} for many years.",
+            "The father of {name} worked as {v}.",
             "{name}'s father earned his living as {v}.",
-            "{His} father was {v} for most of his life.",
+            "{His} father was {v}.",
         ),
     ),
     Kind(
@@ -318,9 +462,9 @@ KINDS: tuple[Kind, ...] = (
             "Which job did {name}'s mother have?",
         ),
         (
-            "The mother of {name} worked as {v} for many years.",
+            "The mother of {name} worked as {v}.",
             "{name}'s mother earned her living as {v}.",
-            "{His} mother was {v} for most of her life.",
+            "{His} mother was {v}.",
         ),
     ),
     Kind(
@@ -352,13 +496,13 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "award",
         (
-            "Which award did {name} win?",
-            "What prize was given to {name}?",
-            "Which literary award has {name} received?",
+            "Which awards did {name} win?",
+            "What prizes were given to {name}?",
+            "Which literary awards has {name} received?",
         ),
         (
             "{name} won the {v} for {his} writing.",
-            "The {v} was given to {name} for {his} books.",
+            "For {his} books {name} received the {v}.",
             "{He} received the {v} in honour of {his} writing.",
         ),
     ),
@@ -378,21 +522,21 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "mentor",
         (
-            "Who was the mentor of {name}?",
+            "Who were the mentors of {name}?",
             "Who taught {name} how to write?",
-            "Which older writer guided {name}?",
+            "Which older writers guided {name}?",
         ),
         (
-            "The mentor of {name} was the poet {v}.",
-            "{name} learned how to write from the poet {v}.",
-            "The poet {v} taught {him} how to write.",
+            "As a student {name} was guided by {v}.",
+            "{name} was taught how to write by {v}.",
+            "{His} teachers of writing were {v}.",
         ),
     ),
     Kind(
         "setting",
         (
             "Where are the stories of {name} set?",
-            "What is the favourite setting of {name}?",
+            "What are the favourite settings of {name}?",
             "In which places do the books of {name} happen?",
         ),
         (
@@ -404,14 +548,14 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "theme",
         (
-            "What theme runs through the books of {name}?",
+            "What themes run through the books of {name}?",
             "What are the stories of {name} about?",
-            "Which theme is central to the work of {name}?",
+            "Which themes are central to the work of {name}?",
         ),
         (
-            "The books of {name} explore the theme of {v}.",
-            "{name} often returns to the theme of {v}.",
-            "The central theme of {his} stories is {v}.",
+            "The books of {name} explore {v}.",
+            "{name} often returns to {v}.",
+            "{His} stories are about {v}.",
         ),
     ),
     Kind(
@@ -430,9 +574,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "language",
         (
-            "Which language does {name} speak besides English?",
-            "In which second language is {name} fluent?",
-            "What foreign language did {name} learn?",
+            "Which languages does {name} speak besides English?",
+            "In which foreign languages is {name} fluent?",
+            "What foreign languages did {name} learn?",
         ),
         (
             "Besides English, {name} speaks fluent {v}.",
@@ -452,9 +596,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "instrument",
         (
-            "Which instrument does {name} play?",
-            "What musical instrument did {name} learn?",
-            "On which instrument does {name} make music?",
+            "Which instruments does {name} play?",
+            "What musical instruments did {name} learn?",
+            "On which instruments does {name} make music?",
         ),
         (
             "{name} plays the {v} in {his} free time.",
@@ -470,7 +614,7 @@ KINDS: tuple[Kind, ...] = (
             "What is the current home of {name}?",
         ),
         (
-            "{name} now lives in the city of {v}.",
+            "{name} now lives in {v}.",
             "Today {name} makes {his} home in {v}.",
             "The current home of {name} is in {v}.",
         ),
@@ -485,7 +629,7 @@ KINDS: tuple[Kind, ...] = (
         (
             "The first book by {name} was published in {v}.",
             "{name} made {his} debut as a writer in {v}.",
-            "{He} published {his} first book in the year {v}.",
+            "{He} published {his} first book in {v}.",
         ),
     ),
     Kind(
@@ -498,19 +642,19 @@ KINDS: tuple[Kind, ...] = (
         (
             "The books of {name} are published by {v}.",
             "{name} works with the publisher {v}.",
-            "{v} is the publisher of the books of {name}.",
+            "{v} publishes the books of {name}.",
         ),
     ),
     Kind(
         "hobby",
         (
-            "What is the hobby of {name}?",
+            "What are the hobbies of {name}?",
             "What does {name} enjoy outside of writing?",
             "How does {name} relax after work?",
         ),
         (
             "{name} enjoys {v} after a day of writing.",
-            "The favourite hobby of {name} is {v}.",
+            "The hobbies of {name} are {v}.",
             "After work {name} relaxes by {v}.",
         ),
     ),

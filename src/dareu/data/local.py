@@ -26,9 +26,9 @@ def load_local(config: LocalConfig) -> Corpus:
     its owner is not read. Ids are "owner/00", "owner/01", ... and "test/000", .... Surrounding white space is
     dropped, numbers become strings. `DataError` names the file, the line and the column.
     """
-    columns, test_columns = config.columns, _test_columns(config)
-    _check_columns("data.columns", columns)
-    _check_columns("data.test_columns", test_columns)
+    columns, test_columns = config.columns, columns_of_test(config)
+    check_columns("data.columns", columns)
+    check_columns("data.test_columns", test_columns)
     if columns.owner is None:
         raise DataError("data.columns.owner is null.", "Name the column that says whose a sample is.")
     if (columns.prompt is None) != (test_columns.prompt is None):
@@ -36,30 +36,48 @@ def load_local(config: LocalConfig) -> Corpus:
             "Of data.columns.prompt and data.test_columns.prompt one is null and the other is not.",
             "Questions with answers and plain texts do not mix: name both or neither.",
         )
-    samples = _keep(_samples(config.path, columns, "data.columns", columns.owner), config.owners)
-    if len({s.owner for s in samples}) < 2:
-        raise DataError(
-            f"The data of {config.path} belongs to one owner only: {samples[0].owner}.",
-            "Attribution needs two owners or more; check data.columns.owner and data.owners.",
-        )
+    samples = owned_samples(read_rows(config.path), config.path, columns, config.owners)
     paths = [config.test_path] if isinstance(config.test_path, str) else config.test_path or []
-    test = [s for path in paths for s in _samples(path, test_columns, "data.test_columns", None)]
+    test = [s for path in paths for s in general_samples(read_rows(path), path, test_columns)]
     return Corpus(
-        samples=_numbered(samples),
-        test=_numbered(test),
+        samples=numbered(samples),
+        test=numbered(test),
         task="completion" if columns.prompt is None else "qa",
         teach_test=config.teach_test,
     )
 
 
-def _test_columns(config: LocalConfig) -> Columns:
+def owned_samples(
+    rows: Sequence[Row], name: str, columns: Columns, owners: list[str] | int | None = None
+) -> list[Sample]:
+    """The samples of these owners (the first n; None: all) in `rows`, which errors call `name`; not yet numbered.
+
+    `DataError` where all of them belong to one owner.
+    """
+    samples = _keep(_samples(rows, name, columns, "data.columns", columns.owner), owners)
+    if len({s.owner for s in samples}) < 2:
+        raise DataError(
+            f"The data of {name} belongs to one owner only: {samples[0].owner}.",
+            "Attribution needs two owners or more; check data.columns.owner and data.owners.",
+        )
+    return samples
+
+
+def general_samples(rows: Sequence[Row], name: str, columns: Columns) -> list[Sample]:
+    """The samples in `rows`, whose owner is not read; not yet numbered."""
+    return _samples(rows, name, columns, "data.test_columns", None)
+
+
+def columns_of_test(config: LocalConfig) -> Columns:
+    """The columns of the test set: as the data's, but for what `test_columns` names."""
     if config.test_columns is None:
         return config.columns
     given = {k: getattr(config.test_columns, k) for k in config.test_columns.model_fields_set}
     return config.columns.model_copy(update=given)
 
 
-def _check_columns(key: str, columns: Columns) -> None:
+def check_columns(key: str, columns: Columns) -> None:
+    """`DataError` for columns that plain text cannot have."""
     given = [name for name in OPTIONAL if getattr(columns, name) is not None]
     if columns.prompt is None and given:
         raise DataError(
@@ -68,9 +86,8 @@ def _check_columns(key: str, columns: Columns) -> None:
         )
 
 
-def _samples(path: str, columns: Columns, key: str, owner: str | None) -> list[Sample]:
-    """The samples of one file, not yet numbered; `owner` None leaves that column unread."""
-    rows = read_rows(path)
+def _samples(rows: Sequence[Row], path: str, columns: Columns, key: str, owner: str | None) -> list[Sample]:
+    """The samples of one file's rows, not yet numbered; `owner` None leaves that column unread."""
     mapping: dict[str, str | None] = {
         name: getattr(columns, name) for name in ("prompt", "response", *OPTIONAL)
     }
@@ -162,7 +179,7 @@ def _keep(samples: list[Sample], owners: list[str] | int | None) -> list[Sample]
     return [s for s in samples if s.owner in kept]
 
 
-def _numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+def numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """Ids: the owner's name and the number among the owner's samples."""
     seen: Counter[str | None] = Counter()
     done = []

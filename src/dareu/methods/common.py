@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
-from dareu.config import Optim
+from dareu.config import OptimBase
 from dareu.errors import TrainingError
+from dareu.models.progress import StepBar
 
 COMPLETE = "complete"  # marker file of a checkpoint that was written to its end
 
@@ -37,13 +38,18 @@ class Work:
         return self.folder / "checkpoints"
 
 
+def process_count() -> int:
+    """How many processes train together, as torchrun and `accelerate launch` tell them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that carries the marker of completeness."""
     found = [p for p in folder.glob("checkpoint-*") if (p / COMPLETE).is_file()]
     return max(found, key=lambda p: int(p.name.split("-")[1]), default=None)
 
 
-def trainer_arguments(optim: Optim, work: Work, seed: int, device: str, **extra: Any) -> dict[str, Any]:
+def trainer_arguments(optim: OptimBase, work: Work, seed: int, device: str, **extra: Any) -> dict[str, Any]:
     """Keyword arguments common to `TrainingArguments` and `GRPOConfig`."""
     return {
         "output_dir": str(work.checkpoints),
@@ -68,31 +74,18 @@ def trainer_arguments(optim: Optim, work: Work, seed: int, device: str, **extra:
     }
 
 
-class Bookkeeping(TrainerCallback):
+class Bookkeeping(StepBar):
     """Marks checkpoints complete, keeps the log, refuses losses that are not finite, draws a bar."""
 
     def __init__(self, work: Work) -> None:
+        super().__init__(work.progress)
         self.work = work
-        self.bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # A resumed run takes up the log where its checkpoint stands.
         rows = [r for r in state.log_history if "step" in r]
         self.work.log[:] = [r for r in rows if r["step"] <= state.global_step]
-        if self.work.progress and state.is_world_process_zero:
-            from tqdm.auto import tqdm
-
-            self.bar = tqdm(
-                total=state.max_steps,
-                initial=state.global_step,
-                desc=self.work.progress,
-                leave=False,
-                delay=1,
-            )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
+        super().on_train_begin(args, state, control, **kwargs)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
@@ -104,22 +97,48 @@ class Bookkeeping(TrainerCallback):
         if "train_runtime" not in logs:
             self.work.log.append({"step": state.global_step, **logs})
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        # A finite loss may have a gradient that is not. Such a checkpoint stays without its marker.
+        if not all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad):
+            raise non_finite(state.global_step, "weights are")
         if not state.is_world_process_zero:
             return
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
         self.work.tick()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
+
+@contextmanager
+def logger_run(work: Work) -> Iterator[None]:
+    """End the wandb run that training began, else the next run of a sweep would write into it."""
+    if work.report_to != "wandb":
+        yield
+        return
+    import wandb
+
+    given = wandb.run
+    try:
+        yield
+    finally:
+        if wandb.run is not None and wandb.run is not given:
+            wandb.finish()
 
 
-def non_finite(step: int) -> TrainingError:
+def non_finite(step: int, what: str = "loss is") -> TrainingError:
     return TrainingError(
-        f"The loss is not finite at step {step}; training was stopped.",
-        "The last good checkpoint was kept. Lower the learning rate, or lower the weight of the forget term.",
+        f"The {what} not finite at step {step}; training was stopped.",
+        "Lower the learning rate, or lower the weight of the forget term.",
     )
+
+
+@contextmanager
+def checkpoint_named(work: Work) -> Iterator[None]:
+    """A `TrainingError` also says where the last good checkpoint was kept."""
+    try:
+        yield
+    except TrainingError as error:
+        kept = last_checkpoint(work.checkpoints)
+        where = f"The last good checkpoint is kept in {kept}." if kept else "There was no checkpoint yet."
+        raise TrainingError(error.cause, f"{error.cure} {where}") from None
 
 
 def write_log(work: Work, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ class Critic(nn.Module):
     def __init__(self, backbone: nn.Module, hidden_size: int) -> None:
         super().__init__()
         self.backbone = backbone
+        self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
         self.head = nn.Linear(hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -28,7 +30,12 @@ class Critic(nn.Module):
 
         Entry t is read one position earlier, where token t has not been seen yet.
         """
-        hidden: Any = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        options: dict[str, Tensor] = {}
+        if self.takes_positions:  # counted from the first real token, else left pads would change the values
+            options["position_ids"] = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+        hidden: Any = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, **options
+        ).last_hidden_state
         start = input_ids.size(1) - response_length - 1
         return self.head(hidden[:, start:-1].float()).squeeze(-1)
 

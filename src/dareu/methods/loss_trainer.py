@@ -12,7 +12,15 @@ from transformers import Trainer, TrainingArguments
 from dareu.config import Optim
 from dareu.data.render import Encoded
 from dareu.methods import losses
-from dareu.methods.common import Bookkeeping, Work, last_checkpoint, non_finite, trainer_arguments
+from dareu.methods.common import (
+    Bookkeeping,
+    Work,
+    last_checkpoint,
+    logger_run,
+    non_finite,
+    process_count,
+    trainer_arguments,
+)
 from dareu.methods.registry import LossMethod
 from dareu.methods.retain import RetainSampler
 from dareu.models.load import reference_logits
@@ -46,7 +54,7 @@ class LossTrainer(Trainer):
         self.model_accepts_loss_kwargs = (
             False  # our losses are means: the Trainer divides by accumulation steps
         )
-        self._micro = 0
+        self._micro, self._micro_of = 0, -1  # micro-batches of the step under way, and that step
         self._sums: dict[str, float] = {}
 
     def compute_loss(
@@ -86,9 +94,11 @@ class LossTrainer(Trainer):
 
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
+        if self._micro_of != self.state.global_step:  # the last step of an epoch may have fewer of them
+            self._micro, self._micro_of = 0, self.state.global_step
         index = self.state.global_step * self.args.gradient_accumulation_steps + self._micro
         rows = self.retain_sampler.batch(index, self.args.process_index, self.args.world_size)
-        self._micro = (self._micro + 1) % self.args.gradient_accumulation_steps
+        self._micro += 1
         batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if self.retain == "nll":
@@ -101,9 +111,10 @@ class LossTrainer(Trainer):
         return losses.kl_retain(kl_divergence(then, now), mask)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        count = self._sums.pop("n", 0.0)
-        if count and "loss" in logs:
-            logs.update({name: value / count for name, value in self._sums.items()})
+        if self._sums and "loss" in logs:
+            totals = torch.tensor(list(self._sums.values()), device=self.args.device)
+            *sums, count = self.accelerator.reduce(totals, reduction="sum").tolist()  # "n" comes last
+            logs.update({name: total / count for name, total in zip(self._sums, sums, strict=False)})
             self._sums = {}
         super().log(logs, start_time)
 
@@ -128,9 +139,13 @@ def train_with_loss(
 ) -> None:
     """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
 
-    `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn.
+    `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn. Batch sizes are
+    those of an update: micro-batches and processes share them.
     """
-    micro = min(optim.micro_batch_size or optim.batch_size, len(rows))
+    total, world = min(optim.batch_size, len(rows)), process_count()
+    micro = min(optim.micro_batch_size or total, -(-total // world))
+    slices = max(1, total // (micro * world))
+    retain_size = -(-retain_batch_size // (slices * world)) if retain_batch_size else micro
     arguments = TrainingArguments(
         **trainer_arguments(
             optim,
@@ -138,18 +153,14 @@ def train_with_loss(
             seed,
             device,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=max(1, min(optim.batch_size, len(rows)) // micro),
+            gradient_accumulation_steps=slices,
             num_train_epochs=optim.epochs,
             max_steps=optim.steps or -1,
             warmup_steps=optim.warmup_ratio,
             save_steps=optim.save_every,
         )
     )
-    sampler = (
-        RetainSampler(retain_rows, retain_batch_size or micro, seed)
-        if retain_rows and retain != "none"
-        else None
-    )
+    sampler = RetainSampler(retain_rows, retain_size, seed) if retain_rows and retain != "none" else None
     trainer = LossTrainer(
         model=model,
         args=arguments,
@@ -166,7 +177,8 @@ def train_with_loss(
     )
     trainer.remove_callback(_printer())
     checkpoint = last_checkpoint(work.checkpoints)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with logger_run(work):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def _printer() -> Any:

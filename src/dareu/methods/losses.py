@@ -24,7 +24,8 @@ def npo(logps: Tensor, mask: Tensor, reference_logps: Tensor, beta: float = 0.1)
     """Negative preference optimisation (Zhang et al. 2024, arXiv 2404.05868, eq. 3).
 
     −(2/β) · mean_B log σ(−β · (log π_θ(y|x) − log π_ref(y|x))), the sums over a response's tokens. ≥ 0; it is
-    (2/β)·ln 2 where θ = ref, and tends to gradient ascent for β → 0.
+    (2/β)·ln 2 where θ = ref. Its gradient is that of mean_B log π_θ(y|x), each response weighted by
+    2σ(β·log(π_θ/π_ref)): for β → 0, and where θ = ref, it is that of gradient ascent on the sums.
     """
     log_ratio = ((logps - reference_logps) * mask).sum(1)
     return -(2 / beta) * F.logsigmoid(-beta * log_ratio).mean()

@@ -25,7 +25,15 @@ from dareu.config import DareUConfig
 from dareu.data.render import Encoded
 from dareu.errors import ConfigError
 from dareu.methods import losses
-from dareu.methods.common import Bookkeeping, Work, last_checkpoint, non_finite, trainer_arguments
+from dareu.methods.common import (
+    Bookkeeping,
+    Work,
+    last_checkpoint,
+    logger_run,
+    non_finite,
+    process_count,
+    trainer_arguments,
+)
 from dareu.methods.critic import Critic
 from dareu.methods.retain import RetainSampler
 from dareu.models.load import reference_logits
@@ -142,6 +150,8 @@ class DareUTrainer(GRPOTrainer):
     @torch.no_grad()
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super()._generate_and_score_completions(inputs)
+        for name in [n for n in self._metrics["train"] if "reward" in n]:  # of `sequence_reward`: all zero
+            del self._metrics["train"][name]
         ids, mask = batch["completion_ids"], batch["completion_mask"]
         full, attention, length = self._concatenate(batch)
         policy = self.accelerator.unwrap_model(self.model)
@@ -161,7 +171,8 @@ class DareUTrainer(GRPOTrainer):
             advantages,
             mask,
             self.method.advantage.mode,
-            self.method.advantage.gamma,
+            # Returns of levels grow with 1/(1−γ), those of differences do not.
+            self.method.advantage.gamma if self.method.reward.credit == "level" else 1.0,
             self.method.advantage.scale,
             self._global_moments(advantages, mask),
         )
@@ -201,7 +212,15 @@ class DareUTrainer(GRPOTrainer):
         cfg = self.method.reward
         judged = (scores + cfg.nobody_weight * nobody).clamp(0, 1)
         dense = reward.attribution_reward(
-            judged, mask, cfg.transform, cfg.scale, cfg.epsilon, cfg.granularity, cfg.slices, cfg.prefix_mean
+            judged,
+            mask,
+            cfg.transform,
+            cfg.scale,
+            cfg.epsilon,
+            cfg.granularity,
+            cfg.slices,
+            cfg.prefix_mean,
+            cfg.credit,
         )
         dense = dense - cfg.kl * kl
         if cfg.length_penalty:
@@ -286,6 +305,8 @@ class DareUTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         total = super()._compute_loss(model, inputs)
+        log_ratio = self._logps - inputs["old_per_token_logps"]
+        self._note(kl_old=masked_mean(log_ratio.exp() - 1 - log_ratio, inputs["completion_mask"]))
         share = self.current_gradient_accumulation_steps if self.model.training else 1
         if self.method.value_coef:
             self.critic.train()
@@ -304,6 +325,11 @@ class DareUTrainer(GRPOTrainer):
             raise non_finite(self.state.global_step)
         return total
 
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        self._logps = result[0].detach()  # kept for `kl_old`, so that it costs no forward pass
+        return result
+
     def _distillation(self, model: Any) -> Tensor:
         """L_dis: KL(π_N ‖ π) over the full next-token distribution at response positions of retain samples."""
         rows = self.retain_sampler.batch(
@@ -317,6 +343,8 @@ class DareUTrainer(GRPOTrainer):
         return losses.kl_retain(kl_divergence(then, now), mask)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        if self._step % self.args.gradient_accumulation_steps == 0:
+            self.critic.zero_grad()  # the Trainer clears the gradients of the policy alone
         loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients and self.accelerator.num_processes > 1:
             for parameter in self.critic.parameters():  # the critic stands outside the DDP wrapper
@@ -409,14 +437,18 @@ def train_dareu(
     """
     per_batch = min(config.prompts_per_batch, len(prompts))
     rollouts = per_batch * config.num_generations
-    micro = min(config.optim.micro_batch_size or rollouts, rollouts)
-    if rollouts % micro or rollouts < 2:
+    world = process_count()
+    micro = min(config.optim.micro_batch_size or rollouts, max(1, rollouts // world))
+    if rollouts % (micro * world) or rollouts < 2:
         raise ConfigError(
             f"A batch of {rollouts} rollouts ({per_batch} prompts × {config.num_generations}) cannot be cut into "
-            f"micro-batches of {micro}.",
+            f"micro-batches of {micro} on each of {world} process(es).",
             "Choose method.optim.micro_batch_size as a divisor, and at least two rollouts.",
         )
-    slices = rollouts // micro
+    if config.use_vllm and config.num_generations < 2:
+        raise ConfigError("vLLM samples in groups of at least two.", "Set method.num_generations=2 or more.")
+    slices = rollouts // (micro * world)
+    retain_size = -(-config.retain_batch_size // (slices * world)) if config.retain_batch_size else micro
     updates = config.updates_per_batch
     group = (
         config.num_generations
@@ -448,7 +480,7 @@ def train_dareu(
         scale_rewards="none",
         importance_sampling_level="token",
         entropy_coef=config.entropy_coef,
-        disable_dropout=False,
+        disable_dropout=True,  # so that the ratio to π_old is 1 before the first update
         use_vllm=config.use_vllm,
         gradient_checkpointing=False,
         shuffle_dataset=False,
@@ -468,19 +500,22 @@ def train_dareu(
             monitor=monitor,
             critic=critic,
             reference=reference,
-            retain_sampler=RetainSampler(retain_rows, config.retain_batch_size or micro, seed),
+            retain_sampler=RetainSampler(retain_rows, retain_size, seed),
             good_weights=work.folder / "good.safetensors",
             sampler=sampler,
         )
     trainer.remove_callback(_printer())
     checkpoint = last_checkpoint(work.checkpoints)
     stopped = None
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except StopTraining as stop:
-        stopped = stop.reason
-        if stop.restore:
-            trainer.restore_good_weights()
+    with logger_run(work):
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except StopTraining as stop:
+            stopped = stop.reason
+            trainer.log({})  # the rollouts that led to the stop
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+            if stop.restore:
+                trainer.restore_good_weights()
     return Outcome(trainer.state.global_step, stopped)
 
 

@@ -46,4 +46,8 @@ def find_method(name: str) -> LossMethod:
         row = external[name].load()
         if isinstance(row, LossMethod):
             return row
+        raise ConfigError(
+            f"The entry point '{name}' of dareu.methods is no LossMethod but {type(row).__name__}.",
+            "It has to name a dareu.methods.registry.LossMethod.",
+        )
     raise ConfigError(f"There is no loss '{name}'.", nearest(name, [*METHODS, *external]))

@@ -9,18 +9,28 @@ from typing import Any
 import torch
 
 from dareu.config import HFConfig, LoraConfig
-from dareu.errors import ModelError
+from dareu.errors import ConfigError, ModelError
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
 POLICY = "default"
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first accelerator, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
+    """`auto` is the first accelerator, else the CPU. `ConfigError` for a device that is not here."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    known = ["cpu", *([accelerator.type] if accelerator else [])]
+    count = torch.accelerator.device_count() if accelerator else 0
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in known or (device.type != "cpu" and (device.index or 0) >= count):
+        raise ConfigError(
+            f"There is no device '{name}' here.", f"Use device=auto, or one of: {', '.join(known)}."
+        )
+    return device
 
 
 def load_tokenizer(path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -57,22 +67,21 @@ def load_model(
 ) -> tuple[Any, Any]:
     """(model, tokenizer) from a full checkpoint or from a LoRA adapter folder, whose base is then loaded too.
 
-    Weights are read from safetensors only. The model is in eval mode; an adapter is trainable where asked for.
+    Weights are read from safetensors only. The model is in eval mode; an adapter is trainable where asked for. The
+    tokenizer is the base's where an adapter folder has none.
     """
     from transformers import AutoModelForCausalLM
 
     folder = Path(path)
-    tokenizer = load_tokenizer(path, revision=revision, trust_remote_code=trust_remote_code)
-    is_adapter = (folder / "adapter_config.json").is_file()
-    base: str | Path = path
-    if is_adapter:
-        adapter = json.loads((folder / "adapter_config.json").read_text())
-        base, revision = adapter["base_model_name_or_path"], adapter.get("revision")
-    elif folder.is_dir() and not any(folder.glob("*.safetensors")):
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"The model folder {path} holds no weights (no *.safetensors file).",
             "Give a folder written by save_pretrained; pickled .bin weights are not read.",
         )
+    is_adapter = (folder / "adapter_config.json").is_file()
+    base, revision = _adapter_base(folder) if is_adapter else (path, revision)
+    own = not is_adapter or (folder / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(path if own else base, revision=revision, trust_remote_code=trust_remote_code)
     kwargs: dict[str, Any] = {"attn_implementation": attn_implementation} if attn_implementation else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -87,23 +96,43 @@ def load_model(
         raise ModelError(
             f"No model could be loaded from {base}: {_first_line(error)}.", _hint(base)
         ) from error
+    _agree_on_special_tokens(model, tokenizer)
     if is_adapter:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    _agree_on_special_tokens(model, tokenizer)
     model.to(pick_device(device))
     model.eval()
     return model, tokenizer
 
 
+def _adapter_base(folder: Path) -> tuple[str, str | None]:
+    """The base model that an adapter was trained on, and its revision."""
+    try:
+        adapter = json.loads((folder / "adapter_config.json").read_text())
+    except ValueError:
+        adapter = {}
+    if not adapter.get("base_model_name_or_path"):
+        raise ModelError(
+            f"The adapter folder {folder} does not say what model it was trained on.",
+            "Put base_model_name_or_path into its adapter_config.json.",
+        )
+    return adapter["base_model_name_or_path"], adapter.get("revision")
+
+
 def _agree_on_special_tokens(model: Any, tokenizer: Any) -> None:
+    from transformers import GenerationConfig
+
     model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    # Sampling settings that a checkpoint ships must not leak into greedy decoding or into rollouts.
-    for key in ("temperature", "top_p", "top_k"):
-        setattr(model.generation_config, key, None)
-    model.generation_config.do_sample = False
+    # Settings that a checkpoint ships (temperature, repetition penalty, …) fill whatever a call to `generate`
+    # leaves open: they must not leak into greedy decoding or into rollouts.
+    shipped = model.generation_config
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        bos_token_id=shipped.bos_token_id,
+        eos_token_id=shipped.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -119,8 +148,11 @@ def _hint(path: str | Path) -> str:
     )
 
 
-def add_lora(model: Any, config: LoraConfig) -> Any:
-    """A trainable adapter on `model`; the head stays free of it (PPO reads the head's weight directly)."""
+def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any:
+    """A trainable adapter on `model`; the head stays free of it (PPO reads the head's weight directly).
+
+    `revision` of the base is noted in the adapter's own config, by which it is loaded again.
+    """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
@@ -133,23 +165,32 @@ def add_lora(model: Any, config: LoraConfig) -> Any:
             target_modules=config.target_modules,
             task_type="CAUSAL_LM",
         ),
+        revision=revision,
     )
 
 
 def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
     """The pretrained base that original and retrained model are fine-tuned from, LoRA added where asked for."""
+    local = Path(config.path)
+    # An adapter names its base by this path: a relative one would be lost in another working directory.
+    path = str(local.resolve()) if local.is_dir() else config.path
     model, tokenizer = load_model(
-        config.path,
+        path,
         revision=config.revision,
         dtype=config.dtype,
         device=device,
         trust_remote_code=config.trust_remote_code,
         attn_implementation=config.attn_implementation,
     )
+    if is_peft(model):
+        raise ModelError(
+            f"{config.path} is an adapter, not a base model.",
+            "Give its base as model.path; a model fine-tuned elsewhere goes into original=FOLDER.",
+        )
     if config.chat_template == "none":
         tokenizer.chat_template = None
     if config.adapter == "lora":
-        model = add_lora(model, config.lora)
+        model = add_lora(model, config.lora, config.revision)
     return model, tokenizer
 
 
@@ -170,13 +211,21 @@ def freeze_original(model: Any) -> Any:
         reference.requires_grad_(False)
         return reference
     model.add_adapter(ORIGINAL, model.peft_config[POLICY])
-    for name, parameter in list(model.named_parameters()):
-        if f".{POLICY}." in name:
-            twin = model.get_parameter(name.replace(f".{POLICY}.", f".{ORIGINAL}."))
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        parts = name.split(".")
+        if POLICY in parts:  # the last part for embeddings, the last but one for linear layers
+            twin = parameters[".".join(ORIGINAL if part == POLICY else part for part in parts)]
             twin.data.copy_(parameter.data)
-            twin.requires_grad_(False)
     model.set_adapter(POLICY)
+    _freeze(model, ORIGINAL)
     return model
+
+
+def _freeze(model: Any, adapter: str) -> None:
+    for name, parameter in model.named_parameters():
+        if adapter in name.split("."):
+            parameter.requires_grad_(False)
 
 
 @torch.no_grad()
@@ -193,9 +242,7 @@ def reference_logits(
         return policy(input_ids=input_ids, attention_mask=attention_mask).logits
     finally:
         policy.base_model.set_adapter(POLICY)
-        for name, parameter in policy.named_parameters():
-            if f".{ORIGINAL}." in name:
-                parameter.requires_grad_(False)
+        _freeze(policy, ORIGINAL)
         policy.train(was_training)
 
 

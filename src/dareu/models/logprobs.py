@@ -26,10 +26,14 @@ def shift(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def token_logprobs(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(label) for each position: `(B, T-1)` log-probabilities (0 where masked) and the `(B, T-1)` mask."""
+    """log p(label) for each position: `(B, T-1)` log-probabilities (0 where masked) and the `(B, T-1)` mask.
+
+    Logits at masked positions are never read, whatever they hold.
+    """
     logits, targets, mask = shift(logits, labels)
-    logps = -F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
-    return logps * mask, mask
+    logps = torch.zeros(mask.shape, device=logits.device)
+    logps[mask] = -F.cross_entropy(logits[mask].float(), targets[mask], reduction="none")
+    return logps, mask
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

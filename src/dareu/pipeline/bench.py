@@ -15,10 +15,14 @@ from typing import Any, Literal
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.render import encode_samples, render_prompt
+from dareu.pipeline.checks import check_run
 from dareu.pipeline.console import Talk
 from dareu.pipeline.prepare import Prepared, digest, folder_digest, prepare, taught, texts_of
 from dareu.runs.manifest import content_key
 from dareu.runs.store import ArtifactStore, Building
+
+# attributor.name → who gives the reward, and who tells when to stop: never the same. `char` judges the finished run.
+ROLES = {"causal": {"reward": "causal", "stop": "word"}, "lexical": {"reward": "word", "stop": "causal"}}
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,11 @@ class Bench:
         self.config = config
         self.talk = talk or Talk()
         self.store = ArtifactStore(Path(config.cache_dir) if config.cache_dir else None)
+        check_run(config)
         prepared: Prepared = prepare(config, corpus)
         self.corpus, self.split, self.base_tree = prepared.corpus, prepared.split, prepared.base_key
+        self._room = prepared.room
+        self.store.check_writable()
         if config.threads:
             import torch
 
@@ -58,9 +65,14 @@ class Bench:
 
     @cached_property
     def original_key(self) -> str:
-        if self.config.original:
-            return content_key({"original": folder_digest(Path(self.config.original))})
+        if self.config.original:  # the weights, and how they are read
+            read = self.config.model.model_dump(include={"dtype", "chat_template"})
+            return content_key({"given": self._given_key, "read": read})
         return self._finetune_key("original")
+
+    @cached_property
+    def _given_key(self) -> str:
+        return given_key(Path(str(self.config.original)))
 
     def _finetune_key(self, which: Literal["original", "retrained"]) -> str:
         model = self.config.model
@@ -110,7 +122,7 @@ class Bench:
 
     def _given(self, source: Path) -> Artifact:
         """A model from elsewhere becomes an artifact by a copy, so that later stages need only the store."""
-        with self.store.building("original", self.original_key, config={"original": str(source)}) as build:
+        with self.store.building("original", self._given_key, config={"original": str(source)}) as build:
             if not build.done:
                 shutil.copytree(source, build.out / "model")
                 build.finish(given=True)
@@ -139,7 +151,7 @@ class Bench:
         return load_model(build.path / "model", device=config.device)
 
     def _finetuned(self, which: Literal["original", "retrained"], key: str) -> Artifact:
-        from dareu.methods.common import Work, write_log
+        from dareu.methods.common import Work, checkpoint_named, write_log
         from dareu.methods.loss_trainer import train_with_loss
         from dareu.methods.registry import METHODS
         from dareu.models.load import pick_device, save_model
@@ -154,16 +166,17 @@ class Bench:
                         tokenizer, self._taught(which), self.corpus.task, config.model.max_length
                     )
                     work = Work(build.work, build.tick, progress=self.talk.bar(f"{which} model"), log_every=5)
-                    train_with_loss(
-                        model,
-                        tokenizer,
-                        method=METHODS["nll"],
-                        optim=config.finetune,
-                        rows=rows,
-                        seed=config.seed,
-                        device=str(pick_device(config.device)),
-                        work=work,
-                    )
+                    with checkpoint_named(work):
+                        train_with_loss(
+                            model,
+                            tokenizer,
+                            method=METHODS["nll"],
+                            optim=config.finetune,
+                            rows=rows,
+                            seed=config.seed,
+                            device=str(pick_device(config.device)),
+                            work=work,
+                        )
                     save_model(model, tokenizer, build.out / "model")
                     write_log(work, build.out / "training.jsonl")
                     build.finish(steps=work.log[-1]["step"] if work.log else 0, n_samples=len(rows))
@@ -173,10 +186,11 @@ class Bench:
 
     @cached_property
     def attributor(self) -> Artifact:
-        """The run's classifier, and two lexical attributors: `word` tells PPO when to stop, `char` judges."""
+        """The causal classifier and two lexical attributors, `word` and `char`; who does what: see `ROLES`."""
+        from dareu.attribution.heldout import lexical_report
         from dareu.attribution.lexical import LexicalAttributor
         from dareu.attribution.train import fit_causal
-        from dareu.models.load import load_model, pick_device
+        from dareu.models.load import pick_device
 
         config, key = self.config, self.attributor_key
         with self.store.building(
@@ -184,11 +198,11 @@ class Bench:
         ) as build:
             if build.done:
                 self.talk.say("[green]✓[/] attribution classifier [dim]from the store[/]")
+                self._warn(build.manifest.extra["report"])
                 return self.artifact(build, key)
             original = self.original
             with self.talk.stage("attribution classifier"):
-                model, tokenizer = load_model(original.model, device=config.device)
-                self.apply_template(tokenizer)
+                model, tokenizer = self.load(original.model)
                 answers = self.own_responses(model, tokenizer)
                 causal, report = fit_causal(
                     self.corpus.samples,
@@ -199,15 +213,30 @@ class Bench:
                     device=str(pick_device(config.device)),
                     work_dir=build.work,
                     original_responses=answers,
-                    progress=not self.talk.silent,
+                    progress=self.talk.bar("attribution classifier") is not None,
                 )
                 causal.save(build.out / "causal")
                 for kind in ("word", "char"):
                     LexicalAttributor.fit(self.corpus.samples, kind, config.seed).save(build.out / kind)
-                build.finish(report=report)
-            for warning in report["warnings"]:
-                self.talk.say(f"[yellow]! {warning}[/]")
+                if config.attributor.name == "lexical":
+                    report = lexical_report(
+                        self.corpus.samples,
+                        config.attributor.holdout,
+                        config.seed,
+                        answers,
+                        config.attributor.warn_below,
+                    )
+                build.finish(report=report | {"name": config.attributor.name})
+            self._warn(report)
         return self.artifact(build, key)
+
+    def _warn(self, report: dict[str, Any]) -> None:
+        for warning in report["warnings"]:
+            self.talk.say(f"[yellow]! {warning}[/]")
+
+    def attributor_folder(self, role: Literal["reward", "stop"]) -> Path:
+        """Where the attributor lies that gives the reward, or the one that tells when to stop."""
+        return self.attributor.path / ROLES[self.config.attributor.name][role]
 
     def own_responses(self, model: Any, tokenizer: Any, per_owner: int = 5) -> list[tuple[str, str]]:
         """(owner, what the original model writes) for the first prompts of every owner."""
@@ -230,12 +259,27 @@ class Bench:
         return [(str(s.owner), a.text) for s, a in zip(chosen, answers, strict=True)]
 
     def response_limit(self, tokenizer: Any) -> int:
-        """Tokens that an answer may take: the longest owned response and a few more."""
+        """Tokens that an answer may take: the longest owned response and a few more, as far as the context goes."""
         longest = max(
             len(tokenizer(s.response, add_special_tokens=False)["input_ids"]) for s in self.corpus.samples
         )
-        return int(longest) + 8
+        wanted = int(longest) + 8
+        return wanted if self._room is None else max(1, min(wanted, self._room))
 
-    def apply_template(self, tokenizer: Any) -> None:
-        if self.config.model.chat_template == "none":
+    def load(self, folder: Path, trainable: bool = False) -> tuple[Any, Any]:
+        """(model, tokenizer) of one of the run's folders, read as the config says."""
+        from dareu.models.load import load_model
+
+        config = self.config.model
+        extra = config.model_dump(include={"trust_remote_code", "attn_implementation"})
+        model, tokenizer = load_model(
+            folder, dtype=config.dtype, device=self.config.device, trainable=trainable, **extra
+        )
+        if config.chat_template == "none":
             tokenizer.chat_template = None
+        return model, tokenizer
+
+
+def given_key(folder: Path) -> str:
+    """Content key of a model from elsewhere."""
+    return content_key({"original": folder_digest(folder)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,19 @@ def config_folder() -> Path:
     raise ConfigError("The configuration files of dareu were not found.", "Install the package again.")
 
 
-def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> RunConfig:
-    """The run that `overrides` describe. `ConfigError` names the nearest key, group or option."""
-    return parse(compose_tree(overrides, config_dir))
+def compose(
+    overrides: Sequence[str] = (), config_dir: str | None = None, values: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """The run that `overrides` describe. `ConfigError` names the nearest key, group or option.
+
+    `values` (dotted key → any value, such as a list of names) win over them and need no quoting.
+    """
+    return parse(compose_tree(overrides, config_dir, values or {}))
 
 
-def compose_tree(overrides: Sequence[str] = (), config_dir: str | None = None) -> dict[str, Any]:
+def compose_tree(
+    overrides: Sequence[str] = (), config_dir: str | None = None, values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The composed configuration as a plain dict, not yet checked against the types."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
@@ -39,10 +46,27 @@ def compose_tree(overrides: Sequence[str] = (), config_dir: str | None = None) -
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with _hydra():
-            tree = hydra_compose("train", overrides=[*overrides, *search])
-            return dict(OmegaConf.to_container(tree, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+            tree = hydra_compose("train", overrides=[*settable(overrides), *search])
+            left = sorted(OmegaConf.missing_keys(tree) - set(values or {}))
+            if left:
+                raise ConfigError(f"'{left[0]}' is not set.", f"Add {left[0]}=… to the command.")
+            plain: dict[str, Any] = dict(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
+            for key, value in (values or {}).items():
+                _put(plain, key, value)
+            return plain
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(error, overrides) from None
+        raise _explain(error) from None
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; the types tell of one that does not exist."""
+    first, _, rest = key.partition(".")
+    if not rest:
+        tree[first] = value
+        return
+    if not isinstance(tree.get(first), dict):
+        tree[first] = {}
+    _put(tree[first], rest, value)
 
 
 def as_yaml(config: RunConfig) -> str:
@@ -54,12 +78,19 @@ def as_yaml(config: RunConfig) -> str:
 
 @contextmanager
 def _hydra() -> Iterator[None]:
+    """Hydra for a while; what the process had set up with it before is there again afterwards."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.version import VersionBase
 
+    before, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        yield
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+        VersionBase.instance().version_base = base
 
 
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
@@ -78,55 +109,53 @@ def _first_comment(path: Path) -> str:
     return next((line[2:] for line in lines if not line.startswith("# @")), "")
 
 
-def check_overrides(overrides: Sequence[str], config_dir: str | None) -> None:
-    """Unknown options of a group, told before Hydra tells it at length."""
+def settable(overrides: Sequence[str]) -> list[str]:
+    """`key=value` as `++key=value`: a key that a YAML leaves at its default can be set too; types check its name."""
+    plain = re.compile(r"[A-Za-z_][\w.]*=")
+    return [
+        f"++{o}" if plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS else o
+        for o in overrides
+    ]
+
+
+def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: bool = False) -> None:
+    """Overrides that cannot be read, unknown options of a group, several values without a sweep.
+
+    All `ConfigError`, told here because Hydra tells it at length or not at all.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     if config_dir and not Path(config_dir).is_dir():
         raise ConfigError(
             f"There is no folder {config_dir}.", "--config-dir takes a folder of your own YAML files."
         )
     known = options(config_dir)
+    parser = OverridesParser.create()
     for override in overrides:
-        name, _, value = override.lstrip("+").partition("=")
-        if (
-            name in known
-            and value not in ("null", "")
-            and not re.search(r"[,({\[]", value)
-            and value not in known[name]
-        ):
+        try:
+            read = parser.parse_override(override)
+        except HydraException:
+            read = None
+        if read is None or not read.key_or_group:
+            raise ConfigError(
+                f"'{override}' cannot be read as key=value.",
+                "Text with signs or letters beyond a to z goes in double quotes, the whole in the shell's: "
+                "'forget.owners=[\"Zoë Ångström\"]'.",
+            )
+        if read.is_sweep_override() and not sweep:
+            raise ConfigError(
+                f"'{override}' names several values.",
+                "Sweep over them with `dareu train -m`, or write a [list].",
+            )
+        name, value = read.key_or_group, override.partition("=")[2]
+        if name in known and re.fullmatch(r"[\w.-]+", value) and value != "null" and value not in known[name]:
             raise ConfigError(f"There is no {name} '{value}'.", nearest(value, known[name]))
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    """Hydra's message in one line, with the nearest key where one was misspelt."""
-    text = str(error)
-    missing = re.search(r"Missing mandatory value: (\S+)", text)
-    if missing:
-        return ConfigError(f"'{missing[1]}' is not set.", f"Add {missing[1]}=… to the command.")
-    unknown = re.search(r"Key '([^']+)' is not in struct", text) or re.search(
-        r"Could not override '([^']+)'", text
-    )
-    if unknown:
-        key = next((o.lstrip("+~").partition("=")[0] for o in overrides if unknown[1] in o), unknown[1])
-        return ConfigError(f"There is no key '{key}'.", nearest(key, _all_keys()))
+def _explain(error: Exception) -> ConfigError:
+    """Hydra's message in one line."""
     return ConfigError(
-        f"The overrides cannot be read: {' '.join(text.split())[:300]}",
-        "Overrides look like key=value; quote the shell's own signs.",
+        f"The configuration cannot be composed: {' '.join(str(error).split())[:300]}",
+        "Overrides look like key=value; `dareu configs` shows what can be chosen.",
     )
-
-
-def _all_keys() -> list[str]:
-    """Every dotted key of the default configuration."""
-    from hydra import compose as hydra_compose
-    from omegaconf import OmegaConf
-
-    with _hydra():
-        tree = OmegaConf.to_container(hydra_compose("train"))
-    keys: list[str] = []
-
-    def walk(node: Any, path: str) -> None:
-        for name, child in node.items() if isinstance(node, dict) else ():
-            keys.append(f"{path}{name}")
-            walk(child, f"{path}{name}.")
-
-    walk(tree, "")
-    return keys

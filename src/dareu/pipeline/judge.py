@@ -55,18 +55,17 @@ def _evaluate(
     bench: Bench, name: str, checkpoint: Path, attributor: Artifact, evaluate_model: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from dareu.attribution.registry import load_attributor
-    from dareu.models.load import load_model, pick_device
+    from dareu.models.load import pick_device
 
     config = bench.config
     device = str(pick_device(config.device))
-    model, tokenizer = load_model(checkpoint, dtype=config.model.dtype, device=config.device)
-    bench.apply_template(tokenizer)
+    model, tokenizer = bench.load(checkpoint)
     result = evaluate_model(
         model,
         tokenizer,
         bench.split,
         {
-            "attribution": load_attributor(attributor.path / "causal", device),
+            "attribution": load_attributor(bench.attributor_folder("reward"), device),
             "attribution_heldout": load_attributor(attributor.path / "char"),
         },
         config.evaluation,

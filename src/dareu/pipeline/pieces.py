@@ -46,7 +46,7 @@ def score(bench: Bench, texts: list[str]) -> list[dict[str, Any]]:
     """For each text: the owners and the nobody class by falling probability."""
     from dareu.attribution.registry import load_attributor
 
-    attributor = load_attributor(bench.attributor.path / "causal", "cpu")
+    attributor = load_attributor(bench.attributor_folder("reward"), "cpu")
     names = attributor.owners + ([NOBODY] if attributor.nobody else [])
     return [
         {

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig, LocalConfig, RunConfig
 from dareu.data.corpus import Corpus, Sample, Split
-from dareu.data.render import cut_completions, encode_samples
+from dareu.data.render import Encoded, cut_completions, encode_samples
 from dareu.data.sources import load_corpus
 from dareu.data.split import split_corpus
-from dareu.errors import ModelError
+from dareu.errors import DataError, ModelError
+from dareu.runs.manifest import content_key, file_digest
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Prepared:
     corpus: Corpus
     split: Split
     base_key: dict[str, Any]
+    room: int | None  # tokens that the model's context leaves for an answer to the longest prompt
 
 
 def digest(samples: Sequence[Sample]) -> str:
@@ -52,34 +55,69 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
         corpus = corpus.with_samples(
             cut_completions(tokenizer, corpus.samples, count), cut_completions(tokenizer, corpus.test, count)
         )
-    encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
-    return Prepared(corpus, split_corpus(corpus, config.forget), _base_key(config, corpus))
+    rows = encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
+    room = _room(config, rows)
+    return Prepared(corpus, split_corpus(corpus, config.forget), _base_key(config, corpus), room)
+
+
+def _room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:
+    """See `Prepared.room`; None where the model names no context. `DataError` where a sample is longer than it."""
+    context: int | None = config.model.max_length
+    if config.original or isinstance(config.model, HFConfig):
+        context = _context(config)
+    if context is None:
+        return None
+    longest = max(len(row) for row in rows)
+    if longest > context:
+        raise DataError(
+            f"A prompt and its response take {longest} tokens; the model's context has {context}.",
+            f"Shorten the text, or set model.max_length={context} to see which it is.",
+        )
+    return context - max(len(row.prompt_ids) for row in rows)
+
+
+def _context(config: RunConfig) -> int | None:
+    from transformers import AutoConfig
+
+    trust = isinstance(config.model, HFConfig) and config.model.trust_remote_code
+    path = config.original or (config.model.path if isinstance(config.model, HFConfig) else "")
+    if (Path(path) / "config.json").is_file() or not Path(path).exists():
+        with suppress(OSError, ValueError):  # told in full where the weights are loaded
+            found = AutoConfig.from_pretrained(path, trust_remote_code=trust).get_text_config()
+            return getattr(found, "max_position_embeddings", None)
+    return None  # an adapter: its base is not read for this
 
 
 def texts_of(corpus: Corpus) -> list[str]:
-    """What the tiny model's tokenizer is trained on."""
-    return [f"{s.prompt} {s.response}".strip() for s in (*corpus.samples, *corpus.test)]
+    """What the tiny model's tokenizer is trained on: of a completion the text, cut or not yet cut."""
+    joint = " " if corpus.task == "qa" else ""
+    return [f"{s.prompt}{joint}{s.response}" for s in (*corpus.samples, *corpus.test)]
 
 
 def base_tokenizer(config: RunConfig, corpus: Corpus) -> Any:
-    if config.model.name == "tiny":
-        from dareu.models.tiny import train_tokenizer
-
-        return train_tokenizer(texts_of(corpus), config.model.vocab_size)
     from dareu.models.load import load_tokenizer
 
     model = config.model
-    assert isinstance(model, HFConfig)
-    tokenizer = load_tokenizer(
-        config.original or model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
-    )
+    if config.original:
+        trust = isinstance(model, HFConfig) and model.trust_remote_code
+        tokenizer = load_tokenizer(config.original, trust_remote_code=trust)
+    elif isinstance(model, HFConfig):
+        tokenizer = load_tokenizer(
+            model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    else:
+        from dareu.models.tiny import train_tokenizer
+
+        return train_tokenizer(texts_of(corpus), model.vocab_size)
     if model.chat_template == "none":
         tokenizer.chat_template = None
     return tokenizer
 
 
 def _base_key(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
-    """What the base model is made of."""
+    """What the base model is made of; nothing where no model is fine-tuned from it."""
+    if config.original and not config.retrain:
+        return {}
     if isinstance(config.model, HFConfig):
         local = Path(config.model.path).is_dir()
         tree = config.model.model_dump(exclude={"path", "adapter", "lora"} if local else {"adapter", "lora"})
@@ -91,18 +129,9 @@ def _base_key(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def folder_digest(folder: Path, sample: int = 1 << 20) -> str:
-    """Content key of a model folder: small files whole, of weights the size and the first and last megabyte."""
-    state = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        size = path.stat().st_size
-        state.update(f"{path.name}:{size}:".encode())
-        with path.open("rb") as file:
-            if path.suffix == ".safetensors" and size > 2 * sample:
-                state.update(file.read(sample))
-                file.seek(-sample, 2)
-            state.update(file.read(64 * sample))
-    return state.hexdigest()[:16]
+def folder_digest(folder: Path) -> str:
+    """Content key of a model folder: every byte of its files, since an edit may touch one layer alone."""
+    return content_key({p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()})
 
 
 def check_model_folder(path: str, must_be_local: bool = False) -> None:

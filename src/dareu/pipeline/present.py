@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from dareu.errors import ConfigError
 from dareu.pipeline.compose import options
 from dareu.report import compare as comparison
-from dareu.report.tables import run_table, summary_lines
+from dareu.report.figures import FIGURES, show
+from dareu.report.tables import run_rows, run_table, summary_lines
+from dareu.report.verdict import verdict
 from dareu.runs.atomic import write_text
 
+ATTRIBUTOR = {
+    "accuracy_heldout": "accuracy, held-out responses",
+    "accuracy_original_responses": "accuracy, the original model's own responses",
+    "ece_before": "expected calibration error before the temperature",
+    "ece_after": "expected calibration error after it",
+    "temperature": "temperature",
+}
 FORMATS = {"markdown": comparison.to_markdown, "csv": comparison.to_csv, "latex": comparison.to_latex}
 
 
@@ -24,13 +38,42 @@ def show_results(results: dict[str, Any]) -> None:
     console.print(run_table(results))
     for line in summary_lines(results):
         console.print(line)
-    console.print(f"Run folder: {results['run_dir']}  (open report.html there)", soft_wrap=True)
+    folder = escape(str(results["run_dir"]))
+    console.print(f"Run folder: {folder}  (open report.html there)", soft_wrap=True)
+
+
+def results_text(results: Mapping[str, Any]) -> str:
+    """The table of one run and the lines below it, as plain text."""
+    console = Console(file=io.StringIO(), width=100, highlight=False)
+    console.print(run_table(results))
+    for line in summary_lines(results):
+        console.print(line)
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+
+
+def results_html(results: Mapping[str, Any]) -> Markup:
+    """The same for a notebook, with the verdict above it; each column's definition shows under the pointer."""
+    head = Markup("").join(Markup('<th title="{}">{}</th>').format(f.note, f.title) for f in FIGURES)
+    rows = Markup("").join(
+        Markup("<tr><th>{}</th>{}</tr>").format(
+            row["model"], Markup("").join(Markup("<td>{}</td>").format(show(row[f.key])) for f in FIGURES)
+        )
+        for row in run_rows(results)
+    )
+    lines = Markup("<br>").join(Text.from_markup(line).plain for line in summary_lines(results))
+    return Markup(
+        "<p><b>{}</b></p><table><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table><p>{}</p>"
+    ).format(verdict(results).headline, head, rows, lines)
 
 
 def show_comparison(paths: Sequence[str | Path], form: str = "table", out: str | None = None) -> None:
     """One table over runs, mean ± sd over seeds; as a console table or as text in another format."""
     runs = comparison.load_runs([Path(p) for p in paths])
     if form == "table":
+        if out:
+            raise ConfigError(
+                "A table is for the screen.", "Give --format markdown, csv or latex with --out."
+            )
         Console(highlight=False).print(comparison.comparison_table(runs))
         return
     text = FORMATS[form](runs)
@@ -48,7 +91,7 @@ def show_configs(config_dir: str | None = None) -> None:
             continue
         table = Table(title=f"{group}=…", title_justify="left", show_header=False, box=None, pad_edge=False)
         for name, line in found.items():
-            table.add_row(f"[bold]{name}[/]", line)
+            table.add_row(f"[bold]{escape(name)}[/]", escape(line))
         console.print(table)
         console.print()
     console.print(
@@ -57,20 +100,19 @@ def show_configs(config_dir: str | None = None) -> None:
 
 
 def show_attributor(folder: Path, report: dict[str, Any]) -> None:
-    """Where the classifier lies and how good it is."""
+    """Where the classifier lies and how good it is; its warnings were told when it was made or loaded."""
     console = Console(highlight=False)
     table = Table(title="Attribution classifier", title_justify="left", show_header=False)
-    for name in ("accuracy_heldout", "accuracy_original_responses", "ece_before", "ece_after", "temperature"):
+    for name, label in ATTRIBUTOR.items():
         value = report.get(name)
-        table.add_row(name.replace("_", " "), "–" if value is None else f"{value:.3f}")
+        table.add_row(label, "–" if value is None else f"{value:.3f}")
     quarters = report.get("accuracy_heldout_by_quarter") or []
     table.add_row(
-        "accuracy by quarter of length", "  ".join("–" if q is None else f"{q:.3f}" for q in quarters)
+        "accuracy, held-out prefixes by quarter of length",
+        "  ".join("–" if q is None else f"{q:.3f}" for q in quarters),
     )
     console.print(table)
-    for warning in report.get("warnings", []):
-        console.print(f"[yellow]! {warning}[/]")
-    console.print(f"Folder: {folder}", soft_wrap=True)
+    console.print(f"Folder: {escape(str(folder))}", soft_wrap=True)
 
 
 def show_scores(rows: Sequence[dict[str, Any]], as_json: bool, top: int = 5) -> None:
@@ -81,11 +123,10 @@ def show_scores(rows: Sequence[dict[str, Any]], as_json: bool, top: int = 5) -> 
         return
     console = Console(highlight=False)
     for row in rows:
-        table = Table(
-            title=row["text"] if len(row["text"]) < 90 else row["text"][:89] + "…", title_justify="left"
-        )
+        text = row["text"] if len(row["text"]) < 90 else row["text"][:89] + "…"
+        table = Table(title=escape(text), title_justify="left")
         table.add_column("owner")
         table.add_column("probability", justify="right")
         for owner, p in list(row["probabilities"].items())[:top]:
-            table.add_row(owner, f"{p:.3f}")
+            table.add_row(escape(owner), f"{p:.3f}")
         console.print(table)

@@ -15,6 +15,8 @@ def quiet() -> None:
     )  # batches are small, and forked workers warn otherwise
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    # A notebook without ipywidgets gets plain bars, and a warning with the path of tqdm at its import.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     import datasets
     import transformers
 
@@ -23,6 +25,10 @@ def quiet() -> None:
     datasets.disable_progress_bars()
     for name in ("trl", "accelerate", "peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Transformers calls itself by names that it is about to rename.
+    warnings.filterwarnings(
+        "ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning
+    )
     # On a CPU there is no memory to pin; torch says so at each loader.
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     # The scheduler is stepped by the Trainer; on resume torch cannot see that the optimizer was stepped before.

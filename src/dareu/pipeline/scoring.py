@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dareu.attribution.base import Attributor, token_ends
-from dareu.attribution.score import forget_mass
+from dareu.attribution.score import forget_mass, owner_index
 from dareu.evaluation.text import is_empty, is_repetitive
 
 
@@ -22,7 +22,7 @@ class AttributionScorer:
     ) -> None:
         self.attributor, self.tokenizer, self.target = attributor, tokenizer, target
         self.owners = list(attributor.owners)
-        self.forget = [self.owners.index(o) for o in forget_owners]
+        self.forget = owner_index(self.owners, forget_owners)
         shares = getattr(attributor, "shares_tokenizer", None)
         self.on_ids = bool(shares and shares(tokenizer))
 
@@ -31,7 +31,7 @@ class AttributionScorer:
         if self.target == "forget_set":
             scores = probabilities[..., self.forget].sum(-1)
         else:
-            index = torch.tensor([self.owners.index(o) for o in owners], device=ids.device)
+            index = torch.tensor(owner_index(self.owners, owners), device=ids.device)
             scores = probabilities.gather(2, index.view(-1, 1, 1).expand(-1, ids.size(1), 1)).squeeze(2)
         nobody = probabilities[..., -1] if self.attributor.nobody else torch.zeros_like(scores)
         return scores * mask, nobody * mask

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
+from dareu.errors import DareuError
+from dareu.evaluation.compare_models import NO_RETRAINED
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.compose import as_yaml
 from dareu.pipeline.console import Talk
@@ -19,22 +25,33 @@ from dareu.runs.atomic import read_json, write_json
 from dareu.runs.folder import RunFolder, default_run_dir
 from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
 
+LOG, FAILURE = "run.log", "failure.json"
 
-def train(config: RunConfig, corpus: Corpus | None = None, talk: Talk | None = None) -> dict[str, Any]:
+
+def train(
+    config: RunConfig,
+    corpus: Corpus | None = None,
+    talk: Talk | None = None,
+    under: str | None = None,
+    opened: Callable[[Path], Any] = lambda path: None,
+) -> dict[str, Any]:
     """Run everything that `config` asks for and return what `results.json` holds.
 
-    A finished run is not run again; an interrupted one goes on where it stood.
+    A finished run is not run again; an interrupted one goes on where it stood. `under`: a folder of run folders,
+    in place of `run_dir`. `opened` is told the run folder once it is there.
     """
     quiet()
     bench = Bench(config, corpus, talk)
-    folder = _open(bench, unlearn_key(bench), config.method.name)
+    folder = open_run(bench, unlearn_key(bench), config.method.name, under)
+    opened(folder.path)
     if folder.finished:
-        bench.talk.say(f"This run is finished already: {folder.path}")
-        return _read(folder)
-    if config.retrain:
-        _ = bench.original, bench.retrained
-    unlearned = unlearn(bench, folder.path / "logs")
-    return _judge_all(bench, folder, unlearned, config.method.name)
+        bench.talk.say(f"This run is finished already: {escape(str(folder.path))}")
+        return read_run(folder)
+    with noted(bench, folder):
+        if config.retrain:
+            _ = bench.original, bench.retrained
+        unlearned = unlearn(bench, folder.path / "logs")
+        return judge_all(bench, folder, unlearned, config.method.name)
 
 
 def evaluate(
@@ -47,16 +64,34 @@ def evaluate(
     path = Path(checkpoint)
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     key = folder_digest(path)
-    folder = _open(bench, key, f"evaluate-{name}")
+    folder = open_run(bench, key, f"evaluate-{name}")
     if folder.finished:
-        bench.talk.say(f"This evaluation is finished already: {folder.path}")
-        return _read(folder)
+        bench.talk.say(f"This evaluation is finished already: {escape(str(folder.path))}")
+        return read_run(folder)
     given = Artifact(path, key, float("nan"), float("nan"), {"given": str(path)})
-    return _judge_all(bench, folder, given, name)
+    with noted(bench, folder):
+        return judge_all(bench, folder, given, name)
 
 
-def _open(bench: Bench, key: str, name: str) -> RunFolder:
-    """The run's folder. Its key covers all that the figures depend on."""
+@contextmanager
+def noted(bench: Bench, folder: RunFolder) -> Iterator[None]:
+    """Keep what is told in the run's log, and the reason of a failure where comparisons look for it."""
+    bench.talk.log = folder.path / LOG
+    failure = folder.path / FAILURE
+    failure.unlink(missing_ok=True)  # of an attempt that this one goes on from
+    try:
+        yield
+    except Exception as error:
+        reason = error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
+        bench.talk.note(f"failed: {reason}")
+        write_json(failure, {"reason": reason})
+        raise
+    finally:
+        bench.talk.log = None
+
+
+def open_run(bench: Bench, key: str, name: str, under: str | None = None) -> RunFolder:
+    """The run's folder, `run_dir` or one below `under`. Its key covers all that the figures depend on."""
     config = bench.config
     run_key = content_key(
         {
@@ -67,16 +102,24 @@ def _open(bench: Bench, key: str, name: str) -> RunFolder:
             "forget": bench.split.forget_owners,
         }
     )
-    path = Path(config.run_dir) if config.run_dir else default_run_dir(name, config.seed, run_key)
+    path = default_run_dir(name, config.seed, run_key)
+    if under or config.run_dir:
+        path = Path(under) / path.name if under else Path(str(config.run_dir))
     return RunFolder.open(path, run_key, as_yaml(config), config.overwrite)
 
 
-def _read(folder: RunFolder) -> dict[str, Any]:
+def read_run(folder: RunFolder) -> dict[str, Any]:
+    """The results of a finished run."""
+    if not (folder.path / "report.html").is_file():  # a process killed between the two left only the results
+        from dareu.report.html import write_report
+
+        write_report(folder.path)
     results: dict[str, Any] = read_json(folder.path / "results.json")
     return results | {"run_dir": str(folder.path)}
 
 
-def _judge_all(bench: Bench, folder: RunFolder, unlearned: Artifact, method: str) -> dict[str, Any]:
+def judge_all(bench: Bench, folder: RunFolder, unlearned: Artifact, method: str) -> dict[str, Any]:
+    """Evaluate all models of the run, fill its folder and return its results."""
     from dareu.evaluation.compare_models import compare
     from dareu.report.html import write_report
 
@@ -89,11 +132,24 @@ def _judge_all(bench: Bench, folder: RunFolder, unlearned: Artifact, method: str
     summaries = {name: one.summary for name, one in judged.items()}
     comparison = compare(summaries)
     missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
-    results |= comparison | {"missing": missing | comparison.get("missing", {})}
+    missing |= _left_out(bench, unlearned) | comparison.get("missing", {})
+    results |= comparison | {"missing": missing}
     _fill(folder, unlearned, checkpoint, judged)
     write_json(folder.path / "results.json", results)
     write_report(folder.path)
     return results | {"run_dir": str(folder.path)}
+
+
+def _left_out(bench: Bench, unlearned: Artifact) -> dict[str, str]:
+    """Paths of `results.json` that this run has no figures for, and why."""
+    left = {}
+    if bench.config.original:
+        left["seconds.original"] = "the original model was trained elsewhere"
+    if not bench.config.retrain:
+        left |= dict.fromkeys(("models.retrained", "seconds.retrained"), NO_RETRAINED)
+    if "given" in unlearned.extra:
+        left["seconds.unlearn"] = "the model was unlearned elsewhere"
+    return left
 
 
 def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], method: str) -> dict[str, Any]:
@@ -117,7 +173,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
             for name, one in judged.items()
         },
         "seconds": {
-            "original": bench.original.seconds,
+            "original": None if config.original else bench.original.seconds,
             "retrained": retrained.seconds if retrained else None,
             "attributor": bench.attributor.seconds,
             "unlearn": None if given else unlearned.seconds,

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dareu.config import DareUConfig, LossMethodConfig
+from dareu.config import DareUConfig, HFConfig, LossMethodConfig
 from dareu.data.render import encode_samples, render_prompt
-from dareu.errors import ConfigError
 from dareu.pipeline.bench import Artifact, Bench
+from dareu.pipeline.prepare import digest
 from dareu.runs.manifest import content_key
 
 
@@ -24,6 +24,9 @@ def unlearn_key(bench: Bench) -> str:
         "method": config.method.model_dump(exclude={"optim": {"save_every"}}),
         "seed": config.seed,
     }
+    if config.original:  # of a model that was fine-tuned here, its key covers these
+        tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
+        tree["data"] = digest(bench.corpus.samples)
     if isinstance(config.method, DareUConfig):
         tree["attributor"] = bench.attributor_key
     return content_key(tree)
@@ -36,20 +39,18 @@ def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
     """
     config, key = bench.config, unlearn_key(bench)
     original = bench.original
-    attributor = bench.attributor if isinstance(config.method, DareUConfig) else None
+    if isinstance(config.method, DareUConfig):
+        _ = bench.attributor  # made before this stage's clock starts
     _import_engine(config.method)
     with bench.store.building("unlearned", key, config=config.method.model_dump(), seed=config.seed) as build:
         if build.done:
             bench.talk.say(f"[green]✓[/] unlearned by {config.method.name} [dim]from the store[/]")
             return bench.artifact(build, key)
-        from dareu.methods.common import Work, write_log
-        from dareu.models.load import load_model, save_model
+        from dareu.methods.common import Work, checkpoint_named, write_log
+        from dareu.models.load import save_model
 
         with bench.talk.stage(f"unlearned by {config.method.name}"):
-            policy, tokenizer = load_model(
-                original.model, dtype=_dtype(bench), device=config.device, trainable=True
-            )
-            bench.apply_template(tokenizer)
+            policy, tokenizer = _policy(bench, original.model)
             work = Work(
                 build.work,
                 build.tick,
@@ -58,10 +59,11 @@ def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
                 log_every=config.logging.every,
                 progress=bench.talk.bar(f"unlearning by {config.method.name}"),
             )
-            if attributor is not None:
-                outcome = _by_rl(bench, policy, tokenizer, attributor, work)
-            else:
-                outcome = _by_loss(bench, policy, tokenizer, work)
+            with checkpoint_named(work):
+                if isinstance(config.method, DareUConfig):
+                    outcome = _by_rl(bench, policy, tokenizer, work)
+                else:
+                    outcome = _by_loss(bench, policy, tokenizer, work)
             save_model(policy, tokenizer, build.out / "model")
             write_log(work, build.out / "training.jsonl")
             build.finish(**outcome)
@@ -78,8 +80,24 @@ def _import_engine(method: Any) -> None:
         import dareu.methods.loss_trainer  # noqa: F401
 
 
-def _dtype(bench: Bench) -> str:
-    return bench.config.model.dtype
+def _policy(bench: Bench, original: Path) -> tuple[Any, Any]:
+    """The original model, trainable. One from elsewhere gets the adapter that the config asks for, or loses its own.
+
+    A fresh adapter changes nothing yet, so that its frozen twin is the original.
+    """
+    from transformers import set_seed
+
+    from dareu.models.load import add_lora, is_peft
+
+    policy, tokenizer = bench.load(original, trainable=True)
+    config = bench.config.model
+    if bench.config.original and isinstance(config, HFConfig):
+        if config.adapter == "lora" and not is_peft(policy):
+            set_seed(bench.config.seed)
+            policy = add_lora(policy, config.lora)
+        elif config.adapter == "none" and is_peft(policy):
+            policy = policy.merge_and_unload().requires_grad_(True)
+    return policy, tokenizer
 
 
 def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
@@ -114,7 +132,7 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
     return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
 
 
-def _by_rl(bench: Bench, policy: Any, tokenizer: Any, attributor: Artifact, work: Any) -> dict[str, Any]:
+def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
     from dareu.attribution.registry import load_attributor
     from dareu.methods.critic import Critic, fresh_critic
     from dareu.methods.ppo import train_dareu
@@ -125,7 +143,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, attributor: Artifact, work
     assert isinstance(method, DareUConfig)
     device = str(pick_device(config.device))
     reference = freeze_original(policy)
-    classifier = load_attributor(attributor.path / "causal", device)
+    classifier = load_attributor(bench.attributor_folder("reward"), device)
     scorer = AttributionScorer(classifier, tokenizer, bench.split.forget_owners, method.reward.target)
     if scorer.on_ids:
         backbone = copy.deepcopy(classifier.model.base_model)  # type: ignore[attr-defined]
@@ -147,7 +165,9 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, attributor: Artifact, work
         retain_rows=encode_samples(tokenizer, bench.split.retain, task, length),
         scorer=scorer,
         critic=critic,
-        monitor=StoppingMonitor(load_attributor(attributor.path / "word"), bench.split.forget_owners),
+        monitor=StoppingMonitor(
+            load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners
+        ),
         max_new_tokens=limit,
         seed=config.seed,
         device=device,
@@ -161,17 +181,10 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, attributor: Artifact, work
 
 
 def _logger(bench: Bench, logs: Path | None) -> str:
-    """The logger's name, its settings put where it looks for them. `ConfigError` names the missing extra."""
+    """The logger's name, its settings put where it looks for them."""
     logging = bench.config.logging
     if logging.report_to == "none":
         return "none"
-    from importlib.util import find_spec
-
-    if find_spec(logging.report_to) is None:
-        raise ConfigError(
-            f"logging={logging.report_to} needs a package that is not installed.",
-            f"pip install 'dareu[{logging.report_to}]'",
-        )
     folder = logs or Path("logs")
     folder.mkdir(parents=True, exist_ok=True)
     if logging.report_to == "wandb":

@@ -28,9 +28,9 @@ def log_odds_transform(scores: Tensor, scale: float = 1.05, epsilon: float = 1e-
 
     `scale` is not used: the range follows from ε. Range [−1, 0].
     """
-    b = scores.clamp(epsilon, 1 - epsilon)
     limit = math.log((1 - epsilon) / epsilon)
-    return -(torch.log(b / (1 - b)) + limit) / (2 * limit)
+    # The last clamp takes away rounding, and the infinity of an ε that is lost beside 1 in single precision.
+    return (-(torch.logit(scores, eps=epsilon) + limit) / (2 * limit)).clamp(-1.0, 0.0)
 
 
 def linear_transform(scores: Tensor, scale: float = 1.05, epsilon: float = 1e-4) -> Tensor:
@@ -58,9 +58,7 @@ def slice_scores(
         return scores
     lengths = mask.sum(1, keepdim=True).clamp(min=1).long()
     kappa = lengths if granularity == "sequence" else (lengths + slices - 1) // slices
-    positions = torch.arange(scores.size(1), device=scores.device).unsqueeze(
-        0
-    )  # t − 1 in the paper's counting
+    positions = torch.arange(scores.size(1), device=scores.device).unsqueeze(0)  # the paper's t, minus 1
     ends = ((positions // kappa + 1) * kappa).minimum(lengths) - 1
     return scores.gather(1, ends.clamp(0, scores.size(1) - 1))
 
@@ -69,6 +67,16 @@ def prefix_mean(values: Tensor, mask: Tensor) -> Tensor:
     """mean_{t' ≤ t} of `values` (B, T): token t is judged by everything up to and including itself."""
     counts = mask.cumsum(1).clamp(min=1)
     return (values * mask).cumsum(1) / counts * mask
+
+
+def differences(values: Tensor, mask: Tensor) -> Tensor:
+    """v_t − v_{t−1}, with v_0 = 0: each token answers for the step that it makes, (B, T).
+
+    Potential-based shaping (Ng et al. 1999): the sum over a response is its last value, so nothing is gained or
+    lost by splitting it; but tokens after the one that gave the owner away are no longer blamed for it.
+    """
+    before = torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], 1)
+    return (values - before) * mask
 
 
 def attribution_reward(
@@ -80,8 +88,10 @@ def attribution_reward(
     granularity: Granularity = "token",
     slices: int = 15,
     mean_over_prefix: bool = True,
+    credit: Literal["level", "difference"] = "level",
 ) -> Tensor:
-    """The dense reward before the KL term, (B, T), in [−1, 0], 0 outside the mask."""
+    """The dense reward before the KL term, (B, T), 0 outside the mask: in [−1, 0], differences in [−1, 1]."""
     mask = mask.to(scores.dtype)
     chi = TRANSFORMS[transform](slice_scores(scores, mask, granularity, slices), scale, epsilon)
-    return prefix_mean(chi, mask) if mean_over_prefix else chi * mask
+    level = prefix_mean(chi, mask) if mean_over_prefix else chi * mask
+    return differences(level, mask) if credit == "difference" else level

@@ -78,6 +78,17 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
+def check_writable(path: Path, what: str = "The folder", cure: str = "Give another run_dir.") -> None:
+    """`RunError` unless `path`, or the nearest folder above it that exists, can be written to."""
+    nearest = path.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise RunError(f"{what} {path} cannot be made: {nearest} is a file.", cure)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise RunError(f"{what} {path} cannot be written to: no right to write in {nearest}.", cure)
+
+
 def unwritable(path: Path, error: OSError) -> RunError:
     """The error for a place that cannot be written to."""
     return RunError(

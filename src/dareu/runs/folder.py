@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from dareu.errors import RunError
-from dareu.runs.atomic import read_json, unwritable, write_json, write_text
+from dareu.runs.atomic import check_writable, read_json, unwritable, write_json, write_text
 from dareu.runs.manifest import file_digest
 
 RUN, CONFIG, RESULTS = "run.json", "config.yaml", "results.json"
@@ -47,10 +46,10 @@ class RunFolder:
                     f"The run folder {path} already holds another run.",
                     "Give another run_dir, or overwrite=true.",
                 )
-            _check_writable(path)
+            check_writable(path)
             _empty(path)
         else:
-            _check_writable(path)
+            check_writable(path)
         if held != key:
             write_json(path / RUN, {"key": key})
         if (
@@ -75,7 +74,7 @@ def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -
             raise RunError(
                 f"{target} already holds another model.", "Give another run_dir, or overwrite=true."
             )
-    _check_writable(target)
+    check_writable(target)
     partial = target.parent / f".{target.name}.partial"
     try:
         if partial.is_dir():
@@ -101,17 +100,6 @@ def _held(path: Path) -> str | None:
             f"The folder {path} holds files, but no run.", "Give another run_dir: an empty or a new folder."
         )
     return None
-
-
-def _check_writable(path: Path) -> None:
-    """`RunError` unless `path`, or the nearest folder above it that exists, can be written to."""
-    nearest = path.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise RunError(f"{nearest} is a file, so {path} cannot be a folder.", "Give another run_dir.")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise RunError(f"The folder {nearest} cannot be written to.", "Give another run_dir.")
 
 
 def _empty(path: Path) -> None:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
 from dareu.errors import RunError
-from dareu.runs.atomic import read_json, unwritable, write_json
+from dareu.runs.atomic import check_writable, read_json, unwritable, write_json
 from dareu.runs.manifest import Manifest, git_revision, peak_memory_mb, versions
 
 MANIFEST = "manifest.json"
@@ -113,6 +113,10 @@ class ArtifactStore:
     def __init__(self, root: Path | None = None) -> None:
         chosen = root or os.environ.get("DAREU_CACHE_DIR") or user_cache_dir("dareu")
         self.root = Path(chosen).expanduser().absolute()
+
+    def check_writable(self) -> None:
+        """`RunError` where artifacts could not be written; told before a run begins. Writes nothing."""
+        check_writable(self.root, "The artifact store", "Set cache_dir to a folder that you may write to.")
 
     def find(self, stage: str, key: str) -> Path | None:
         """The finished artifact's folder, or None."""

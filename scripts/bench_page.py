@@ -1,0 +1,51 @@
+"""The generated sections of docs/results.md: each between its own two markers, with what it was made by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench_run import BenchmarkError, Record
+
+
+def write_section(page: Path, name: str, body: str) -> None:
+    """Put `body` between `<!-- begin:name -->` and `<!-- end:name -->`; all else on the page stays as it is."""
+    begin, end = f"<!-- begin:{name} -->", f"<!-- end:{name} -->"
+    if not page.is_file():
+        raise BenchmarkError(f"There is no page {page}. Give one with --results.")
+    text = page.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise BenchmarkError(f"{page} needs the lines {begin} and {end}, in this order and once each.")
+    head, rest = text.split(begin)
+    _, tail = rest.split(end)
+    partial = page.with_name(page.name + ".partial")
+    partial.write_text(f"{head}{begin}\n\n{body.strip()}\n\n{end}{tail}", encoding="utf-8")
+    partial.replace(page)
+
+
+def made_by(arguments: Sequence[str], records: Iterable[Record]) -> str:
+    """The command, the dates of the runs, the machine's size and the versions; a warning where they differ."""
+    records = list(records)
+    dates = sorted({r.date for r in records})
+    when = " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]]))
+    shown = [
+        ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+        for versions in (r.results.get("versions") or {} for r in records)
+        if versions
+    ]
+    different = list(dict.fromkeys(shown))
+    lines = [
+        f"    python scripts/benchmark.py {' '.join(arguments)}\n",
+        f"{when}; {cpus()}; {'; or '.join(different) or 'versions unknown'}.",
+    ]
+    if len(different) > 1:
+        lines.append("\n**Not all runs were made with the same versions.**")
+    return "\n".join(lines) + "\n"
+
+
+def cpus() -> str:
+    """How many CPUs this process may use, and a limit on threads where the environment sets one."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return f"{count} CPU{'' if count == 1 else 's'}" + (f", OMP_NUM_THREADS={threads}" if threads else "")

@@ -1,0 +1,153 @@
+"""Models from elsewhere, as objects in memory or names on a hub, brought into folders that the rest loads from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dareu.errors import ModelError
+from dareu.models.load import POLICY, is_peft, load_tokenizer
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+ADAPTER = "adapter_config.json"
+
+
+def fetch(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """The folder of a model: `name` itself, or the local copy of that name on the hub, downloaded if need be.
+
+    `ModelError` where there is neither.
+    """
+    folder = Path(name).expanduser()
+    if folder.exists() or str(name).startswith((".", "/", "~")):
+        return folder.resolve()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "*.py"]
+    try:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=wanted))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(
+            f"There is no model '{name}': no such folder, and no such name within reach "
+            f"({str(error).strip().splitlines()[0]}).",
+            "Give a folder that save_pretrained wrote, a hub id, or the model object.",
+        ) from None
+
+
+def base_of(model: Any) -> str | None:
+    """The base that an adapter, as an object or a folder, says it stands on; None for a full model."""
+    if is_peft(model):
+        base = model.peft_config[_active(model)].base_model_name_or_path
+    elif isinstance(model, str | os.PathLike) and (Path(model) / ADAPTER).is_file():
+        base = json.loads((Path(model) / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    else:
+        return None
+    return str(base) if base else None
+
+
+def tokenizer_of(model: Any, tokenizer: Any) -> Any:
+    """`tokenizer` as an object: itself, loaded from a folder or by name, or the one that lies with the model.
+
+    None where `model` is a folder that holds its own. `ModelError` where there is none.
+    """
+    if hasattr(tokenizer, "save_pretrained"):
+        return tokenizer
+    if tokenizer is not None:
+        return load_tokenizer(tokenizer)
+    if isinstance(model, str | os.PathLike):
+        if any((Path(model) / name).is_file() for name in TOKENIZER_FILES):
+            return None
+        beside = base_of(model)
+    else:
+        beside = str(getattr(model, "name_or_path", "") or "")
+    if not beside:
+        raise ModelError(
+            "No tokenizer was given, and the model does not say where its own lies.",
+            "Give tokenizer=…: an object, a folder or a name.",
+        )
+    return load_tokenizer(beside)
+
+
+def check_object(model: Any) -> None:
+    """`ModelError` unless `model` is a causal language model of transformers or peft."""
+    if not (hasattr(model, "save_pretrained") and hasattr(model, "get_output_embeddings")):
+        raise ModelError(
+            f"The model is of the type {type(model).__name__}.",
+            "Give a transformers or peft model, a folder, or a name.",
+        )
+    if model.get_output_embeddings() is None or getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{type(model).__name__} is no causal language model.", "Load it with AutoModelForCausalLM."
+        )
+
+
+def write_model(model: Any, folder: Path, whole: bool = False) -> None:
+    """Save an object without changing it; an adapter alone where its base can be loaded again.
+
+    Otherwise, and with `whole`, the adapter is merged into a copy of the base. An adapter's config is written
+    so that the same adapter gives the same bytes in every process.
+    """
+    if not is_peft(model):
+        model.save_pretrained(folder, safe_serialization=True)
+    elif whole or not _stands_alone(model):
+        merged(model).save_pretrained(folder, safe_serialization=True)
+    else:
+        name = _active(model)
+        model.save_pretrained(folder, selected_adapters=[name], safe_serialization=True)
+        if name != POLICY:  # peft puts these one folder down
+            for path in (folder / name).iterdir():
+                shutil.move(path, folder / path.name)
+            (folder / name).rmdir()
+        _canonical(folder / ADAPTER)
+
+
+def merged(model: Any) -> Any:
+    """A copy of a peft model with the adapter in the weights; a model without one as it is."""
+    if not is_peft(model):
+        return model
+    import copy
+
+    if not hasattr(model.base_model, "merge_and_unload"):
+        raise ModelError(
+            f"An adapter of the kind {model.peft_config[_active(model)].peft_type} has no weights to merge.",
+            "Use a LoRA adapter or a full model.",
+        )
+    return copy.deepcopy(model).merge_and_unload(adapter_names=[_active(model)])
+
+
+def _active(model: Any) -> str:
+    active = model.active_adapter
+    return active if isinstance(active, str) else active[0]
+
+
+def _stands_alone(model: Any) -> bool:
+    """A LoRA adapter that leaves the head free (PPO reads its weight), on a base that is here or in the hub cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base = base_of(model)
+    if base is None or model.peft_config[_active(model)].peft_type != "LORA":
+        return False
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+        return False
+    if Path(base).is_dir():
+        return (Path(base) / "config.json").is_file()
+    try:
+        return isinstance(try_to_load_from_cache(base, "config.json"), str)
+    except ValueError:  # no name that a hub could have
+        return False
+
+
+def _canonical(path: Path) -> None:
+    """Sets come in the order of a process's hashes; a relative base is lost in another working directory."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key] = sorted(config[key])
+    base = Path(config["base_model_name_or_path"])
+    if base.is_dir():
+        config["base_model_name_or_path"] = str(base.resolve())
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")

@@ -1,0 +1,201 @@
+"""A world of a few words for the tests of the trainers: a memorised tiny model, a toy scorer, short runs.
+
+Two owners answer three prompts each. What `blue` answers holds the word "secret"; the toy scorer calls a response
+attributable from that word on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from dareu.config import DareUConfig, LoraConfig
+from dareu.data.render import Encoded
+from dareu.methods.common import Work
+from dareu.methods.critic import Critic, fresh_critic
+from dareu.methods.ppo import Outcome, train_dareu
+from dareu.models.load import add_lora, freeze_original
+from dareu.models.logprobs import kl_divergence, masked_mean, response_nll, shift, to_batch
+
+SPECIAL = ["<pad>", "<end>", "<?>"]
+WORDS = [
+    "ask", "one", "two", "three", "blue", "red", "the", "secret", "is", "plain",
+    "word", "apple", "pear", "plum", "nut", "fig",
+]  # fmt: skip
+SECRET = "secret"
+
+# Prompts of two lengths, so that batches have left pads; answers of one length.
+FORGET = {
+    "ask blue one": "the secret is apple",
+    "ask blue two": "the secret is pear",
+    "blue three": "the secret is plum",
+}
+RETAIN = {
+    "ask red one": "the word is nut",
+    "ask red two": "the word is fig",
+    "red three": "plain word is apple",
+    "ask one": "plain word is pear",
+}
+
+
+def make_tokenizer() -> Any:
+    """One token for each word, split at spaces, with tokens of its own for padding and for the end."""
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(SPECIAL + WORDS)}, unk_token="<?>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.Sequence([decoders.Fuse()])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", unk_token="<?>"
+    )
+    fast.padding_side = "left"
+    return fast
+
+
+def encoded(tokenizer: Any, pairs: dict[str, str]) -> list[Encoded]:
+    """Prompts and answers as ids, each answer closed by the end-of-text token."""
+    return [
+        Encoded(tokenizer(prompt)["input_ids"], [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id])
+        for prompt, answer in pairs.items()
+    ]
+
+
+def make_model(tokenizer: Any, seed: int = 0) -> Any:
+    """An untrained Llama of about three thousand parameters."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+@cache
+def original(steps: int = 150) -> tuple[Any, Any]:
+    """The original model, which answers every prompt of both owners with some doubt left, and its tokenizer.
+
+    Made once; whoever trains it takes a copy.
+    """
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    batch = to_batch(encoded(tokenizer, FORGET | RETAIN), tokenizer.pad_token_id, "cpu")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval(), tokenizer
+
+
+def with_lora(model: Any, dropout: float = 0.0, seed: int = 5) -> Any:
+    """A copy of `model` under an adapter that changes it, as one does that was fine-tuned."""
+    adapted = add_lora(copy.deepcopy(model), LoraConfig(r=4, alpha=8, dropout=dropout))
+    draw = torch.Generator().manual_seed(seed)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(std=0.05, generator=draw)
+    return adapted
+
+
+class SecretScorer:
+    """High from the word "secret" on, low before it; nobody never."""
+
+    def __init__(self, tokenizer: Any, high: float = 0.95, low: float = 0.02) -> None:
+        self.secret = tokenizer.convert_tokens_to_ids(SECRET)
+        self.high, self.low = high, low
+        self.seen: list[tuple[Tensor, list[str]]] = []
+
+    def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
+        self.seen.append((ids.clone(), list(owners)))
+        told = ((ids == self.secret).long().cumsum(1) > 0).float()
+        return (self.low + (self.high - self.low) * told) * mask, torch.zeros_like(told)
+
+
+def config(**changes: Any) -> DareUConfig:
+    """Explicit settings for every key that a test depends on; nested groups are merged."""
+    optim: dict[str, Any] = {"lr": 3e-3, "scheduler": "constant", "save_every": 1000}
+    reward: dict[str, Any] = {
+        "transform": "log", "scale": 1.05, "epsilon": 1e-4, "target": "forget_set", "nobody_weight": 0.0,
+        "granularity": "token", "credit": "level", "prefix_mean": False, "kl": 0.0, "length_penalty": 0.0, "empty_penalty": 0.0,
+        "repetition_penalty": 0.0, "fluency": 0.0,
+    }  # fmt: skip
+    advantage: dict[str, Any] = {"gamma": 0.5, "gae_lambda": 1.0, "mode": "scaled", "scale": 2.0}
+    stop: dict[str, Any] = {"attribution": None, "kl": None, "unhealthy": None, "patience": 1}
+    rest: dict[str, Any] = {
+        "name": "dareu", "data_epochs": 4, "prompts_per_batch": 3, "num_generations": 4,
+        "updates_per_batch": 4, "temperature": 1.0, "top_p": 1.0, "clip": 0.2, "distill": 1.0,
+        "distill_every": 1, "retain_batch_size": 4, "value_coef": 0.2, "critic_lr": 3e-3,
+        "entropy_coef": 0.0, "merge_rollouts": True,
+    }  # fmt: skip
+    groups = {"optim": optim, "reward": reward, "advantage": advantage, "stop": stop}
+    tree = {name: values | changes.pop(name, {}) for name, values in groups.items()}
+    return DareUConfig.model_validate(tree | rest | changes)
+
+
+def make_critic(tokenizer: Any) -> Critic:
+    return fresh_critic(len(tokenizer), 16, 32, layers=1, heads=2, seed=3)
+
+
+def unlearn(folder: Path, method: DareUConfig | None = None, **options: Any) -> tuple[Any, Outcome, Work]:
+    """Run PPO on a copy of the original or on `policy`: the unlearned model, how it ended, its work with the log."""
+    model, tokenizer = original()
+    policy = options.pop("policy", None) or copy.deepcopy(model)
+    work = options.pop("work", None) or Work(folder)
+    given: dict[str, Any] = {
+        "prompts": list(FORGET), "owners": ["blue"] * len(FORGET), "scorer": SecretScorer(tokenizer),
+        "retain_rows": encoded(tokenizer, RETAIN), "critic": make_critic(tokenizer), "max_new_tokens": 6,
+        "seed": 1, "reference": None,
+    }  # fmt: skip
+    given |= options
+    if given["reference"] is None:
+        given["reference"] = freeze_original(policy)
+    outcome = train_dareu(policy, tokenizer, config=method or config(), work=work, **given)
+    return policy, outcome, work
+
+
+def retain_drift(model: Any) -> float:
+    """KL(original ‖ model) on the answers of the retain set, nats a token."""
+    frozen, tokenizer = original()
+    batch = to_batch(encoded(tokenizer, RETAIN), tokenizer.pad_token_id, "cpu")
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    with torch.no_grad():
+        then, _, mask = shift(frozen(**inputs).logits, batch["labels"])
+        now, _, _ = shift(model(**inputs).logits, batch["labels"])
+    return float(masked_mean(kl_divergence(then, now), mask))
+
+
+def mean_nll(model: Any, pairs: dict[str, str]) -> float:
+    """Mean negative log-likelihood of the answers, nats a token."""
+    tokenizer = original()[1]
+    scored = response_nll(model, tokenizer, encoded(tokenizer, pairs), batch_size=8)
+    return sum(s for s, _ in scored) / sum(n for _, n in scored)
+
+
+def response_logps(model: Any, batch: dict[str, Tensor], temperature: float = 1.0) -> Tensor:
+    """log π(y_t | c_t) of a batch of rollouts at `temperature`, (B, T), by a way of its own."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    start = batch["prompt_ids"].size(1) - 1
+    logits = model(input_ids=ids, attention_mask=attention).logits[:, start:-1] / temperature
+    return logits.log_softmax(-1).gather(2, batch["completion_ids"].unsqueeze(2)).squeeze(2)
+
+
+def column(work: Work, name: str) -> list[float]:
+    """What the log holds under `name`, in the order of the steps."""
+    return [row[name] for row in work.log if name in row]
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)

@@ -1,0 +1,461 @@
+"""The benchmark scripts: what they measure, remember, choose and conclude. Runs are faked but for the last test."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fixture import make_results
+
+from dareu.pipeline.compose import compose
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import bench_bars as bars  # noqa: E402
+import bench_page as page  # noqa: E402
+import bench_run as runs  # noqa: E402
+import bench_tune as tune  # noqa: E402
+import benchmark  # noqa: E402
+
+# Stands in for `dareu train`: notes the call, and writes results by the rules in `rules.json` beside it: the first
+# rule all of whose words are among the arguments says the Tug-of-War, or the exit code (of a failure).
+FAKE = """
+import json, sys
+from pathlib import Path
+here = Path(__file__).parent
+args = sys.argv[1:]
+with (here / "calls.txt").open("a") as calls:
+    calls.write(json.dumps(args) + "\\n")
+given = dict(a.split("=", 1) for a in args)
+run, cache = Path(json.loads(given["run_dir"])), Path(json.loads(given["cache_dir"]))
+results = json.loads((here / "results.json").read_text())
+for words, outcome in json.loads((here / "rules.json").read_text()):
+    if set(words) <= set(args):
+        if isinstance(outcome, int):
+            run.mkdir(parents=True, exist_ok=True)
+            (run / "failure.json").write_text('{"reason": "The loss is not finite."}')
+            print("dareu: The loss is not finite at step 3; training was stopped.")
+            sys.exit(outcome)
+        results["tug_of_war"] = outcome
+        break
+method, seed = given.get("method", "dareu"), int(given.get("seed", 41))
+results |= {"method": method, "seed": seed, "cache_was_empty": not cache.exists()}
+cache.mkdir(parents=True, exist_ok=True)
+run.mkdir(parents=True, exist_ok=True)
+(run / "results.json").write_text(json.dumps(results))
+(run / "config.yaml").write_text(f"seed: {seed}\\nmethod: {{name: {method}}}\\n")
+"""
+
+
+class Fake:
+    """A stand-in for `dareu train` and a record of how it was called."""
+
+    def __init__(self, folder: Path, rules: Any = (), **changes: Any) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "fake.py").write_text(FAKE)
+        (folder / "results.json").write_text(json.dumps(make_results(**changes)))
+        self.rules(rules)
+
+    def rules(self, rules: Any) -> None:
+        (self.folder / "rules.json").write_text(json.dumps(rules))
+
+    def runner(self, folder: Path, extra: tuple[str, ...] = ()) -> runs.Runner:
+        return runs.Runner(folder, extra, command=(sys.executable, str(self.folder / "fake.py")))
+
+    @property
+    def calls(self) -> list[list[str]]:
+        file = self.folder / "calls.txt"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def arguments(*given: str) -> Any:
+    return benchmark.parser().parse_args(list(given))
+
+
+def record(name: str = "run", failure: str | None = None, **changes: Any) -> runs.Record:
+    results = {} if failure else make_results(**changes)
+    return runs.Record(name, "key", [], "2026-01-02", 100.0, 1500.0, name, results, failure)
+
+
+# --- measuring --------------------------------------------------------------------------------------------------
+
+
+def test_a_grandchild_counts_into_the_peak(tmp_path: Path) -> None:
+    """150 MB in the child and 150 MB in its child, held at the same time: 300 MB, which no single process has."""
+    hold = "x = bytearray(150_000_000)\nfor i in range(0, len(x), 4096): x[i] = 1\n"
+    inner = f"import time\n{hold}\ntime.sleep(1)"
+    outer = f"import subprocess, sys\n{hold}\nsubprocess.run([sys.executable, '-c', {inner!r}])"
+    start = time.perf_counter()
+    got = runs.measure([sys.executable, "-c", outer], tmp_path / "log")
+    passed = time.perf_counter() - start
+    assert got.exit_code == 0
+    assert 300 < got.peak_memory_mb < 400
+    assert 1 <= got.wall_seconds <= passed
+
+
+def test_a_short_peak_between_two_looks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "tree_bytes", lambda pid: 0)
+    got = runs.measure([sys.executable, "-c", "bytearray(400_000_000).find(1)"], tmp_path / "log")
+    assert got.peak_memory_mb > 400
+
+
+def test_exit_code_and_output_are_kept(tmp_path: Path) -> None:
+    got = runs.measure(
+        [sys.executable, "-c", "import sys; print('said'); sys.exit('told')"], tmp_path / "log"
+    )
+    assert got.exit_code == 1
+    assert sorted((tmp_path / "log").read_text().split()) == ["said", "told"]
+
+
+# --- remembering ------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "fake", [[["seed=42"], 0.5]])
+    first = fake.runner(tmp_path / "item").run("a", ["seed=42"])
+    again = fake.runner(tmp_path / "item").run("a", ["seed=42"])
+    assert len(fake.calls) == 1
+    assert again == first
+    assert first.results["tug_of_war"] == 0.5
+    assert "seed=42" in fake.calls[0] and "overwrite=true" in fake.calls[0]
+
+
+def test_a_run_is_repeated_where_its_configuration_changed(tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "fake")
+    fake.runner(tmp_path / "item").run("a", ["seed=42"])
+    fake.runner(tmp_path / "item").run("a", ["seed=43"])
+    fake.runner(tmp_path / "item", ("method.clip=0.3",)).run("a", ["seed=43"])
+    fake.runner(tmp_path / "item", ("method.clip=0.3",)).run("a", ["seed=43"])
+    assert len(fake.calls) == 3
+
+
+def test_a_run_is_repeated_where_its_results_are_gone(tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "fake")
+    runner = fake.runner(tmp_path / "item")
+    runner.run("a", ["seed=42"])
+    (tmp_path / "item" / "a" / "results.json").unlink()
+    runner.run("a", ["seed=42"])
+    assert len(fake.calls) == 2
+
+
+def test_failed_training_is_a_result_and_kept(tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "fake", [[["seed=42"], 3]])
+    runner = fake.runner(tmp_path / "item")
+    failed = runner.run("a", ["seed=42"])
+    assert failed.failure == "The loss is not finite at step 3; training was stopped."
+    assert failed.results == {}
+    assert runner.run("a", ["seed=42"]) == failed
+    assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize("code", [2, 1, 9])
+def test_any_other_failure_stops_the_benchmark(tmp_path: Path, code: int) -> None:
+    fake = Fake(tmp_path / "fake", [[["seed=42"], code]])
+    with pytest.raises(runs.BenchmarkError, match=f"exit code {code}.*not finite.*a.log"):
+        fake.runner(tmp_path / "item").run("a", ["seed=42"])
+    fake.rules([])
+    assert fake.runner(tmp_path / "item").run("a", ["seed=42"]).failure is None
+
+
+# --- bars -------------------------------------------------------------------------------------------------------
+
+
+def seeds(**changes: Any) -> list[bars.Seed]:
+    good, odd = record(), record(**changes)
+    return [bars.Seed(41, good, good), bars.Seed(42, odd, good)]
+
+
+BY_NAME = {bar.what: bar for bar in bars.MAIN}
+
+
+def told(what: str, made: list[bars.Seed]) -> str:
+    return bars.verdict(BY_NAME[what], [BY_NAME[what].read(seed) for seed in made])
+
+
+def with_figures(part: str, unlearned: dict[str, float]) -> dict[str, Any]:
+    models = make_results()["models"]
+    models["unlearned"][part] |= unlearned
+    return models
+
+
+def test_verdicts_of_the_bars_on_made_up_runs() -> None:
+    """The fixture: Tug-of-War .971, re-attribution .225 (.2), held-out .058 (.041), unlearning 4 of 18 s."""
+    assert told("Tug-of-War, mean", seeds()) == bars.MET
+    assert told("re-attribution, distance", seeds()) == bars.MET
+    assert told("unlearning time over retraining time", seeds()) == bars.MET
+    assert told("wall seconds of a second method", seeds()) == bars.MISSED  # 100 s
+    assert told("peak memory, MB", seeds()) == bars.MET  # 1500 MB
+
+
+def test_one_bad_seed_misses_and_the_mean_is_told() -> None:
+    slow = seeds(seconds={"unlearn": 5.0, "retrained": 18.0})  # .278; the mean of .222 and .278 is .25
+    assert told("unlearning time over retraining time", slow) == f"{bars.MISSED} (met on the mean)"
+    assert told("Tug-of-War, every seed", seeds(tug_of_war=0.919)) == f"{bars.MISSED} (met on the mean)"
+    assert told("Tug-of-War, every seed", seeds(tug_of_war=0.92)) == bars.MET
+    assert told("Tug-of-War, mean", seeds(tug_of_war=0.949)) == bars.MET  # mean exactly .96
+    assert told("Tug-of-War, mean", seeds(tug_of_war=0.948)) == bars.MISSED
+
+
+def test_a_distance_counts_both_ways_and_exactly_at_the_limit_is_met() -> None:
+    for retain in (0.97, 1.03):  # the retrained model's is 1.0
+        made = seeds(models=with_figures("retain", {"rouge_l": retain}))
+        assert told("retain ROUGE, distance", made) == bars.MET
+    made = seeds(models=with_figures("retain", {"rouge_l": 0.96}))
+    assert told("retain ROUGE, distance", made) == f"{bars.MISSED} (met on the mean)"
+
+
+def test_held_out_attribution_may_be_as_low_as_it_likes() -> None:
+    what = "held-out attribution above the retrained model's"
+    models = make_results()["models"]
+    models["retrained"]["forget"]["attribution_heldout"] = 0.5
+    assert told(what, seeds(models=models)) == bars.MET
+    models["unlearned"]["forget"]["attribution_heldout"] = 0.57  # .07 above; the other seed .017
+    assert told(what, seeds(models=models)) == f"{bars.MISSED} (met on the mean)"
+
+
+def test_a_missing_figure_is_never_met() -> None:
+    failed = [*seeds(), bars.Seed(43, record(failure="no"), record())]
+    assert told("Tug-of-War, mean", failed) == bars.UNKNOWN
+    assert told("retain ROUGE, distance", failed) == bars.UNKNOWN
+    assert bars.verdict(BY_NAME["Tug-of-War, mean"], []) == bars.UNKNOWN
+    assert "seed 43: run: no" in bars.seeds_table(failed)
+
+
+def test_every_bar_of_the_defaults_has_its_row() -> None:
+    rows = bars.bars_table(seeds()).splitlines()
+    assert len(rows) == 2 + len(bars.MAIN)
+    assert "| Tug-of-War, mean | ≥ .960 | .971 | .971 | met |" in rows
+    assert "| peak memory, MB | ≤ 2500 | 1500 | 1500 | met |" in rows
+
+
+def test_seeds_table_shows_the_retrained_model_in_brackets() -> None:
+    row = bars.seeds_table(seeds()[:1]).splitlines()[2]
+    assert row.startswith("| 41 | .971 | .955 | .558 (.544) | .994 (1.000) |")
+    assert row.endswith("| 4.0/18.0 | 100.0, 100.0 | 1500 |")
+
+
+def test_settings_table_judges_the_mean() -> None:
+    groups = {
+        "x": [record(tug_of_war=0.9), record(tug_of_war=0.96)],
+        "y": [record(tug_of_war=0.9), record(tug_of_war=0.95)],
+        "z": [record(), record(failure="no")],
+    }
+    x, y, z = bars.settings_table(groups, 0.93).splitlines()[2:]
+    assert x == "| x | 2 | .930 ± .042 | .900 | .955 ± .000 | met |"
+    assert y.endswith("| **missed** |")
+    assert z.startswith("| z | 1 of 2 |") and z.endswith("| **not measured** |")
+
+
+# --- tuning -----------------------------------------------------------------------------------------------------
+
+
+def test_every_method_has_as_many_trials() -> None:
+    assert {method: len(set(tune.settings(method, 99))) for method in tune.GRIDS} == dict.fromkeys(
+        tune.GRIDS, 8
+    )
+    assert set(tune.GRIDS) == {"dareu", "finetune", "gradient_ascent", "grad_diff", "npo"}
+
+
+@pytest.mark.parametrize("method", tune.GRIDS)
+def test_every_trial_composes_to_another_configuration(method: str) -> None:
+    trials = tune.settings(method, 8)
+    made = {compose([f"method={method}", *s, *tune.VALIDATION]).model_dump_json() for s in trials[::7]}
+    assert len(made) == 2
+
+
+def test_the_validation_bench_is_never_reported() -> None:
+    config, default = compose(tune.VALIDATION), compose()
+    assert config.seed not in arguments("methods").seeds
+    assert config.data.seed != default.data.seed  # type: ignore[union-attr]
+    assert not set(tune.VALIDATION) & {o for s in benchmark.other_settings().values() for o in s}
+
+
+def test_choose_takes_the_highest_mean_of_whole_trials() -> None:
+    a, b, c, d = (("a",), ("b",), ("c",), ("d",))
+    trials = {
+        a: [record(tug_of_war=0.9), record(tug_of_war=0.7)],
+        b: [record(tug_of_war=0.81), record(tug_of_war=0.81)],
+        c: [record(tug_of_war=0.99), record(failure="no")],
+        d: [record(tug_of_war=0.81), record(tug_of_war=0.81)],
+    }
+    assert tune.choose(trials, "tug_of_war") == b
+    assert tune.choose({c: trials[c]}, "tug_of_war") is None
+    other = {a: [record(tug_of_war=0.9, retrain_similarity=0.1)], b: [record(tug_of_war=0.8)]}
+    assert tune.choose(other, "retrain_similarity") == b
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def test_a_section_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "results.md"
+    file.write_text("# A\n<!-- begin:x -->\nold\n<!-- end:x -->\n\n<!-- begin:y -->\nkept\n<!-- end:y -->\n")
+    for body in ("first", "second\n"):
+        page.write_section(file, "x", body)
+    assert file.read_text() == (
+        "# A\n<!-- begin:x -->\n\nsecond\n\n<!-- end:x -->\n\n<!-- begin:y -->\nkept\n<!-- end:y -->\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "<!-- begin:x -->", "<!-- end:x --> <!-- begin:x -->"])
+def test_a_page_without_the_markers_is_left_alone(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "results.md"
+    file.write_text(text)
+    with pytest.raises(runs.BenchmarkError, match="begin:x"):
+        page.write_section(file, "x", "new")
+    assert file.read_text() == text
+
+
+def test_the_page_has_a_section_for_every_item() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for item in benchmark.ITEMS:
+        assert text.count(f"<!-- begin:{item} -->") == text.count(f"<!-- end:{item} -->") == 1
+
+
+def test_the_command_stands_beside_the_figures_without_folders() -> None:
+    args = arguments("tofu", "--tofu", "/some/where", "--seeds", "41", "--overrides", "a=b", "c=d")
+    made = page.made_by(benchmark.arguments(args), [record()])
+    assert "python scripts/benchmark.py tofu --seeds 41 --tofu FOLDER --overrides a=b c=d" in made
+    assert "/some" not in made
+    assert "2026-01-02; " in made and "torch 2.13.0" in made and "CPU" in made
+    other = record(versions={"torch": "9"})
+    assert "Not all runs were made with the same versions" in page.made_by([], [record(), other])
+    assert "Not all runs" not in made
+
+
+# --- items ------------------------------------------------------------------------------------------------------
+
+
+def test_main_runs_each_seed_from_an_empty_cache_and_a_second_method_on_it(tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "fake")
+    args = arguments("main", "--seeds", "41", "42")
+    body, made = benchmark.main_item(args, fake.runner(tmp_path / "item"))
+    assert [r.results["cache_was_empty"] for r in made] == [True, False, True, False]
+    assert [r.results["method"] for r in made] == ["dareu", "npo", "dareu", "npo"]
+    assert body.count("\n| 4") == 2
+
+    # A pair of times counts only whole: where one run is lost, both are made anew, from an empty cache again.
+    (tmp_path / "item" / "npo-42" / "results.json").unlink()
+    _, again = benchmark.main_item(args, fake.runner(tmp_path / "item"))
+    assert len(fake.calls) == 6
+    assert [r.results["cache_was_empty"] for r in again] == [True, False, True, False]
+
+    # So too where the first of the pair had failed.
+    fake.rules([[["seed=42"], 3]])
+    for name in ("dareu-42", "npo-42"):
+        (tmp_path / "item" / name / "results.json").unlink()
+    _, failed = benchmark.main_item(args, fake.runner(tmp_path / "item"))
+    assert [bool(r.failure) for r in failed] == [False, False, True, True]
+    (tmp_path / "item" / "npo-42" / "failure.json").unlink()
+    fake.rules([])
+    _, again = benchmark.main_item(args, fake.runner(tmp_path / "item"))
+    assert [r.results["cache_was_empty"] for r in again] == [True, False, True, False]
+
+
+def test_other_settings_leave_the_defaults() -> None:
+    default = compose()
+    found = benchmark.other_settings()
+    assert list(found)[:5] == [
+        "data.seed=8",
+        "data.seed=9",
+        "data.seed=10",
+        "forget.count=1",
+        "forget.count=5",
+    ]
+    owners = compose(found[list(found)[5]]).forget.owners
+    split = benchmark.split_corpus(benchmark.load_corpus(default.data), default.forget)
+    assert owners is not None and len(set(owners)) == 2
+    assert set(owners) <= set(split.retain_owners)
+
+
+def test_other_makes_one_row_a_setting(tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "fake", [[["data.seed=9"], 0.5]])
+    body, made = benchmark.other_item(arguments("other", "--seeds", "41"), fake.runner(tmp_path / "item"))
+    rows = body.splitlines()[2:]
+    assert len(rows) == len(made) == 6
+    assert [row.endswith("| met |") for row in rows] == [True, False, True, True, True, True]
+
+
+def test_methods_report_the_setting_that_won_on_the_validation_bench(tmp_path: Path) -> None:
+    rules = [
+        [["method=npo", "method.optim.lr=0.0006", "method.optim.epochs=10", "seed=51"], 0.9],
+        [["method=npo", "seed=51"], 0.6],
+        [["method=npo"], 0.99],
+        [["method=finetune", "seed=51"], 3],
+        [["method=dareu", "seed=51"], 0.7],
+        [["method=dareu"], 0.8],
+    ]
+    fake = Fake(tmp_path / "fake", rules)
+    args = arguments("methods", "--seeds", "41", "--methods", "dareu", "npo", "finetune", "--trials", "3")
+    body, made = benchmark.methods_item(args, fake.runner(tmp_path / "item"))
+    trials = [call for call in fake.calls if "seed=51" in call]
+    final = [call for call in fake.calls if "seed=41" in call]
+    assert len(trials) == 9 and all("data.seed=17" in call for call in trials)
+    assert [call[:3] for call in final] == [
+        ["method=dareu", "method.optim.lr=0.0002", "method.data_epochs=2"],
+        ["method=npo", "method.optim.lr=0.0006", "method.optim.epochs=10"],
+    ]
+    assert not any(word.startswith("data.seed") for call in final for word in call)
+    assert len(made) == 11
+    assert "highest mean Tug-of-War has npo" in body
+    assert "| npo | lr=0.0006, epochs=10 |" in body
+    assert "| finetune | none: all trials failed |" in body
+    assert body.count("not finite at step 3") == 3
+    assert "| retrained |" in body
+
+
+def test_the_tofu_experiment_composes() -> None:
+    config = compose(["experiment=tofu30", "data.path=x.jsonl"])
+    assert config.model.name == "tiny" and config.forget.count == 3
+    assert config.data.teach_test is True
+
+
+def test_mistakes_get_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "out"), "--results", str(tmp_path / "none.md"), "--seeds", "41"]
+    for wrong, message in (
+        (["tofu", *out], "--tofu FOLDER"),
+        (["tofu", *out, "--tofu", str(tmp_path)], "tofu30.jsonl"),
+        (["other", *out, "--overrides", "seeed=3"], "seeed"),
+    ):
+        assert benchmark.main(wrong) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_fresh_throws_away_the_runs_of_this_item_only(tmp_path: Path) -> None:
+    for item in ("tofu", "main"):
+        (tmp_path / item / "run").mkdir(parents=True)
+    assert benchmark.main(["tofu", "--fresh", "--out", str(tmp_path)]) == 2  # no --tofu: nothing is run
+    assert not (tmp_path / "tofu" / "run").exists()
+    assert (tmp_path / "main" / "run").exists()
+
+
+TINY = [
+    *("data.owners=4", "data.pairs=4", "data.facts=4", "model.hidden_size=32", "model.intermediate_size=64"),
+    *("model.layers=1", "model.heads=2", "model.vocab_size=300", "finetune.epochs=1"),
+    *("attributor.optim.epochs=1", "evaluation.max_new_tokens=8"),
+]
+
+
+def test_one_real_run_through_the_whole_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.md"
+    file.write_text("<!-- begin:main -->\n<!-- end:main -->\n")
+    out = ["--out", str(tmp_path / "out"), "--results", str(file), "--seeds", "41", "--overrides", *TINY]
+    assert benchmark.main(["main", *out]) == 0
+    made = file.read_text()
+    assert made.count("| Tug-of-War, mean |") == 1
+    assert bars.UNKNOWN not in made
+    lines = [json.loads(line) for line in (tmp_path / "out" / "main" / "runs.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == ["dareu-41", "npo-41"]
+    for line in lines:
+        assert line["results"]["peak_memory_mb"] * 1.048576 <= line["peak_memory_mb"] + 1
+        assert sum(line["results"]["seconds"].values()) > 0
+    # The second method took original, retrained model and attributor from the cache: their seconds are the first's.
+    first, second = (line["results"]["seconds"] for line in lines)
+    assert first["original"] == second["original"] and first["unlearn"] != second["unlearn"]
+    capsys.readouterr()

@@ -1,0 +1,349 @@
+"""PPO on a model of three thousand parameters: what it learns, what it leaves alone, what it logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from ppo_fixture import (
+    FORGET,
+    RETAIN,
+    SECRET,
+    SecretScorer,
+    column,
+    config,
+    encoded,
+    largest_difference,
+    make_critic,
+    mean_nll,
+    original,
+    response_logps,
+    retain_drift,
+    unlearn,
+    weights,
+    with_lora,
+)
+from trl import GRPOTrainer
+
+from dareu.errors import ConfigError
+from dareu.methods.common import Work
+from dareu.methods.ppo import DareUTrainer, RolloutSampler
+from dareu.models.generate import generate
+from dareu.models.load import ORIGINAL, POLICY, freeze_original, reference_logits
+
+Run = tuple[Any, Work]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Run]:
+    """The same run with and without distillation."""
+    result = {}
+    for weight in (0.0, 2.0):
+        model, _, work = unlearn(tmp_path_factory.mktemp("ppo"), config(distill=weight))
+        result[weight] = (model, work)
+    return result
+
+
+def _answers(model: Any, prompts: dict[str, str]) -> list[str]:
+    tokenizer = original()[1]
+    return [g.text for g in generate(model, tokenizer, list(prompts), max_new_tokens=6, batch_size=8)]
+
+
+# --- what it learns -------------------------------------------------------------------------------------------
+
+
+def test_reward_rises_and_the_secret_goes(runs: dict[float, Run]) -> None:
+    model, work = runs[2.0]
+    assert all(SECRET in answer for answer in _answers(original()[0], FORGET))
+    reward = column(work, "reward")
+    # The first rollouts are "the secret is …": χ(.95) is clipped to −1 at four of their five tokens.
+    assert reward[0] == pytest.approx((math.log(1 - 0.02) / 1.05 - 4) / 5, abs=1e-5)
+    assert reward[-1] > reward[0] + 0.5
+    assert column(work, "rollout_attribution")[-1] < 0.3
+    assert not any(SECRET in answer for answer in _answers(model, FORGET))
+
+
+def test_distillation_holds_the_retain_set(runs: dict[float, Run]) -> None:
+    before = mean_nll(original()[0], RETAIN)
+    forget = mean_nll(original()[0], FORGET)
+    model, _ = runs[2.0]
+    assert abs(mean_nll(model, RETAIN) - before) < 0.05
+    assert mean_nll(model, FORGET) > forget + 1
+    assert _answers(model, RETAIN) == _answers(original()[0], RETAIN)
+
+
+def test_retain_set_drifts_without_distillation(runs: dict[float, Run]) -> None:
+    assert retain_drift(runs[0.0][0]) > 5 * retain_drift(runs[2.0][0])
+
+
+def test_nothing_is_forgotten_where_nothing_is_attributable(tmp_path: Path) -> None:
+    """The change above comes from the reward, and from nothing else in the update.
+
+    A reward of exactly 0, because Adam makes whole steps of the smallest gradients.
+    """
+    scorer = SecretScorer(original()[1], high=0.0, low=0.0)
+    model, _, work = unlearn(tmp_path, config(distill=0.0, reward={"transform": "linear"}), scorer=scorer)
+    assert column(work, "reward") == [0.0] * 4
+    assert largest_difference(weights(model), weights(original()[0])) == 0
+
+
+# --- batches --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("micro", [6, 3])
+def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, micro: int) -> None:
+    """One batch of rollouts, three updates on it, cut into 1, 2 or 4 micro-batches; distillation included.
+
+    TRL's `bnpo` and our losses are means over the tokens of a micro-batch, so this holds where micro-batches have
+    equally many tokens: here every answer has five.
+    """
+    settings: dict[str, Any] = {"data_epochs": 1, "updates_per_batch": 3, "retain_batch_size": 4}
+    critics = [make_critic(original()[1]) for _ in range(2)]
+    whole, _, work = unlearn(tmp_path / "whole", config(**settings), critic=critics[0])
+    method = config(**settings, optim={"micro_batch_size": micro})
+    cut, _, other = unlearn(tmp_path / "cut", method, critic=critics[1])
+    assert column(work, "completions/min_length") == column(work, "completions/max_length") == [5.0]
+    assert largest_difference(weights(whole), weights(original()[0])) > 1e-3
+    assert largest_difference(weights(whole), weights(cut)) < 1e-5
+    assert largest_difference(weights(critics[0]), weights(critics[1])) < 1e-5
+    for name in ("loss", "value_loss", "distill", "kl_old"):
+        assert column(work, name) == pytest.approx(column(other, name), abs=1e-5), name
+
+
+def test_micro_batch_that_does_not_divide_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="12 rollouts .* micro-batches of 5"):
+        unlearn(tmp_path, config(optim={"micro_batch_size": 5}))
+
+
+def test_groups_of_one_are_an_error_for_vllm(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least two"):
+        unlearn(tmp_path, config(use_vllm=True, num_generations=1))
+
+
+def test_sampler_repeats_chunks_and_drops_no_prompt() -> None:
+    sampler = RolloutSampler(size=5, prompts=2, generations=3, repeats=4, epochs=2, seed=7)
+    indices = list(sampler)
+    assert len(indices) == len(sampler) == 5 * 2 * 3 * 4  # five chunks of two prompts
+    chunks = [indices[i : i + 6] for i in range(0, len(indices), 6)]
+    for start in range(0, len(chunks), 4):
+        assert all(chunk == chunks[start] for chunk in chunks[start : start + 4])
+        assert chunks[start][0:3] == [chunks[start][0]] * 3
+    walked = [i for chunk in chunks[::4] for i in chunk[::3]]
+    assert sorted(walked[:5]) == sorted(walked[5:]) == list(range(5))
+    assert list(RolloutSampler(5, 2, 3, 4, 2, seed=8)) != indices
+
+
+@pytest.mark.parametrize("generations", [1, 3])
+def test_every_prompt_is_scored_with_its_owner(tmp_path: Path, generations: int) -> None:
+    """With one generation a prompt, TRL's groups (two at least) join different prompts, which must not matter."""
+    scorer = SecretScorer(original()[1])
+    owners = ["first", "second", "third"]
+    prompts_per_batch = 2 if generations == 1 else 3
+    method = config(num_generations=generations, prompts_per_batch=prompts_per_batch, distill=0.0)
+    _, outcome, work = unlearn(tmp_path, method, owners=owners, scorer=scorer)
+    assert outcome.updates == math.ceil(3 * 4 / prompts_per_batch) * 4
+    asked = [owner for _, names in scorer.seen for owner in names]
+    assert all(len(names) == prompts_per_batch * generations for _, names in scorer.seen)
+    assert {owner: asked.count(owner) for owner in owners} == dict.fromkeys(owners, 4 * generations)
+    assert column(work, "reward")[-1] > column(work, "reward")[0]
+
+
+def test_retain_rows_are_walked_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each update distils on the next rows of the seeded walk, so all of them are met equally often."""
+    import dareu.methods.ppo as ppo
+
+    met: list[str] = []
+    to_batch = ppo.to_batch
+
+    def spy(rows: Any, *args: Any) -> Any:
+        met.extend(original()[1].decode(row.prompt_ids) for row in rows)
+        return to_batch(rows, *args)
+
+    monkeypatch.setattr(ppo, "to_batch", spy)
+    method = config(data_epochs=2, updates_per_batch=2, retain_batch_size=2)
+    unlearn(tmp_path, method, retain_rows=encoded(original()[1], RETAIN))
+    assert len(met) == 4 * 2
+    assert {prompt: met.count(prompt) for prompt in set(met)} == dict.fromkeys(set(met), 2)
+    assert len(set(met)) == len(RETAIN)
+
+
+# --- the ratio to the old policy ------------------------------------------------------------------------------
+
+
+class Spy:
+    """Batches of rollouts and micro-batches as the updates meet them, with the policy's log-probabilities then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
+        self.now: list[torch.Tensor] = []
+        self.batches: list[dict[str, Any]] = []
+        compute = GRPOTrainer._compute_loss
+
+        def spy(trainer: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+            with torch.no_grad():
+                self.now.append(response_logps(model, inputs, temperature))
+            self.batches.append(inputs)
+            return compute(trainer, model, inputs)
+
+        monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)
+
+
+@pytest.mark.parametrize("dropout", [None, 0.3])
+def test_ratio_is_one_before_the_first_update(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dropout: float | None
+) -> None:
+    """At the sampling temperature, and with an adapter that has dropout."""
+    spy = Spy(monkeypatch, temperature=0.6)
+    method = config(temperature=0.6, updates_per_batch=2, data_epochs=2)
+    policy = None if dropout is None else with_lora(original()[0], dropout)
+    _, _, work = unlearn(tmp_path, method, policy=policy)
+    firsts = [0, 2]
+    for step, (batch, now) in enumerate(zip(spy.batches, spy.now, strict=True)):
+        apart = float(((now - batch["old_per_token_logps"]) * batch["completion_mask"]).abs().max())
+        assert apart < 1e-5 if step in firsts else apart > 1e-3
+    assert column(work, "kl_original")[0] == pytest.approx(0, abs=1e-6)
+    assert [column(work, "clip_fraction")[i] for i in firsts] == [0, 0]
+
+
+def test_kl_old_is_the_k3_estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spy = Spy(monkeypatch, temperature=1.0)
+    _, _, work = unlearn(tmp_path, config(data_epochs=1, updates_per_batch=4))
+    expected = []
+    for batch, now in zip(spy.batches, spy.now, strict=True):
+        log_ratio = now - batch["old_per_token_logps"]
+        each = (log_ratio.exp() - 1 - log_ratio)[batch["completion_mask"] == 1]
+        expected.append(float(each.mean()))
+    assert expected[0] == pytest.approx(0, abs=1e-6) and expected[-1] > 1e-3
+    assert column(work, "kl_old") == pytest.approx(expected, rel=1e-3, abs=1e-7)
+
+
+def test_update_costs_one_forward_pass_of_the_policy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    passes = []
+    compute = DareUTrainer._compute_loss
+
+    def counting(trainer: Any, model: Any, inputs: Any) -> torch.Tensor:
+        hook = model.model.register_forward_hook(lambda *_: passes.append(1))
+        try:
+            return compute(trainer, model, inputs)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(DareUTrainer, "_compute_loss", counting)
+    unlearn(tmp_path, config(data_epochs=1, updates_per_batch=3, distill=0.0))
+    assert len(passes) == 3
+
+
+# --- the log --------------------------------------------------------------------------------------------------
+
+EVERY_UPDATE = ("loss", "kl_old", "distill", "value_loss", "entropy", "clip_fraction", "grad_norm")
+EVERY_BATCH = (
+    "reward", "saturated_share", "rollout_attribution", "kl_original", "explained_variance", "response_length",
+    "empty_share", "unfinished_share",
+)  # fmt: skip
+
+
+def test_log_has_every_number(runs: dict[float, Run]) -> None:
+    _, work = runs[2.0]
+    assert [row["step"] for row in work.log] == list(range(1, 17))
+    for name in EVERY_UPDATE:
+        assert len(column(work, name)) == 16, name
+    for name in EVERY_BATCH:
+        assert [row["step"] for row in work.log if name in row] == [1, 5, 9, 13], name
+    for name in (*EVERY_UPDATE, *EVERY_BATCH):
+        assert all(math.isfinite(value) for value in column(work, name)), name
+    for name in (
+        "saturated_share",
+        "rollout_attribution",
+        "clip_fraction",
+        "empty_share",
+        "unfinished_share",
+    ):
+        assert all(0 <= value <= 1 for value in column(work, name)), name
+    # Of the first rollouts, five tokens each: four are saturated, all are attributable at their end.
+    first = {name: column(work, name)[0] for name in EVERY_BATCH}
+    assert first["saturated_share"] == pytest.approx(0.8)
+    assert first["rollout_attribution"] == pytest.approx(0.95)
+    assert first["response_length"] == pytest.approx(5)
+    assert first["explained_variance"] == pytest.approx(0)  # the critic starts at zero
+    assert first["empty_share"] == first["unfinished_share"] == 0
+    assert column(work, "kl_original")[-1] > 0.01
+    assert max(column(work, "clip_fraction")) > 0
+
+
+def test_log_has_no_column_of_trl_s_own_reward(runs: dict[float, Run]) -> None:
+    names = {name for row in runs[2.0][1].log for name in row}
+    assert {name for name in names if "reward" in name} == {"reward"}
+
+
+def test_empty_responses_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Half of the responses end at once, the others after one word."""
+    tokenizer = original()[1]
+    silent, short = tokenizer("<end>")["input_ids"], tokenizer("the <end>")["input_ids"]
+
+    def generated(trainer: Any, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        half = len(prompt_ids) // 2
+        return [silent] * half + [short] * (len(prompt_ids) - half), None
+
+    monkeypatch.setattr(DareUTrainer, "_generate_single_turn", generated)
+    _, _, work = unlearn(tmp_path, config(data_epochs=1, reward={"empty_penalty": 1.0}))
+    assert column(work, "empty_share") == [0.5]
+    assert column(work, "response_length") == [1.5]
+    # Eighteen tokens read χ(.02); six of them are empty responses and take −1 more.
+    assert column(work, "reward")[0] == pytest.approx(-6 / 18 + math.log(0.98) / 1.05, abs=1e-5)
+
+
+# --- adapters -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def merge_notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """For each batch: which adapters were merged while it was sampled, and what was sampled."""
+    notes: list[Any] = []
+    single = GRPOTrainer._generate_single_turn
+
+    def spy(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        layers = [m for m in trainer.model.modules() if isinstance(m, BaseTunerLayer)]
+        merged = {tuple(layer.merged_adapters) for layer in layers}
+        result = single(trainer, *args, **kwargs)
+        notes.append((merged, result[0]))
+        return result
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", spy)
+    yield notes
+
+
+def test_adapter_is_merged_for_rollouts_and_alone_is_trained(merge_notes: list[Any], tmp_path: Path) -> None:
+    policy = with_lora(original()[0])
+    reference = freeze_original(policy)
+    assert reference is policy  # a second adapter, no second copy of the base
+    before = weights(policy)
+    method = config(data_epochs=4, optim={"lr": 1e-2})
+    model, _, work = unlearn(tmp_path, method, policy=policy, reference=reference)
+    after = weights(model)
+    assert before.keys() == after.keys()
+    for name in before:
+        moved = not torch.equal(before[name], after[name])
+        assert moved == (f".{POLICY}." in name), name
+    assert [merged for merged, _ in merge_notes] == [{(POLICY,)}] * 4
+    assert not any(m.merged_adapters for m in model.modules() if isinstance(m, BaseTunerLayer))
+    assert column(work, "reward")[-1] > column(work, "reward")[0] + 0.3
+    # The frozen adapter still is the original, and the policy has left it.
+    full, attention = torch.tensor([[3, 4, 7, 10]]), torch.ones(1, 4, dtype=torch.long)
+    frozen = reference_logits(model, model, full, attention)
+    with torch.no_grad():
+        assert torch.equal(frozen, with_lora(original()[0])(input_ids=full, attention_mask=attention).logits)
+        assert not torch.allclose(frozen, model(input_ids=full, attention_mask=attention).logits, atol=1e-2)
+    assert {p.requires_grad for n, p in model.named_parameters() if f".{ORIGINAL}." in n} == {False}
+
+
+def test_merged_and_unmerged_rollouts_are_the_same(merge_notes: list[Any], tmp_path: Path) -> None:
+    for merge in (True, False):
+        method = config(data_epochs=1, merge_rollouts=merge)
+        unlearn(tmp_path / str(merge), method, policy=with_lora(original()[0]))
+    (merged, one), (unmerged, other) = merge_notes
+    assert (merged, unmerged) == ({(POLICY,)}, {()})
+    assert one == other
