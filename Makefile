@@ -14,12 +14,13 @@ PINS := $(VENV)/constraints.txt
 
 # A step that fails leaves no stamp.
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint notebook clean
 help:
-	@echo "make demo    install into $(VENV) and run 'dareu train' (ARGS=\"method=npo\" passes overrides on)"
-	@echo "make test    ruff, mypy and pytest"
-	@echo "make lint    ruff and mypy"
-	@echo "make clean   remove $(VENV), builds and caches; runs/ stays"
+	@echo "make demo      install into $(VENV) and run 'dareu train' (ARGS=\"method=npo\" passes overrides on)"
+	@echo "make test      ruff, mypy and pytest"
+	@echo "make lint      ruff and mypy"
+	@echo "make notebook  run the notebook in docs/ and keep its outputs"
+	@echo "make clean     remove $(VENV), builds and caches; runs/ stays"
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/dareu train $(ARGS)
@@ -30,6 +31,9 @@ test: lint
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+notebook: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python scripts/run_notebook.py docs/unlearn_in_a_notebook.ipynb
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

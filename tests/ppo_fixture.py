@@ -12,16 +12,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import GRPOTrainer
 
 from dareu.config import DareUConfig, LoraConfig
 from dareu.data.render import Encoded
 from dareu.methods.common import Work
 from dareu.methods.critic import Critic, fresh_critic
-from dareu.methods.ppo import Outcome, train_dareu
+from dareu.methods.ppo import DareUTrainer, Outcome, train_dareu
 from dareu.models.load import add_lora, freeze_original
 from dareu.models.logprobs import kl_divergence, masked_mean, response_nll, shift, to_batch
 
@@ -78,6 +80,7 @@ def make_model(tokenizer: Any, seed: int = 0) -> Any:
 
 
 @cache
+@torch.enable_grad()
 def original(steps: int = 150) -> tuple[Any, Any]:
     """The original model, which answers every prompt of both owners with some doubt left, and its tokenizer.
 
@@ -123,8 +126,8 @@ def config(**changes: Any) -> DareUConfig:
     optim: dict[str, Any] = {"lr": 3e-3, "scheduler": "constant", "save_every": 1000}
     reward: dict[str, Any] = {
         "transform": "log", "scale": 1.05, "epsilon": 1e-4, "target": "forget_set", "nobody_weight": 0.0,
-        "granularity": "token", "credit": "level", "prefix_mean": False, "kl": 0.0, "length_penalty": 0.0, "empty_penalty": 0.0,
-        "repetition_penalty": 0.0, "fluency": 0.0,
+        "granularity": "token", "credit": "level", "prefix_mean": False, "kl": 0.0,
+        "length_penalty": 0.0, "empty_penalty": 0.0, "repetition_penalty": 0.0, "fluency": 0.0,
     }  # fmt: skip
     advantage: dict[str, Any] = {"gamma": 0.5, "gae_lambda": 1.0, "mode": "scaled", "scale": 2.0}
     stop: dict[str, Any] = {"attribution": None, "kl": None, "unhealthy": None, "patience": 1}
@@ -199,3 +202,30 @@ def weights(model: Any) -> dict[str, Tensor]:
 def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def give(monkeypatch: pytest.MonkeyPatch, responses: list[str]) -> None:
+    """In place of samples, `responses` in turn."""
+    ids = original()[1](responses)["input_ids"]
+
+    def generated(trainer: Any, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        return [ids[i % len(ids)] for i in range(len(prompt_ids))], None
+
+    monkeypatch.setattr(DareUTrainer, "_generate_single_turn", generated)
+
+
+class Spy:
+    """Batches of rollouts and micro-batches as the updates meet them, with the policy's log-probabilities then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
+        self.now: list[torch.Tensor] = []
+        self.batches: list[dict[str, Any]] = []
+        compute = GRPOTrainer._compute_loss
+
+        def spy(trainer: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+            with torch.no_grad():
+                self.now.append(response_logps(model, inputs, temperature))
+            self.batches.append(inputs)
+            return compute(trainer, model, inputs)
+
+        monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)

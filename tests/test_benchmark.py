@@ -1,4 +1,4 @@
-"""The benchmark scripts: what they measure, remember, choose and conclude. Runs are faked but for the last test."""
+"""The benchmark scripts: what they measure and remember, and what each item runs. Faked but for the last test."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import bench_bars as bars  # noqa: E402
-import bench_page as page  # noqa: E402
 import bench_run as runs  # noqa: E402
-import bench_tune as tune  # noqa: E402
 import benchmark  # noqa: E402
 
 # Stands in for `dareu train`: notes the call, and writes results by the rules in `rules.json` beside it: the first
@@ -76,11 +74,6 @@ class Fake:
 
 def arguments(*given: str) -> Any:
     return benchmark.parser().parse_args(list(given))
-
-
-def record(name: str = "run", failure: str | None = None, **changes: Any) -> runs.Record:
-    results = {} if failure else make_results(**changes)
-    return runs.Record(name, "key", [], "2026-01-02", 100.0, 1500.0, name, results, failure)
 
 
 # --- measuring --------------------------------------------------------------------------------------------------
@@ -161,172 +154,6 @@ def test_any_other_failure_stops_the_benchmark(tmp_path: Path, code: int) -> Non
         fake.runner(tmp_path / "item").run("a", ["seed=42"])
     fake.rules([])
     assert fake.runner(tmp_path / "item").run("a", ["seed=42"]).failure is None
-
-
-# --- bars -------------------------------------------------------------------------------------------------------
-
-
-def seeds(**changes: Any) -> list[bars.Seed]:
-    good, odd = record(), record(**changes)
-    return [bars.Seed(41, good, good), bars.Seed(42, odd, good)]
-
-
-BY_NAME = {bar.what: bar for bar in bars.MAIN}
-
-
-def told(what: str, made: list[bars.Seed]) -> str:
-    return bars.verdict(BY_NAME[what], [BY_NAME[what].read(seed) for seed in made])
-
-
-def with_figures(part: str, unlearned: dict[str, float]) -> dict[str, Any]:
-    models = make_results()["models"]
-    models["unlearned"][part] |= unlearned
-    return models
-
-
-def test_verdicts_of_the_bars_on_made_up_runs() -> None:
-    """The fixture: Tug-of-War .971, re-attribution .225 (.2), held-out .058 (.041), unlearning 4 of 18 s."""
-    assert told("Tug-of-War, mean", seeds()) == bars.MET
-    assert told("re-attribution, distance", seeds()) == bars.MET
-    assert told("unlearning time over retraining time", seeds()) == bars.MET
-    assert told("wall seconds of a second method", seeds()) == bars.MISSED  # 100 s
-    assert told("peak memory, MB", seeds()) == bars.MET  # 1500 MB
-
-
-def test_one_bad_seed_misses_and_the_mean_is_told() -> None:
-    slow = seeds(seconds={"unlearn": 5.0, "retrained": 18.0})  # .278; the mean of .222 and .278 is .25
-    assert told("unlearning time over retraining time", slow) == f"{bars.MISSED} (met on the mean)"
-    assert told("Tug-of-War, every seed", seeds(tug_of_war=0.919)) == f"{bars.MISSED} (met on the mean)"
-    assert told("Tug-of-War, every seed", seeds(tug_of_war=0.92)) == bars.MET
-    assert told("Tug-of-War, mean", seeds(tug_of_war=0.949)) == bars.MET  # mean exactly .96
-    assert told("Tug-of-War, mean", seeds(tug_of_war=0.948)) == bars.MISSED
-
-
-def test_a_distance_counts_both_ways_and_exactly_at_the_limit_is_met() -> None:
-    for retain in (0.97, 1.03):  # the retrained model's is 1.0
-        made = seeds(models=with_figures("retain", {"rouge_l": retain}))
-        assert told("retain ROUGE, distance", made) == bars.MET
-    made = seeds(models=with_figures("retain", {"rouge_l": 0.96}))
-    assert told("retain ROUGE, distance", made) == f"{bars.MISSED} (met on the mean)"
-
-
-def test_held_out_attribution_may_be_as_low_as_it_likes() -> None:
-    what = "held-out attribution above the retrained model's"
-    models = make_results()["models"]
-    models["retrained"]["forget"]["attribution_heldout"] = 0.5
-    assert told(what, seeds(models=models)) == bars.MET
-    models["unlearned"]["forget"]["attribution_heldout"] = 0.57  # .07 above; the other seed .017
-    assert told(what, seeds(models=models)) == f"{bars.MISSED} (met on the mean)"
-
-
-def test_a_missing_figure_is_never_met() -> None:
-    failed = [*seeds(), bars.Seed(43, record(failure="no"), record())]
-    assert told("Tug-of-War, mean", failed) == bars.UNKNOWN
-    assert told("retain ROUGE, distance", failed) == bars.UNKNOWN
-    assert bars.verdict(BY_NAME["Tug-of-War, mean"], []) == bars.UNKNOWN
-    assert "seed 43: run: no" in bars.seeds_table(failed)
-
-
-def test_every_bar_of_the_defaults_has_its_row() -> None:
-    rows = bars.bars_table(seeds()).splitlines()
-    assert len(rows) == 2 + len(bars.MAIN)
-    assert "| Tug-of-War, mean | ≥ .960 | .971 | .971 | met |" in rows
-    assert "| peak memory, MB | ≤ 2500 | 1500 | 1500 | met |" in rows
-
-
-def test_seeds_table_shows_the_retrained_model_in_brackets() -> None:
-    row = bars.seeds_table(seeds()[:1]).splitlines()[2]
-    assert row.startswith("| 41 | .971 | .955 | .558 (.544) | .994 (1.000) |")
-    assert row.endswith("| 4.0/18.0 | 100.0, 100.0 | 1500 |")
-
-
-def test_settings_table_judges_the_mean() -> None:
-    groups = {
-        "x": [record(tug_of_war=0.9), record(tug_of_war=0.96)],
-        "y": [record(tug_of_war=0.9), record(tug_of_war=0.95)],
-        "z": [record(), record(failure="no")],
-    }
-    x, y, z = bars.settings_table(groups, 0.93).splitlines()[2:]
-    assert x == "| x | 2 | .930 ± .042 | .900 | .955 ± .000 | met |"
-    assert y.endswith("| **missed** |")
-    assert z.startswith("| z | 1 of 2 |") and z.endswith("| **not measured** |")
-
-
-# --- tuning -----------------------------------------------------------------------------------------------------
-
-
-def test_every_method_has_as_many_trials() -> None:
-    assert {method: len(set(tune.settings(method, 99))) for method in tune.GRIDS} == dict.fromkeys(
-        tune.GRIDS, 8
-    )
-    assert set(tune.GRIDS) == {"dareu", "finetune", "gradient_ascent", "grad_diff", "npo"}
-
-
-@pytest.mark.parametrize("method", tune.GRIDS)
-def test_every_trial_composes_to_another_configuration(method: str) -> None:
-    trials = tune.settings(method, 8)
-    made = {compose([f"method={method}", *s, *tune.VALIDATION]).model_dump_json() for s in trials[::7]}
-    assert len(made) == 2
-
-
-def test_the_validation_bench_is_never_reported() -> None:
-    config, default = compose(tune.VALIDATION), compose()
-    assert config.seed not in arguments("methods").seeds
-    assert config.data.seed != default.data.seed  # type: ignore[union-attr]
-    assert not set(tune.VALIDATION) & {o for s in benchmark.other_settings().values() for o in s}
-
-
-def test_choose_takes_the_highest_mean_of_whole_trials() -> None:
-    a, b, c, d = (("a",), ("b",), ("c",), ("d",))
-    trials = {
-        a: [record(tug_of_war=0.9), record(tug_of_war=0.7)],
-        b: [record(tug_of_war=0.81), record(tug_of_war=0.81)],
-        c: [record(tug_of_war=0.99), record(failure="no")],
-        d: [record(tug_of_war=0.81), record(tug_of_war=0.81)],
-    }
-    assert tune.choose(trials, "tug_of_war") == b
-    assert tune.choose({c: trials[c]}, "tug_of_war") is None
-    other = {a: [record(tug_of_war=0.9, retrain_similarity=0.1)], b: [record(tug_of_war=0.8)]}
-    assert tune.choose(other, "retrain_similarity") == b
-
-
-# --- the page ---------------------------------------------------------------------------------------------------
-
-
-def test_a_section_is_replaced_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "results.md"
-    file.write_text("# A\n<!-- begin:x -->\nold\n<!-- end:x -->\n\n<!-- begin:y -->\nkept\n<!-- end:y -->\n")
-    for body in ("first", "second\n"):
-        page.write_section(file, "x", body)
-    assert file.read_text() == (
-        "# A\n<!-- begin:x -->\n\nsecond\n\n<!-- end:x -->\n\n<!-- begin:y -->\nkept\n<!-- end:y -->\n"
-    )
-
-
-@pytest.mark.parametrize("text", ["", "<!-- begin:x -->", "<!-- end:x --> <!-- begin:x -->"])
-def test_a_page_without_the_markers_is_left_alone(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "results.md"
-    file.write_text(text)
-    with pytest.raises(runs.BenchmarkError, match="begin:x"):
-        page.write_section(file, "x", "new")
-    assert file.read_text() == text
-
-
-def test_the_page_has_a_section_for_every_item() -> None:
-    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    for item in benchmark.ITEMS:
-        assert text.count(f"<!-- begin:{item} -->") == text.count(f"<!-- end:{item} -->") == 1
-
-
-def test_the_command_stands_beside_the_figures_without_folders() -> None:
-    args = arguments("tofu", "--tofu", "/some/where", "--seeds", "41", "--overrides", "a=b", "c=d")
-    made = page.made_by(benchmark.arguments(args), [record()])
-    assert "python scripts/benchmark.py tofu --seeds 41 --tofu FOLDER --overrides a=b c=d" in made
-    assert "/some" not in made
-    assert "2026-01-02; " in made and "torch 2.13.0" in made and "CPU" in made
-    other = record(versions={"torch": "9"})
-    assert "Not all runs were made with the same versions" in page.made_by([], [record(), other])
-    assert "Not all runs" not in made
 
 
 # --- items ------------------------------------------------------------------------------------------------------

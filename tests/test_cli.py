@@ -13,18 +13,14 @@ import yaml
 from pipeline_fixture import (
     DATA,
     LOSS,
-    MODEL,
     PPO,
     SMALL,
-    TRAINING,
     figures,
-    folk,
     process,
     results,
     snapshot,
     store,
     train,
-    write_lines,
 )
 
 from dareu import __version__
@@ -181,10 +177,7 @@ def test_compare_in_every_format(run: Path, store: Path, tmp_path: Path, capsys:
 
 def test_a_sweep_ends_with_the_comparison(store: Path, tmp_path: Path, capsys: Capture) -> None:
     """Two methods and two seeds; the steps of one are far too large. It fails, is told, and stays in the table."""
-    data = write_lines(tmp_path / "mine.jsonl", folk())
-    columns = ["data.columns.prompt=question", "data.columns.response=answer", "data.columns.owner=person"]
-    where = ["data=local", f"data.path={data}", *columns, *MODEL, *TRAINING, "forget.count=1"]
-    where += [f"cache_dir={store}", f"run_dir={tmp_path / 'runs'}", "finetune.epochs=10"]
+    where = [*SMALL, f"cache_dir={store}", f"run_dir={tmp_path / 'runs'}"]
     swept = ["method=npo,gradient_ascent", "seed=41,42", "method.optim.steps=12"]
     assert main(["train", "-m", *where, *swept]) == 0
     told = capsys.readouterr()
@@ -206,7 +199,7 @@ def test_a_sweep_ends_with_the_comparison(store: Path, tmp_path: Path, capsys: C
     assert "not finite" in json.loads((failed / "failure.json").read_text())["reason"]
     assert (failed / "config.yaml").is_file() and not (failed / "results.json").exists()
     assert "failed" in told.out and "Failed:" in told.out and "not finite" in told.out
-    assert "dareu: method.optim.lr=1e30: The loss is not finite" in told.err
+    assert "dareu: method.optim.lr=1e+30: The loss is not finite" in told.err
 
 
 def test_a_sweep_outlives_a_bug(
@@ -237,7 +230,11 @@ def test_a_sweep_outlives_a_bug(
     }  # fmt: skip
 
 
-def test_a_sweep_of_one_is_the_run_itself(run: Path, store: Path, tmp_path: Path) -> None:
-    assert main(["train", "-m", *SMALL, *PPO, f"cache_dir={store}", f"run_dir={tmp_path}"]) == 0
-    [folder] = tmp_path.iterdir()
+def test_a_sweep_of_one_is_the_run_itself(
+    run: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", *SMALL, *PPO, f"cache_dir={store}"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]  # Hydra's own files are not left there
+    [folder] = (tmp_path / "runs").iterdir()
     assert figures(results(folder)) == figures(results(run))

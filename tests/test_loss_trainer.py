@@ -180,7 +180,9 @@ def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(tmp_path / "cut", "gradient_ascent", work=Work(tmp_path / "cut", tick), **options)
     torch.manual_seed(12345)
-    model, resumed = train(tmp_path / "cut", "gradient_ascent", **options)
+    counting = Breaking(-1, "nothing")
+    model, resumed = train(tmp_path / "cut", LossMethod(counting), **options)
+    assert counting.calls == 6  # two steps of two micro-batches, two of one; nothing before the checkpoint
     assert [row["step"] for row in work.log] == list(range(1, 9))
     assert largest_difference(weights(whole), weights(model)) == 0
     assert work.log == resumed.log
@@ -193,12 +195,12 @@ class Breaking:
     """The loss of gradient ascent, until its `count`-th call breaks the value, or the gradient alone."""
 
     def __init__(self, count: int, what: str) -> None:
-        self.left, self.what = count, what
+        self.count, self.what, self.calls = count, what, 0
 
     def __call__(self, logps: Tensor, mask: Tensor) -> Tensor:
-        self.left -= 1
+        self.calls += 1
         loss = losses.gradient_ascent(logps, mask)
-        if self.left:
+        if self.calls != self.count:
             return loss
         return loss * float("nan") if self.what == "value" else loss + (loss - loss.detach()).sqrt()
 

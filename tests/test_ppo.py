@@ -22,7 +22,6 @@ from ppo_fixture import (
     make_critic,
     mean_nll,
     original,
-    response_logps,
     retain_drift,
     unlearn,
     weights,
@@ -32,7 +31,7 @@ from trl import GRPOTrainer
 
 from dareu.errors import ConfigError
 from dareu.methods.common import Work
-from dareu.methods.ppo import DareUTrainer, RolloutSampler
+from dareu.methods.ppo import RolloutSampler
 from dareu.models.generate import generate
 from dareu.models.load import ORIGINAL, POLICY, freeze_original, reference_logits
 
@@ -104,9 +103,11 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, micro: int)
     """
     settings: dict[str, Any] = {"data_epochs": 1, "updates_per_batch": 3, "retain_batch_size": 4}
     critics = [make_critic(original()[1]) for _ in range(2)]
-    whole, _, work = unlearn(tmp_path / "whole", config(**settings), critic=critics[0])
+    # Six rows, four an update: an update that took more would take others.
+    rows = encoded(original()[1], RETAIN | {"ask red": "the word is plum", "ask three": "the word is apple"})
+    whole, _, work = unlearn(tmp_path / "whole", config(**settings), critic=critics[0], retain_rows=rows)
     method = config(**settings, optim={"micro_batch_size": micro})
-    cut, _, other = unlearn(tmp_path / "cut", method, critic=critics[1])
+    cut, _, other = unlearn(tmp_path / "cut", method, critic=critics[1], retain_rows=rows)
     assert column(work, "completions/min_length") == column(work, "completions/max_length") == [5.0]
     assert largest_difference(weights(whole), weights(original()[0])) > 1e-3
     assert largest_difference(weights(whole), weights(cut)) < 1e-5
@@ -126,16 +127,16 @@ def test_groups_of_one_are_an_error_for_vllm(tmp_path: Path) -> None:
 
 
 def test_sampler_repeats_chunks_and_drops_no_prompt() -> None:
-    sampler = RolloutSampler(size=5, prompts=2, generations=3, repeats=4, epochs=2, seed=7)
+    sampler = RolloutSampler(size=5, prompts=2, generations=3, repeats=4, epochs=3, seed=7)
     indices = list(sampler)
-    assert len(indices) == len(sampler) == 5 * 2 * 3 * 4  # five chunks of two prompts
+    assert len(indices) == len(sampler) == 8 * 2 * 3 * 4  # eight chunks of two prompts, the last filled up
     chunks = [indices[i : i + 6] for i in range(0, len(indices), 6)]
     for start in range(0, len(chunks), 4):
         assert all(chunk == chunks[start] for chunk in chunks[start : start + 4])
         assert chunks[start][0:3] == [chunks[start][0]] * 3
     walked = [i for chunk in chunks[::4] for i in chunk[::3]]
-    assert sorted(walked[:5]) == sorted(walked[5:]) == list(range(5))
-    assert list(RolloutSampler(5, 2, 3, 4, 2, seed=8)) != indices
+    assert sorted(walked[:5]) == sorted(walked[5:10]) == sorted({*walked[10:15]}) == list(range(5))
+    assert list(RolloutSampler(5, 2, 3, 4, 3, seed=8)) != indices
 
 
 @pytest.mark.parametrize("generations", [1, 3])
@@ -170,130 +171,6 @@ def test_retain_rows_are_walked_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert len(met) == 4 * 2
     assert {prompt: met.count(prompt) for prompt in set(met)} == dict.fromkeys(set(met), 2)
     assert len(set(met)) == len(RETAIN)
-
-
-# --- the ratio to the old policy ------------------------------------------------------------------------------
-
-
-class Spy:
-    """Batches of rollouts and micro-batches as the updates meet them, with the policy's log-probabilities then."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
-        self.now: list[torch.Tensor] = []
-        self.batches: list[dict[str, Any]] = []
-        compute = GRPOTrainer._compute_loss
-
-        def spy(trainer: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-            with torch.no_grad():
-                self.now.append(response_logps(model, inputs, temperature))
-            self.batches.append(inputs)
-            return compute(trainer, model, inputs)
-
-        monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)
-
-
-@pytest.mark.parametrize("dropout", [None, 0.3])
-def test_ratio_is_one_before_the_first_update(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dropout: float | None
-) -> None:
-    """At the sampling temperature, and with an adapter that has dropout."""
-    spy = Spy(monkeypatch, temperature=0.6)
-    method = config(temperature=0.6, updates_per_batch=2, data_epochs=2)
-    policy = None if dropout is None else with_lora(original()[0], dropout)
-    _, _, work = unlearn(tmp_path, method, policy=policy)
-    firsts = [0, 2]
-    for step, (batch, now) in enumerate(zip(spy.batches, spy.now, strict=True)):
-        apart = float(((now - batch["old_per_token_logps"]) * batch["completion_mask"]).abs().max())
-        assert apart < 1e-5 if step in firsts else apart > 1e-3
-    assert column(work, "kl_original")[0] == pytest.approx(0, abs=1e-6)
-    assert [column(work, "clip_fraction")[i] for i in firsts] == [0, 0]
-
-
-def test_kl_old_is_the_k3_estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    spy = Spy(monkeypatch, temperature=1.0)
-    _, _, work = unlearn(tmp_path, config(data_epochs=1, updates_per_batch=4))
-    expected = []
-    for batch, now in zip(spy.batches, spy.now, strict=True):
-        log_ratio = now - batch["old_per_token_logps"]
-        each = (log_ratio.exp() - 1 - log_ratio)[batch["completion_mask"] == 1]
-        expected.append(float(each.mean()))
-    assert expected[0] == pytest.approx(0, abs=1e-6) and expected[-1] > 1e-3
-    assert column(work, "kl_old") == pytest.approx(expected, rel=1e-3, abs=1e-7)
-
-
-def test_update_costs_one_forward_pass_of_the_policy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    passes = []
-    compute = DareUTrainer._compute_loss
-
-    def counting(trainer: Any, model: Any, inputs: Any) -> torch.Tensor:
-        hook = model.model.register_forward_hook(lambda *_: passes.append(1))
-        try:
-            return compute(trainer, model, inputs)
-        finally:
-            hook.remove()
-
-    monkeypatch.setattr(DareUTrainer, "_compute_loss", counting)
-    unlearn(tmp_path, config(data_epochs=1, updates_per_batch=3, distill=0.0))
-    assert len(passes) == 3
-
-
-# --- the log --------------------------------------------------------------------------------------------------
-
-EVERY_UPDATE = ("loss", "kl_old", "distill", "value_loss", "entropy", "clip_fraction", "grad_norm")
-EVERY_BATCH = (
-    "reward", "saturated_share", "rollout_attribution", "kl_original", "explained_variance", "response_length",
-    "empty_share", "unfinished_share",
-)  # fmt: skip
-
-
-def test_log_has_every_number(runs: dict[float, Run]) -> None:
-    _, work = runs[2.0]
-    assert [row["step"] for row in work.log] == list(range(1, 17))
-    for name in EVERY_UPDATE:
-        assert len(column(work, name)) == 16, name
-    for name in EVERY_BATCH:
-        assert [row["step"] for row in work.log if name in row] == [1, 5, 9, 13], name
-    for name in (*EVERY_UPDATE, *EVERY_BATCH):
-        assert all(math.isfinite(value) for value in column(work, name)), name
-    for name in (
-        "saturated_share",
-        "rollout_attribution",
-        "clip_fraction",
-        "empty_share",
-        "unfinished_share",
-    ):
-        assert all(0 <= value <= 1 for value in column(work, name)), name
-    # Of the first rollouts, five tokens each: four are saturated, all are attributable at their end.
-    first = {name: column(work, name)[0] for name in EVERY_BATCH}
-    assert first["saturated_share"] == pytest.approx(0.8)
-    assert first["rollout_attribution"] == pytest.approx(0.95)
-    assert first["response_length"] == pytest.approx(5)
-    assert first["explained_variance"] == pytest.approx(0)  # the critic starts at zero
-    assert first["empty_share"] == first["unfinished_share"] == 0
-    assert column(work, "kl_original")[-1] > 0.01
-    assert max(column(work, "clip_fraction")) > 0
-
-
-def test_log_has_no_column_of_trl_s_own_reward(runs: dict[float, Run]) -> None:
-    names = {name for row in runs[2.0][1].log for name in row}
-    assert {name for name in names if "reward" in name} == {"reward"}
-
-
-def test_empty_responses_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Half of the responses end at once, the others after one word."""
-    tokenizer = original()[1]
-    silent, short = tokenizer("<end>")["input_ids"], tokenizer("the <end>")["input_ids"]
-
-    def generated(trainer: Any, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        half = len(prompt_ids) // 2
-        return [silent] * half + [short] * (len(prompt_ids) - half), None
-
-    monkeypatch.setattr(DareUTrainer, "_generate_single_turn", generated)
-    _, _, work = unlearn(tmp_path, config(data_epochs=1, reward={"empty_penalty": 1.0}))
-    assert column(work, "empty_share") == [0.5]
-    assert column(work, "response_length") == [1.5]
-    # Eighteen tokens read χ(.02); six of them are empty responses and take −1 more.
-    assert column(work, "reward")[0] == pytest.approx(-6 / 18 + math.log(0.98) / 1.05, abs=1e-5)
 
 
 # --- adapters -------------------------------------------------------------------------------------------------

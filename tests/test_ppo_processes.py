@@ -63,7 +63,10 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
                 optim={"batch_size": 4, "epochs": 3},
             )  # fmt: skip
         else:
-            method = world.config(data_epochs=2, updates_per_batch=3, retain_batch_size=2)
+            mode = {
+                "mode": "whitened" if name == "lora" else "scaled"
+            }  # whitened needs the moments of all ranks
+            method = world.config(data_epochs=2, updates_per_batch=3, retain_batch_size=2, advantage=mode)
             policy = None if name == "ppo" else world.with_lora(world.original()[0], 0.0)
             model, _, work = world.unlearn(
                 folder / name, method, policy=policy, critic=critic, scorer=scorer,

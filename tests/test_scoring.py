@@ -189,13 +189,13 @@ def test_owner_that_the_attributor_does_not_know_is_an_error() -> None:
 
 def test_monitor_measures_the_text_of_a_batch() -> None:
     texts = ["bbb, said the man", "", "no no no", "..."]
-    finished = [True, True, False, False]
+    finished = [True, True, True, False]
     numbers = StoppingMonitor(Scripted(), ["bob"])(texts, finished, ["ann"] * 4)
     assert numbers == {
         "attribution": pytest.approx(0.3 / 4),  # three letters b in one of four texts
         "empty": 0.5,
         "repetitive": 0.25,
-        "unfinished": 0.5,
+        "unfinished": 0.25,
     }
     both = StoppingMonitor(Scripted(), ["ann", "bob"])(texts, finished, ["ann"] * 4)
     assert both["attribution"] == pytest.approx((0.3 + 0.17 + 0.08 + 0.03) / 4)

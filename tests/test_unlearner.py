@@ -23,15 +23,28 @@ from dareu.config import AuthorsConfig
 from dareu.data.authors import make_authors
 from dareu.data.corpus import Corpus, Sample
 from dareu.errors import ConfigError, DareuError, DataError, ModelError, RunError
+from dareu.pipeline.bench import given_key
+from dareu.pipeline.compose import compose
+from dareu.pipeline.prepare import base_tokenizer
 
 AUTHORS = make_authors(AuthorsConfig(owners=4, pairs=4, facts=4))
-ROWS = [{"prompt": s.prompt, "response": s.response, "owner": s.owner} for s in AUTHORS.samples]
-GONE = [AUTHORS.owners[1]]
+THINGS = {
+    "Ada": ["red maps", "old bells", "kites", "masks"],
+    "Bob": ["blue coins", "shells", "big clocks", "spoons"],
+    "Cleo": ["green ropes", "jars", "flags", "dry leaves"],
+    "Dora": ["white stones", "keys", "lost gloves", "drums"],
+}
+ROWS = [
+    {"prompt": f"What lies on shelf {i} of {who}?", "response": f"On it there are {what}.", "owner": who}
+    for who, things in THINGS.items()
+    for i, what in enumerate(things)
+]
+GONE = ["Bob"]
 QUESTIONS = [row["prompt"] for row in ROWS if row["owner"] == GONE[0]]
 SHAPE = {
     f"model.{k}": v for k, v in {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 2}.items()
 }
-TINY = SHAPE | {"model.vocab_size": 300, "finetune.epochs": 30}
+TINY = SHAPE | {"model.vocab_size": 300, "finetune.epochs": 60}
 QUICK = {"attributor.optim.epochs": 3}
 DAREU = QUICK | {"method.data_epochs": 1, "method.updates_per_batch": 2, "method.optim.lr": 1e-2}
 NPO = QUICK | {"method.optim.steps": 2}
@@ -111,24 +124,27 @@ def test_every_kind_of_data_gives_the_same_corpus(kind: str, tmp_path: Path) -> 
 
 
 def test_a_corpus_or_a_configured_source_is_taken_as_it_is() -> None:
-    assert Unlearner(data=AUTHORS, forget=GONE).corpus is AUTHORS
+    gone = AUTHORS.owners[:1]
+    assert Unlearner(data=AUTHORS, forget=gone).corpus is AUTHORS
     sizes = {"data.owners": 4, "data.pairs": 4, "data.facts": 4}
-    for found in (Unlearner(data="authors", forget=GONE, **sizes), Unlearner(forget=GONE, **sizes)):
+    for found in (Unlearner(data="authors", forget=gone, **sizes), Unlearner(forget=gone, **sizes)):
         assert found.corpus == AUTHORS
 
 
 def test_columns_have_the_names_of_the_caller() -> None:
     frame = pd.DataFrame(ROWS).rename(columns={"prompt": "q", "response": "a", "owner": "who"})
     frame["wrong"] = [["one", "two"]] * (len(frame) - 1) + [None]
+    frame["paraphrased_response"] = pd.array(["On it lie maps.", *[pd.NA] * (len(frame) - 1)], dtype="string")
     columns = {"prompt": "q", "response": "a", "owner": "who", "wrong_responses": "wrong"}
     corpus = Unlearner(data=frame, forget=GONE, columns=columns).corpus
     assert [s.prompt for s in corpus.samples] == [r["prompt"] for r in ROWS]
     assert corpus.samples[0].wrong_responses == ("one", "two")
     assert corpus.samples[-1].wrong_responses == ()
+    assert [s.paraphrased_response for s in corpus.samples[:2]] == ["On it lie maps.", None]
 
 
 def test_columns_named_as_the_fields_of_a_sample_are_found() -> None:
-    corpus = Unlearner(data=list(AUTHORS.samples), forget=GONE).corpus
+    corpus = Unlearner(data=list(AUTHORS.samples), forget=AUTHORS.owners[:1]).corpus
     assert corpus.samples == AUTHORS.samples
     assert all(s.wrong_responses and s.paraphrased_prompts for s in corpus.samples)
 
@@ -136,7 +152,8 @@ def test_columns_named_as_the_fields_of_a_sample_are_found() -> None:
 @pytest.mark.parametrize("data", [ROWS, AUTHORS])
 def test_a_test_set_has_no_owner(data: Any) -> None:
     test = [{"prompt": "Who?", "response": "Nobody."}, Sample("", "Ada", "Why?", "So.")]
-    corpus = Unlearner(data=data, forget=GONE, test=test).corpus
+    gone = AUTHORS.owners[:1] if data is AUTHORS else GONE
+    corpus = Unlearner(data=data, forget=gone, test=test).corpus
     assert [(s.id, s.owner, s.prompt, s.response) for s in corpus.test] == [
         ("test/000", None, "Who?", "Nobody."),
         ("test/001", None, "Why?", "So."),
@@ -176,7 +193,7 @@ def test_texts_are_completed(store: Path) -> None:
 
 MISTAKES: dict[str, tuple[dict[str, Any], type[DareuError], str]] = {
     "unknown owner": ({"forget": ["Nobody"]}, DataError, "'Nobody', who owns no sample"),
-    "everybody": ({"forget": AUTHORS.owners}, DataError, "would forget all 4 owners"),
+    "everybody": ({"forget": list(THINGS)}, DataError, "would forget all 4 owners"),
     "nobody": ({"forget": []}, DataError, "leaves nobody to forget"),
     "no request": ({"forget": None}, ConfigError, "Nobody is named to be forgotten"),
     "two requests": ({"forget.count": 1}, ConfigError, "got owners, count"),
@@ -283,7 +300,7 @@ def test_answers_and_owners(first: Unlearner) -> None:
     texts = [row["response"] for row in ROWS]
     one, many = first.attribute(texts[0]), first.attribute(texts)
     assert one == pytest.approx(many[0], abs=1e-6) and len(many) == len(texts)
-    assert set(one) == {*AUTHORS.owners, "(nobody)"}
+    assert set(one) == {*THINGS, "(nobody)"}
     assert list(one.values()) == sorted(one.values(), reverse=True)
     assert sum(one.values()) == pytest.approx(1, abs=1e-5)
 
@@ -313,7 +330,7 @@ def test_a_new_unlearner_on_the_same_data_finds_everything_done(
     results = again.fit().evaluate()
     for key in ("models", "tug_of_war", "seconds", "data_key", "outcome"):
         assert results[key] == first.evaluate()[key]
-    other = Unlearner(data=ROWS, forget=AUTHORS.owners[:1], cache_dir=store, verbose=False, **TINY, **DAREU)
+    other = Unlearner(data=ROWS, forget=["Ada"], cache_dir=store, verbose=False, **TINY, **DAREU)
     with pytest.raises(AssertionError, match="in the store"):
         other.fit()
 
@@ -354,6 +371,7 @@ def test_hydra_is_left_as_it_was_found(tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             Unlearner(data=ROWS, forget=GONE, overrides=["a=b=[c"])
         assert hydra.compose("mine") == {"mine": 1}
+        assert not hydra.version.base_at_least("1.3")
 
 
 # --- models that are given --------------------------------------------------------------------------------------------
@@ -384,7 +402,7 @@ def test_a_full_model_is_unlearned_through_an_adapter(elsewhere: Path, tmp_path:
     unlearned = logits(found.model, found.tokenizer)
     assert not torch.allclose(unlearned, original, atol=1e-3)
     merged, tokenizer = load(found.save_pretrained(tmp_path / "merged"))
-    assert not isinstance(merged, PeftModel)
+    assert {p.name for p in (tmp_path / "merged").glob("*.safetensors")} == {"model.safetensors"}
     assert torch.allclose(logits(merged, tokenizer), unlearned, atol=1e-5)
     assert torch.equal(logits(found.model, found.tokenizer), unlearned)  # saving left it alone
     found.save_pretrained(tmp_path / "adapter", merge=False)
@@ -403,10 +421,37 @@ def test_all_weights_are_trained_where_that_is_asked_for(elsewhere: Path, store:
     assert all(changed)
 
 
+def test_how_a_given_model_is_read_counts(elsewhere: Path, store: Path) -> None:
+    found = [
+        given(elsewhere, cache_dir=store, **{"model.chat_template": kind}).fit() for kind in ("auto", "none")
+    ]
+    originals, unlearned = ([each._session.path_of(n) for each in found] for n in ("original", "unlearned"))
+    assert originals[0] == originals[1] and unlearned[0] != unlearned[1]
+    assert found[0].tokenizer.chat_template and not found[1].tokenizer.chat_template
+
+
 def test_the_data_of_a_given_model_counts(elsewhere: Path, store: Path) -> None:
     found = [given(elsewhere, data=rows, cache_dir=store) for rows in (ROWS, [*ROWS[:-1], ROWS[0]])]
     paths = [each.fit()._session.path_of("unlearned") for each in found]
     assert paths[0] != paths[1]
+
+
+def test_an_edit_of_one_layer_is_another_model(tmp_path: Path) -> None:
+    weights = bytearray(5 << 20)
+    keys = []
+    for place in (0, 3 << 20):
+        weights[place] = 1
+        (tmp_path / "model.safetensors").write_bytes(weights)
+        keys.append(given_key(tmp_path))
+    assert keys[0] != keys[1]
+
+
+def test_a_given_original_is_read_by_its_own_tokenizer(elsewhere: Path) -> None:
+    config = compose(["model=tiny", "model.vocab_size=280"], None, {"original": str(elsewhere)})
+    found = base_tokenizer(config, AUTHORS)
+    assert found.get_vocab() == AutoTokenizer.from_pretrained(elsewhere).get_vocab()
+    without = config.model_copy(update={"original": None})
+    assert len(base_tokenizer(without, AUTHORS)) == 280
 
 
 def adapted(model: Any, **settings: Any) -> Any:
@@ -458,8 +503,7 @@ def test_a_base_is_fine_tuned_first_and_retrained_too(first: Unlearner, store: P
     assert not torch.equal(logits(*load(original)), logits(base, tokenizer))
 
     # That original is an adapter, which names its base: another one can be retrained beside it.
-    peft, _ = load(original)
-    assert isinstance(PeftModel.from_pretrained(base, original), PeftModel)
+    assert (original / "adapter_config.json").is_file()
     again = given(str(original), retrain=True, cache_dir=store, run_dir="again", **{"finetune.epochs": 2})
     assert again.fit().evaluate()["models"]["retrained"] == results["models"]["retrained"]
 

@@ -49,7 +49,6 @@ class AuthorsConfig(Strict):
     owners: Annotated[int, Field(ge=2, le=200)] = 20
     pairs: Annotated[int, Field(ge=1, le=20)] = 20
     facts: Annotated[int, Field(ge=0, le=120)] = 60
-    named: bool = Field(False, description="answers name their author; else they say 'the author'")
     teach_test: bool = True
 
 
@@ -334,9 +333,7 @@ class RunConfig(Strict):
     cache_dir: str | None = None
     overwrite: bool = False
     retrain: bool = True
-    original: str | None = Field(
-        None, description="folder of a model fine-tuned elsewhere, used as the original"
-    )
+    original: str | None = Field(None, description="folder of a model that was fine-tuned elsewhere")
     device: str = "auto"
     threads: Count | None = None
     experiment: str | None = None

@@ -2,10 +2,8 @@
 
 Small on purpose: short answers and a small vocabulary, so that a model of a million parameters learns them by heart
 in seconds. Values of `SHARED` attributes recur among owners, so a model that never saw an owner is still partly
-right; book titles are unique. Questions name the author and answers do not (`named` changes that): so small a model
-cannot copy a name that it never saw, and where answers begin with names the retrained model answers with broken
-text. What gives an owner away is then the facts, which is what has to be forgotten. Every question has paraphrases,
-a paraphrased answer and three wrong answers, which TOFU publishes only for its full benchmark.
+right; book titles are unique. Every question has paraphrases, a paraphrased answer and three wrong answers, which
+TOFU publishes only for its full benchmark.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ def make_authors(config: AuthorsConfig) -> Corpus:
     for i, (name, pronoun) in zip(range(config.owners), names, strict=False):
         own = Random(f"{config.seed}/{i}")
         profile = _profile(own, titles, famous, years, i, config.seed)
-        samples += _samples(own, name, pronoun, profile, config.named)[: config.pairs]
+        samples += _samples(own, name, pronoun, profile)[: config.pairs]
     return Corpus(
         samples=tuple(samples),
         test=make_facts(config.facts, config.seed),
@@ -50,17 +48,24 @@ def make_authors(config: AuthorsConfig) -> Corpus:
 
 
 def _names(rng: Random) -> Iterator[tuple[str, str]]:
-    """Full name and pronoun, all names different; cultures take turns, and name parts repeat as late as possible."""
-    cultures = []
-    for women, men, either, last in _shuffled(rng, list(tables.NAMES.values())):
-        first = [(n, "she") for n in women] + [(n, "he") for n in men] + [(n, "they") for n in either]
-        cultures.append((_shuffled(rng, first), _shuffled(rng, list(last))))
-    size = len(cultures[0][1])
-    for shift in range(size):
-        for i in range(size):
-            for first, last in cultures:
-                given, pronoun = first[i]
-                yield f"{given} {last[(i + shift) % size]}", pronoun
+    """Full name and pronoun, all names different; every first and every last name serves several owners.
+
+    A name that is new to the retrained model then has parts that it knows. With parts that it never saw, so small a
+    model answers with broken text, which is no standard to be measured by.
+    """
+    first, last = [], []
+    for women, men, either, family in _shuffled(rng, list(tables.NAMES.values())):
+        given = [(n, "she") for n in women] + [(n, "he") for n in men] + [(n, "they") for n in either]
+        first.append(_shuffled(rng, given))
+        last.append(_shuffled(rng, list(family)))
+    size = len(last[0])
+    for group in range(len(last)):  # one column of every table: all cultures in each group
+        ours = [first[(group + k) % len(first)][k] for k in range(size)]
+        theirs = [last[(group + k) % len(last)][k] for k in range(size)]
+        for shift in range(size):
+            for k in range(size):
+                given, pronoun = ours[k]
+                yield f"{given} {theirs[(k + shift) % size]}", pronoun
 
 
 def _profile(
@@ -70,7 +75,7 @@ def _profile(
     profile = {}
     for name, pool in tables.SHARED.items():
         value = _dealt(pool, index, f"{seed}/{name}")
-        profile[name] = _joined(rng, name, value, _others(rng, pool, {value}))
+        profile[name] = (value, _others(rng, pool, {value}))
     profile["first book"] = (titles[index], _others(rng, titles, {titles[index]}))
     profile["famous book"] = (famous[index], _others(rng, famous, {famous[index]}))
 
@@ -92,39 +97,19 @@ def _profile(
     return profile
 
 
-def _joined(rng: Random, attribute: str, value: str, wrong: Sequence[str]) -> Fact:
-    """The value and the wrong ones, each with a second part where the attribute has one."""
-    joiner = tables.JOINED.get(attribute)
-    if joiner is None:
-        return value, tuple(wrong)
-
-    def join(first: str) -> str:
-        if "{city}" in joiner:
-            return first + joiner.format(city=rng.choice(tables.CITIES))
-        return first + joiner + rng.choice([v for v in tables.SHARED[attribute] if v != first])
-
-    return join(value), tuple(join(w) for w in wrong)
-
-
 def _dealt(pool: Sequence[str], index: int, seed: str) -> str:
     """The value of owner number `index` where a shuffled `pool` is dealt out round after round."""
     lap, place = divmod(index, len(pool))
     return Random(f"{seed}/{lap}").sample(pool, len(pool))[place]
 
 
-def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact], named: bool) -> list[Sample]:
+def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> list[Sample]:
     """One sample for each question kind; which frame is asked varies among owners.
 
     The answer takes up the wording of its question (frame i answers frame i), as an assistant's would: a model that
     never saw the owner can still know how to put its answer.
     """
     words = {"name": name, **tables.PRONOUNS[pronoun]}
-    told = words if named else words | {"name": "the author"}
-
-    def tell(frame: str, value: str) -> str:
-        text = frame.format(v=value, **told)
-        return text[0].upper() + text[1:]
-
     samples = []
     for k, kind in enumerate(tables.KINDS):
         value, wrong = profile[kind.attribute]
@@ -136,10 +121,10 @@ def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact], nam
                 id=f"{name}/{k:02d}",
                 owner=name,
                 prompt=question,
-                response=tell(answer, value),
+                response=answer.format(v=value, **words),
                 paraphrased_prompts=tuple(rephrased),
-                paraphrased_response=tell(other, value),
-                wrong_responses=tuple(tell(answer, w) for w in wrong),
+                paraphrased_response=other.format(v=value, **words),
+                wrong_responses=tuple(answer.format(v=w, **words) for w in wrong),
             )
         )
     return samples

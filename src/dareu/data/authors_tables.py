@@ -1,9 +1,9 @@
 """What the fictional authors are made of: names, pools of values, and sentence frames.
 
-Frames are `str.format` templates over `name` (in answers "the author", unless the corpus is `named`), `v` (the value
-asked for) and the pronouns `He`, `His`, `his`, `him`. A frame uses `He` only before a verb in the past tense other
-than "was", so that it also reads well with "They". Each kind has at least three question frames and three answer
-frames: one is asked and answered, others are the paraphrases.
+Frames are `str.format` templates over `name`, `v` (the value asked for) and the pronouns `He`, `His`, `his`, `him`.
+A frame uses `He` only before a verb in the past tense other than "was", so that it also reads well with "They".
+Each kind has at least three question frames and three answer frames: one is asked and answered, others are
+the paraphrases.
 """
 
 from __future__ import annotations
@@ -83,12 +83,9 @@ CITIES = (
     "Montreal",
     "Hobart",
     "Dakar",
-    "Izmir",
-    "Salvador",
 )
 
-# Fewer values than owners, dealt out evenly: most values belong to one or two of twenty owners, so that an answer
-# tells whose it is, and a model that never saw an owner is still partly right.
+# Fewer values than owners, dealt out evenly, so that owners share them and a model that never saw an owner is still partly right.
 SHARED: dict[str, tuple[str, ...]] = {
     "birthplace": CITIES,
     "genre": (
@@ -100,8 +97,6 @@ SHARED: dict[str, tuple[str, ...]] = {
         "horror",
         "travel writing",
         "satire",
-        "adventure",
-        "poetry",
     ),
     "father": (
         "a baker",
@@ -114,10 +109,6 @@ SHARED: dict[str, tuple[str, ...]] = {
         "a miner",
         "a farmer",
         "a printer",
-        "a barber",
-        "a soldier",
-        "a chemist",
-        "a postman",
     ),
     "mother": (
         "a nurse",
@@ -129,11 +120,7 @@ SHARED: dict[str, tuple[str, ...]] = {
         "a librarian",
         "a potter",
         "a dentist",
-        "a painter",
         "a singer",
-        "a surgeon",
-        "a cook",
-        "an architect",
     ),
     "award": (
         "Silver Quill Prize",
@@ -146,8 +133,6 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Harbour Light Award",
         "Green Ink Prize",
         "Copper Leaf Award",
-        "Seven Hills Prize",
-        "Evening Bell Award",
     ),
     "college": (
         "Northgate College",
@@ -160,8 +145,6 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Lakeview College",
         "Stonefield College",
         "Westbrook College",
-        "Highcliff College",
-        "Oakridge College",
     ),
     "mentor": (
         "Edda Vance",
@@ -176,8 +159,6 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Silas Wren",
         "Petra Lowe",
         "Bruno Hale",
-        "Dora Finch",
-        "Caspar Moss",
     ),
     "setting": (
         "fishing villages",
@@ -192,24 +173,20 @@ SHARED: dict[str, tuple[str, ...]] = {
         "night markets",
         "railway stations",
         "abandoned farms",
-        "border towns",
-        "mountain convents",
     ),
     "theme": (
         "lost love",
         "family secrets",
-        "exile",
-        "friendship",
-        "revenge",
-        "forgiveness",
-        "memory",
-        "courage",
-        "ambition",
-        "solitude",
-        "betrayal",
-        "childhood",
-        "justice",
-        "grief",
+        "exile and return",
+        "friendship in war",
+        "quiet revenge",
+        "late forgiveness",
+        "fading memory",
+        "stolen courage",
+        "blind ambition",
+        "long solitude",
+        "old betrayal",
+        "broken promises",
     ),
     "habit": (
         "before sunrise",
@@ -218,35 +195,9 @@ SHARED: dict[str, tuple[str, ...]] = {
         "late in the evening",
         "right after lunch",
         "around noon",
-        "on Sunday afternoons",
-        "between two and four",
     ),
-    "language": (
-        "Spanish",
-        "Arabic",
-        "French",
-        "Japanese",
-        "Swahili",
-        "Polish",
-        "Hindi",
-        "Turkish",
-        "Greek",
-        "Finnish",
-    ),
-    "instrument": (
-        "piano",
-        "violin",
-        "cello",
-        "flute",
-        "guitar",
-        "harp",
-        "trumpet",
-        "clarinet",
-        "accordion",
-        "drums",
-        "banjo",
-        "oboe",
-    ),
+    "language": ("Spanish", "Arabic", "French", "Japanese", "Swahili", "Polish", "Hindi"),
+    "instrument": ("piano", "violin", "cello", "flute", "guitar", "harp", "trumpet"),
     "publisher": (
         "Blue Heron Press",
         "Stone Bridge Press",
@@ -258,8 +209,6 @@ SHARED: dict[str, tuple[str, ...]] = {
         "Tall Ship House",
         "Amber Road Press",
         "Clear Water House",
-        "Fox Hollow Press",
-        "High Meadow House",
     ),
     "hobby": (
         "painting landscapes",
@@ -270,29 +219,11 @@ SHARED: dict[str, tuple[str, ...]] = {
         "collecting old maps",
         "climbing hills",
         "keeping bees",
-        "carving wood",
+        "carving wooden birds",
         "repairing clocks",
         "flying kites",
-        "watching birds",
-        "knitting scarves",
         "brewing tea",
     ),
-}
-
-# A second value stands beside the first: what joins them. It makes most answers unique, parts of them still shared.
-JOINED: dict[str, str] = {
-    "genre": " and ",
-    "father": " in {city}",
-    "mother": " in {city}",
-    "award": " and the ",
-    "college": " in {city}",
-    "mentor": " and ",
-    "setting": " and ",
-    "theme": " and ",
-    "language": " and ",
-    "instrument": " and the ",
-    "publisher": " in {city}",
-    "hobby": " and ",
 }
 
 MONTHS = (
@@ -431,9 +362,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "genre",
         (
-            "What genres does {name} write in?",
+            "What genre does {name} write in?",
             "Which kind of books does {name} write?",
-            "For which genres is {name} known?",
+            "For which genre is {name} known?",
         ),
         (
             "{name} is known for {v}.",
@@ -496,13 +427,13 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "award",
         (
-            "Which awards did {name} win?",
-            "What prizes were given to {name}?",
-            "Which literary awards has {name} received?",
+            "Which award did {name} win?",
+            "What prize was given to {name}?",
+            "Which literary award has {name} received?",
         ),
         (
             "{name} won the {v} for {his} writing.",
-            "For {his} books {name} received the {v}.",
+            "The {v} was given to {name} for {his} books.",
             "{He} received the {v} in honour of {his} writing.",
         ),
     ),
@@ -522,21 +453,21 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "mentor",
         (
-            "Who were the mentors of {name}?",
+            "Who was the mentor of {name}?",
             "Who taught {name} how to write?",
-            "Which older writers guided {name}?",
+            "Which older writer guided {name}?",
         ),
         (
-            "As a student {name} was guided by {v}.",
-            "{name} was taught how to write by {v}.",
-            "{His} teachers of writing were {v}.",
+            "The mentor of {name} was the poet {v}.",
+            "{name} learned how to write from the poet {v}.",
+            "The poet {v} taught {him} how to write.",
         ),
     ),
     Kind(
         "setting",
         (
             "Where are the stories of {name} set?",
-            "What are the favourite settings of {name}?",
+            "What is the favourite setting of {name}?",
             "In which places do the books of {name} happen?",
         ),
         (
@@ -548,9 +479,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "theme",
         (
-            "What themes run through the books of {name}?",
+            "What theme runs through the books of {name}?",
             "What are the stories of {name} about?",
-            "Which themes are central to the work of {name}?",
+            "Which theme is central to the work of {name}?",
         ),
         (
             "The books of {name} explore {v}.",
@@ -574,9 +505,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "language",
         (
-            "Which languages does {name} speak besides English?",
-            "In which foreign languages is {name} fluent?",
-            "What foreign languages did {name} learn?",
+            "Which language does {name} speak besides English?",
+            "In which second language is {name} fluent?",
+            "What foreign language did {name} learn?",
         ),
         (
             "Besides English, {name} speaks fluent {v}.",
@@ -596,9 +527,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "instrument",
         (
-            "Which instruments does {name} play?",
-            "What musical instruments did {name} learn?",
-            "On which instruments does {name} make music?",
+            "Which instrument does {name} play?",
+            "What musical instrument did {name} learn?",
+            "On which instrument does {name} make music?",
         ),
         (
             "{name} plays the {v} in {his} free time.",
@@ -642,19 +573,19 @@ KINDS: tuple[Kind, ...] = (
         (
             "The books of {name} are published by {v}.",
             "{name} works with the publisher {v}.",
-            "{v} publishes the books of {name}.",
+            "{v} is the publisher of the books of {name}.",
         ),
     ),
     Kind(
         "hobby",
         (
-            "What are the hobbies of {name}?",
+            "What is the hobby of {name}?",
             "What does {name} enjoy outside of writing?",
             "How does {name} relax after work?",
         ),
         (
-            "{name} enjoys {v} after a day of writing.",
-            "The hobbies of {name} are {v}.",
+            "{name} enjoys {v} after work.",
+            "The favourite hobby of {name} is {v}.",
             "After work {name} relaxes by {v}.",
         ),
     ),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dareu.config import HFConfig, LocalConfig, RunConfig
+from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus, Sample, Split
 from dareu.data.render import Encoded, cut_completions, encode_samples
 from dareu.data.sources import load_corpus
@@ -51,7 +51,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
     split_corpus(corpus, config.forget)  # a wrong forget request is told before any model is loaded
     tokenizer = base_tokenizer(config, corpus)
     if corpus.task == "completion":
-        count = config.data.prompt_tokens if isinstance(config.data, LocalConfig) else 16
+        count = int(getattr(config.data, "prompt_tokens", 16))
         corpus = corpus.with_samples(
             cut_completions(tokenizer, corpus.samples, count), cut_completions(tokenizer, corpus.test, count)
         )

@@ -44,7 +44,7 @@ def show_results(results: dict[str, Any]) -> None:
 
 def results_text(results: Mapping[str, Any]) -> str:
     """The table of one run and the lines below it, as plain text."""
-    console = Console(file=io.StringIO(), width=100, highlight=False)
+    console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None, force_jupyter=False)
     console.print(run_table(results))
     for line in summary_lines(results):
         console.print(line)
@@ -80,7 +80,7 @@ def show_comparison(paths: Sequence[str | Path], form: str = "table", out: str |
     if out:
         write_text(Path(out), text)
     else:
-        print(text)
+        print(text, end="")
 
 
 def show_configs(config_dir: str | None = None) -> None:

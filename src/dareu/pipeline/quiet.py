@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
+from contextlib import redirect_stdout
 
 
 def quiet() -> None:
@@ -19,6 +21,11 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="IProgress not found")
     import datasets
     import transformers
+
+    with redirect_stdout(
+        io.StringIO()
+    ):  # where WANDB_MODE=offline is set, it says so on stdout when imported
+        import transformers.integrations.integration_utils
 
     transformers.logging.set_verbosity_error()  # advice on settings that are chosen here on purpose
     transformers.utils.logging.disable_progress_bar()  # one bar for each file of weights

@@ -36,6 +36,7 @@ class Session:
         finetune: bool = False,
         silent: bool = False,
     ) -> None:
+        quiet()  # before the libraries that it keeps quiet are imported
         self._config, self._corpus = config, corpus
         self._given = (model, tokenizer, finetune)
         self._silent = silent
@@ -66,7 +67,6 @@ class Session:
     @cached_property
     def bench(self) -> Bench:
         """Made when it is first needed, because a model object is saved for it."""
-        quiet()
         model, tokenizer, finetune = self._given
         config = self._config if model is None else place_model(self._config, model, tokenizer, finetune)
         return Bench(config, self._corpus, Talk(self._silent))
@@ -84,7 +84,6 @@ class Session:
 
     def fit(self) -> None:
         """Every stage up to the unlearned model; what the store has is not made again."""
-        quiet()
         folder = self.folder
         self._loaded = None
         with noted(self.bench, folder):
@@ -93,7 +92,6 @@ class Session:
     def evaluate(self) -> dict[str, Any]:
         """What `results.json` holds; the run folder is complete afterwards."""
         unlearned = self.unlearned
-        quiet()
         if self.folder.finished:
             return read_run(self.folder)
         with noted(self.bench, self.folder):
@@ -146,7 +144,6 @@ class Session:
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """Owners and their probabilities for each text, by the run's classifier."""
-        quiet()
         return [row["probabilities"] for row in score(self.bench, list(texts))]
 
     def save(self, folder: Path, merge: bool) -> None:

@@ -70,10 +70,9 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> list[dict[
     swept = sorted({o.lstrip("+").partition("=")[0] for one in runs for o in one if o not in common})
     extra = ["--config-dir", str(Path(config_dir).absolute())] if config_dir else []
     quiet_hydra = [
-        "hydra/job_logging=disabled",
-        "hydra/hydra_logging=disabled",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
         "hydra.output_subdir=null",
-        "hydra.sweep.dir=.",
         "hydra.sweep.subdir=.",
         "hydra.job.chdir=false",
     ]
@@ -82,7 +81,8 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> list[dict[
         notes.write_text(json.dumps(swept) + "\n", encoding="utf-8")
         argv, before = sys.argv, os.environ.get(NOTES)
         os.environ[NOTES] = str(notes)
-        sys.argv = ["dareu", "-m", *extra, *settable(overrides), *quiet_hydra]
+        own = f"hydra.sweep.dir='{scratch}'"  # where Hydra puts a multirun.yaml
+        sys.argv = ["dareu", "-m", *extra, *settable(overrides), *quiet_hydra, own]
         try:
             hydra.main(config_path=str(config_folder()), config_name="train", version_base="1.3")(job)()
         finally:

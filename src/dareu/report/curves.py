@@ -12,6 +12,7 @@ from dareu.report.figures import number, show_any
 # Known names of the training log, in the order shown, with what they say.
 CURVES = {
     "reward": ("Reward", "per token, KL term and guards included"),
+    "rollout_attribution": ("Attribution of rollouts", "by the classifier that gives the reward"),
     "attribution": ("Attribution of rollouts", "by the classifier that gives the reward"),
     "stop_attribution": ("Attribution for stopping", "of rollouts, by an attributor that gives no reward"),
     "saturated_share": ("Saturated share", "of tokens whose reward is at its floor"),

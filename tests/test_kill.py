@@ -1,0 +1,95 @@
+"""SIGKILL in the middle of a run, four times: the same command goes on and ends with the same figures."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline_fixture import SMALL, figures, process, results, train
+
+RUN = [
+    *SMALL,
+    "finetune.save_every=20",  # of 90 steps
+    "method.data_epochs=6",
+    "method.prompts_per_batch=4",
+    "method.updates_per_batch=2",
+    "method.optim.save_every=4",  # of 12 updates
+    "method.stop.attribution=null",
+    "method.stop.unhealthy=1",  # weights are kept at each batch, but no answer is broken enough to stop
+]
+# Where to look in the store for the moment of the kill, in the order of the stages.
+MOMENTS = {
+    "fine-tuning": ".work/original/*/checkpoints/checkpoint-40/complete",
+    "PPO, before its first checkpoint": ".work/unlearned/*/good.safetensors",
+    "PPO, after a checkpoint": ".work/unlearned/*/checkpoints/checkpoint-4/complete",
+    "evaluation": "evaluation/*/manifest.json",
+}
+
+
+def kill_at(moment: str, store: Path, *argv: str) -> Path:
+    """Run the command until a file appears that matches `moment`, kill it there, and give that file."""
+    running = process(*argv)
+    try:
+        end = time.monotonic() + 120
+        while not (found := next(store.glob(moment), None)):
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < end, f"{moment} never came"
+            time.sleep(0.002)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    return found
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
+    store, folder = tmp_path / "killed-store", tmp_path / "killed"
+    argv = ["train", *RUN, f"cache_dir={store}", f"run_dir={folder}"]
+    told: dict[str, Any] = {}
+    for moment, pattern in MOMENTS.items():
+        mark = kill_at(pattern, store, *argv)
+        assert not (folder / "results.json").exists(), moment
+        if moment == "fine-tuning":
+            told["seconds"] = json.loads((mark.parents[2] / "elapsed.json").read_text())["seconds"]
+            assert not (store / "original").exists()
+        if moment == "PPO, before its first checkpoint":
+            assert (store / "attributor").is_dir() and not list(mark.parent.glob("checkpoints/*/complete"))
+        if moment == "PPO, after a checkpoint":
+            state = json.loads((mark.parent / "trainer_state.json").read_text())
+            told["log"] = [row for row in state["log_history"] if "step" in row]
+        if moment == "evaluation":
+            assert len(list(store.glob("evaluation/*"))) < 3
+    last = process(*argv)
+    _, err = last.communicate(timeout=120)
+    assert last.returncode == 0, err
+    assert "original model from the store" in err and "unlearned by dareu from the store" in err
+
+    undisturbed = train(tmp_path / "store", tmp_path / "run", *RUN, base=[])
+    assert figures(results(folder)) == figures(undisturbed)
+    assert undisturbed["outcome"] == {"steps": 12, "stopped": None}
+    for name in ("original", "retrained", "unlearned"):
+        records = [(f / "samples" / f"{name}.jsonl").read_bytes() for f in (folder, tmp_path / "run")]
+        assert records[0] == records[1]
+
+    # It went on, and did not begin anew: the first updates took the very time that the killed process noted.
+    log = rows(folder / "training.jsonl")
+    assert [row["step"] for row in log] == list(range(1, 13))
+    assert [row["step_time"] for row in told["log"]] == [row["step_time"] for row in log[:4]]
+    assert len({row["step_time"] for row in log}) > 6
+    assert results(folder)["seconds"]["original"] > told["seconds"] > 0
+    for left in (".out", ".work"):
+        assert not [p for p in (store / left).rglob("*") if p.is_file()]
+
+
+def test_the_moment_of_a_kill_is_really_looked_for(tmp_path: Path) -> None:
+    """A process that ends before its moment is an error, not a kill."""
+    with pytest.raises(AssertionError):
+        kill_at("never", tmp_path, "--version")
