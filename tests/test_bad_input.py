@@ -108,6 +108,10 @@ CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
     "unknown key": (small("method.rewrd.kl=1"), ("unknown key 'method.rewrd'", "Nearest: method.reward")),
     "unknown loss": (small("method=npo", "method.loss=npoo"), ("There is no loss 'npoo'", "Nearest: npo")),
     "unknown parameter": (small("method=npo", "method.params.bta=1"), ("no parameter 'bta'", "Nearest: beta")),
+    "batches that do not fit": (small("method.optim.micro_batch_size=3"), ("8 rollouts", "micro-batches of 3", "divisor")),
+    "a hub id that cannot be reached": (
+        lambda folder: [*hub(folder), "model.path=nobody/nothing"], ("nobody/nothing", "hub id", "network")
+    ),
     "unknown source": (small("data.name=autors"), ("There is no data source 'autors'", "Nearest: authors")),
     "unknown device": (small("device=quantum"), ("There is no device 'quantum'", "device=auto")),
     "unwritable run folder": (below_a_file("run_dir"), ("file is a file", "another run_dir")),
@@ -118,6 +122,38 @@ CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
         lambda folder: [*SMALL, f"attributor.backbone.path={folder}"], ("has no config.json",)
     ),
 }  # fmt: skip
+
+
+def test_finetune_tells_of_a_folder_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [*below_a_file("run_dir")(tmp_path), f"cache_dir={tmp_path / 'cache'}"]
+    assert main(["finetune", *overrides]) == 2
+    assert "Give another run_dir." in told(capsys)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_checkpoint_without_a_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_hub_model(tmp_path / "hub", template=False)
+    for file in model.glob("tokenizer*"):
+        file.unlink()
+    before = snapshot(tmp_path)
+    where = [f"{key}={tmp_path / key}" for key in ("run_dir", "cache_dir")]
+    assert main(["evaluate", str(model), *SMALL, *where]) == 2
+    assert "No tokenizer could be loaded" in told(capsys)
+    assert snapshot(tmp_path) == before
+
+
+def test_layers_that_lora_does_not_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seen only once the base is loaded, so the run has its folder, which says why it failed."""
+    where = [f"{key}={tmp_path / key}" for key in ("run_dir", "cache_dir")]
+    assert (
+        main(["train", *hub(tmp_path), "model.max_length=64", "model.lora.target_modules=[queries]", *where])
+        == 2
+    )
+    assert (
+        "No LoRA adapter could be added" in told(capsys) and (tmp_path / "run_dir" / "failure.json").is_file()
+    )
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:

@@ -14,6 +14,7 @@ from pipeline_fixture import (
     LOSS,
     MODEL,
     PPO,
+    SMALL,
     TRAINING,
     dig,
     figures,
@@ -30,6 +31,9 @@ from dareu.cli import main
 from dareu.config import parse
 from dareu.pipeline import unlearning
 from dareu.pipeline.bench import ROLES
+from dareu.pipeline.compose import compose
+from dareu.pipeline.console import Talk
+from dareu.pipeline.pieces import finetune
 from dareu.report.loading import load_runs
 
 __all__ = ["store"]
@@ -122,7 +126,7 @@ def test_a_report_that_a_killed_process_did_not_write_is_written(run: Path, stor
 
 def test_a_second_method_reuses_the_bench(run: Path, store: Path, tmp_path: Path) -> None:
     before = stages(store)
-    found = train(store, tmp_path / "npo", "method=npo", *LOSS)
+    found = train(store, tmp_path / "npo", "method=npo", "method.optim.lr=7e-4", *LOSS)
     after = stages(store)
     assert {s: len(after[s]) - len(before[s]) for s in after} == {
         "base": 0, "original": 0, "retrained": 0, "attributor": 0, "unlearned": 1, "evaluation": 1
@@ -152,12 +156,8 @@ def test_without_a_retrained_model_the_reasons_are_told(run: Path, store: Path, 
 
 def test_an_original_from_elsewhere(run: Path, store: Path, tmp_path: Path) -> None:
     """The very same weights, given as a folder, come to the same figures; only their cost is not known."""
-    [key] = [
-        p
-        for p in (store / "original").iterdir()
-        if not json.loads((p / "manifest.json").read_text())["extra"].get("given")
-    ][:1]
-    folder = shutil.copytree(key / "model", tmp_path / "mine")
+    made = finetune(compose([*SMALL, f"cache_dir={store}"]), Talk(silent=True))
+    folder = shutil.copytree(made["original"], tmp_path / "mine")
     found = train(store, tmp_path / "run", f"original={folder}", *PPO)
     assert found["models"] == results(run)["models"]
     assert found["seconds"]["original"] is None and "elsewhere" in found["missing"]["seconds.original"]
@@ -180,6 +180,8 @@ def test_own_questions_and_answers_with_a_test_file(store: Path, tmp_path: Path)
 
 
 def test_own_plain_texts_are_completed(store: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     texts = [{"text": f"{r['question']} {r['answer']}", "who": r["person"]} for r in folk()]
     data = write_lines(tmp_path / "texts.jsonl", texts)
     columns = [
@@ -192,7 +194,10 @@ def test_own_plain_texts_are_completed(store: Path, tmp_path: Path) -> None:
     )
     records = rows(tmp_path / "run" / "samples" / "original.jsonl")
     assert {r["prompt"] + r["reference"] for r in records} == {t["text"] for t in texts}
-    assert all(r["prompt"] for r in records)
+    tokenizer = AutoTokenizer.from_pretrained(
+        tmp_path / "run" / "model"
+    )  # the one that prompts were cut with
+    assert {len(tokenizer(r["prompt"], add_special_tokens=False)["input_ids"]) for r in records} == {6}
     assert found["models"]["unlearned"]["test"]["rouge_l"] is None and "unlearned.test" in found["missing"]
     assert found["tug_of_war"] is None and found["tug_of_war_without_test"] is not None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -49,8 +49,9 @@ class Unlearner:
 
     Args:
         model: What was fine-tuned on `data` and shall forget a part of it: a transformers or peft model, a folder,
-            or a name on the hub. Nothing in it is changed. With `finetune`, a base model that is fine-tuned on
-            `data` first. None: the built-in tiny model, trained from scratch, for trying out.
+            or a name on the hub. Nothing in it is changed; an object is saved into the artifact store. With
+            `finetune`, a base model that is fine-tuned on `data` first. None: the built-in tiny model, trained from
+            scratch, for trying out.
         tokenizer: An object, a folder or a name. None: the one that lies with the model.
         data: One row a sample: a list of dicts or `dareu.data.corpus.Sample`s, a `datasets.Dataset`, a pandas
             DataFrame, or a whole `dareu.data.corpus.Corpus`. Rows have a response, an owner and, unless they are
@@ -109,18 +110,11 @@ class Unlearner:
         asked += [*overrides, *(f"{key}={value}" for key, value in settings.items() if key in GROUPS)]
         values = {key: value for key, value in settings.items() if key not in GROUPS}
         values |= {f"data.columns.{name}": column for name, column in (columns or {}).items()}
-        values |= {
-            key: value
-            for key, value in {
-                "seed": seed,
-                "run_dir": run_dir,
-                "cache_dir": cache_dir,
-                "data.path": path,
-            }.items()
-            if value is not None
-        }
+        given = {"seed": seed, "run_dir": run_dir, "cache_dir": cache_dir, "data.path": path}
+        values |= {key: value for key, value in given.items() if value is not None}
         if forget is not None:
-            values["forget.owners"] = [forget] if isinstance(forget, str) else list(forget)
+            named = [forget] if isinstance(forget, str) else forget
+            values["forget.owners"] = [str(o) for o in named] if isinstance(named, Iterable) else named
         elif not any(key.lstrip("+").startswith("forget.") for key in (*overrides, *values)):
             raise ConfigError("Nobody is named to be forgotten.", "Give forget=[…] with owners of the data.")
         values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dareu.config import OptimBase
-from dareu.errors import TrainingError
+from dareu.config import DareUConfig, OptimBase
+from dareu.errors import ConfigError, TrainingError
 from dareu.models.progress import StepBar
 
 COMPLETE = "complete"  # marker file of a checkpoint that was written to its end
@@ -41,6 +41,22 @@ class Work:
 def process_count() -> int:
     """How many processes train together, as torchrun and `accelerate launch` tell them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int]:
+    """(prompts in a batch of rollouts, rollouts in a micro-batch); `ConfigError` where they do not fit."""
+    per_batch = min(config.prompts_per_batch, prompts)
+    rollouts, world = per_batch * config.num_generations, process_count()
+    micro = min(config.optim.micro_batch_size or rollouts, max(1, rollouts // world))
+    if rollouts % (micro * world) or rollouts < 2:
+        raise ConfigError(
+            f"A batch of {rollouts} rollouts ({per_batch} prompts × {config.num_generations}) cannot be cut into "
+            f"micro-batches of {micro} on each of {world} process(es).",
+            "Choose method.optim.micro_batch_size as a divisor, and at least two rollouts.",
+        )
+    if config.use_vllm and config.num_generations < 2:
+        raise ConfigError("vLLM samples in groups of at least two.", "Set method.num_generations=2 or more.")
+    return per_batch, micro
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -23,7 +23,6 @@ from trl import GRPOConfig, GRPOTrainer
 
 from dareu.config import DareUConfig
 from dareu.data.render import Encoded
-from dareu.errors import ConfigError
 from dareu.methods import losses
 from dareu.methods.common import (
     Bookkeeping,
@@ -32,6 +31,7 @@ from dareu.methods.common import (
     logger_run,
     non_finite,
     process_count,
+    rollout_batch,
     trainer_arguments,
 )
 from dareu.methods.critic import Critic
@@ -435,18 +435,8 @@ def train_dareu(
     `prompts` are rendered forget queries, `owners` whose they are. Errors: `ConfigError` for batch sizes that do
     not fit, `TrainingError` for a loss that is not finite.
     """
-    per_batch = min(config.prompts_per_batch, len(prompts))
-    rollouts = per_batch * config.num_generations
-    world = process_count()
-    micro = min(config.optim.micro_batch_size or rollouts, max(1, rollouts // world))
-    if rollouts % (micro * world) or rollouts < 2:
-        raise ConfigError(
-            f"A batch of {rollouts} rollouts ({per_batch} prompts × {config.num_generations}) cannot be cut into "
-            f"micro-batches of {micro} on each of {world} process(es).",
-            "Choose method.optim.micro_batch_size as a divisor, and at least two rollouts.",
-        )
-    if config.use_vllm and config.num_generations < 2:
-        raise ConfigError("vLLM samples in groups of at least two.", "Set method.num_generations=2 or more.")
+    per_batch, micro = rollout_batch(config, len(prompts))
+    rollouts, world = per_batch * config.num_generations, process_count()
     slices = rollouts // (micro * world)
     retain_size = -(-config.retain_batch_size // (slices * world)) if config.retain_batch_size else micro
     updates = config.updates_per_batch

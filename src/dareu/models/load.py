@@ -156,17 +156,20 @@ def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
-    return get_peft_model(
-        model,
-        PeftLoraConfig(
-            r=config.r,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=config.target_modules,
-            task_type="CAUSAL_LM",
-        ),
-        revision=revision,
+    adapter = PeftLoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.target_modules,
+        task_type="CAUSAL_LM",
     )
+    try:
+        return get_peft_model(model, adapter, revision=revision)
+    except ValueError as error:
+        raise ModelError(
+            f"No LoRA adapter could be added: {_first_line(error)}.",
+            "Name layers of this model in model.lora.target_modules, or leave it at all-linear.",
+        ) from error
 
 
 def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:

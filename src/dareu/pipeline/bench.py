@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.render import encode_samples, render_prompt
-from dareu.pipeline.checks import check_run
+from dareu.pipeline.checks import check_run, check_split
 from dareu.pipeline.console import Talk
 from dareu.pipeline.prepare import Prepared, digest, folder_digest, prepare, taught, texts_of
 from dareu.runs.manifest import content_key
@@ -51,6 +51,7 @@ class Bench:
         prepared: Prepared = prepare(config, corpus)
         self.corpus, self.split, self.base_tree = prepared.corpus, prepared.split, prepared.base_key
         self._room = prepared.room
+        check_split(config, self.split)
         self.store.check_writable()
         if config.threads:
             import torch

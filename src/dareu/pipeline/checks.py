@@ -6,6 +6,7 @@ import inspect
 from importlib.util import find_spec
 
 from dareu.config import DareUConfig, LossMethodConfig, RunConfig
+from dareu.data.corpus import Split
 from dareu.errors import ConfigError, nearest
 from dareu.pipeline.prepare import check_model_folder
 
@@ -18,12 +19,20 @@ def check_run(config: RunConfig) -> None:
     _check_logger(config)
     if isinstance(config.method, LossMethodConfig):
         _check_loss(config.method)
-    elif isinstance(config.method, DareUConfig) and config.method.use_vllm and find_spec("vllm") is None:
+    elif config.method.use_vllm and find_spec("vllm") is None:
         raise ConfigError(
             "method.use_vllm=true needs a package that is not installed.", "pip install 'dareu[vllm]'"
         )
     if config.attributor.backbone.path:
         check_model_folder(config.attributor.backbone.path)
+
+
+def check_split(config: RunConfig, split: Split) -> None:
+    """`ConfigError` where the forget set does not fit the method's batches."""
+    if isinstance(config.method, DareUConfig):
+        from dareu.methods.common import rollout_batch
+
+        rollout_batch(config.method, len(split.forget))
 
 
 def _check_logger(config: RunConfig) -> None:

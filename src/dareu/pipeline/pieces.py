@@ -11,6 +11,7 @@ from dareu.errors import DataError
 from dareu.pipeline.bench import Bench
 from dareu.pipeline.console import Talk
 from dareu.pipeline.quiet import quiet
+from dareu.runs.atomic import check_writable
 
 NOBODY = "(nobody)"
 
@@ -22,6 +23,8 @@ def finetune(config: RunConfig, talk: Talk | None = None) -> dict[str, Path]:
     """
     quiet()
     bench = Bench(config, talk=talk)
+    if config.run_dir:
+        check_writable(Path(config.run_dir))  # before the work, not after it
     found = {"original": bench.original.model}
     if bench.retrained is not None:
         found["retrained"] = bench.retrained.model

@@ -42,9 +42,7 @@ def job(tree: Any) -> None:
         train(config, talk=talk, under=config.run_dir, opened=lambda path: note.update(run_dir=str(path)))
     except DareuError as error:
         note |= {"failed": str(error), "exit_code": error.exit_code}
-    except (
-        Exception
-    ) as error:  # a night's sweep does not end with one run that a bug or a full memory stopped
+    except Exception as error:  # one run that a bug or a full memory stops does not end the sweep
         traceback.print_exc()
         note |= {"failed": f"{type(error).__name__}: {error}", "exit_code": 1}
     if "failed" in note:

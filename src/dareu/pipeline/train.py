@@ -59,8 +59,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Put any checkpoint folder before the same judge, as if a method had made it."""
     quiet()
+    from dareu.models.load import load_tokenizer
+
     check_model_folder(checkpoint, must_be_local=True)
     bench = Bench(config, corpus, talk)
+    load_tokenizer(checkpoint)  # told before the bench is made, not after it
     path = Path(checkpoint)
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     key = folder_digest(path)
@@ -134,9 +137,15 @@ def judge_all(bench: Bench, folder: RunFolder, unlearned: Artifact, method: str)
     missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
     missing |= _left_out(bench, unlearned) | comparison.get("missing", {})
     results |= comparison | {"missing": missing}
-    _fill(folder, unlearned, checkpoint, judged)
-    write_json(folder.path / "results.json", results)
-    write_report(folder.path)
+    lock = bench.store.lock("run", folder.key)  # the same command may run twice at once
+    try:
+        if folder.finished:
+            return read_run(folder)
+        _fill(folder, unlearned, checkpoint, judged)
+        write_json(folder.path / "results.json", results)
+        write_report(folder.path)
+    finally:
+        lock.release()
     return results | {"run_dir": str(folder.path)}
 
 

@@ -137,7 +137,7 @@ class ArtifactStore:
         if build.done:
             yield build
             return
-        lock = self._lock(stage, key)
+        lock = self.lock(stage, key)
         try:
             if not build.done:  # the process waited for may have built it
                 build._open()
@@ -146,7 +146,8 @@ class ArtifactStore:
             _remove(build.out)
             lock.release()
 
-    def _lock(self, stage: str, key: str) -> FileLock:
+    def lock(self, stage: str, key: str) -> FileLock:
+        """Held by this process until it is released; waits for another that holds it, and says so."""
         path = self.root / ".locks" / f"{stage}-{key}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +156,8 @@ class ArtifactStore:
                 lock.acquire(timeout=PATIENCE)
             except Timeout:
                 print(
-                    f"dareu: another process is making this {stage} ({key}); waiting for it.", file=sys.stderr
+                    f"dareu: another process is at work on this {stage} ({key}); waiting for it.",
+                    file=sys.stderr,
                 )
                 lock.acquire()
         except OSError as error:
