@@ -23,7 +23,9 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    inline = [c for c in re.findall(r"`(make [^`]*|dareu [^`]*)`", TEXT) if "…" not in c and "FOLDER" not in c]
+    inline = [
+        c for c in re.findall(r"`(make [^`]*|dareu [^`]*)`", TEXT) if "…" not in c and "FOLDER" not in c
+    ]
     return [shlex.split(line, comments=True) for line in [*lines, *inline] if line.strip()]
 
 
@@ -63,7 +65,9 @@ def test_python_block() -> None:
     called = {
         node.attr
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "unlearner"
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "unlearner"
     }
     assert called == {"fit", "evaluate", "generate", "save_pretrained"}
     assert all(callable(getattr(Unlearner, name)) for name in called)

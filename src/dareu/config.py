@@ -270,8 +270,10 @@ class AdvantageConfig(Strict):
 class StopConfig(Strict):
     """Held-out early stopping; looked at after every batch of rollouts."""
 
-    attribution: Share | None = Field(
-        0.05, description="stop once the stopping attributor's score is at or below this"
+    attribution: Share | Literal["wrong_answers"] | None = Field(
+        "wrong_answers",
+        description="stop once the stopping attributor's score is at or below this; wrong_answers: below what the "
+        "forget queries' wrong answers score, 0.05 where the data has none",
     )
     kl: Positive | None = Field(None, description="stop once KL(π ‖ π_N) per token on rollouts passes this")
     unhealthy: Share | None = Field(

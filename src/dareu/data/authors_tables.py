@@ -85,7 +85,8 @@ CITIES = (
     "Dakar",
 )
 
-# Fewer values than owners, dealt out evenly, so that owners share them and a model that never saw an owner is still partly right.
+# Fewer values than owners, dealt out evenly, so that owners share them and a model that never saw an owner is still
+# partly right.
 SHARED: dict[str, tuple[str, ...]] = {
     "birthplace": CITIES,
     "genre": (

@@ -269,7 +269,8 @@ class DareUTrainer(GRPOTrainer):
         if stop.unhealthy is not None and unhealthy > self._base_unhealthy + stop.unhealthy:
             raise StopTraining(f"{unhealthy:.0%} of the rollouts are broken text", restore=True)
         self._keep_good_weights()
-        reached = stop.attribution is not None and numbers.get("attribution", 1.0) <= stop.attribution
+        # A name in place of a number is resolved by the pipeline, which knows the data.
+        reached = isinstance(stop.attribution, float) and numbers.get("attribution", 1.0) <= stop.attribution
         self._strikes = self._strikes + 1 if reached else 0
         if self._strikes >= stop.patience:
             raise StopTraining(

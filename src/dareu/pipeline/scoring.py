@@ -55,14 +55,16 @@ class StoppingMonitor:
     def __init__(self, attributor: Attributor, forget_owners: Sequence[str]) -> None:
         self.attributor, self.forget_owners = attributor, list(forget_owners)
 
+    def level(self, texts: Sequence[str]) -> float:
+        """Mean forget mass of `texts`, in [0, 1]."""
+        found = self.attributor.probabilities(list(texts))
+        return float(np.mean(forget_mass(found, self.attributor.owners, self.forget_owners)))
+
     def __call__(
         self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
     ) -> dict[str, float]:
-        mass = forget_mass(
-            self.attributor.probabilities(list(texts)), self.attributor.owners, self.forget_owners
-        )
         return {
-            "attribution": float(np.mean(mass)),
+            "attribution": self.level(texts),
             "empty": float(np.mean([is_empty(t) for t in texts])),
             "repetitive": float(np.mean([is_repetitive(t) for t in texts])),
             "unfinished": float(np.mean([not f for f in finished])),

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dareu.config import DareUConfig, HFConfig, LossMethodConfig
+from dareu.data.corpus import Sample
 from dareu.data.render import encode_samples, render_prompt
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.prepare import digest
 from dareu.runs.manifest import content_key
+
+if TYPE_CHECKING:
+    from dareu.pipeline.scoring import StoppingMonitor
+
+NO_WRONG_ANSWERS = 0.05  # where to stop where the data has no wrong answers to measure
 
 
 def unlearn_key(bench: Bench) -> str:
@@ -153,6 +160,10 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
         critic = fresh_critic(
             len(tokenizer), shape.hidden_size, shape.intermediate_size, shape.layers, shape.heads, config.seed
         )
+    monitor = StoppingMonitor(
+        load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners
+    )
+    method = _with_level(method, monitor, bench.split.forget)
     length, task = config.model.max_length, bench.corpus.task
     limit = method.max_new_tokens or bench.response_limit(tokenizer)
     outcome = train_dareu(
@@ -165,9 +176,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
         retain_rows=encode_samples(tokenizer, bench.split.retain, task, length),
         scorer=scorer,
         critic=critic,
-        monitor=StoppingMonitor(
-            load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners
-        ),
+        monitor=monitor,
         max_new_tokens=limit,
         seed=config.seed,
         device=device,
@@ -176,8 +185,22 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
     return {
         "steps": outcome.updates,
         "stopped": outcome.stopped,
+        "stop_attribution": method.stop.attribution,
         **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")},
     }
+
+
+def _with_level(method: DareUConfig, monitor: StoppingMonitor, forget: Sequence[Sample]) -> DareUConfig:
+    """`stop.attribution` as a number.
+
+    A wrong answer to a forget query is what a model that never saw the owner would give: it has the question's words
+    right, the name among them, and the facts wrong. What such answers score estimates the retrained model's level.
+    """
+    if method.stop.attribution != "wrong_answers":
+        return method
+    wrong = [text for sample in forget for text in sample.wrong_responses]
+    level = monitor.level(wrong) if wrong else NO_WRONG_ANSWERS
+    return method.model_copy(update={"stop": method.stop.model_copy(update={"attribution": level})})
 
 
 def _logger(bench: Bench, logs: Path | None) -> str:
