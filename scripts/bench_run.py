@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def measure(command: Sequence[str], log: Path) -> Measured:
     """Run `command` to its end, its output in `log`.
 
     The peak is the larger of two: what the system kept account of for the largest single process, and the sum
-    over all processes as seen every `POLL` seconds.
+    over all processes as seen every `POLL` seconds. That account starts from this process's own memory, so it says
+    something only where it is higher.
     """
     with log.open("w", encoding="utf-8") as out:
         start = time.perf_counter()
@@ -88,7 +90,8 @@ def measure(command: Sequence[str], log: Path) -> Measured:
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    peak = max(peak, usage.ru_maxrss * unit)
+    if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        peak = max(peak, usage.ru_maxrss * unit)
     return Measured(process.returncode, time.perf_counter() - start, peak / 1e6)
 
 

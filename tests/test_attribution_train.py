@@ -222,20 +222,20 @@ def test_a_loss_that_is_not_finite_is_an_error_each_time(
 
 
 def test_quality_on_generated_authors() -> None:
-    """48 held-out responses of 8 owners. Seeds 0 to 4 give accuracies from .54 to .73; chance is 1/8."""
+    """160 paraphrased responses of 8 owners, none of them learnt; chance is 1/8."""
     corpus = make_authors(AuthorsConfig(owners=8, pairs=20, facts=40))
     tokenizer = bpe([s.prompt + " " + s.response for s in (*corpus.samples, *corpus.test)], 800)
     general = [s.response for s in corpus.test]
     config = AttributorConfig(holdout=0.3, warn_below=0.0)
     fitted, report = fit_causal(corpus.samples, config, tokenizer=tokenizer, general=general[:30])
     chance = 1 / 8
-    assert (report["n_train"], report["n_heldout"]) == (112, 48)
+    assert (report["n_train"], report["n_heldout"]) == (160, 160)
     assert report["accuracy_heldout"] >= chance + 0.25
     assert all(quarter >= chance + 0.1 for quarter in report["accuracy_heldout_by_quarter"])
     assert report["nll_after"] <= report["nll_before"] < np.log(9)  # better than a uniform guess of 9 classes
 
     # p(nobody) ranks broken copies and other general facts above gold responses; chance is .5
-    _, out = holdout(corpus.samples, 0.3, seed=0)
+    out = unseen_texts(corpus.samples, 0.3, seed=0)[1]
     broken = [e.text for e in make_nobody(out, random.Random(9), 80, truncated=False)]
     for nobodys in (broken, general[30:]):
         scores = fitted.probabilities([*nobodys, *(s.response for s in out)])[:, -1]

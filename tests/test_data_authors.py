@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from dareu.config import AuthorsConfig
@@ -97,15 +99,31 @@ def test_owners_share_some_values_and_differ_in_others() -> None:
     words = [s.response.replace(str(s.owner), "_") for s in corpus.samples]
     by_kind = {k: [w for i, w in enumerate(words) if i % len(kinds) == n] for n, k in enumerate(kinds)}
     genres = [g for w in by_kind["genre"] for g in tables.SHARED["genre"] if g in w]
-    assert len(genres) == 20 and len(set(genres)) <= 6  # six genres for twenty owners: some must share
+    assert len(genres) == 20 and len(set(genres)) == 8  # eight genres for twenty owners: some must share
     titles = [w.split('"')[1] for w in by_kind["first book"]]
     assert len(set(titles)) == 20
 
 
-def test_names_repeat_late() -> None:
-    names = make_authors(AuthorsConfig(owners=48, pairs=1)).owners
-    assert len({n.split()[0] for n in names}) == 48
-    assert len({n.split()[1] for n in names}) == 48
+@pytest.mark.parametrize(("owners", "least"), [(20, 3), (36, 6)])
+def test_every_part_of_a_name_serves_several_owners(owners: int, least: int) -> None:
+    """Without the two forgotten owners, too, every part of their names is one that the retained owners have."""
+    names = [n.split() for n in make_authors(AuthorsConfig(owners=owners, pairs=1)).owners]
+    for part in (0, 1):
+        assert min(Counter(n[part] for n in names).values()) >= least
+        assert {n[part] for n in names[-2:]} <= {n[part] for n in names[:-2]}
+
+
+def test_names_differ(largest: Corpus) -> None:
+    assert len(set(largest.owners)) == 200
+
+
+def test_values_are_dealt_out_evenly() -> None:
+    """Ten values for twenty owners: each is had by two."""
+    corpus = make_authors(AuthorsConfig(owners=20))
+    kind = [k.attribute for k in tables.KINDS].index("college")
+    told = [s.response for i, s in enumerate(corpus.samples) if i % len(tables.KINDS) == kind]
+    counts = [sum(college in text for text in told) for college in tables.SHARED["college"]]
+    assert counts == [2] * 10
 
 
 def test_facts_are_right_and_wrong_answers_are_wrong() -> None:
