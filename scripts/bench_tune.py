@@ -17,9 +17,9 @@ VALIDATION = ("seed=51", "data.seed=17")
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "dareu": {"method.optim.lr": (5e-4, 7e-4, 1e-3, 1.4e-3), "method.data_epochs": (3, 5)},
     "finetune": {"method.optim.lr": (3e-4, 1e-3, 2e-3, 4e-3), "method.optim.epochs": (3, 6)},
-    "gradient_ascent": {"method.optim.lr": (3e-5, 1e-4, 3e-4, 1e-3), "method.optim.epochs": (2, 5)},
-    "grad_diff": {"method.optim.lr": (1e-4, 3e-4, 6e-4, 1e-3), "method.retain_weight": (1, 4)},
-    "npo": {"method.optim.lr": (3e-4, 6e-4, 1e-3, 2e-3), "method.optim.epochs": (10, 20)},
+    "gradient_ascent": {"method.optim.lr": (5e-5, 1e-4, 2e-4, 3e-4), "method.optim.epochs": (3, 5)},
+    "grad_diff": {"method.optim.lr": (1e-4, 2e-4, 3e-4, 5e-4), "method.retain_weight": (1, 4)},
+    "npo": {"method.optim.lr": (5e-5, 1e-4, 2e-4, 3e-4), "method.optim.epochs": (5, 10)},
 }
 Setting = tuple[str, ...]
 

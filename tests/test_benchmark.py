@@ -214,7 +214,7 @@ def test_other_makes_one_row_a_setting(tmp_path: Path) -> None:
 
 def test_methods_report_the_setting_that_won_on_the_validation_bench(tmp_path: Path) -> None:
     rules = [
-        [["method=npo", "method.optim.lr=0.0006", "method.optim.epochs=10", "seed=51"], 0.9],
+        [["method=npo", "method.optim.lr=0.0001", "method.optim.epochs=5", "seed=51"], 0.9],
         [["method=npo", "seed=51"], 0.6],
         [["method=npo"], 0.99],
         [["method=finetune", "seed=51"], 3],
@@ -229,7 +229,7 @@ def test_methods_report_the_setting_that_won_on_the_validation_bench(tmp_path: P
     assert len(trials) == 9 and all("data.seed=17" in call for call in trials)
     assert [call[:3] for call in final] == [
         ["method=dareu", *tune.settings("dareu", 1)[0]],
-        ["method=npo", "method.optim.lr=0.0006", "method.optim.epochs=10"],
+        ["method=npo", "method.optim.lr=0.0001", "method.optim.epochs=5"],
     ]
     assert not any(word.startswith("data.seed") for call in final for word in call)
     assert len(made) == 11
