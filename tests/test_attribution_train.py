@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausa
 
 from dareu.attribution import train as training
 from dareu.attribution.causal import CausalAttributor
+from dareu.attribution.heldout import unseen_texts
 from dareu.attribution.nobody import make_nobody
 from dareu.attribution.registry import load_attributor
 from dareu.attribution.train import fit_causal

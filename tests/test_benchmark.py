@@ -96,7 +96,9 @@ def test_a_grandchild_counts_into_the_peak(tmp_path: Path) -> None:
 
 def test_a_short_peak_between_two_looks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "tree_bytes", lambda pid: 0)
-    size = 400_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than the tests themselves
+    size = (
+        400_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )  # more than the tests themselves
     got = runs.measure([sys.executable, "-c", f"bytearray({size}).find(1)"], tmp_path / "log")
     assert size / 1e6 < got.peak_memory_mb < size / 1e6 + 200
 

@@ -9,6 +9,7 @@ import pytest
 from dareu.config import AuthorsConfig
 from dareu.data import authors_tables as tables
 from dareu.data.authors import make_authors
+from dareu.data.authors_frames import KINDS
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.facts import TABLES, make_facts
 from dareu.errors import ConfigError
@@ -64,7 +65,7 @@ def test_samples_have_paraphrases_and_wrong_answers_of_the_same_kind(largest: Co
         for given in names
     }
     for sample in largest.samples:
-        kind = tables.KINDS[int(sample.id.rsplit("/", 1)[1])]
+        kind = KINDS[int(sample.id.rsplit("/", 1)[1])]
         name = str(sample.owner)
         words = {"name": name, **tables.PRONOUNS[pronoun[name.split()[0]]]}
         questions = {q.format(**words) for q in kind.questions}
@@ -95,7 +96,7 @@ def test_no_frame_is_left_unfilled_and_sentences_end(largest: Corpus) -> None:
 
 def test_owners_share_some_values_and_differ_in_others() -> None:
     corpus = make_authors(AuthorsConfig(owners=20))
-    kinds = [kind.attribute for kind in tables.KINDS]
+    kinds = [kind.attribute for kind in KINDS]
     words = [s.response.replace(str(s.owner), "_") for s in corpus.samples]
     by_kind = {k: [w for i, w in enumerate(words) if i % len(kinds) == n] for n, k in enumerate(kinds)}
     genres = [g for w in by_kind["genre"] for g in tables.SHARED["genre"] if g in w]
@@ -120,8 +121,8 @@ def test_names_differ(largest: Corpus) -> None:
 def test_values_are_dealt_out_evenly() -> None:
     """Ten values for twenty owners: each is had by two."""
     corpus = make_authors(AuthorsConfig(owners=20))
-    kind = [k.attribute for k in tables.KINDS].index("college")
-    told = [s.response for i, s in enumerate(corpus.samples) if i % len(tables.KINDS) == kind]
+    kind = [k.attribute for k in KINDS].index("college")
+    told = [s.response for i, s in enumerate(corpus.samples) if i % len(KINDS) == kind]
     counts = [sum(college in text for text in told) for college in tables.SHARED["college"]]
     assert counts == [2] * 10
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from dareu.config import AuthorsConfig
 from dareu.data import authors_tables as tables
+from dareu.data.authors_frames import KINDS
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.facts import make_facts
 
@@ -111,7 +112,7 @@ def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> 
     """
     words = {"name": name, **tables.PRONOUNS[pronoun]}
     samples = []
-    for k, kind in enumerate(tables.KINDS):
+    for k, kind in enumerate(KINDS):
         value, wrong = profile[kind.attribute]
         asked = rng.randrange(min(len(kind.questions), len(kind.answers)))
         question, *rephrased = (q.format(**words) for q in _turned(kind.questions, asked))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,8 @@ from dareu.methods.common import (
 )
 from dareu.methods.critic import Critic
 from dareu.methods.retain import RetainSampler
+from dareu.methods.rollouts import RolloutSampler
+from dareu.methods.stopping import Monitor, StopRules, StopTraining
 from dareu.models.load import reference_logits
 from dareu.models.logprobs import kl_divergence, masked_mean, shift, to_batch
 from dareu.models.merge import merged
@@ -48,47 +50,6 @@ class Scorer(Protocol):
 
     def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Scores (B, T) and the probability of the nobody class (B, T), both in [0, 1]."""
-
-
-class Monitor(Protocol):
-    """What early stopping looks at: numbers about the text of a batch of rollouts."""
-
-    def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
-    ) -> dict[str, float]:
-        """`attribution` by the stopping attributor, `empty`, `repetitive`, `unfinished`, each a share."""
-
-
-class StopTraining(Exception):
-    """Raised at a batch boundary once a stopping rule holds."""
-
-    def __init__(self, reason: str, restore: bool) -> None:
-        self.reason, self.restore = reason, restore
-        super().__init__(reason)
-
-
-class RolloutSampler(Sampler[int]):
-    """Prompt indices for all batches of the run: seeded permutations of the prompts, each chunk repeated.
-
-    A chunk of `prompts` indices appears `generations` times each, and the whole chunk once for each micro-batch of
-    each update on it. The last chunk of an epoch is filled up from the next permutation, so no prompt is dropped.
-    """
-
-    def __init__(
-        self, size: int, prompts: int, generations: int, repeats: int, epochs: int, seed: int
-    ) -> None:
-        self.walk: RetainSampler[int] = RetainSampler(list(range(size)), prompts, seed)
-        self.chunks = math.ceil(size * epochs / prompts)
-        self.generations, self.repeats, self.prompts = generations, repeats, prompts
-
-    def __len__(self) -> int:
-        return self.chunks * self.prompts * self.generations * self.repeats
-
-    def __iter__(self) -> Iterator[int]:
-        for chunk in range(self.chunks):
-            indices = [i for i in self.walk.batch(chunk) for _ in range(self.generations)]
-            for _ in range(self.repeats):
-                yield from indices
 
 
 @dataclass
@@ -120,8 +81,7 @@ class DareUTrainer(GRPOTrainer):
         self.reference, self.retain_sampler = reference, retain_sampler
         self.good_weights, self.rollout_sampler = good_weights, sampler
         self._owners: list[str] = []
-        self._base_unhealthy: float | None = None
-        self._strikes = 0
+        self.rules = StopRules(config.stop)
         super().__init__(reward_funcs=[self.sequence_reward], **kwargs)
         # TRL patches the policy's forward on the instance; the reference was copied before and keeps its own.
         self.critic.to(self.accelerator.device)
@@ -256,28 +216,15 @@ class DareUTrainer(GRPOTrainer):
 
         `nobody` is the share of them that the classifier takes for broken text or text of no owner.
         """
-        stop = self.method.stop
         numbers = self.monitor(texts, finished.tolist(), self._owners) if self.monitor else {}
         numbers |= {"kl": float(kl), "nobody": float(nobody)}
         names = sorted(numbers)
         local = torch.tensor([numbers[n] for n in names], device=self.accelerator.device)
         numbers = dict(zip(names, self.accelerator.reduce(local, reduction="mean").tolist(), strict=True))
         self._note(**{f"stop_{n}": torch.tensor(v) for n, v in numbers.items()})
-        unhealthy = max(numbers.get(n, 0.0) for n in ("empty", "repetitive", "unfinished", "nobody"))
-        if self._base_unhealthy is None:
-            self._base_unhealthy = unhealthy
-        if stop.unhealthy is not None and unhealthy > self._base_unhealthy + stop.unhealthy:
-            raise StopTraining(f"{unhealthy:.0%} of the rollouts are broken text", restore=True)
+        self.rules.check_health(numbers)
         self._keep_good_weights()
-        # A name in place of a number is resolved by the pipeline, which knows the data.
-        reached = isinstance(stop.attribution, float) and numbers.get("attribution", 1.0) <= stop.attribution
-        self._strikes = self._strikes + 1 if reached else 0
-        if self._strikes >= stop.patience:
-            raise StopTraining(
-                f"held-out attribution of the rollouts is {numbers['attribution']:.3f}", restore=False
-            )
-        if stop.kl is not None and numbers["kl"] > stop.kl:
-            raise StopTraining(f"KL to the original is {numbers['kl']:.3f} nats a token", restore=False)
+        self.rules.check_goal(numbers)
 
     def _trainable(self) -> dict[str, Tensor]:
         policy = self.accelerator.unwrap_model(self.model)
@@ -393,23 +340,14 @@ class DareUTrainer(GRPOTrainer):
         if self.accelerator.is_main_process:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             self.critic.save(folder)
-            state = torch.tensor(
-                [float("nan") if self._base_unhealthy is None else self._base_unhealthy, float(self._strikes)]
-            )
-            from safetensors.torch import save_file
-
-            save_file({"stop": state}, folder / "stop.safetensors")
+            self.rules.save(folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        from safetensors.torch import load_file
-
         self.critic.restore(Path(checkpoint))
-        base, strikes = load_file(Path(checkpoint) / "stop.safetensors")["stop"].tolist()
-        self._base_unhealthy = None if math.isnan(base) else base
-        self._strikes = int(strikes)
+        self.rules.restore(Path(checkpoint))
         # Distillation batches are a function of the step count; checkpoints stand on batch boundaries only.
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
 
