@@ -26,15 +26,16 @@ CURVES = {
     "clip_fraction": ("Clip fraction", "of tokens outside the trust region"),
     "response_length": ("Response length", "tokens"),
     "empty_share": ("Empty share", "of rollouts"),
-    "stop_empty": ("Empty share", "of rollouts"),
+    "unfinished_share": ("Unfinished share", "of rollouts"),
     "stop_repetitive": ("Repetitive share", "of rollouts"),
-    "stop_unfinished": ("Unfinished share", "of rollouts"),
+    "stop_nobody": ("Nobody's share", "rollouts that the classifier takes for broken text"),
     "loss": ("Loss", "the whole objective"),
     "forget_loss": ("Forget loss", ""),
     "retain_loss": ("Retain loss", ""),
 }
-# Counters and timers of training engines say nothing about unlearning.
-IGNORED = {"step", "epoch", "total_flos", "num_tokens", "step_time"}
+# Counters and timers of training engines say nothing about unlearning; three of the stopping rules' numbers are drawn
+# under another name already.
+IGNORED = {"step", "epoch", "total_flos", "num_tokens", "step_time", "stop_empty", "stop_unfinished", "stop_kl"}
 
 
 def curves(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
