@@ -110,7 +110,7 @@ CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
     "unknown parameter": (small("method=npo", "method.params.bta=1"), ("no parameter 'bta'", "Nearest: beta")),
     "batches that do not fit": (
         small("method.optim.micro_batch_size=3"),
-        ("8 rollouts", "micro-batches of 3", "divisor"),
+        ("4 rollouts", "micro-batches of 3", "divisor"),
     ),
     "a hub id that cannot be reached": (
         lambda folder: [*hub(folder), "model.path=nobody/nothing"], ("nobody/nothing", "hub id", "network")

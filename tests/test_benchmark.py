@@ -236,7 +236,7 @@ def test_methods_report_the_setting_that_won_on_the_validation_bench(tmp_path: P
     assert not any(word.startswith("data.seed") for call in final for word in call)
     assert len(made) == 11
     assert "highest mean Tug-of-War has npo" in body
-    assert "| npo | lr=0.0006, epochs=10 |" in body
+    assert "| npo | lr=0.0001, epochs=5 |" in body
     assert "| finetune | none: all trials failed |" in body
     assert body.count("not finite at step 3") == 3
     assert "| retrained |" in body
@@ -285,7 +285,10 @@ def test_one_real_run_through_the_whole_script(tmp_path: Path, capsys: pytest.Ca
     lines = [json.loads(line) for line in (tmp_path / "out" / "main" / "runs.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["dareu-41", "npo-41"]
     for line in lines:
-        assert line["results"]["peak_memory_mb"] * 1.048576 <= line["peak_memory_mb"] + 1
+        # What a process reports of itself starts from its parent's memory: here the tests' own.
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        assert line["results"]["peak_memory_mb"] * 1.048576 <= max(line["peak_memory_mb"], own * 1.048576) + 1
+        assert line["peak_memory_mb"] > 300
         assert sum(line["results"]["seconds"].values()) > 0
     # The second method took original, retrained model and attributor from the cache: their seconds are the first's.
     first, second = (line["results"]["seconds"] for line in lines)

@@ -74,7 +74,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
 
     undisturbed = train(tmp_path / "store", tmp_path / "run", *RUN, base=[])
     assert figures(results(folder)) == figures(undisturbed)
-    assert undisturbed["outcome"] == {"steps": 12, "stopped": None}
+    assert undisturbed["outcome"] == {"steps": 12, "stopped": None, "stop_attribution": None}
     for name in ("original", "retrained", "unlearned"):
         records = [(f / "samples" / f"{name}.jsonl").read_bytes() for f in (folder, tmp_path / "run")]
         assert records[0] == records[1]

@@ -232,7 +232,9 @@ def test_a_hub_model(
     assert AutoModelForCausalLM.from_pretrained(model).config.hidden_size == 32
 
 
-@pytest.mark.parametrize(("logger", "rate"), [("tensorboard", 1e-4), ("wandb", 2e-4)])  # each has to train
+@pytest.mark.parametrize(
+    ("logger", "rate"), [("tensorboard", 1.3e-4), ("wandb", 2.6e-4)]
+)  # each has to train
 def test_loggers_write_into_the_run_folder(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logger: str, rate: float
 ) -> None:
