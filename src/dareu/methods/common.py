@@ -137,6 +137,8 @@ def logger_run(work: Work) -> Iterator[None]:
     finally:
         if wandb.run is not None and wandb.run is not given:
             wandb.finish()
+        if given is None:
+            wandb.teardown()  # it reads its folder from the environment once a process: the next run has its own
 
 
 def non_finite(step: int, what: str = "loss is") -> TrainingError:
