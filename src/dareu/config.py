@@ -216,9 +216,14 @@ class AttributorConfig(Strict):
 
 
 class MethodBase(Strict):
+    """`search` is what `dareu tune` looks through: key below `method.` → a choice, range or interval in Hydra's
+    override grammar. It changes no run.
+    """
+
     name: str
     optim: OptimBase
     retain_batch_size: Count | None = None
+    search: dict[str, str] = Field(default_factory=dict)
 
 
 class LossMethodConfig(MethodBase):

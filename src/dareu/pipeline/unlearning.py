@@ -28,7 +28,7 @@ def unlearn_key(bench: Bench) -> str:
     tree = {
         "original": bench.original_key,
         "forget": bench.split.forget_owners,
-        "method": config.method.model_dump(exclude={"optim": {"save_every"}}),
+        "method": config.method.model_dump(exclude={"optim": {"save_every"}, "search": True}),
         "seed": config.seed,
     }
     if config.original:  # of a model that was fine-tuned here, its key covers these
