@@ -23,8 +23,15 @@ from dareu.methods.common import (
 )
 from dareu.methods.registry import LossMethod
 from dareu.methods.retain import RetainSampler
-from dareu.models.load import reference_logits
-from dareu.models.logprobs import kl_divergence, shift, to_batch, token_logprobs
+from dareu.models.load import as_original, reference_logits
+from dareu.models.logprobs import (
+    kl_divergence,
+    response_logits,
+    response_logprobs,
+    shift,
+    to_batch,
+    token_logprobs,
+)
 
 
 class LossTrainer(Trainer):
@@ -80,6 +87,8 @@ class LossTrainer(Trainer):
 
     def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that the loss names, and no others."""
+        if set(self.method.reads) <= {"logps", "mask", "reference_logps"}:
+            return self._log_probabilities(model, inputs)
         ids, attention = inputs["input_ids"], inputs["attention_mask"]
         logits = model(input_ids=ids, attention_mask=attention).logits
         logps, mask = token_logprobs(logits, inputs["labels"])
@@ -92,6 +101,15 @@ class LossTrainer(Trainer):
             available["reference_logits"], _, _ = shift(frozen, inputs["labels"])
         return {name: available[name] for name in self.method.reads}
 
+    def _log_probabilities(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """For losses that read no whole distribution: prompts and pads never pass through the head."""
+        logps, mask = response_logprobs(model, inputs)
+        found = {"logps": logps, "mask": mask}
+        if self.method.needs_reference:
+            with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+                found["reference_logps"], _ = response_logprobs(original, inputs)
+        return {name: found[name] for name in self.method.reads}
+
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
         if self._micro_of != self.state.global_step:  # the last step of an epoch may have fewer of them
@@ -100,15 +118,13 @@ class LossTrainer(Trainer):
         rows = self.retain_sampler.batch(index, self.args.process_index, self.args.world_size)
         self._micro += 1
         batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if self.retain == "nll":
-            return losses.nll(*token_logprobs(logits, batch["labels"]))
-        frozen = reference_logits(
-            self.accelerator.unwrap_model(model), self.reference, batch["input_ids"], batch["attention_mask"]
-        )
-        now, _, mask = shift(logits, batch["labels"])
-        then, _, _ = shift(frozen, batch["labels"])
-        return losses.kl_retain(kl_divergence(then, now), mask)
+            return losses.nll(*response_logprobs(model, batch))
+        now, _, _ = response_logits(model, batch)
+        with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+            then, _, _ = response_logits(original, batch)
+        divergence = kl_divergence(then, now)
+        return losses.kl_retain(divergence, torch.ones_like(divergence))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._sums and "loss" in logs:

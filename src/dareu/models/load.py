@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,7 @@ def load_model(
     if is_adapter:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        model = _autocast_casts(PeftModel.from_pretrained(model, str(folder), is_trainable=trainable))
     model.to(pick_device(device))
     model.eval()
     return model, tokenizer
@@ -164,12 +166,29 @@ def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, adapter, revision=revision)
+        return _autocast_casts(get_peft_model(model, adapter, revision=revision))
     except ValueError as error:
         raise ModelError(
             f"No LoRA adapter could be added: {_first_line(error)}.",
             "Name layers of this model in model.lora.target_modules, or leave it at all-linear.",
         ) from error
+
+
+def _autocast_casts(model: Any) -> Any:
+    """Leave the cast of inputs to autocast where it is on.
+
+    An adapter layer turns its input into the adapter's float32 first, which autocast then turns back: a copy of
+    every input of every layer, and no other number.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    def cast(x: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+        return x if x is None or torch.is_autocast_enabled(x.device.type) else x.to(dtype)
+
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer._cast_input_dtype = cast
+    return model
 
 
 def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
@@ -231,18 +250,27 @@ def _freeze(model: Any, adapter: str) -> None:
             parameter.requires_grad_(False)
 
 
-@torch.no_grad()
 def reference_logits(
     policy: Any, reference: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> torch.Tensor:
     """Logits (B, T, V) of the frozen original, dropout off."""
+    with as_original(policy, reference) as model:
+        return model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+
+
+@contextmanager
+def as_original(policy: Any, reference: Any) -> Iterator[Any]:
+    """The frozen original as a model to call, without gradients or dropout; with LoRA it is the policy meanwhile."""
     if reference is not policy:
-        return reference(input_ids=input_ids, attention_mask=attention_mask).logits
+        with torch.no_grad():
+            yield reference
+        return
     was_training = policy.training
     policy.eval()
     policy.base_model.set_adapter(ORIGINAL)
     try:
-        return policy(input_ids=input_ids, attention_mask=attention_mask).logits
+        with torch.no_grad():
+            yield policy
     finally:
         policy.base_model.set_adapter(POLICY)
         _freeze(policy, ORIGINAL)
