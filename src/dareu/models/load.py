@@ -12,6 +12,7 @@ import torch
 
 from dareu.config import HFConfig, LoraConfig
 from dareu.errors import ConfigError, ModelError
+from dareu.models.products import with_fast_products
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
 POLICY = "default"
@@ -99,6 +100,7 @@ def load_model(
             f"No model could be loaded from {base}: {_first_line(error)}.", _hint(base)
         ) from error
     _agree_on_special_tokens(model, tokenizer)
+    with_fast_products(model)
     if is_adapter:
         from peft import PeftModel
 
