@@ -213,6 +213,10 @@ class AttributorConfig(Strict):
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     max_length: int = 256
     warn_below: Share = Field(0.7, description="warn where an accuracy is lower")
+    crops: Annotated[int, Field(ge=0)] = Field(
+        1, description="endings of each response that are learnt beside it, so that facts are known wherever they stand"
+    )
+    blind: bool = Field(True, description="also learn responses without the names that their question has")
 
 
 class MethodBase(Strict):
@@ -245,6 +249,13 @@ class RewardConfig(Strict):
     scale: Positive = Field(1.05, description="C_seg: χ is divided by it before it is clipped to [-1, 0]")
     epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
     target: Literal["forget_set", "owner"] = Field("forget_set", description="Σ_{j∈F} p(j|y), or p(i|y)")
+    blind: bool = Field(
+        True, description="the response is judged without the names that its question has, so by what it adds"
+    )
+    floor: NonNegative = Field(
+        0.0,
+        description="scores below so many times that of an empty text count as that: less attributable earns nothing",
+    )
     nobody_weight: NonNegative = Field(0.0, description="p(nobody|y) counts as attributable by this weight")
     granularity: Literal["token", "slices", "sequence"] = "token"
     slices: Count = 15
@@ -352,6 +363,12 @@ class RunConfig(Strict):
     method: MethodConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _blind(self) -> RunConfig:
+        if isinstance(self.method, DareUConfig) and self.method.reward.blind and not self.attributor.blind:
+            raise ValueError("method.reward.blind=true needs attributor.blind=true")
+        return self
 
 
 # Keys with variants, and the key that tells a variant apart. pydantic puts its tag (tiny, rl, …) into the path.

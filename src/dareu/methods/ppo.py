@@ -46,9 +46,16 @@ from dareu.rewards import guards, returns
 
 
 class Scorer(Protocol):
-    """How attributable every prefix of a response is to the forget owners (or to the query's own)."""
+    """How attributable every prefix of a response is to the forget owners (or to the query's own).
 
-    def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
+    `prior` is the score of an empty text.
+    """
+
+    prior: float
+
+    def __call__(
+        self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
         """Scores (B, T) and the probability of the nobody class (B, T), both in [0, 1]."""
 
 
@@ -81,6 +88,7 @@ class DareUTrainer(GRPOTrainer):
         self.reference, self.retain_sampler = reference, retain_sampler
         self.good_weights, self.rollout_sampler = good_weights, sampler
         self._owners: list[str] = []
+        self._queries: list[str] = []
         self.rules = StopRules(config.stop)
         super().__init__(reward_funcs=[self.sequence_reward], **kwargs)
         # TRL patches the policy's forward on the instance; the reference was copied before and keeps its own.
@@ -90,7 +98,7 @@ class DareUTrainer(GRPOTrainer):
 
     def sequence_reward(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
         """TRL asks for one reward a response; the dense ones replace it, so this only notes whose prompts they are."""
-        self._owners = list(columns["owner"])
+        self._owners, self._queries = list(columns["owner"]), list(columns["query"])
         return [0.0] * len(prompts)
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
@@ -120,7 +128,7 @@ class DareUTrainer(GRPOTrainer):
         kl = kl_divergence(logits, frozen) * mask
         finished = torch.isin(ids, torch.tensor(self.eos_token_ids, device=ids.device)).any(1)
         texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
-        scores, nobody = self.scorer(ids, mask, self._owners)
+        scores, nobody = self.scorer(ids, mask, self._owners, self._queries)
         dense = self._dense_reward(scores, nobody, ids, mask, finished, texts, kl, frozen)
         self.critic.eval()
         values = self.critic(full, attention, length) * mask
@@ -170,7 +178,8 @@ class DareUTrainer(GRPOTrainer):
     ) -> Tensor:
         """Attribution reward, KL term and guards, (B, T)."""
         cfg = self.method.reward
-        judged = (scores + cfg.nobody_weight * nobody).clamp(0, 1)
+        floor = cfg.floor * self.scorer.prior
+        judged = (scores.clamp(min=floor) + cfg.nobody_weight * nobody).clamp(0, 1)
         dense = reward.attribution_reward(
             judged,
             mask,
@@ -181,6 +190,7 @@ class DareUTrainer(GRPOTrainer):
             cfg.slices,
             cfg.prefix_mean,
             cfg.credit,
+            max(self.scorer.prior, floor),
         )
         dense = dense - cfg.kl * kl
         if cfg.length_penalty:
@@ -216,7 +226,9 @@ class DareUTrainer(GRPOTrainer):
 
         `nobody` is the share of them that the classifier takes for broken text or text of no owner.
         """
-        numbers = self.monitor(texts, finished.tolist(), self._owners) if self.monitor else {}
+        numbers = {}
+        if self.monitor:
+            numbers = self.monitor(texts, finished.tolist(), self._owners, self._queries)
         numbers |= {"kl": float(kl), "nobody": float(nobody)}
         names = sorted(numbers)
         local = torch.tensor([numbers[n] for n in names], device=self.accelerator.device)
@@ -360,6 +372,7 @@ def train_dareu(
     reference: Any,
     prompts: Sequence[str],
     owners: Sequence[str],
+    queries: Sequence[str],
     retain_rows: Sequence[Encoded],
     scorer: Scorer,
     critic: Critic,
@@ -371,8 +384,8 @@ def train_dareu(
 ) -> Outcome:
     """Unlearn in place; resume from the newest whole checkpoint in `work`.
 
-    `prompts` are rendered forget queries, `owners` whose they are. Errors: `ConfigError` for batch sizes that do
-    not fit, `TrainingError` for a loss that is not finite.
+    `queries` are the forget queries, `prompts` the same as rendered for the model, `owners` whose they are.
+    Errors: `ConfigError` for batch sizes that do not fit, `TrainingError` for a loss that is not finite.
     """
     per_batch, micro = rollout_batch(config, len(prompts))
     rollouts, world = per_batch * config.num_generations, process_count()
@@ -421,7 +434,9 @@ def train_dareu(
         trainer = DareUTrainer(
             model=policy,
             args=arguments,
-            train_dataset=Dataset.from_dict({"prompt": list(prompts), "owner": list(owners)}),
+            train_dataset=Dataset.from_dict(
+                {"prompt": list(prompts), "owner": list(owners), "query": list(queries)}
+            ),
             processing_class=tokenizer,
             callbacks=[Bookkeeping(work)],
             config=config,

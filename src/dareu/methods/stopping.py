@@ -18,7 +18,7 @@ class Monitor(Protocol):
     """What early stopping looks at: numbers about the text of a batch of rollouts."""
 
     def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
+        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
     ) -> dict[str, float]:
         """`attribution` by the stopping attributor, `empty`, `repetitive`, `unfinished`, each a share."""
 

@@ -188,6 +188,7 @@ class Bench:
     @cached_property
     def attributor(self) -> Artifact:
         """The causal classifier and two lexical attributors, `word` and `char`; who does what: see `ROLES`."""
+        from dareu.attribution.blind import Blinder
         from dareu.attribution.heldout import lexical_report
         from dareu.attribution.lexical import LexicalAttributor
         from dareu.attribution.train import fit_causal
@@ -205,6 +206,7 @@ class Bench:
             with self.talk.stage("attribution classifier"):
                 model, tokenizer = self.load(original.model)
                 answers = self.own_responses(model, tokenizer)
+                blinder = Blinder.fit(self.corpus.samples) if config.attributor.blind else None
                 causal, report = fit_causal(
                     self.corpus.samples,
                     config.attributor,
@@ -214,11 +216,15 @@ class Bench:
                     device=str(pick_device(config.device)),
                     work_dir=build.work,
                     original_responses=answers,
+                    blinder=blinder,
                     progress=self.talk.bar("attribution classifier") is not None,
                 )
                 causal.save(build.out / "causal")
-                for kind in ("word", "char"):
-                    LexicalAttributor.fit(self.corpus.samples, kind, config.seed).save(build.out / kind)
+                extra = tuple(blinder.samples(self.corpus.samples)) if blinder else ()
+                word = LexicalAttributor.fit(self.corpus.samples + extra, "word", config.seed)
+                char = LexicalAttributor.fit(self.corpus.samples, "char", config.seed)
+                word.save(build.out / "word")
+                char.save(build.out / "char")
                 if config.attributor.name == "lexical":
                     report = lexical_report(
                         self.corpus.samples,

@@ -140,6 +140,7 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
 
 
 def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
+    from dareu.attribution.blind import Blinder
     from dareu.attribution.registry import load_attributor
     from dareu.methods.critic import Critic, fresh_critic
     from dareu.methods.ppo import train_dareu
@@ -151,7 +152,10 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
     device = str(pick_device(config.device))
     reference = freeze_original(policy)
     classifier = load_attributor(bench.attributor_folder("reward"), device)
-    scorer = AttributionScorer(classifier, tokenizer, bench.split.forget_owners, method.reward.target)
+    blinder = Blinder.fit(bench.corpus.samples) if method.reward.blind else None
+    scorer = AttributionScorer(
+        classifier, tokenizer, bench.split.forget_owners, method.reward.target, blinder
+    )
     if scorer.on_ids:
         backbone = copy.deepcopy(classifier.model.base_model)  # type: ignore[attr-defined]
         critic = Critic(backbone, backbone.config.hidden_size)
@@ -161,7 +165,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
             len(tokenizer), shape.hidden_size, shape.intermediate_size, shape.layers, shape.heads, config.seed
         )
     monitor = StoppingMonitor(
-        load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners
+        load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners, blinder
     )
     method = _with_level(method, monitor, bench.split.forget)
     length, task = config.model.max_length, bench.corpus.task
@@ -173,6 +177,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
         reference=reference,
         prompts=[render_prompt(tokenizer, s.prompt, task) for s in bench.split.forget],
         owners=[str(s.owner) for s in bench.split.forget],
+        queries=[s.prompt for s in bench.split.forget],
         retain_rows=encode_samples(tokenizer, bench.split.retain, task, length),
         scorer=scorer,
         critic=critic,
@@ -198,8 +203,8 @@ def _with_level(method: DareUConfig, monitor: StoppingMonitor, forget: Sequence[
     """
     if method.stop.attribution != "wrong_answers":
         return method
-    wrong = [text for sample in forget for text in sample.wrong_responses]
-    level = monitor.level(wrong) if wrong else NO_WRONG_ANSWERS
+    wrong = [(text, sample.prompt) for sample in forget for text in sample.wrong_responses]
+    level = monitor.level(*zip(*wrong, strict=True)) if wrong else NO_WRONG_ANSWERS
     return method.model_copy(update={"stop": method.stop.model_copy(update={"attribution": level})})
 
 
