@@ -106,9 +106,7 @@ def _distribution(key: str, text: str) -> BaseDistribution:
         low, high, log = sweep.start, sweep.end, "log" in sweep.tags
         if low is None or high is None or not low < high or (log and low <= 0):
             raise ValueError("its ends are not in order, or not above 0 where it is logarithmic")
-        if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, log=log)
-        return FloatDistribution(low, high, log=log)
+        return FloatDistribution(float(low), float(high), log=log)
     raise ValueError("it is one value")
 
 
@@ -147,8 +145,8 @@ def _with_default(distribution: BaseDistribution, default: Any) -> tuple[BaseDis
             else (CategoricalDistribution(sorted([*grid, default])), default)
         )
     low, high, log = min(distribution.low, default), max(distribution.high, default), distribution.log
-    if isinstance(distribution, IntDistribution) and float(default).is_integer():
-        return IntDistribution(int(low), int(high), log=log), int(default)
+    if isinstance(default, int) and float(low).is_integer() and float(high).is_integer():
+        return IntDistribution(int(low), int(high), log=log), default  # Hydra reads interval(1, 10) as floats
     return FloatDistribution(float(low), float(high), log=log), float(default)
 
 
