@@ -142,6 +142,14 @@ class Runner:
         say(f"{name}: {record.wall_seconds:.1f} s, {record.peak_memory_mb:.0f} MB, {outcome}")
         return record
 
+    def tune(self, asked: Sequence[str], folder: Path) -> None:
+        """`dareu tune`, which remembers by itself what it has done; told on this process's own stderr."""
+        where = [f"run_dir={json.dumps(str(folder))}", f"cache_dir={json.dumps(str(self.cache))}"]
+        tune = [*self.command[:-1], "tune"] if self.command == DAREU else [*self.command, "tune"]
+        code = subprocess.run([*tune, *asked, *self.extra, *where], stdout=subprocess.DEVNULL).returncode
+        if code not in (0, TRAINING_FAILED):
+            raise BenchmarkError(f"dareu tune ended with exit code {code}; {folder / 'tune.log'} says more.")
+
     @property
     def cache(self) -> Path:
         """Kept across seeds and methods, so that the original and the retrained model are made once."""

@@ -43,7 +43,7 @@ def space_of(
                 f"{file}: search names 'method.{key}', which there is not.", "See `dareu train --print`."
             )
         try:
-            distribution, default = _with_default(_distribution(key, text), default)
+            distribution, default = _with_default(distribution_of(key, text), default)
         except ValueError as error:
             raise ConfigError(
                 f"{file}: search.{key}={text}: {error}.",
@@ -80,8 +80,8 @@ def _at(tree: Any, key: str) -> Any:
     return tree
 
 
-def _distribution(key: str, text: str) -> BaseDistribution:
-    """`ValueError` for what is no sweep."""
+def distribution_of(key: str, text: str) -> BaseDistribution:
+    """What `text` says in Hydra's override grammar; `ValueError` for what is no sweep."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
     from hydra.errors import HydraException

@@ -10,9 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
+
+from dareu.config import RunConfig
+from dareu.pipeline.compose import as_yaml
 from dareu.pipeline.space import Setting
 from dareu.pipeline.study import Proposal
-from dareu.runs.atomic import read_json, write_jsonl, write_text
+from dareu.runs.atomic import read_json, write_json, write_jsonl, write_text
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,19 @@ def write_trials(folder: Path, trials: Mapping[str, Sequence[Trial]]) -> None:
             ["" if c is None else c for c in cells] + [json.dumps(row["setting"], ensure_ascii=False)]
         )
     write_text(folder / "trials.csv", file.getvalue())
+
+
+def write_chosen(folder: Path, chosen: Mapping[str, Trial]) -> None:
+    """`chosen.yaml`: the best trial of each method."""
+    lines = {
+        name: {"trial": t.number, "objective": t.objective, "setting": t.setting}
+        for name, t in chosen.items()
+    }
+    write_text(folder / "chosen.yaml", yaml.safe_dump(lines, sort_keys=False, allow_unicode=True))
+
+
+def write_no_setting(folder: Path, config: RunConfig, reason: str) -> None:
+    """What a failed reported run leaves, for a method none of whose trials has a figure; `config` is a trial's."""
+    shown = config.evaluation.model_copy(update={"part": "report", "likelihoods": True})
+    write_json(folder / "failure.json", {"reason": reason})
+    write_text(folder / "config.yaml", as_yaml(config.model_copy(update={"evaluation": shown})))
