@@ -28,7 +28,8 @@ def tuned_records(folder: Path) -> list[Record]:
         file = where / ("failure.json" if "failure" in run else "results.json")
         date = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d")
         results = {} if "failure" in run else json.loads(file.read_text(encoding="utf-8"))
-        seconds, memory = sum(s for s in (results.get("seconds") or {}).values() if s), results.get("peak_memory_mb", 0.0)
+        seconds = sum(s for s in (results.get("seconds") or {}).values() if s)
+        memory = results.get("peak_memory_mb", 0.0)
         made.append(
             Record(where.name, "", [], date, seconds, memory, str(where), results, run.get("failure"))
         )

@@ -33,7 +33,7 @@ def test_all_is_the_split_itself() -> None:
 
 @pytest.mark.parametrize(("share", "taken"), [(0.5, 4), (0.25, 2)])
 def test_the_parts_share_nothing_and_lose_nothing(share: float, taken: int) -> None:
-    """Of 8 samples of each owner 8·share are validation, of 6 retain samples round(6·share), of 4 test samples 4·share."""
+    """Validation: 8·share of the 8 samples of each owner, round(6·share) retain samples, 4·share test samples."""
     whole = split()
     validation, report = part_of(whole, "validation", share), part_of(whole, "report", share)
     for name in ("forget", "retain", "test"):

@@ -86,7 +86,8 @@ def aggregate(runs: Sequence[Run], sort: str = "retrain_similarity") -> list[Row
         alike = [r["settings"] for r in runs if r["method"] == group[0]["method"]]
         label = str(group[0]["method"]) + _suffix(group[0]["settings"], differing(alike))
         label += _suffix(group[0]["context"], telling)
-        untuned = " (untuned)" if some_tuned and not any(r.get("tuning") for r in group) else ""
+        plain = some_tuned and any("failure" not in r and not r.get("tuning") for r in group)
+        untuned = " (untuned)" if plain else ""
         methods.append(_method_row(label + untuned, group))
     methods.sort(key=lambda row: _place(row, sort))
     return rows + mark_best(methods)
