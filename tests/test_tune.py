@@ -16,8 +16,9 @@ from pipeline_fixture import SMALL, dig, process, results, snapshot, store
 
 from dareu.cli import main
 from dareu.pipeline import objective
-from dareu.pipeline.compose import compose
+from dareu.pipeline.compose import compose, options
 from dareu.pipeline.space import overrides_of
+from dareu.pipeline.tune_options import read
 
 __all__ = ["store"]
 
@@ -185,16 +186,18 @@ def test_a_method_that_always_fails_is_named(
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ([], "was given no methods. Say methods=[dareu,npo], or methods=all"),
+        ([], "was given no methods. Say methods=dareu,npo, or methods=all"),
         (["methods=[npoo]"], "There is no method 'npoo'. Nearest: npo"),
-        (["methods=npo,dareu"], "'methods=npo,dareu' cannot be read. A list stands in brackets"),
+        (["methods=range(3)"], "'methods=range(3)' cannot be read. Write methods=dareu,npo"),
+        (["methods=npo", "trials=1,2"], "'trials': Input should be a valid integer"),
+        (["methods=[npo"], "'methods=[npo' cannot be read"),
         (["methods=npo", "trials=0"], "'trials': Input should be greater than or equal to 1"),
         (["methods=npo", "seeds=[]"], "'seeds': List should have at least 1 item"),
         (
             ["methods=npo", "objective=rouge"],
             "'objective': Input should be 'retrain_similarity' or 'tug_of_war'",
         ),
-        (["methods=npo", "seed=3"], "takes no seed=…. Say seeds=[…]"),
+        (["methods=npo", "seed=3"], "takes no seed=…. Say seeds=…"),
         (["methods=npo", "method=npo"], "takes no method=…"),
         (["methods=npo", "retrain=false"], "takes no retrain=…"),
         (["methods=npo", "evaluation.part=all"], "takes no evaluation.part=…"),
@@ -231,6 +234,16 @@ def test_a_missing_package_is_told_with_its_extra(
     monkeypatch.setattr(tune_options, "find_spec", lambda name: None if name == module else real(name))
     assert tuned(store, tmp_path / "run", "methods=npo", *asked) == 2
     assert f"pip install '{extra}'" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_lists_may_be_written_either_way() -> None:
+    forms = [["methods=[npo,dareu]", "seeds=[3,4]"], ["methods=npo,dareu", "seeds=3,4"]]
+    assert read(forms[0]) == read(forms[1])
+    assert read(forms[1]).tune.methods == ["npo", "dareu"] and read(forms[1]).tune.seeds == [3, 4]
+    one = read(["methods=npo,npo", "seeds=5", "workers=3", "finetune.lr=1e-3", "method.optim.lr=1e-3"])
+    assert one.tune.methods == ["npo"] and one.tune.seeds == [5] and one.fixed == {"optim.lr"}
+    assert one.hydra == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"] and len(one.overrides) == 2
+    assert set(read(["methods=all"]).tune.methods) == set(options()["method"])
 
 
 def test_a_folder_of_another_tuning_is_refused(folder: Path, store: Path, capsys: Capture) -> None:

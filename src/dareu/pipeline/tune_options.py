@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from dareu.config import Count, Strict
 from dareu.errors import ConfigError, nearest
-from dareu.pipeline.compose import GROUPS, check_overrides, options
+from dareu.pipeline.compose import check_overrides, options
 
 # Hydra's launchers: the start of their names → plugin and extra.
 LAUNCHERS = {
@@ -71,16 +71,16 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
     known = list(options(config_dir)["method"])
     if own.get("methods") == "all":
         own["methods"] = known
-    elif isinstance(own.get("methods"), str):
-        own["methods"] = [own["methods"]]
+    for key in {"methods", "seeds"} & own.keys():
+        own[key] = own[key] if isinstance(own[key], list) else [own[key]]
     if not own.get("methods"):
-        raise ConfigError("`dareu tune` was given no methods.", "Say methods=[dareu,npo], or methods=all.")
+        raise ConfigError("`dareu tune` was given no methods.", "Say methods=dareu,npo, or methods=all.")
     try:
         tune = TuneConfig.model_validate(own)
     except ValidationError as error:
         told = "; ".join(f"'{'.'.join(map(str, e['loc']))}': {e['msg']}" for e in error.errors())
         raise ConfigError(
-            f"{told}.", "Such as methods=[npo] trials=8 seeds=[41,42,43] objective=tug_of_war."
+            f"{told}.", "Such as methods=dareu,npo trials=8 seeds=41,42,43 objective=tug_of_war."
         ) from None
     for name in tune.methods:
         if name not in known:
@@ -96,28 +96,31 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
 
 def _value(override: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep, Sweep
     from hydra.errors import HydraException
 
     try:
         read = OverridesParser.create().parse_override(override)
     except HydraException:
         read = None
-    if read is None or read.is_sweep_override():
-        raise ConfigError(f"'{override}' cannot be read.", "A list stands in brackets: methods=[dareu,npo].")
-    return read.value()
+    value = None if read is None else read.value()
+    if isinstance(value, ChoiceSweep) and value.simple_form:
+        return value.list
+    if value is None or isinstance(value, Sweep):
+        raise ConfigError(f"'{override}' cannot be read.", "Write methods=dareu,npo seeds=41,42 trials=8.")
+    return value
 
 
 def _refuse(key: str) -> None:
     """Keys of a run that `dareu tune` sets itself."""
     instead = {
-        "method": "methods=[…]",
-        "seed": "seeds=[…] for what is reported, trial_seed=… for the trials",
+        "method": "methods=…",
+        "seed": "seeds=… for what is reported, trial_seed=… for the trials",
         "evaluation.part": "nothing: trials see the validation part, the chosen settings the report part",
         "retrain": "retrain=true: trials are chosen by their likeness to the retrained model",
     }
     if key in instead:
         raise ConfigError(f"`dareu tune` takes no {key}=….", f"Say {instead[key]}.")
-    assert "method" in GROUPS
 
 
 def _check_packages(hydra: Sequence[str]) -> None:
