@@ -14,6 +14,7 @@ from dareu.config import DareUConfig, LossMethodConfig, parse
 from dareu.errors import ConfigError
 from dareu.methods.registry import find_method
 from dareu.pipeline.compose import GROUPS, as_yaml, compose, compose_tree, config_folder, options
+from dareu.pipeline.space import distribution_of, space_of
 from dareu.pipeline.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
@@ -76,6 +77,19 @@ def test_a_method_knows_its_parameters(name: str) -> None:
         row = find_method(config.method.loss)
         parameters = row.loss.__code__.co_varnames[: row.loss.__code__.co_argcount]
         assert set(config.method.params) | set(row.reads) == set(parameters)
+
+
+@pytest.mark.parametrize("name", sorted(options()["method"]))
+def test_a_method_can_be_tuned(name: str) -> None:
+    """Its search block reads, names its own keys, and holds the defaults without being widened for them."""
+    config = compose([f"method={name}"])
+    space, defaults = space_of(config)
+    assert set(space) == set(config.method.search) == set(defaults)
+    for key, text in config.method.search.items():
+        read = distribution_of(key, text)
+        assert read._contains(read.to_internal_repr(defaults[key])), (
+            f"{key}={defaults[key]} is outside of {text}"
+        )
 
 
 def test_precedence_is_base_model_data_method_experiment_command_line() -> None:

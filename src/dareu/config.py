@@ -330,10 +330,29 @@ MethodConfig = Annotated[LossMethodConfig | DareUConfig, Field(discriminator="ki
 
 
 class EvaluationConfig(Strict):
+    """`part` says which of forget, retain and test samples are evaluated; training always sees all of them.
+
+    `validation` is what settings are chosen on, `report` all the rest (see `dareu.data.parts`).
+    """
+
     batch_size: Count = 128
     max_new_tokens: Count | None = Field(None, description="None: longest reference + 8")
     retain_limit: Count | None = Field(None, description="evaluate this many retain samples")
     reattribution_threshold: Share = 0.9
+    part: Literal["all", "validation", "report"] = "all"
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    likelihoods: bool = Field(
+        True, description="false leaves out probability and truth ratio, most of the time"
+    )
+
+    def measured(self) -> dict[str, Any]:
+        """What the figures depend on, for content keys; keys at a default that changes nothing are left out."""
+        tree = self.model_dump(exclude={"batch_size"})
+        if self.part == "all":
+            del tree["part"], tree["validation_share"]
+        if self.likelihoods:
+            del tree["likelihoods"]
+        return tree
 
 
 class LoggingConfig(Strict):

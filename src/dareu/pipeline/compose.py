@@ -45,7 +45,7 @@ def compose_tree(
     check_overrides(overrides, config_dir)
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
-        with _hydra():
+        with hydra_started():
             tree = hydra_compose("train", overrides=[*settable(overrides), *search])
             left = sorted(OmegaConf.missing_keys(tree) - set(values or {}))
             if left:
@@ -55,7 +55,7 @@ def compose_tree(
                 _put(plain, key, value)
             return plain
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(error) from None
+        raise explain(error) from None
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -77,7 +77,7 @@ def as_yaml(config: RunConfig) -> str:
 
 
 @contextmanager
-def _hydra() -> Iterator[None]:
+def hydra_started() -> Iterator[None]:
     """Hydra for a while; what the process had set up with it before is there again afterwards."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -153,7 +153,7 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
             raise ConfigError(f"There is no {name} '{value}'.", nearest(value, known[name]))
 
 
-def _explain(error: Exception) -> ConfigError:
+def explain(error: Exception) -> ConfigError:
     """Hydra's message in one line."""
     return ConfigError(
         f"The configuration cannot be composed: {' '.join(str(error).split())[:300]}",

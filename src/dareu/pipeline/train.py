@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
+from dareu.data.parts import part_of
 from dareu.errors import DareuError
 from dareu.evaluation.compare_models import NO_RETRAINED
 from dareu.pipeline.bench import Artifact, Bench
@@ -96,12 +97,13 @@ def noted(bench: Bench, folder: RunFolder) -> Iterator[None]:
 def open_run(bench: Bench, key: str, name: str, under: str | None = None) -> RunFolder:
     """The run's folder, `run_dir` or one below `under`. Its key covers all that the figures depend on."""
     config = bench.config
+    part_of(bench.split, config.evaluation.part, config.evaluation.validation_share)  # told before the work
     run_key = content_key(
         {
             "model": key,
             "attributor": bench.attributor_key,
             "retrained": bench.retrained_key if config.retrain else None,
-            "evaluation": config.evaluation.model_dump(),
+            "evaluation": config.evaluation.measured() | {"batch_size": config.evaluation.batch_size},
             "forget": bench.split.forget_owners,
         }
     )
@@ -175,6 +177,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
             "n_forget": len(split.forget),
             "n_retain": len(split.retain),
             "n_test": len(split.test),
+            "part": config.evaluation.part,
         },
         "data_key": bench.corpus.key,
         "models": {
@@ -191,6 +194,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
         "peak_memory_mb": peak_memory_mb(),
         "attributor": bench.attributor.extra.get("report", {}),
         "outcome": unlearned.extra,
+        "tuning": None,  # `dareu tune` says here how it chose the setting
         "unlearn_config": None if given else config.method.model_dump(mode="json"),
         "versions": versions(),
         "git": git_revision(),

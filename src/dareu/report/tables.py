@@ -57,6 +57,9 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
         )
     else:
         lines.append("There is no retrained model to judge by, so neither Tug-of-War nor retrain similarity.")
+    part = dig(results, "data", "part")
+    if part in ("validation", "report"):
+        lines.append(f"These are figures of the {part} part of the samples alone (evaluation.part={part}).")
     lines.append(cost_line(results))
     outcome = outcome_line(results)
     if outcome:
