@@ -59,7 +59,8 @@ def load_refusals(path: str | None = None) -> list[str]:
             f"The file {path} (method.refusals) is not UTF-8.", "Save the file as UTF-8."
         ) from None
     except OSError as error:
-        raise DataError(f"The file {path} (method.refusals) cannot be read: {error.strerror}.", "") from None
+        cause = f"The file {path} (method.refusals) cannot be read: {error.strerror}."
+        raise DataError(cause, "Give a text file that you may read.") from None
     found = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if not found:
         raise DataError(f"The file {path} (method.refusals) holds no sentence.", "Write one refusal a line.")

@@ -116,6 +116,8 @@ def _sample(
     for turn in range(wanted.tries):
         # As many as lack, for each prompt that lacks some.
         asked = [i for i, texts in enumerate(found) for _ in range(wanted.count - len(texts))]
+        if not asked:
+            break
         answers = generate(
             model,
             tokenizer,
