@@ -40,8 +40,12 @@ def refusals_for(
     if not reads_refusals(config.method):
         return []
     assert isinstance(config.method, LossMethodConfig)
-    texts, length = load_refusals(config.method.refusals), config.model.max_length
-    return [[encode(tokenizer, s.prompt, text, task, length) for text in texts] for s in forget]
+    length = config.model.max_length
+    texts = load_refusals(config.method.refusals)
+    said = [encode(tokenizer, forget[0].prompt, text, task, length).response_ids for text in texts]
+    longest = max(range(len(said)), key=lambda i: len(said[i]))
+    rows = [encode(tokenizer, s.prompt, texts[longest], task, length) for s in forget]
+    return [[Encoded(row.prompt_ids, ids) for ids in said] for row in rows]
 
 
 def check_truths(method: LossMethodConfig, split: Split) -> None:
