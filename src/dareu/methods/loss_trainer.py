@@ -21,16 +21,21 @@ from dareu.methods.common import (
     process_count,
     trainer_arguments,
 )
+from dareu.methods.divergence import js_divergence
+from dareu.methods.pairs import PairSampler
 from dareu.methods.registry import LossMethod
 from dareu.methods.retain import RetainSampler
 from dareu.models.load import reference_logits
 from dareu.models.logprobs import kl_divergence, shift, to_batch, token_logprobs
 
+DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
+
 
 class LossTrainer(Trainer):
     """Minimises forget_weight · forget loss + retain_weight · retain loss.
 
-    The forget rows are walked through epoch by epoch; beside each of their batches stands a batch of retain rows.
+    The forget rows are walked through epoch by epoch; beside each of their batches stands a batch of retain rows, and
+    one of other responses to the same prompts where the loss reads them. An item of the data is (number, row).
     """
 
     def __init__(
@@ -42,15 +47,21 @@ class LossTrainer(Trainer):
         retain: str,
         retain_weight: float,
         retain_sampler: RetainSampler[Encoded] | None,
+        pair_sampler: PairSampler | None,
         reference: Any,
         tokenizer: Any,
         **kwargs: Any,
     ) -> None:
         pad = tokenizer.pad_token_id
-        super().__init__(data_collator=lambda rows: to_batch(rows, pad, "cpu"), **kwargs)
+
+        def collate(items: Sequence[tuple[int, Encoded]]) -> dict[str, Tensor]:
+            number = torch.tensor([n for n, _ in items])
+            return {**to_batch([row for _, row in items], pad, "cpu"), "number": number}
+
+        super().__init__(data_collator=collate, **kwargs)
         self.method, self.params, self.tokenizer = method, params, tokenizer
         self.forget_weight, self.retain, self.retain_weight = forget_weight, retain, retain_weight
-        self.retain_sampler, self.reference = retain_sampler, reference
+        self.retain_sampler, self.pair_sampler, self.reference = retain_sampler, pair_sampler, reference
         self.model_accepts_loss_kwargs = (
             False  # our losses are means: the Trainer divides by accumulation steps
         )
@@ -80,17 +91,31 @@ class LossTrainer(Trainer):
 
     def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that the loss names, and no others."""
-        ids, attention = inputs["input_ids"], inputs["attention_mask"]
+        reads = self.method.reads
+        found = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
+        others = {name.removeprefix("other_") for name in reads if name.startswith("other_")}
+        if others and self.pair_sampler is not None:
+            rows = self.pair_sampler.batch(inputs["number"].tolist(), int(self.state.epoch or 0))
+            batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
+            found |= {f"other_{name}": value for name, value in self._tensors(model, batch, others).items()}
+        return {name: found[name] for name in reads}
+
+    def _tensors(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+        """Those of a batch, shifted; no pass through the model where nothing is wanted."""
+        if not wanted:
+            return {}
+        ids, attention, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
         logits = model(input_ids=ids, attention_mask=attention).logits
-        logps, mask = token_logprobs(logits, inputs["labels"])
-        available: dict[str, Tensor] = {"logps": logps, "mask": mask}
-        if "logits" in self.method.reads or "labels" in self.method.reads:
-            available["logits"], available["labels"], _ = shift(logits, inputs["labels"])
-        if self.method.needs_reference:
+        found: dict[str, Tensor] = {}
+        found["logits"], found["labels"], found["mask"] = shift(logits, labels)
+        if "logps" in wanted:
+            found["logps"], _ = token_logprobs(logits, labels)
+        if wanted & {"reference_logps", "reference_logits"}:
             frozen = reference_logits(self.accelerator.unwrap_model(model), self.reference, ids, attention)
-            available["reference_logps"], _ = token_logprobs(frozen, inputs["labels"])
-            available["reference_logits"], _, _ = shift(frozen, inputs["labels"])
-        return {name: available[name] for name in self.method.reads}
+            found["reference_logits"], _, _ = shift(frozen, labels)
+            if "reference_logps" in wanted:
+                found["reference_logps"], _ = token_logprobs(frozen, labels)
+        return {name: found[name] for name in wanted}
 
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
@@ -108,7 +133,7 @@ class LossTrainer(Trainer):
         )
         now, _, mask = shift(logits, batch["labels"])
         then, _, _ = shift(frozen, batch["labels"])
-        return losses.kl_retain(kl_divergence(then, now), mask)
+        return losses.kl_retain(DIVERGENCE[self.retain](then[mask], now[mask]), mask[mask])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._sums and "loss" in logs:
@@ -133,15 +158,19 @@ def train_with_loss(
     forget_weight: float = 1.0,
     retain_weight: float = 1.0,
     reference: Any = None,
+    others: Sequence[Sequence[Encoded]] = (),
     seed: int = 0,
     device: str = "cpu",
     work: Work,
 ) -> None:
     """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
 
-    `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn. Batch sizes are
-    those of an update: micro-batches and processes share them.
+    `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn. `others` are, for each
+    of them, the responses that a method with `pairs` sets beside it. Batch sizes are those of an update: micro-batches
+    and processes share them.
     """
+    if method.pairs and len(others) != len(rows):
+        raise ValueError(f"{len(rows)} rows and other responses to {len(others)} of them")
     total, world = min(optim.batch_size, len(rows)), process_count()
     micro = min(optim.micro_batch_size or total, -(-total // world))
     slices = max(1, total // (micro * world))
@@ -164,7 +193,7 @@ def train_with_loss(
     trainer = LossTrainer(
         model=model,
         args=arguments,
-        train_dataset=list(rows),  # type: ignore[arg-type]
+        train_dataset=list(enumerate(rows)),  # type: ignore[arg-type]
         callbacks=[Bookkeeping(work)],
         method=method,
         params=params or {},
@@ -172,6 +201,7 @@ def train_with_loss(
         retain=retain,
         retain_weight=retain_weight,
         retain_sampler=sampler,
+        pair_sampler=PairSampler(others, seed) if method.pairs else None,
         reference=reference,
         tokenizer=tokenizer,
     )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from importlib.util import find_spec
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from dareu.config import DareUConfig, LossMethodConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.errors import ConfigError, nearest
+from dareu.pipeline.alternates import check_truths
 from dareu.pipeline.prepare import check_model_folder
 
 
@@ -28,11 +32,13 @@ def check_run(config: RunConfig) -> None:
 
 
 def check_split(config: RunConfig, split: Split) -> None:
-    """`ConfigError` where the forget set does not fit the method's batches."""
+    """`ConfigError` or `DataError` where the forget set does not fit the method."""
     if isinstance(config.method, DareUConfig):
         from dareu.methods.common import rollout_batch
 
         rollout_batch(config.method, len(split.forget))
+    elif isinstance(config.method, LossMethodConfig):
+        check_truths(config.method, split)
 
 
 def _check_logger(config: RunConfig) -> None:
@@ -44,10 +50,17 @@ def _check_logger(config: RunConfig) -> None:
 
 
 def _check_loss(method: LossMethodConfig) -> None:
-    """The loss exists, and its own parameters are those that `method.params` names."""
-    from dareu.methods.registry import find_method
+    """The loss exists, its own parameters are those that `method.params` names, and it reads what else is given."""
+    from dareu.methods.registry import METHODS, find_method
 
     row = find_method(method.loss)
+    for key, kind in (("refusals", "refusal"), ("alternates", "alternate")):
+        if getattr(method, key) is not None and row.pairs != kind:
+            others = [name for name, other in METHODS.items() if other.pairs == kind]
+            raise ConfigError(
+                f"The loss '{method.loss}' reads no {key} (method.{key}).",
+                f"Leave it out. Losses that do: {', '.join(others)}.",
+            )
     known = {n: p for n, p in inspect.signature(row.loss).parameters.items() if n not in row.reads}
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
         return
@@ -60,3 +73,17 @@ def _check_loss(method: LossMethodConfig) -> None:
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in method.params:
             raise ConfigError(f"The loss '{method.loss}' needs method.params.{name}.", "Set it.")
+    _check_values(method, row.loss)
+
+
+def _check_values(method: LossMethodConfig, loss: Any) -> None:
+    """Each of `method.params` is what the loss's type hint allows; a loss without hints takes anything."""
+    hints = get_type_hints(loss, include_extras=True)
+    for name, value in method.params.items():
+        try:
+            TypeAdapter(hints.get(name, Any)).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(
+                f"'method.params.{name}' of the loss '{method.loss}': {error.errors()[0]['msg']} (got {value!r}).",
+                f"Change method.params.{name}.",
+            ) from None

@@ -16,6 +16,7 @@ from dareu.data.render import Encoded, cut_completions, encode_samples
 from dareu.data.sources import load_corpus
 from dareu.data.split import split_corpus
 from dareu.errors import DataError, ModelError
+from dareu.pipeline.alternates import refusals_for
 from dareu.runs.manifest import content_key, file_digest
 
 
@@ -56,8 +57,10 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
             cut_completions(tokenizer, corpus.samples, count), cut_completions(tokenizer, corpus.test, count)
         )
     rows = encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
+    split = split_corpus(corpus, config.forget)
+    rows += [row for found in refusals_for(config, split.forget, tokenizer, corpus.task) for row in found]
     room = _room(config, rows)
-    return Prepared(corpus, split_corpus(corpus, config.forget), _base_key(config, corpus), room)
+    return Prepared(corpus, split, _base_key(config, corpus), room)
 
 
 def _room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:

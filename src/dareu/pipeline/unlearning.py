@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from dareu.config import DareUConfig, HFConfig, LossMethodConfig
 from dareu.data.corpus import Sample
-from dareu.data.render import encode_samples, render_prompt
+from dareu.data.refusals import load_refusals
+from dareu.data.render import Encoded, encode_samples, render_prompt
+from dareu.pipeline.alternates import KEPT, alternates_for, reads_refusals, refusals_for
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.prepare import digest
 from dareu.runs.manifest import content_key
@@ -28,7 +31,9 @@ def unlearn_key(bench: Bench) -> str:
     tree = {
         "original": bench.original_key,
         "forget": bench.split.forget_owners,
-        "method": config.method.model_dump(exclude={"optim": {"save_every"}, "search": True}),
+        "method": config.method.model_dump(
+            exclude={"optim": {"save_every"}, "search": True, "refusals": True}
+        ),
         "seed": config.seed,
     }
     if config.original:  # of a model that was fine-tuned here, its key covers these
@@ -36,6 +41,8 @@ def unlearn_key(bench: Bench) -> str:
         tree["data"] = digest(bench.corpus.samples)
     if isinstance(config.method, DareUConfig):
         tree["attributor"] = bench.attributor_key
+    elif reads_refusals(config.method):
+        tree["refusals"] = load_refusals(config.method.refusals)  # what they say, not where they lie
     return content_key(tree)
 
 
@@ -73,6 +80,8 @@ def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
                     outcome = _by_loss(bench, policy, tokenizer, work)
             save_model(policy, tokenizer, build.out / "model")
             write_log(work, build.out / "training.jsonl")
+            if (build.work / KEPT).is_file():
+                shutil.copy(build.work / KEPT, build.out)
             build.finish(**outcome)
     if outcome.get("stopped"):
         bench.talk.say(f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]")
@@ -109,7 +118,7 @@ def _policy(bench: Bench, original: Path) -> tuple[Any, Any]:
 
 def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
     from dareu.methods.loss_trainer import train_with_loss
-    from dareu.methods.registry import find_method
+    from dareu.methods.registry import find_method, needs_reference
     from dareu.models.load import freeze_original, pick_device
 
     method = bench.config.method
@@ -118,7 +127,6 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
     length, task = bench.config.model.max_length, bench.corpus.task
     forget = encode_samples(tokenizer, bench.split.forget, task, length)
     retain = encode_samples(tokenizer, bench.split.retain, task, length)
-    needs_reference = row.needs_reference or method.retain == "kl"
     train_with_loss(
         policy,
         tokenizer,
@@ -131,12 +139,29 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
         params=method.params,
         forget_weight=method.forget_weight,
         retain_weight=method.retain_weight,
-        reference=freeze_original(policy) if needs_reference else None,
+        reference=freeze_original(policy) if needs_reference(row, method.retain) else None,
+        others=_others(bench, policy, tokenizer, work.folder),
         seed=bench.config.seed,
         device=str(pick_device(bench.config.device)),
         work=work,
     )
     return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
+
+
+def _others(bench: Bench, policy: Any, tokenizer: Any, folder: Path) -> list[list[Encoded]]:
+    """For each forget row the responses that the method pairs with it; none where it pairs none.
+
+    `policy` is still the original model.
+    """
+    from dareu.methods.registry import find_method
+
+    config, forget, task = bench.config, bench.split.forget, bench.corpus.task
+    assert isinstance(config.method, LossMethodConfig)
+    if find_method(config.method.loss).pairs == "alternate":
+        limit = bench.response_limit(tokenizer)
+        progress = bench.talk.bar("alternate answers")
+        return alternates_for(config, forget, policy, tokenizer, task, limit, folder, progress)
+    return refusals_for(config, forget, tokenizer, task)
 
 
 def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
