@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from dareu.config import Strict
 from dareu.errors import ConfigError, nearest
-from dareu.methods import losses
+from dareu.methods import losses, procedures
+from dareu.methods.settings import AlternatingSettings, DualSettings, HiddenSettings
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,16 @@ class LossMethod:
 
     `reads` names the keyword arguments that the trainer has to provide, of `logps`, `mask`, `logits`, `labels`,
     `reference_logps`, `reference_logits`; a reference model is loaded only where one of the last two is named.
+    `trainer` is a row of `methods.trainers.TRAINERS`, `settings` the keys of `method.params` that it reads, `retains`
+    the retain terms that go with it (`own`: one of its own).
     """
 
     loss: Callable[..., Tensor]
     reads: tuple[str, ...] = ("logps", "mask")
     walks: Literal["forget", "retain"] = "forget"
+    trainer: str = "plain"
+    settings: type[Strict] | None = None
+    retains: tuple[str, ...] | None = None  # None: any but `own`
 
     @property
     def needs_reference(self) -> bool:
@@ -34,6 +41,27 @@ METHODS: dict[str, LossMethod] = {
     "nll": LossMethod(losses.nll, walks="retain"),
     "gradient_ascent": LossMethod(losses.gradient_ascent),
     "npo": LossMethod(losses.npo, reads=("logps", "mask", "reference_logps")),
+    "rmu": LossMethod(
+        procedures.squared_distance,
+        reads=("activations", "target", "mask"),
+        trainer="hidden",
+        settings=HiddenSettings,
+        retains=("own", "nll", "kl", "none"),
+    ),
+    "pdu": LossMethod(
+        procedures.logit_margin,
+        reads=("logits", "mask"),
+        trainer="dual",
+        settings=DualSettings,
+        retains=("nll", "kl"),
+    ),
+    "scrub": LossMethod(
+        procedures.divergence_ascent,
+        reads=("logits", "reference_logits", "mask"),
+        trainer="alternating",
+        settings=AlternatingSettings,
+        retains=("own",),
+    ),
 }
 
 

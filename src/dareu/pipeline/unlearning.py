@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dareu.config import DareUConfig, HFConfig, LossMethodConfig
+from dareu.config import DareUConfig, HFConfig, LossMethodConfig, NewtonConfig, VectorConfig
 from dareu.data.corpus import Sample
 from dareu.data.render import encode_samples, render_prompt
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.prepare import digest
+from dareu.pipeline.procedures import by_newton, by_vector
 from dareu.runs.manifest import content_key
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
             with checkpoint_named(work):
                 if isinstance(config.method, DareUConfig):
                     outcome = _by_rl(bench, policy, tokenizer, work)
+                elif isinstance(config.method, VectorConfig):
+                    outcome = by_vector(bench, policy, tokenizer, work)
+                elif isinstance(config.method, NewtonConfig):
+                    outcome = by_newton(bench, policy, tokenizer, work)
                 else:
                     outcome = _by_loss(bench, policy, tokenizer, work)
             save_model(policy, tokenizer, build.out / "model")
@@ -83,6 +88,8 @@ def _import_engine(method: Any) -> None:
     """Imports are no part of a stage's seconds."""
     if isinstance(method, DareUConfig):
         import dareu.methods.ppo  # noqa: F401
+    elif isinstance(method, NewtonConfig):
+        import dareu.methods.newton  # noqa: F401
     else:
         import dareu.methods.loss_trainer  # noqa: F401
 
@@ -118,7 +125,7 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
     length, task = bench.config.model.max_length, bench.corpus.task
     forget = encode_samples(tokenizer, bench.split.forget, task, length)
     retain = encode_samples(tokenizer, bench.split.retain, task, length)
-    needs_reference = row.needs_reference or method.retain == "kl"
+    needs_reference = row.needs_reference or method.retain in ("kl", "own")
     train_with_loss(
         policy,
         tokenizer,
