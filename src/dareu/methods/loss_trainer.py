@@ -131,6 +131,12 @@ class LossTrainer(Trainer):
         then, _, _ = shift(frozen, batch["labels"])
         return losses.kl_retain(kl_divergence(then, now), mask)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        trained = [(p, p.requires_grad) for p in (model or self.model).parameters()]
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for parameter, flag in trained:  # loading an adapter unfreezes the whole of it
+            parameter.requires_grad_(flag)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._sums and "loss" in logs:
             totals = torch.tensor(list(self._sums.values()), device=self.args.device)

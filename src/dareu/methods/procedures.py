@@ -95,7 +95,7 @@ def scrub_place(step: int, forget_steps: int, retain_steps: int, max_epochs: int
 
 
 def scrub_length(epochs: float, forget_steps: int, retain_steps: int, max_epochs: int) -> int:
-    """Steps of a SCRUB run: `epochs` passes over the retain set, the first `max_epochs` with one over the forget set."""
+    """Steps of a SCRUB run: `epochs` passes over retain rows, the first `max_epochs` after one over forget rows."""
     return math.ceil(epochs * retain_steps) + min(max_epochs, math.ceil(epochs)) * forget_steps
 
 
