@@ -163,6 +163,7 @@ def train_with_loss(
     seed: int = 0,
     device: str = "cpu",
     work: Work,
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
 
@@ -198,7 +199,7 @@ def train_with_loss(
         model=model,
         args=arguments,
         train_dataset=list(rows),  # type: ignore[arg-type]
-        callbacks=[Bookkeeping(work)],
+        callbacks=[Bookkeeping(work), *callbacks],
         method=method,
         params={k: v for k, v in params.items() if k not in type(settings).model_fields}
         if settings
