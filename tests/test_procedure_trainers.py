@@ -97,7 +97,7 @@ def test_rmu_steers_forget_activations_and_trains_what_is_chosen(tmp_path: Path,
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     hidden = fresh(**inputs, output_hidden_states=True).hidden_states[2]
     wanted = ((hidden - 3.0 * random_direction(16, 1))[batch["labels"] != -100] ** 2).mean()
-    assert forget[0] == pytest.approx(float(wanted), rel=1e-5)
+    assert forget[0] == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_a_pass_ends_at_the_block_that_is_read() -> None:
