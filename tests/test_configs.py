@@ -19,7 +19,7 @@ from dareu.pipeline.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 2, "method": 17, "logging": 3, "experiment": 5}
+COUNT = {"model": 2, "data": 2, "method": 22, "logging": 3, "experiment": 5}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "model/hf": ["model.path=some/model"]}
 OPEN |= {f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"]}
@@ -76,7 +76,8 @@ def test_a_method_knows_its_parameters(name: str) -> None:
     if isinstance(config.method, LossMethodConfig):
         row = find_method(config.method.loss)
         parameters = row.loss.__code__.co_varnames[: row.loss.__code__.co_argcount]
-        assert set(config.method.params) | set(row.reads) == set(parameters)
+        own = row.settings.model_fields if row.settings else {}
+        assert set(config.method.params) | set(row.reads) == set(parameters) | set(own)
 
 
 @pytest.mark.parametrize("name", sorted(options()["method"]))

@@ -263,7 +263,7 @@ class LossMethodConfig(MethodBase):
     kind: Literal["loss"] = "loss"
     optim: Optim
     loss: str = Field(description="row of dareu.methods.METHODS")
-    retain: Literal["none", "nll", "kl", "js"] = "none"
+    retain: Literal["none", "nll", "kl", "js", "own"] = Field("none", description="own: the loss's own retain term")
     forget_weight: NonNegative = 1.0
     retain_weight: NonNegative = 1.0
     params: dict[str, Any] = Field(default_factory=dict)
@@ -365,7 +365,44 @@ class DareUConfig(MethodBase):
     use_vllm: bool = False
 
 
-MethodConfig = Annotated[LossMethodConfig | DareUConfig, Field(discriminator="kind")]
+class VectorConfig(Strict):
+    """Task-vector negation: θ_orig − scale · (θ_tuned − θ_orig); `optim` says how θ_tuned learns the forget set."""
+
+    kind: Literal["vector"] = "vector"
+    name: str
+    optim: Optim
+    scale: NonNegative = 1.0
+    search: dict[str, str] = Field(default_factory=dict)
+
+
+class NewtonConfig(Strict):
+    """Cubic-regularised stochastic Newton steps on retain_weight · NLL(retain) − forget_weight · NLL(forget).
+
+    Its steps have no learning rate, so it has no `optim`.
+    """
+
+    kind: Literal["newton"] = "newton"
+    name: str
+    cubic: Positive = Field(400.0, description="M, the weight of ‖Δ‖³/6")
+    outer_steps: Count = 2
+    inner_steps: Count = Field(4, description="Hessian-vector products for each outer step")
+    forget_weight: NonNegative = 0.0
+    retain_weight: NonNegative = 1.0
+    batch_size: Count = Field(128, description="rows of each set for a gradient, all where there are fewer")
+    hessian_batch_size: Count = Field(32, description="rows of each set for a Hessian-vector product")
+    micro_batch_size: Count = 32
+    search: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _some_objective(self) -> NewtonConfig:
+        if not self.forget_weight and not self.retain_weight:
+            raise ValueError("forget_weight and retain_weight are both 0")
+        return self
+
+
+MethodConfig = Annotated[
+    LossMethodConfig | DareUConfig | VectorConfig | NewtonConfig, Field(discriminator="kind")
+]
 
 
 class EvaluationConfig(Strict):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -236,16 +238,26 @@ def reference_logits(
     policy: Any, reference: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> torch.Tensor:
     """Logits (B, T, V) of the frozen original, dropout off."""
+    with original_of(policy, reference) as frozen:
+        return frozen(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+@contextmanager
+def original_of(policy: Any, reference: Any) -> Iterator[Any]:
+    """The frozen original, as a model to call: the copy, or the policy with its frozen adapter switched on."""
     if reference is not policy:
-        return reference(input_ids=input_ids, attention_mask=attention_mask).logits
+        yield reference
+        return
     was_training = policy.training
+    trained = {name for name, p in policy.named_parameters() if p.requires_grad}
     policy.eval()
     policy.base_model.set_adapter(ORIGINAL)
     try:
-        return policy(input_ids=input_ids, attention_mask=attention_mask).logits
+        yield policy
     finally:
         policy.base_model.set_adapter(POLICY)
-        _freeze(policy, ORIGINAL)
+        for name, p in policy.named_parameters():  # switching adapters unfreezes the whole of one
+            p.requires_grad_(name in trained)
         policy.train(was_training)
 
 

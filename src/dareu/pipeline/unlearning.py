@@ -10,13 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dareu.config import DareUConfig, HFConfig, LossMethodConfig
+from dareu.config import DareUConfig, HFConfig, LossMethodConfig, NewtonConfig, VectorConfig
 from dareu.data.corpus import Sample
 from dareu.data.refusals import load_refusals
 from dareu.data.render import Encoded, encode_samples, render_prompt
 from dareu.pipeline.alternates import KEPT, alternates_for, reads_refusals, refusals_for
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.prepare import digest
+from dareu.pipeline.procedures import by_newton, by_vector
 from dareu.runs.manifest import content_key
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
             with checkpoint_named(work):
                 if isinstance(config.method, DareUConfig):
                     outcome = _by_rl(bench, policy, tokenizer, work)
+                elif isinstance(config.method, VectorConfig):
+                    outcome = by_vector(bench, policy, tokenizer, work)
+                elif isinstance(config.method, NewtonConfig):
+                    outcome = by_newton(bench, policy, tokenizer, work)
                 else:
                     outcome = _by_loss(bench, policy, tokenizer, work)
             save_model(policy, tokenizer, build.out / "model")
@@ -92,6 +97,8 @@ def _import_engine(method: Any) -> None:
     """Imports are no part of a stage's seconds."""
     if isinstance(method, DareUConfig):
         import dareu.methods.ppo  # noqa: F401
+    elif isinstance(method, NewtonConfig):
+        import dareu.methods.newton  # noqa: F401
     else:
         import dareu.methods.loss_trainer  # noqa: F401
 
