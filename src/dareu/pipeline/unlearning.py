@@ -36,6 +36,8 @@ def unlearn_key(bench: Bench) -> str:
         tree["data"] = digest(bench.corpus.samples)
     if isinstance(config.method, DareUConfig):
         tree["attributor"] = bench.attributor_key
+    if bench.forgotten != bench.split.forget_owners:  # a later round
+        tree["forgotten"] = bench.forgotten
     return content_key(tree)
 
 
@@ -151,7 +153,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
     device = str(pick_device(config.device))
     reference = freeze_original(policy)
     classifier = load_attributor(bench.attributor_folder("reward"), device)
-    scorer = AttributionScorer(classifier, tokenizer, bench.split.forget_owners, method.reward.target)
+    scorer = AttributionScorer(classifier, tokenizer, bench.forgotten, method.reward.target)
     if scorer.on_ids:
         backbone = copy.deepcopy(classifier.model.base_model)  # type: ignore[attr-defined]
         critic = Critic(backbone, backbone.config.hidden_size)
@@ -160,9 +162,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
         critic = fresh_critic(
             len(tokenizer), shape.hidden_size, shape.intermediate_size, shape.layers, shape.heads, config.seed
         )
-    monitor = StoppingMonitor(
-        load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners
-    )
+    monitor = StoppingMonitor(load_attributor(bench.attributor_folder("stop"), device), bench.forgotten)
     method = _with_level(method, monitor, bench.split.forget)
     length, task = config.model.max_length, bench.corpus.task
     limit = method.max_new_tokens or bench.response_limit(tokenizer)

@@ -73,11 +73,15 @@ def cost_line(results: Mapping[str, Any]) -> str:
     )
     if unlearn is None:
         return "The seconds of unlearning are not known."
+    rounds = len(results.get("rounds") or [])
     line = f"Unlearning took {show_seconds(unlearn)}"
+    if rounds:
+        line += f" in {rounds} rounds together" if rounds > 1 else " in one round"
     if retrain is None:
         return line + "."
     times = f" ({retrain / unlearn:.1f} times as long)" if unlearn > 0 else ""
-    return f"{line}, retraining {show_seconds(retrain)}{times}."
+    once = " once" if rounds > 1 else ""
+    return f"{line}, retraining{once} {show_seconds(retrain)}{times}."
 
 
 def outcome_line(results: Mapping[str, Any]) -> str:
