@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rich.table import Table
 from rich.text import Text
 
-from dareu.report.figures import MODELS, dig, number, show, show_seconds
+from dareu.report.figures import MODELS, dig, number, show
 from dareu.report.svg import mark, tag, text
 
 Entry = Mapping[str, Any]
@@ -81,7 +81,7 @@ def round_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 # Key of `round_rows`, title, console title (a terminal is narrow, and shows those that have one).
 COLUMNS = (
-    ("so_far", "Forgotten so far", "forgot.\nso far"),
+    ("so_far", "Forgotten so far", "so\nfar"),
     ("so_far_retrained", "Retrained, the same", "re-\ntrained"),
     ("this_round", "This round's owners", "this\nround"),
     ("earlier", "Forgotten earlier", "earlier\nrounds"),
@@ -99,7 +99,7 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
         return None
     shown = [c for c in COLUMNS if c[2] and any(row[c[0]] is not None for row in rows)]
     table = Table(
-        title=Text("Round by round: ROUGE-L of the unlearned model", style="bold"),
+        title=Text("Round by round: forget ROUGE-L so far, of this round and of earlier ones", style="bold"),
         title_justify="left",
         box=None,
         padding=(0, 1),
@@ -107,13 +107,12 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
         header_style="dim",
     )
     table.add_column("round", justify="right")
-    table.add_column("owners", overflow="fold", min_width=14, max_width=24)
+    table.add_column("owners", overflow="fold", min_width=12, max_width=24)
     for _, _, short in shown:
         table.add_column(short, justify="right", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
     for row in rows:
         cells = [show(row[key]) for key, *_ in shown]
-        table.add_row(str(row["round"]), Text(named(row["owners"], 2)), *cells, show_seconds(row["seconds"]))
+        table.add_row(str(row["round"]), Text(named(row["owners"], 2)), *cells)
     return table
 
 
@@ -169,15 +168,16 @@ def panel(lines: Mapping[str, Sequence[float | None]]) -> Markup:
     width, height, left, top, right, bottom = 320.0, 190.0, 34.0, 12.0, 14.0, 24.0
     w, h = width - left - right, height - top - bottom
     rounds = max(len(values) for values in lines.values())
-    step = w / max(rounds - 1, 1)
+    inset = 14.0  # so that the first marks leave the scale free
+    step = (w - 2 * inset) / max(rounds - 1, 1)
 
     def at(i: int, value: float) -> tuple[float, float]:
-        x = left + (w / 2 if rounds == 1 else i * step)
+        x = left + (w / 2 if rounds == 1 else inset + i * step)
         return x, top + h * (1 - min(max(value, 0.0), 1.0))
 
     out = []
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = at(0, value)[1]
+        _, y = at(0, value)
         out += [
             tag("line", x1=left, x2=left + w, y1=y, y2=y, class_="grid"),
             text(left - 7, y + 4, show(value, 2), "tick", "end"),
