@@ -26,7 +26,7 @@ from unlearner_fixture import ROWS, TINY
 
 from dareu import Unlearner
 from dareu.cli import main
-from dareu.errors import TrainingError
+from dareu.errors import ConfigError, TrainingError
 from dareu.methods import loss_trainer
 from dareu.models.load import freeze_original, load_model, reference_logits
 from dareu.pipeline import scoring, unlearning
@@ -293,6 +293,29 @@ def test_what_stands_beside_a_round_is_what_was_asked_for(
     assert first["tug_of_war"] is None and reason in first["missing"]["tug_of_war"]
     assert first["models"]["unlearned"] == results(two)["rounds"][0]["models"]["unlearned"]
     assert "Round by round" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_rounds_on_a_model_from_elsewhere(tmp_path: Path, adapter: str) -> None:
+    """A full original gets its adapter in the first round alone; the second trains that one further."""
+    hub = tiny_hub_model(tmp_path / "hub", template=True)
+    settings = NPO_SETTINGS | {"model.lora.r": 2, "model.adapter": adapter, "cache_dir": tmp_path / "store"}
+    unlearner = Unlearner(
+        hub, data=ROWS, method="npo", verbose=False, run_dir=tmp_path / "run", rounds=[["Bob"], ["Dora"]],
+        **settings | {"method.optim.lr": 1e-2},
+    )  # fmt: skip
+    unlearner.fit()
+    session = unlearner._session
+    first, second = (one.unlearned.model for one in session.requests.rounds)
+    kinds = [(folder / "adapter_config.json").is_file() for folder in (first, second)]
+    assert kinds == [adapter == "lora"] * 2
+    ids = torch.arange(4, 16).view(2, 6)
+    with torch.no_grad():
+        logits = [load_model(f)[0](input_ids=ids).logits for f in (session.bench.original.model, first, second)]
+    assert not torch.allclose(logits[0], logits[1], atol=1e-3)
+    assert not torch.allclose(logits[1], logits[2], atol=1e-3)
+    with pytest.raises(ConfigError, match="rounds and forget.owners contradict"):
+        Unlearner(hub, data=ROWS, forget=["Bob"], rounds=[["Dora"]], verbose=False)
 
 
 def test_rounds_from_a_notebook(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ class Requests:
         """The model that the run ends with; with `judge` each round's is evaluated before the next one begins."""
         if not self.rounds:
             return unlearn(self.bench, logs)
+        _ = self.bench.original  # made, or told of, before the first round
         for one in self.rounds:
             self._announce(one)
             one.logs = logs
