@@ -21,7 +21,9 @@ FILES = sorted(config_folder().rglob("*.yaml"))
 COUNT = {"model": 2, "data": 2, "method": 6, "logging": 3, "experiment": 7}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "model/hf": ["model.path=some/model"]}
-OPEN |= {f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"] if name != "rounds"}
+OPEN |= {
+    f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"] if name != "rounds"
+}
 PARAMETERS = {(path.parent.name, path.stem) for path in FILES} - {("configs", "train")}
 
 

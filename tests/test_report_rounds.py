@@ -13,7 +13,7 @@ from rich.console import Console
 from test_report_html import Page, page
 
 from dareu.report.rounds import panel, round_line, round_rows, rounds_page, rounds_table
-from dareu.report.tables import cost_line
+from dareu.report.tables import cost_line, outcome_line
 
 NAMES = (["Ada"], ["Bo", "Cy"], ["<b>Di</b>"])
 
@@ -94,6 +94,11 @@ def test_cost_is_of_all_rounds_together() -> None:
     assert cost_line(make_results(seconds=seconds)) == (
         "Unlearning took 6.0 s, retraining 18.0 s (3.0 times as long)."
     )
+
+
+def test_how_training_ended_is_said_of_the_last_round() -> None:
+    assert outcome_line(with_rounds(outcome={"steps": 5})) == "5 updates in the last round, run to the end."
+    assert outcome_line(make_results(outcome={"steps": 5})) == "5 updates, run to the end."
 
 
 def test_a_panel_puts_each_value_at_its_round_and_leaves_gaps() -> None:

@@ -311,7 +311,9 @@ def test_rounds_on_a_model_from_elsewhere(tmp_path: Path, adapter: str) -> None:
     assert kinds == [adapter == "lora"] * 2
     ids = torch.arange(4, 16).view(2, 6)
     with torch.no_grad():
-        logits = [load_model(f)[0](input_ids=ids).logits for f in (session.bench.original.model, first, second)]
+        logits = [
+            load_model(f)[0](input_ids=ids).logits for f in (session.bench.original.model, first, second)
+        ]
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
     assert not torch.allclose(logits[1], logits[2], atol=1e-3)
     with pytest.raises(ConfigError, match="rounds and forget.owners contradict"):

@@ -89,4 +89,5 @@ def outcome_line(results: Mapping[str, Any]) -> str:
     steps, stopped = dig(results, "outcome", "steps"), dig(results, "outcome", "stopped")
     if number(steps) is None:
         return ""
-    return f"{steps} updates" + (f", stopped early: {stopped}." if stopped else ", run to the end.")
+    last = " in the last round" if len(results.get("rounds") or []) > 1 else ""
+    return f"{steps} updates{last}" + (f", stopped early: {stopped}." if stopped else ", run to the end.")
