@@ -173,3 +173,11 @@ class Requests:
     def _announce(self, one: Round) -> None:
         names = escape(", ".join(one.owners))
         self.bench.talk.say(f"[bold]Round {one.number} of {len(self.rounds)}[/]: {names}")
+
+
+def rounds_tree(bench: Bench) -> dict[str, Any]:
+    """What rounds add to a run's content key; nothing without them."""
+    config = bench.config.rounds
+    if config is None:
+        return {}
+    return {"rounds": [one.asked.forget_owners for one in bench.rounds], "compare": config.compare}

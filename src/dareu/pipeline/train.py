@@ -20,7 +20,7 @@ from dareu.pipeline.console import Talk
 from dareu.pipeline.judge import Judged, checkpoint_of, judge_models
 from dareu.pipeline.prepare import check_model_folder, folder_digest
 from dareu.pipeline.quiet import quiet
-from dareu.pipeline.rounds import Requests
+from dareu.pipeline.rounds import Requests, rounds_tree
 from dareu.runs.atomic import read_json, write_json
 from dareu.runs.folder import RunFolder, default_run_dir
 from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
@@ -97,17 +97,16 @@ def noted(bench: Bench, folder: RunFolder) -> Iterator[None]:
 def open_run(bench: Bench, key: str, name: str, under: str | None = None) -> RunFolder:
     """The run's folder, `run_dir` or one below `under`. Its key covers all that the figures depend on."""
     config = bench.config
-    tree: dict[str, Any] = {
-        "model": key,
-        "attributor": bench.attributor_key,
-        "retrained": bench.retrained_key if config.retrain else None,
-        "evaluation": config.evaluation.model_dump(),
-        "forget": bench.split.forget_owners,
-    }
-    if config.rounds:
-        tree["rounds"] = [one.asked.forget_owners for one in bench.rounds]
-        tree["compare"] = config.rounds.compare
-    run_key = content_key(tree)
+    run_key = content_key(
+        {
+            "model": key,
+            "attributor": bench.attributor_key,
+            "retrained": bench.retrained_key if config.retrain else None,
+            "evaluation": config.evaluation.model_dump(),
+            "forget": bench.split.forget_owners,
+        }
+        | rounds_tree(bench)
+    )
     path = default_run_dir(name, config.seed, run_key)
     if under or config.run_dir:
         path = Path(under) / path.name if under else Path(str(config.run_dir))

@@ -31,13 +31,13 @@ def unlearn_key(bench: Bench) -> str:
         "method": config.method.model_dump(exclude={"optim": {"save_every"}, "search": True}),
         "seed": config.seed,
     }
+    if bench.forgotten != bench.split.forget_owners:  # a later round
+        tree["forgotten"] = bench.forgotten
     if config.original:  # of a model that was fine-tuned here, its key covers these
         tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
         tree["data"] = digest(bench.corpus.samples)
     if isinstance(config.method, DareUConfig):
         tree["attributor"] = bench.attributor_key
-    if bench.forgotten != bench.split.forget_owners:  # a later round
-        tree["forgotten"] = bench.forgotten
     return content_key(tree)
 
 
