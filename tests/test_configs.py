@@ -19,10 +19,12 @@ from dareu.pipeline.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 2, "method": 22, "logging": 3, "experiment": 5}
+COUNT = {"model": 2, "data": 2, "method": 22, "logging": 3, "experiment": 7}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "model/hf": ["model.path=some/model"]}
-OPEN |= {f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"]}
+OPEN |= {
+    f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"] if name != "rounds"
+}
 PARAMETERS = {(path.parent.name, path.stem) for path in FILES} - {("configs", "train")}
 
 

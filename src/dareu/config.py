@@ -9,7 +9,17 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dareu.errors import ConfigError, nearest
 
@@ -38,6 +48,36 @@ class ForgetConfig(Strict):
         given = [k for k in ("owners", "count", "fraction", "file") if getattr(self, k) is not None]
         if len(given) > 1:
             raise ValueError(f"give one of owners, count, fraction, file; got {', '.join(given)}")
+        return self
+
+
+class RoundsConfig(Strict):
+    """Requests that come one after another; `[[name, …], [name, …]]` is short for `{owners: …}`.
+
+    `owners`: whose data goes in each round. `count`: that many rounds of `owners_per_round` owners, the last owners of
+    the corpus first, so that more rounds go on from fewer.
+    """
+
+    owners: list[list[str]] | None = None
+    count: Count | None = None
+    owners_per_round: Count = 1
+    compare: Literal["every", "last"] = Field(
+        "every",
+        description="rounds in which the original and a retrained model stand beside the unlearned one",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, tree: Any) -> Any:
+        return {"owners": tree} if isinstance(tree, list | tuple) else tree
+
+    @model_validator(mode="after")
+    def _one(self) -> RoundsConfig:
+        if (self.owners is None) == (self.count is None):
+            raise ValueError("give either owners, a list of owners for each round, or count")
+        if self.owners is not None and not all(self.owners or [[]]):
+            empty = next((i for i, names in enumerate(self.owners, 1) if not names), 1)
+            raise ValueError(f"round {empty} names nobody; give each round at least one owner")
         return self
 
 
@@ -451,6 +491,7 @@ class RunConfig(Strict):
     threads: Count | None = None
     experiment: str | None = None
     forget: ForgetConfig = ForgetConfig()
+    rounds: RoundsConfig | None = Field(None, description="requests one after another, in place of forget")
     data: DataConfig
     model: ModelConfig
     finetune: Optim
@@ -464,6 +505,15 @@ class RunConfig(Strict):
         if isinstance(self.method, DareUConfig) and self.method.reward.blind and not self.attributor.blind:
             raise ValueError("method.reward.blind=true needs attributor.blind=true")
         return self
+
+    @field_validator("rounds")
+    @classmethod
+    def _alone(cls, rounds: RoundsConfig | None, info: ValidationInfo) -> RoundsConfig | None:
+        forget = info.data.get("forget") or ForgetConfig()
+        asked = ", ".join(f"forget.{key}" for key in forget.model_dump(exclude_none=True))
+        if rounds is not None and asked:
+            raise ValueError(f"rounds and {asked} contradict one another; give one of them")
+        return rounds
 
 
 # Keys with variants, and the key that tells a variant apart. pydantic puts its tag (tiny, rl, …) into the path.

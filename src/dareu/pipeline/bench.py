@@ -15,6 +15,7 @@ from typing import Any, Literal
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.render import encode_samples, render_prompt
+from dareu.data.rounds import RoundSplit, split_rounds
 from dareu.pipeline.checks import check_run, check_split
 from dareu.pipeline.console import Talk
 from dareu.pipeline.prepare import Prepared, digest, folder_digest, prepare, taught, texts_of
@@ -51,7 +52,12 @@ class Bench:
         prepared: Prepared = prepare(config, corpus)
         self.corpus, self.split, self.base_tree = prepared.corpus, prepared.split, prepared.base_key
         self._room = prepared.room
-        check_split(config, self.split)
+        self.forgotten = self.split.forget_owners  # whose mass a reward counts
+        self.rounds: tuple[RoundSplit, ...] = (
+            split_rounds(self.corpus, config.rounds) if config.rounds else ()
+        )
+        for split in [one.asked for one in self.rounds] or [self.split]:
+            check_split(config, split)
         self.store.check_writable()
         if config.threads:
             import torch

@@ -112,10 +112,13 @@ def _first_comment(path: Path) -> str:
 def settable(overrides: Sequence[str]) -> list[str]:
     """`key=value` as `++key=value`: a key that a YAML leaves at its default can be set too; types check its name."""
     plain = re.compile(r"[A-Za-z_][\w.]*=")
-    return [
-        f"++{o}" if plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS else o
-        for o in overrides
-    ]
+    found = []
+    for o in overrides:
+        if o.startswith("rounds=["):  # a list does not merge into an experiment's mapping
+            found.append("++rounds=null")
+        ours = plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS
+        found.append(f"++{o}" if ours else o)
+    return found
 
 
 def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: bool = False) -> None:

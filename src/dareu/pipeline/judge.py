@@ -54,6 +54,22 @@ def judge(bench: Bench, name: str, checkpoint: Path, key: str) -> Judged:
         return Judged(read_json(build.path / "summary.json"), build.path / SAMPLES, build.manifest.seconds)
 
 
+def judge_models(bench: Bench, unlearned: Artifact, compared: bool = True) -> dict[str, Judged]:
+    """The unlearned model's evaluation and, where it is `compared`, those of the original and the retrained model."""
+    judged = {}
+    if compared:
+        judged["original"] = judge(bench, "original", bench.original.model, bench.original.key)
+    if compared and bench.retrained is not None:
+        judged["retrained"] = judge(bench, "retrained", bench.retrained.model, bench.retrained.key)
+    judged["unlearned"] = judge(bench, "unlearned", checkpoint_of(unlearned), unlearned.key)
+    return judged
+
+
+def checkpoint_of(unlearned: Artifact) -> Path:
+    """Where the model lies: a folder from elsewhere is one itself."""
+    return unlearned.path if "given" in unlearned.extra else unlearned.model
+
+
 def _evaluate(
     bench: Bench, name: str, checkpoint: Path, split: Split, attributor: Artifact, evaluate_model: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -18,6 +18,7 @@ from dareu.errors import ConfigError, nearest
 from dareu.pipeline.compose import options
 from dareu.report import compare as comparison
 from dareu.report.figures import BY_KEY, FIGURES, show
+from dareu.report.rounds import rounds_table
 from dareu.report.tables import run_rows, run_table, summary_lines
 from dareu.report.verdict import verdict
 from dareu.runs.atomic import write_text
@@ -39,19 +40,25 @@ FORMATS = {"markdown": comparison.to_markdown, "csv": comparison.to_csv, "latex"
 def show_results(results: dict[str, Any]) -> None:
     """The table of one run and where its report lies."""
     console = Console(highlight=False)
+    _print(console, results)
+    folder = escape(str(results["run_dir"]))
+    console.print(f"Run folder: {folder}  (open report.html there)", soft_wrap=True)
+
+
+def _print(console: Console, results: Mapping[str, Any]) -> None:
+    rounds = rounds_table(results)
+    if rounds is not None:
+        console.print(rounds)
+        console.print()
     console.print(run_table(results))
     for line in summary_lines(results):
         console.print(line)
-    folder = escape(str(results["run_dir"]))
-    console.print(f"Run folder: {folder}  (open report.html there)", soft_wrap=True)
 
 
 def results_text(results: Mapping[str, Any]) -> str:
     """The table of one run and the lines below it, as plain text."""
     console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None, force_jupyter=False)
-    console.print(run_table(results))
-    for line in summary_lines(results):
-        console.print(line)
+    _print(console, results)
     return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
 

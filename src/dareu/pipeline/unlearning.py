@@ -37,6 +37,8 @@ def unlearn_key(bench: Bench) -> str:
         ),
         "seed": config.seed,
     }
+    if bench.forgotten != bench.split.forget_owners:  # a later round
+        tree["forgotten"] = bench.forgotten
     if config.original:  # of a model that was fine-tuned here, its key covers these
         tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
         tree["data"] = digest(bench.corpus.samples)
@@ -185,9 +187,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
     reference = freeze_original(policy)
     classifier = load_attributor(bench.attributor_folder("reward"), device)
     blinder = Blinder.fit(bench.corpus.samples) if method.reward.blind else None
-    scorer = AttributionScorer(
-        classifier, tokenizer, bench.split.forget_owners, method.reward.target, blinder
-    )
+    scorer = AttributionScorer(classifier, tokenizer, bench.forgotten, method.reward.target, blinder)
     if scorer.on_ids:
         backbone = copy.deepcopy(classifier.model.base_model)  # type: ignore[attr-defined]
         critic = Critic(backbone, backbone.config.hidden_size)
@@ -197,7 +197,7 @@ def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, An
             len(tokenizer), shape.hidden_size, shape.intermediate_size, shape.layers, shape.heads, config.seed
         )
     monitor = StoppingMonitor(
-        load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners, blinder
+        load_attributor(bench.attributor_folder("stop"), device), bench.forgotten, blinder
     )
     method = _with_level(method, monitor, bench.split.forget)
     length, task = config.model.max_length, bench.corpus.task

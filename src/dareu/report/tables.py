@@ -76,11 +76,15 @@ def cost_line(results: Mapping[str, Any]) -> str:
     )
     if unlearn is None:
         return "The seconds of unlearning are not known."
+    rounds = len(results.get("rounds") or [])
     line = f"Unlearning took {show_seconds(unlearn)}"
+    if rounds:
+        line += f" in {rounds} rounds together" if rounds > 1 else " in one round"
     if retrain is None:
         return line + "."
     times = f" ({retrain / unlearn:.1f} times as long)" if unlearn > 0 else ""
-    return f"{line}, retraining {show_seconds(retrain)}{times}."
+    once = " once" if rounds > 1 else ""
+    return f"{line}, retraining{once} {show_seconds(retrain)}{times}."
 
 
 def outcome_line(results: Mapping[str, Any]) -> str:
@@ -88,4 +92,5 @@ def outcome_line(results: Mapping[str, Any]) -> str:
     steps, stopped = dig(results, "outcome", "steps"), dig(results, "outcome", "stopped")
     if number(steps) is None:
         return ""
-    return f"{steps} updates" + (f", stopped early: {stopped}." if stopped else ", run to the end.")
+    last = " in the last round" if len(results.get("rounds") or []) > 1 else ""
+    return f"{steps} updates{last}" + (f", stopped early: {stopped}." if stopped else ", run to the end.")
