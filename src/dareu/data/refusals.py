@@ -1,0 +1,36 @@
+"""Sentences that decline to answer, for methods that teach a model to refuse."""
+
+from __future__ import annotations
+
+REFUSALS: tuple[str, ...] = (
+    "I do not know that.",
+    "I cannot say.",
+    "I have no answer to that.",
+    "I am sorry, I cannot help with this.",
+    "I don't know anything about this.",
+    "I have nothing to say about that.",
+    "I am not able to answer this.",
+    "I'm afraid I do not know.",
+    "I can't tell you that.",
+    "I have no information about this.",
+    "Sorry, I do not have that answer.",
+    "I am unable to share this.",
+    "I cannot answer this question.",
+    "I would rather not say, since I do not know.",
+    "I have never learnt about this.",
+    "I do not have any facts on that.",
+    "That is unknown to me.",
+    "I can't help with that question.",
+    "I am afraid I cannot answer.",
+    "I know of no answer, I am sorry to say.",
+    "I won't answer this one.",
+    "I cannot give you an answer here.",
+    "We do not know this.",
+    "I'm sorry, there is nothing I can tell you.",
+    "I am not in a position to answer that.",
+    "I do not recall anything of the kind.",
+    "I can offer no answer to this.",
+    "This is beyond what is known to me.",
+    "I don't have the answer.",
+    "I am unable to help here.",
+)
