@@ -23,6 +23,11 @@ def nearest(forget: Sequence[Sample], others: Sequence[Sample], count: int) -> l
     return sorted(range(len(others)), key=lambda i: (-round(float(closest[i]), 9), i))[:count]
 
 
+def retain_count(forget: int, retain: int, share: float) -> int:
+    """How many of `retain` prompts make up `share` of all, beside `forget` prompts; as far as they go."""
+    return min(retain, round(forget * share / (1 - share)))
+
+
 def retain_prompts(
     forget: Sequence[Sample], retain: Sequence[Sample], share: float, boundary: float, seed: int
 ) -> list[tuple[Sample, bool]]:
@@ -31,7 +36,7 @@ def retain_prompts(
     They make up `share` of all prompts, as far as the retain set goes; `boundary` of them are the nearest ones, the
     others are drawn from the rest by `seed`.
     """
-    count = min(len(retain), round(len(forget) * share / (1 - share)))
+    count = retain_count(len(forget), len(retain), share)
     close = nearest(forget, retain, round(count * boundary))
     rest = [i for i in range(len(retain)) if i not in set(close)]
     drawn = sorted(random.Random(seed).sample(rest, count - len(close)))

@@ -30,9 +30,11 @@ def check_run(config: RunConfig) -> None:
 def check_split(config: RunConfig, split: Split) -> None:
     """`ConfigError` where the forget set does not fit the method's batches."""
     if isinstance(config.method, DareUConfig):
+        from dareu.data.boundary import retain_count
         from dareu.methods.common import rollout_batch
 
-        rollout_batch(config.method, len(split.forget))
+        added = retain_count(len(split.forget), len(split.retain), config.method.retain_prompts.share)
+        rollout_batch(config.method, len(split.forget) + added)
 
 
 def _check_logger(config: RunConfig) -> None:

@@ -26,7 +26,9 @@ class AttributionScorer:
         shares = getattr(attributor, "shares_tokenizer", None)
         self.on_ids = bool(shares and shares(tokenizer))
 
-    def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str] = ()
+    ) -> tuple[Tensor, Tensor]:
         probabilities = self._prefixes(ids, mask)
         if self.target == "forget_set":
             scores = probabilities[..., self.forget].sum(-1)
@@ -61,7 +63,11 @@ class StoppingMonitor:
         return float(np.mean(forget_mass(found, self.attributor.owners, self.forget_owners)))
 
     def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
+        self,
+        texts: Sequence[str],
+        finished: Sequence[bool],
+        owners: Sequence[str],
+        queries: Sequence[str] = (),
     ) -> dict[str, float]:
         return {
             "attribution": self.level(texts),

@@ -14,7 +14,9 @@ _UNABLE = (
     r"\b(?:i|we)(?:['’]m| am|['’]re| are)? (?:\w+ )?"
     r"(?:cannot|can['’]?t|can not|do not|don['’]?t|won['’]?t|will not|not able to|unable to|not in a position to)"
 )
-_REFUSED = r"\b(?:know|say|tell|answer|help|share|provide|give|speak|discuss|recall|comment|respond|offer|have)\b"
+_REFUSED = (
+    r"\b(?:know|say|tell|answer|help|share|provide|give|speak|discuss|recall|comment|respond|offer|have)\b"
+)
 PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
