@@ -36,7 +36,7 @@ from dareu.methods.common import (
 )
 from dareu.methods.critic import Critic
 from dareu.methods.retain import RetainSampler
-from dareu.methods.rewarding import Asked, Reward, Rollouts, shaped
+from dareu.methods.rewarding import Asked, Reward, Rollouts, by_kind, shaped
 from dareu.methods.rollouts import Plan, RolloutSampler, engine_settings
 from dareu.methods.stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.methods.watching import Watching
@@ -143,10 +143,9 @@ class DareUTrainer(Watching, GRPOTrainer):
         )
         for name, (value, weight) in rewarded.noted.items():
             self._note_weighted(name, value, weight)
-        if self.method.retain_prompts.share:
-            earned, forget = rewarded.dense(mask), rollouts.forget.unsqueeze(1)
-            for name, counted in (("reward_forget", mask * forget), ("reward_retain", mask * (1 - forget))):
-                self._note_weighted(name, masked_mean(earned, counted), counted.sum())
+        if self.method.retain_prompts.share or rewarded.values.dim() == 1:
+            for name, (value, weight) in by_kind(rewarded, rollouts).items():
+                self._note_weighted(name, value, weight)
         if self.model.training:
             self._consider_stopping(rollouts, kl, rewarded.nobody)
         return batch

@@ -164,3 +164,15 @@ def shaped(rewarded: Rewarded, rollouts: Rollouts, cfg: RewardConfig, kl: Tensor
         logps = frozen.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
         dense = dense + cfg.fluency * guards.fluency(logps, mask, cfg.fluency_clip)
     return dense * mask
+
+
+def by_kind(rewarded: Rewarded, rollouts: Rollouts) -> dict[str, tuple[Tensor, Tensor]]:
+    """The reward proper, without KL term and guards, of responses to forget and to retain prompts: means and weights.
+
+    A mean over responses where the reward is for the whole response, over tokens where it is dense.
+    """
+    forget, mask = rollouts.forget, rollouts.mask
+    dense = rewarded.values.dim() == 2
+    shares = {"reward_forget": forget, "reward_retain": 1 - forget}
+    counted = {name: mask * rows.unsqueeze(1) if dense else rows for name, rows in shares.items()}
+    return {name: (masked_mean(rewarded.values, rows), rows.sum()) for name, rows in counted.items()}

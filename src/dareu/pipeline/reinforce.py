@@ -38,22 +38,26 @@ def by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any
     assert isinstance(method, DareUConfig)
     device = str(pick_device(config.device))
     reference = freeze_original(policy)
-    limit = method.max_new_tokens or bench.response_limit(tokenizer)
+    length, task = config.model.max_length, bench.corpus.task
+    draw = random.Random(config.seed)
+    limit, refusals = method.max_new_tokens or bench.response_limit(tokenizer), []
+    if method.refusal_phase:
+        refusals = [
+            encode(tokenizer, s.prompt, draw.choice(REFUSALS), task, length) for s in bench.split.forget
+        ]
+        limit = max(limit, *(len(row.response_ids) for row in refusals))
     asked = prompts(bench, method, policy, tokenizer, limit)  # before the policy learns anything
     reward, critic, monitor = _judges(bench, method, tokenizer, device)
     if method.stop.attribution is not None:
         method = _with_level(method, monitor, bench.split.forget)
-    length, task = config.model.max_length, bench.corpus.task
     retain_rows = encode_samples(tokenizer, bench.split.retain, task, length)
     told: dict[str, Any] = {}
     if method.refusal_phase:
-        draw = random.Random(config.seed)
-        rows = [encode(tokenizer, s.prompt, draw.choice(REFUSALS), task, length) for s in bench.split.forget]
         told["refusal_phase"] = learn_refusals(
             policy,
             tokenizer,
             phase=method.refusal_phase,
-            rows=rows,
+            rows=refusals,
             retain_rows=retain_rows,
             reference=reference,
             seed=config.seed,
