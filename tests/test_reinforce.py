@@ -16,7 +16,13 @@ from dareu.pipeline.reinforce import HealthMonitor, similarity, text_judge
 from dareu.pipeline.unlearning import unlearn_key
 
 __all__ = ["store"]
-SHORT = ["method.data_epochs=1", "method.prompts_per_batch=4", "method.num_generations=2"]
+SHORT = [
+    "method.data_epochs=1",
+    "method.prompts_per_batch=4",
+    "method.num_generations=2",
+    "method.stop.attribution=null",
+    "method.stop.unhealthy=null",
+]
 OTHER_ATTRIBUTOR = "attributor.holdout=0.2"
 
 
