@@ -19,7 +19,7 @@ from dareu.pipeline.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 2, "method": 22, "logging": 3, "experiment": 7}
+COUNT = {"model": 2, "data": 2, "method": 27, "logging": 3, "experiment": 7}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "model/hf": ["model.path=some/model"]}
 OPEN |= {
@@ -126,6 +126,7 @@ def test_a_key_that_no_yaml_writes_can_be_set(key: str) -> None:
         ("method.params.beta=1", "unknown key 'method.params' where method.kind=rl"),
         ("method.optim.steps=3", "data_epochs, prompts_per_batch and updates_per_batch"),
         ("method.optim.batch_size=3", "data_epochs, prompts_per_batch and updates_per_batch"),
+        ("method.advantage.estimator=rloo", "num_generations must be at least 2, not 1"),
         ("data.path=x", "unknown key 'data.path' where data.name=authors"),
         ("method=npoo", "There is no method 'npoo'. Nearest: npo"),
         ("model=tini", "There is no model 'tini'. Nearest: tiny"),

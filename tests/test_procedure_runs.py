@@ -108,7 +108,10 @@ def test_a_killed_run_of_pdu_ends_like_an_undisturbed_one(tmp_path: Path) -> Non
         (["method=rmu", "+method.params.layr=1"], "no parameter 'layr'.*Nearest: layer"),
         (["method=rmu", "~method.params.coefficient"], "'method.params.coefficient' is not set"),
         (["method=rmu", "method.retain=js"], "method.retain"),
-        (["method=pdu", "method.retain=none", "method.retain_weight=1"], "'pdu' does not go with method.retain=none.*nll or kl"),
+        (
+            ["method=pdu", "method.retain=none", "method.retain_weight=1"],
+            "'pdu' does not go with method.retain=none.*nll or kl",
+        ),
         (["method=pdu", "method.params.epsilon=-1"], "'method.params.epsilon'.*got -1"),
         (["method=scrub", "method.retain=nll"], "'scrub' does not go with method.retain=nll.*retain=own"),
         (["method=npo", "method.retain=own"], "'npo' does not go with method.retain=own.*none or nll or kl"),

@@ -322,8 +322,14 @@ class LossMethodConfig(MethodBase):
 
 
 class RewardConfig(Strict):
-    """From attribution to reward (METHOD: phase 2 and the guards of §5)."""
+    """What a response earns. `attribution` is DareU's, and the keys from `transform` to `credit` are its own; the
+    others read the whole text: `refusal` (RULE), `forbidden_words` (PURGE), `dissimilarity` (DeMem). KL term and
+    guards are added to any of them.
+    """
 
+    kind: Literal["attribution", "refusal", "forbidden_words", "dissimilarity"] = "attribution"
+    similar: Share = Field(0.3, description="refusal: ROUGE-L above which an answer is like the reference")
+    rare: Share = Field(0.01, description="forbidden_words: share of retain answers that may have a rare word")
     transform: Literal["log", "log_odds", "linear"] = "log"
     scale: Positive = Field(1.05, description="C_seg: χ is divided by it before it is clipped to [-1, 0]")
     epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
@@ -354,8 +360,9 @@ class RewardConfig(Strict):
 
 
 class AdvantageConfig(Strict):
-    """From rewards to advantages."""
+    """From rewards to advantages. `rloo` and `grpo` compare the rollouts of a prompt and need no critic."""
 
+    estimator: Literal["critic", "rloo", "grpo"] = "critic"
     gamma: Share = 0.95
     gae_lambda: Share = Field(1.0, description="1 gives A = R - V, the paper's body")
     mode: Literal["scaled", "whitened", "raw"] = "scaled"
@@ -377,8 +384,24 @@ class StopConfig(Strict):
     patience: Count = 1
 
 
+class RetainPromptsConfig(Strict):
+    """Retain prompts among those that are sampled: what the original itself answers to them earns most."""
+
+    share: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of all prompts, by retain prompts")
+    boundary: Share = Field(0.0, description="of the retain prompts, by those nearest to a forget prompt")
+
+
+class RefusalPhase(Strict):
+    """Before the reinforcement: learn refusals to the forget prompts by their likelihood."""
+
+    optim: Optim = Optim(lr=3e-4, epochs=3, batch_size=20)
+    retain: Literal["none", "nll", "kl"] = "nll"
+    retain_weight: NonNegative = 1.0
+
+
 class DareUConfig(MethodBase):
-    """DareU: PPO against the attribution classifier, distillation on the retain set.
+    """DareU: PPO against the attribution classifier, distillation on the retain set; and its kin, which differ in
+    `reward.kind` and `advantage.estimator`.
 
     Its length is data_epochs · ⌈forget prompts / prompts_per_batch⌉ · updates_per_batch updates, so `optim` has no
     steps, epochs or batch_size.
@@ -388,6 +411,8 @@ class DareUConfig(MethodBase):
     reward: RewardConfig = RewardConfig()
     advantage: AdvantageConfig = AdvantageConfig()
     stop: StopConfig = StopConfig()
+    retain_prompts: RetainPromptsConfig = RetainPromptsConfig()
+    refusal_phase: RefusalPhase | None = None
     data_epochs: Count = 1
     prompts_per_batch: Count = 20
     num_generations: Count = 2
@@ -403,6 +428,21 @@ class DareUConfig(MethodBase):
     entropy_coef: float = 0.0
     merge_rollouts: bool = True
     use_vllm: bool = False
+    kl_loss: NonNegative = Field(0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it")
+
+    @model_validator(mode="after")
+    def _groups(self) -> DareUConfig:
+        if self.advantage.estimator != "critic" and self.num_generations < 2:
+            raise ValueError(
+                f"advantage.estimator={self.advantage.estimator} compares the rollouts of a prompt with one another: "
+                f"num_generations must be at least 2, not {self.num_generations}; or choose estimator=critic"
+            )
+        return self
+
+    @property
+    def reads_attributor(self) -> bool:
+        """Whether reward or early stopping ask an attributor."""
+        return self.reward.kind == "attribution" or self.stop.attribution is not None
 
 
 class VectorConfig(Strict):
@@ -502,7 +542,8 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _blind(self) -> RunConfig:
-        if isinstance(self.method, DareUConfig) and self.method.reward.blind and not self.attributor.blind:
+        reads = isinstance(self.method, DareUConfig) and self.method.reads_attributor
+        if reads and self.method.reward.blind and not self.attributor.blind:  # type: ignore[union-attr]
             raise ValueError("method.reward.blind=true needs attributor.blind=true")
         return self
 

@@ -37,9 +37,11 @@ def check_run(config: RunConfig) -> None:
 def check_split(config: RunConfig, split: Split) -> None:
     """`ConfigError` or `DataError` where the forget set does not fit the method."""
     if isinstance(config.method, DareUConfig):
+        from dareu.data.boundary import retain_count
         from dareu.methods.common import rollout_batch
 
-        rollout_batch(config.method, len(split.forget))
+        added = retain_count(len(split.forget), len(split.retain), config.method.retain_prompts.share)
+        rollout_batch(config.method, len(split.forget) + added)
     elif isinstance(config.method, LossMethodConfig):
         check_truths(config.method, split)
 
