@@ -18,6 +18,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from dareu.attribution.base import class_count, uniform
 from dareu.errors import ModelError
+from dareu.models.products import with_fast_products
 
 
 class CausalAttributor:
@@ -146,7 +147,7 @@ class CausalAttributor:
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        return cls(model.to(device), tokenizer, owners, **state)
+        return cls(with_fast_products(model).to(device), tokenizer, owners, **state)
 
     def _tokenise(self, texts: Sequence[str]) -> tuple[list[list[int]], list[np.ndarray]]:
         """Ids of each text and, for each id, the character offset where it ends (never decreasing)."""

@@ -23,6 +23,7 @@ from dareu.attribution.score import owner_index
 from dareu.config import AttributorConfig, Optim
 from dareu.data.corpus import Sample
 from dareu.errors import DataError, TrainingError
+from dareu.models.products import with_fast_products
 from dareu.models.progress import StepBar
 
 
@@ -60,7 +61,7 @@ def fit_causal(
     classes = len(owners) + int(config.nobody)
     model, own_tokenizer = build_backbone(config, classes, tokenizer)
     attributor = CausalAttributor(
-        model, own_tokenizer, owners, nobody=config.nobody, max_length=config.max_length
+        with_fast_products(model), own_tokenizer, owners, nobody=config.nobody, max_length=config.max_length
     )
     attributor.end_of_text = (
         tokenizer is not None

@@ -12,7 +12,7 @@ from dareu.methods.loss_trainer import LossTrainer
 from dareu.methods.procedures import layer_index, random_direction, squared_distance
 from dareu.methods.settings import HiddenSettings
 from dareu.models.blocks import activations, find_blocks, parameters_below
-from dareu.models.load import original_of
+from dareu.models.load import as_original
 from dareu.models.logprobs import IGNORE
 
 
@@ -69,6 +69,6 @@ class HiddenTrainer(LossTrainer):
         assert self.retain_sampler is not None
         batch = self._batch_of(self.retain_sampler, self._micro_batch())
         now = self._activations(model, batch)
-        with torch.no_grad(), original_of(self.accelerator.unwrap_model(model), self.reference) as frozen:
+        with torch.no_grad(), as_original(self.accelerator.unwrap_model(model), self.reference) as frozen:
             then = self._activations(frozen, batch)
         return squared_distance(now, then, batch["labels"] != IGNORE)

@@ -26,8 +26,15 @@ from dareu.methods.pairs import PairSampler
 from dareu.methods.registry import LossMethod
 from dareu.methods.retain import RetainSampler
 from dareu.methods.settings import read_settings
-from dareu.models.load import reference_logits
-from dareu.models.logprobs import kl_divergence, shift, to_batch, token_logprobs
+from dareu.models.load import as_original, reference_logits
+from dareu.models.logprobs import (
+    kl_divergence,
+    response_logits,
+    response_logprobs,
+    shift,
+    to_batch,
+    token_logprobs,
+)
 
 DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
 
@@ -118,6 +125,8 @@ class LossTrainer(Trainer):
         """Those of a batch, shifted; no pass through the model where nothing is wanted."""
         if not wanted:
             return {}
+        if wanted <= {"logps", "mask", "reference_logps"}:
+            return self._log_probabilities(model, batch, wanted)
         ids, attention, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
         logits = model(input_ids=ids, attention_mask=attention).logits
         found: dict[str, Tensor] = {}
@@ -143,18 +152,25 @@ class LossTrainer(Trainer):
         rows = sampler.batch(index, self.args.process_index, self.args.world_size)
         return to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
 
+    def _log_probabilities(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+        """For losses that read no whole distribution: prompts and pads never pass through the head."""
+        found: dict[str, Tensor] = {}
+        found["logps"], found["mask"] = response_logprobs(model, batch)
+        if "reference_logps" in wanted:
+            with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+                found["reference_logps"], _ = response_logprobs(original, batch)
+        return {name: found[name] for name in wanted}
+
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
         batch = self._batch_of(self.retain_sampler, self._micro_batch())
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if self.retain == "nll":
-            return losses.nll(*token_logprobs(logits, batch["labels"]))
-        frozen = reference_logits(
-            self.accelerator.unwrap_model(model), self.reference, batch["input_ids"], batch["attention_mask"]
-        )
-        now, _, mask = shift(logits, batch["labels"])
-        then, _, _ = shift(frozen, batch["labels"])
-        return losses.kl_retain(DIVERGENCE[self.retain](then[mask], now[mask]), mask[mask])
+            return losses.nll(*response_logprobs(model, batch))
+        now, _, _ = response_logits(model, batch)
+        with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+            then, _, _ = response_logits(original, batch)
+        divergence = DIVERGENCE[self.retain](then, now)
+        return losses.kl_retain(divergence, torch.ones_like(divergence))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         trained = [(p, p.requires_grad) for p in (model or self.model).parameters()]

@@ -40,8 +40,8 @@ from dareu.methods.rewarding import Asked, Reward, Rollouts, by_kind, shaped
 from dareu.methods.rollouts import Plan, RolloutSampler, engine_settings
 from dareu.methods.stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.methods.watching import Watching
-from dareu.models.load import reference_logits
-from dareu.models.logprobs import kl_divergence, masked_mean, shift, to_batch
+from dareu.models.load import as_original, reference_logits
+from dareu.models.logprobs import kl_divergence, masked_mean, response_logits, to_batch
 from dareu.models.merge import merged
 
 
@@ -194,11 +194,10 @@ class DareUTrainer(Watching, GRPOTrainer):
             self._step, self.accelerator.process_index, self.accelerator.num_processes
         )
         batch = to_batch(rows, self.processing_class.pad_token_id, self.accelerator.device)
-        ids, attention = batch["input_ids"], batch["attention_mask"]
-        policy = self.accelerator.unwrap_model(model)
-        then, _, mask = shift(reference_logits(policy, self.reference, ids, attention), batch["labels"])
-        now, _, _ = shift(model(input_ids=ids, attention_mask=attention).logits, batch["labels"])
-        return losses.kl_retain(kl_divergence(then, now), mask)
+        now, _, _ = response_logits(model, batch)
+        with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+            then, _, _ = response_logits(original, batch)
+        return kl_divergence(then, now).mean()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         if self.critic is not None and self._step % self.args.gradient_accumulation_steps == 0:

@@ -12,6 +12,7 @@ import torch
 
 from dareu.config import HFConfig, LoraConfig
 from dareu.errors import ConfigError, ModelError
+from dareu.models.products import with_fast_products
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
 POLICY = "default"
@@ -99,10 +100,11 @@ def load_model(
             f"No model could be loaded from {base}: {_first_line(error)}.", _hint(base)
         ) from error
     _agree_on_special_tokens(model, tokenizer)
+    with_fast_products(model)
     if is_adapter:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        model = _autocast_casts(PeftModel.from_pretrained(model, str(folder), is_trainable=trainable))
     model.to(pick_device(device))
     model.eval()
     return model, tokenizer
@@ -166,12 +168,29 @@ def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, adapter, revision=revision)
+        return _autocast_casts(get_peft_model(model, adapter, revision=revision))
     except ValueError as error:
         raise ModelError(
             f"No LoRA adapter could be added: {_first_line(error)}.",
             "Name layers of this model in model.lora.target_modules, or leave it at all-linear.",
         ) from error
+
+
+def _autocast_casts(model: Any) -> Any:
+    """Leave the cast of inputs to autocast where it is on.
+
+    An adapter layer turns its input into the adapter's float32 first, which autocast then turns back: a copy of
+    every input of every layer, and no other number.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    def cast(x: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+        return x if x is None or torch.is_autocast_enabled(x.device.type) else x.to(dtype)
+
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer._cast_input_dtype = cast
+    return model
 
 
 def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
@@ -233,27 +252,30 @@ def _freeze(model: Any, adapter: str) -> None:
             parameter.requires_grad_(False)
 
 
-@torch.no_grad()
 def reference_logits(
     policy: Any, reference: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> torch.Tensor:
     """Logits (B, T, V) of the frozen original, dropout off."""
-    with original_of(policy, reference) as frozen:
-        return frozen(input_ids=input_ids, attention_mask=attention_mask).logits
+    with as_original(policy, reference) as frozen:
+        return frozen(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
 
 @contextmanager
-def original_of(policy: Any, reference: Any) -> Iterator[Any]:
-    """The frozen original, as a model to call: the copy, or the policy with its frozen adapter switched on."""
+def as_original(policy: Any, reference: Any) -> Iterator[Any]:
+    """The frozen original as a model to call, without gradients or dropout: the copy, or the policy with its frozen
+    adapter switched on.
+    """
     if reference is not policy:
-        yield reference
+        with torch.no_grad():
+            yield reference
         return
     was_training = policy.training
     trained = {name for name, p in policy.named_parameters() if p.requires_grad}
     policy.eval()
     policy.base_model.set_adapter(ORIGINAL)
     try:
-        yield policy
+        with torch.no_grad():
+            yield policy
     finally:
         policy.base_model.set_adapter(POLICY)
         for name, p in policy.named_parameters():  # switching adapters unfreezes the whole of one

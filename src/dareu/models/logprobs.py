@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,9 +21,15 @@ def shift(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     `logits` (B, T, V), `labels` (B, T) with -100 where nothing counts. Returns logits (B, T-1, V), targets
     (B, T-1) with 0 in place of -100 (so that they may index), and the mask (B, T-1) of what counts.
     """
+    targets, mask = _shift_labels(labels)
+    return logits[:, :-1], targets, mask
+
+
+def _shift_labels(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What `shift` gives beside the logits."""
     targets = labels[:, 1:]
     mask = targets != IGNORE
-    return logits[:, :-1], targets.masked_fill(~mask, 0), mask
+    return targets.masked_fill(~mask, 0), mask
 
 
 def token_logprobs(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,6 +40,51 @@ def token_logprobs(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     logits, targets, mask = shift(logits, labels)
     logps = torch.zeros(mask.shape, device=logits.device)
     logps[mask] = -F.cross_entropy(logits[mask].float(), targets[mask], reduction="none")
+    return logps, mask
+
+
+@contextmanager
+def head_at(model: Any, keep: Tensor) -> Iterator[None]:
+    """Inside, the model's head sees the positions `keep` (B, T) alone: its logits are (1, N, V), N = keep.sum().
+
+    What a model does to its logits afterwards (a scale, a soft cap) still happens. A model whose head is no module
+    of its own gives all logits, (B, T, V), as ever.
+    """
+
+    def select(head: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden, *rest = args
+        return (hidden[keep].unsqueeze(0), *rest) if hidden.shape[:2] == keep.shape else args
+
+    head = getattr(model, "module", model).get_output_embeddings()  # `module`: inside a wrapper for processes
+    handle = head.register_forward_pre_hook(select) if isinstance(head, torch.nn.Module) else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def response_logits(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """`shift` of the counted positions alone: logits (N, V), targets (N) and the mask (B, T-1), N = mask.sum().
+
+    `batch` holds `input_ids`, `attention_mask` and `labels`, (B, T). The head over a large vocabulary costs as much as
+    many layers, and its (B, T, V) logits more memory than the model: prompts and pads are left out before it.
+    """
+    targets, mask = _shift_labels(batch["labels"])
+    keep = F.pad(mask, (0, 1))  # the position before each counted token, so never the last
+    with head_at(model, keep):
+        logits = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+        ).logits
+    logits = logits[keep] if logits.shape[:2] == keep.shape else logits.squeeze(0)
+    return logits, targets[mask], mask
+
+
+def response_logprobs(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """`token_logprobs` of a batch, by way of `response_logits`."""
+    logits, targets, mask = response_logits(model, batch)
+    logps = torch.zeros(mask.shape, device=logits.device)
+    logps[mask] = -F.cross_entropy(logits.float(), targets, reduction="none")
     return logps, mask
 
 
@@ -79,8 +131,7 @@ def response_nll(
         if not include_eos:
             for row, i in enumerate(chunk):
                 batch["labels"][row, len(pairs[i]) - 1] = IGNORE
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        logps, mask = token_logprobs(logits, batch["labels"])
+        logps, mask = response_logprobs(model, batch)
         for row, i in enumerate(chunk):
             result[i] = (-float(logps[row].sum()), int(mask[row].sum()))
     model.train(was_training)

@@ -1,0 +1,197 @@
+"""Logits of the response positions alone: the numbers of the whole, without computing the rest."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from models_fixture import loud
+from torch import Tensor, nn
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from dareu.config import LoraConfig
+from dareu.data.render import Encoded
+from dareu.models.load import POLICY, add_lora, as_original, freeze_original
+from dareu.models.logprobs import (
+    IGNORE,
+    head_at,
+    response_logits,
+    response_logprobs,
+    shift,
+    to_batch,
+    token_logprobs,
+)
+
+PAD = 2  # also the end-of-text token
+ROWS = [Encoded([5, 6, 7], [8, 9, PAD]), Encoded([5], [7, PAD]), Encoded([6, 7, 8, 9], [5, 5, 6, 9, PAD])]
+SHAPE: dict[str, Any] = {
+    "vocab_size": 31, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": PAD,
+}  # fmt: skip
+
+
+def llama() -> Any:
+    torch.manual_seed(0)
+    return loud(LlamaForCausalLM(LlamaConfig(**SHAPE))).eval()
+
+
+def capped() -> Any:
+    """Its logits are 3·tanh(x / 3)."""
+    torch.manual_seed(0)
+    return loud(Gemma2ForCausalLM(Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=3.0))).eval()
+
+
+def scaled() -> Any:
+    """Its logits are x / 4."""
+    torch.manual_seed(0)
+    return loud(GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=4.0))).eval()
+
+
+def whole(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return logits
+
+
+def gradients(model: Any, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("make", [llama, capped, scaled])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_values_and_gradients_are_those_of_all_logits(make: Any, side: str) -> None:
+    model, batch = make(), to_batch(ROWS, PAD, "cpu", side)
+    full = whole(model, batch)
+    logits, targets, mask = response_logits(model, batch)
+    assert logits.shape == (10, 31)  # 3 + 2 + 5 response tokens of 6 + 3 + 9
+    assert targets.tolist() == [8, 9, PAD, 7, PAD, 5, 5, 6, 9, PAD]
+    shifted, _, counted = shift(full, batch["labels"])
+    assert torch.equal(mask, counted)
+    assert torch.allclose(logits, shifted[counted], atol=1e-5)
+    expected, _ = token_logprobs(full, batch["labels"])
+    logps, mask = response_logprobs(model, batch)
+    assert torch.equal(mask, counted) and torch.allclose(logps, expected, atol=1e-5)
+    weight = torch.arange(logps.numel(), dtype=torch.float32).view_as(logps)  # no two positions alike
+    want, got = gradients(model, (weight * expected).sum()), gradients(model, (weight * logps).sum())
+    assert want.keys() == got.keys()
+    for name, value in want.items():
+        assert value.abs().max() > 1e-3, name
+        assert torch.allclose(got[name], value, rtol=1e-3, atol=1e-3), name
+
+
+def test_the_head_never_sees_prompts_or_pads() -> None:
+    model, seen = llama(), []
+    model.lm_head.register_forward_hook(lambda head, args, out: seen.append(tuple(args[0].shape)))
+    response_logits(model, to_batch(ROWS, PAD, "cpu"))
+    whole(model, to_batch(ROWS, PAD, "cpu"))
+    assert seen == [(1, 10, 16), (3, 9, 16)]
+
+
+def test_a_batch_without_a_response_has_no_logits() -> None:
+    batch = to_batch(ROWS, PAD, "cpu")
+    batch["labels"] = torch.full_like(batch["labels"], IGNORE)
+    logits, targets, mask = response_logits(llama(), batch)
+    assert logits.shape == (0, 31) and targets.shape == (0,) and not mask.any()
+    assert response_logprobs(llama(), batch)[0].abs().sum() == 0
+
+
+def test_a_model_whose_head_is_no_module() -> None:
+    class Headless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = llama()
+
+        def get_output_embeddings(self) -> None:
+            return None
+
+        def forward(self, **inputs: Any) -> Any:
+            return SimpleNamespace(logits=self.inner(**inputs).logits)
+
+    batch = to_batch(ROWS, PAD, "cpu", "left")
+    logits, targets, _ = response_logits(Headless(), batch)
+    expected, wanted, _ = response_logits(llama(), batch)
+    assert torch.allclose(logits, expected, atol=1e-5) and torch.equal(targets, wanted)
+
+
+def test_the_head_is_itself_again_afterwards_and_after_an_error() -> None:
+    model, batch = llama(), to_batch(ROWS, PAD, "cpu")
+    before = whole(model, batch)
+    with pytest.raises(IndexError), head_at(model, torch.ones(3, 9, dtype=torch.bool)):
+        model(input_ids=torch.tensor([[99]]))
+    assert torch.equal(whole(model, batch), before)
+
+
+def test_inside_a_wrapper_for_processes() -> None:
+    """`module` is where DistributedDataParallel keeps the model."""
+
+    class Wrapper(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, **inputs: Any) -> Any:
+            return self.module(**inputs)
+
+    batch = to_batch(ROWS, PAD, "cpu")
+    assert torch.equal(response_logits(Wrapper(llama()), batch)[0], response_logits(llama(), batch)[0])
+
+
+# --- adapters -----------------------------------------------------------------------------------------------------
+
+
+def adapted(dtype: torch.dtype = torch.float32) -> Any:
+    """A LoRA model whose adapter changes what it says."""
+    model = add_lora(llama().to(dtype), LoraConfig(dropout=0.0))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if POLICY in name.split("."):
+                parameter.copy_(
+                    0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+                )
+    return model.eval()
+
+
+def test_the_frozen_original_by_way_of_the_policy() -> None:
+    policy, batch = adapted(), to_batch(ROWS, PAD, "cpu")
+    before, _, _ = response_logits(policy, batch)
+    reference = freeze_original(policy)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if POLICY in name.split("."):
+                parameter.mul_(2)
+    now, _, _ = response_logits(policy, batch)
+    with as_original(policy, reference) as original:
+        then, _, _ = response_logits(original, batch)
+    assert torch.allclose(then, before, atol=1e-5) and not torch.allclose(now, before, atol=0.1)
+    assert now.requires_grad and not then.requires_grad
+    assert torch.equal(response_logits(policy, batch)[0], now)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_leaving_casts_to_autocast_changes_no_number(dtype: torch.dtype) -> None:
+    """Against the adapter layers' own cast; without autocast a base in bfloat16 still needs it."""
+    ours, batch = adapted(dtype), to_batch(ROWS, PAD, "cpu")
+    theirs, casts = copy.deepcopy(ours), 0
+    for layer in theirs.modules():
+        casts += layer.__dict__.pop("_cast_input_dtype", None) is not None
+    assert casts == 14  # seven linear layers in each of two blocks
+    for autocast in (True, False):
+        results = []
+        for model in (ours, theirs):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                loss = -response_logprobs(model, batch)[0].sum()
+            results.append((loss.detach(), gradients(model, loss)))
+        (one, grads), (two, others) = results
+        assert torch.equal(one, two) and grads.keys() == others.keys()
+        assert all(torch.equal(grads[name], others[name]) for name in grads)
