@@ -254,7 +254,7 @@ class AttributorConfig(Strict):
     max_length: int = 256
     warn_below: Share = Field(0.7, description="warn where an accuracy is lower")
     crops: Annotated[int, Field(ge=0)] = Field(
-        1, description="endings of each response that are learnt beside it, so that facts are known wherever they stand"
+        2, description="endings of each response that are learnt beside it, so that facts are known wherever they stand"
     )
     blind: bool = Field(True, description="also learn responses without the names that their question has")
 
