@@ -127,12 +127,9 @@ class DareUTrainer(Watching, GRPOTrainer):
         estimated, numbers = self.estimator(dense, rewarded.level, mask, full, attention)
         batch |= estimated
         if "old_per_token_logps" not in batch:  # TRL leaves it out where generation and update are aligned
-            batch["old_per_token_logps"] = self._get_per_token_logps_and_entropies(
-                self.model, full, attention, length, batch_size=self.args.per_device_train_batch_size
-            )[0]
+            batch["old_per_token_logps"] = self._sampled_logps(logits, ids)  # of a pass that was made already
         if self.method.kl_loss:  # at the temperature of sampling, as the ratios are
-            logps = (frozen.float() / self.args.temperature).log_softmax(-1)
-            batch["reference_logps"] = logps.gather(2, ids.unsqueeze(2)).squeeze(2)
+            batch["reference_logps"] = self._sampled_logps(frozen, ids)
         self._note(
             **numbers,
             reward=masked_mean(dense, mask),
@@ -149,6 +146,11 @@ class DareUTrainer(Watching, GRPOTrainer):
         if self.model.training:
             self._consider_stopping(rollouts, kl, rewarded.nobody)
         return batch
+
+    def _sampled_logps(self, logits: Tensor, ids: Tensor) -> Tensor:
+        """log π of the sampled tokens at the temperature of sampling, (B, T)."""
+        scaled = logits.float() / self.args.temperature
+        return scaled.gather(2, ids.unsqueeze(2)).squeeze(2) - scaled.logsumexp(-1)
 
     @staticmethod
     def _concatenate(batch: dict[str, Any]) -> tuple[Tensor, Tensor, int]:
