@@ -159,6 +159,29 @@ def _batch(trainer: GRPOTrainer) -> dict[str, Tensor]:
     return batch
 
 
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.1])
+def test_on_a_cpu_our_log_probabilities_are_theirs(tmp_path: Path, entropy_coef: float) -> None:
+    """Values and gradients, in one batch and in two; TRL scores the prompts as well and throws that away."""
+    trainer = _trainer(tmp_path, entropy_coef=entropy_coef)
+    batch = _batch(trainer)
+    full, attention, length = DareUTrainer._concatenate(batch)
+    theirs = trainer._get_per_token_logps_and_entropies(
+        trainer.model, full, attention, length, compute_entropy=True
+    )
+    parameters = list(trainer.model.parameters())
+    weight = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
+    for size in (4, 2):
+        ours: Any = DareUTrainer._on_cpu(trainer, trainer.model, full, attention, length, size)  # type: ignore[arg-type]
+        assert len(ours) == len(theirs) and ours[2] is theirs[2] is None
+        assert bool(ours[1].requires_grad) == bool(entropy_coef)
+        gradients = []
+        for logps, entropies, _ in (ours, theirs):
+            loss = (weight * logps).sum() + entropy_coef * (weight * entropies).sum()
+            gradients.append(torch.autograd.grad(loss, parameters, retain_graph=True))
+        for one, two in zip((*ours[:2], *gradients[0]), (*theirs[:2], *gradients[1]), strict=True):
+            assert one.shape == two.shape and torch.allclose(one, two, atol=1e-5)
+
+
 def test_bnpo_is_the_clipped_surrogate(tmp_path: Path) -> None:
     """TRL's loss on per-token (B, T) advantages equals `losses.ppo_loss`, in value and in gradient."""
     trainer = _trainer(tmp_path)

@@ -24,6 +24,7 @@ from dareu.data.render import Encoded
 from dareu.models.load import POLICY, add_lora, as_original, freeze_original
 from dareu.models.logprobs import (
     IGNORE,
+    completion_logprobs,
     head_at,
     response_logits,
     response_logprobs,
@@ -145,6 +146,21 @@ def test_inside_a_wrapper_for_processes() -> None:
 
     batch = to_batch(ROWS, PAD, "cpu")
     assert torch.equal(response_logits(Wrapper(llama()), batch)[0], response_logits(llama(), batch)[0])
+
+
+def test_completions_at_a_temperature() -> None:
+    """Two rows as rollouts come: prompts padded on the left, completions of three tokens on the right."""
+    model = llama()
+    ids = torch.tensor([[PAD, 5, 6, 8, 9, PAD], [5, 6, 7, 9, PAD, PAD]])
+    attention = torch.tensor([[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]])
+    logps, entropies = completion_logprobs(model, ids, attention, 3, 0.5, entropy_gradient=True)
+    every = (model(input_ids=ids, attention_mask=attention).logits[:, 2:5] / 0.5).log_softmax(-1)
+    mask = attention[:, 3:]
+    assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]  # the end counts, the pad after it does not
+    assert torch.allclose(logps, every.gather(2, ids[:, 3:, None]).squeeze(2) * mask, atol=1e-5)
+    assert torch.allclose(entropies, -(every.exp() * every).sum(-1) * mask, atol=1e-5)
+    assert entropies.requires_grad
+    assert not completion_logprobs(model, ids, attention, 3, 0.5)[1].requires_grad
 
 
 # --- adapters -----------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from dareu.methods.rollouts import Plan, RolloutSampler, engine_settings
 from dareu.methods.stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.methods.watching import Watching
 from dareu.models.load import as_original, reference_logits
-from dareu.models.logprobs import kl_divergence, masked_mean, response_logits, to_batch
+from dareu.models.logprobs import completion_logprobs, kl_divergence, masked_mean, response_logits, to_batch
 from dareu.models.merge import merged
 
 
@@ -185,10 +185,36 @@ class DareUTrainer(Watching, GRPOTrainer):
             raise non_finite(self.state.global_step)
         return total
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        ids: Tensor,
+        attention: Tensor,
+        length: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if ids.device.type == "cpu" and not kwargs.get("compute_aux_loss"):
+            result = self._on_cpu(model, ids, attention, length, batch_size or len(ids))
+        else:
+            result = super()._get_per_token_logps_and_entropies(
+                model, ids, attention, length, batch_size, **kwargs
+            )
         self._logps = result[0]  # kept for the KL terms, so that they cost no forward pass
         return result
+
+    def _on_cpu(self, model: Any, ids: Tensor, attention: Tensor, length: int, size: int) -> Any:
+        """TRL's own numbers; without Triton it passes prompts and pads through the head too, in float32."""
+        parts = []
+        for some, seen in zip(ids.split(size), attention.split(size), strict=True):
+            with self.accelerator.autocast():
+                parts.append(
+                    completion_logprobs(
+                        model, some, seen, length, self.temperature, bool(self.args.entropy_coef)
+                    )
+                )
+        logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
+        return logps, entropies, None
 
     def _distillation(self, model: Any) -> Tensor:
         """L_dis: KL(π_N ‖ π) over the full next-token distribution at response positions of retain samples."""

@@ -88,6 +88,31 @@ def response_logprobs(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, 
     return logps, mask
 
 
+def completion_logprobs(
+    model: Any,
+    ids: Tensor,
+    attention: Tensor,
+    length: int,
+    temperature: float,
+    entropy_gradient: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """log p of each of the last `length` tokens of `ids` (B, T), and the entropy there, both (B, length), in nats.
+
+    Of the distributions at `temperature`; 0 on pads. Entropies are part of the graph only where asked for.
+    """
+    labels = ids.masked_fill(attention == 0, IGNORE)
+    labels[:, :-length] = IGNORE
+    logits, targets, mask = response_logits(
+        model, {"input_ids": ids, "attention_mask": attention, "labels": labels}
+    )
+    every = (logits.float() / temperature).log_softmax(-1)
+    logps, entropies = (torch.zeros(mask.shape, device=logits.device) for _ in range(2))
+    logps[mask] = every.gather(1, targets.unsqueeze(1)).squeeze(1)
+    every = every if entropy_gradient else every.detach()
+    entropies[mask] = -(every.exp() * every).sum(-1)
+    return logps[:, -length:], entropies[:, -length:]
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is true; 0 where it is true nowhere."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
