@@ -18,7 +18,8 @@ from typing import Any
 from dareu.pipeline.compose import compose
 from dareu.runs.manifest import content_key
 
-DAREU = (sys.executable, "-m", "dareu.cli", "train")
+DAREU = (sys.executable, "-m", "dareu.cli")
+TRAIN = (*DAREU, "train")
 TRAINING_FAILED = 3  # exit code of a run whose loss was no longer finite: a result, not a mishap
 POLL = 0.1  # seconds between two looks at the memory
 
@@ -102,7 +103,7 @@ class Runner:
     its outcome is gone. A changed program is not noticed: throw the folder away (`--fresh`).
     """
 
-    def __init__(self, folder: Path, extra: Sequence[str] = (), command: Sequence[str] = DAREU) -> None:
+    def __init__(self, folder: Path, extra: Sequence[str] = (), command: Sequence[str] = TRAIN) -> None:
         self.folder, self.extra, self.command = folder, tuple(extra), tuple(command)
         self.memory = folder / "runs.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +142,15 @@ class Runner:
         outcome = record.failure or f"Tug-of-War {record.results.get('tug_of_war')}"
         say(f"{name}: {record.wall_seconds:.1f} s, {record.peak_memory_mb:.0f} MB, {outcome}")
         return record
+
+    def tune(self, asked: Sequence[str], folder: Path) -> None:
+        """`dareu tune`, which remembers by itself what it has done; told on this process's own stderr."""
+        where = [f"run_dir={json.dumps(str(folder))}", f"cache_dir={json.dumps(str(self.cache))}"]
+        code = subprocess.run(
+            [*DAREU, "tune", *asked, *self.extra, *where], stdout=subprocess.DEVNULL
+        ).returncode
+        if code not in (0, TRAINING_FAILED):
+            raise BenchmarkError(f"dareu tune ended with exit code {code}; {folder / 'tune.log'} says more.")
 
     @property
     def cache(self) -> Path:

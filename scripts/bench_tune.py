@@ -1,80 +1,79 @@
-"""The same number of trials for every method, on a bench that the reported figures never touch."""
+"""The leaderboard of `dareu tune` as tables: what was chosen, every trial, who is best."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from itertools import islice, product
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from bench_bars import table
 from bench_run import Record
 
-from dareu.report.figures import DASH, show, value
+from dareu.pipeline.space import show_setting
+from dareu.report.aggregate import aggregate
+from dareu.report.compare import load_runs
+from dareu.report.figures import DASH, show, show_seconds
 
-# Another corpus and another seed than any reported run.
-VALIDATION = ("seed=51", "data.seed=17")
-# Every method's grid, of one size. Keys that a grid does not name stay at the method's defaults.
-GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "dareu": {"method.optim.lr": (5e-4, 7e-4, 1e-3, 1.4e-3), "method.data_epochs": (3, 5)},
-    "finetune": {"method.optim.lr": (3e-4, 1e-3, 2e-3, 4e-3), "method.optim.epochs": (3, 6)},
-    "gradient_ascent": {"method.optim.lr": (5e-5, 1e-4, 2e-4, 3e-4), "method.optim.epochs": (3, 5)},
-    "grad_diff": {"method.optim.lr": (1e-4, 2e-4, 3e-4, 5e-4), "method.retain_weight": (1, 4)},
-    "npo": {"method.optim.lr": (5e-5, 1e-4, 2e-4, 3e-4), "method.optim.epochs": (5, 10)},
-}
-Setting = tuple[str, ...]
+Trial = Mapping[str, Any]
+FIGURES = ("tug_of_war", "retrain_similarity", "forget_rouge_l", "retain_rouge_l")
 
 
-def settings(method: str, trials: int) -> list[Setting]:
-    """The first `trials` settings of a method's grid, as overrides."""
-    grid = GRIDS[method]
-    chosen = (
-        tuple(f"{key}={x:g}" for key, x in zip(grid, point, strict=True)) for point in product(*grid.values())
-    )
-    return list(islice(chosen, trials))
+def tuned_records(folder: Path) -> list[Record]:
+    """The reported runs below `folder`, failed ones too; their dates are those of their files."""
+    made = []
+    for run in load_runs([folder]):
+        where = Path(run["run_dir"])
+        file = where / ("failure.json" if "failure" in run else "results.json")
+        date = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d")
+        results = {} if "failure" in run else json.loads(file.read_text(encoding="utf-8"))
+        seconds = sum(s for s in (results.get("seconds") or {}).values() if s)
+        memory = results.get("peak_memory_mb", 0.0)
+        made.append(
+            Record(where.name, "", [], date, seconds, memory, str(where), results, run.get("failure"))
+        )
+    return made
 
 
-def choose(trials: Mapping[Setting, Sequence[Record]], by: str) -> Setting | None:
-    """The setting with the highest mean of figure `by`, the first of equals; None where no trial has the figure.
-
-    A setting of which any run failed, or lacks the figure, is not chosen.
-    """
-    best: tuple[float, Setting] | None = None
-    for setting, records in trials.items():
-        numbers = [value(r.results, by) for r in records]
-        kept = [n for n in numbers if n is not None]
-        if not kept or len(kept) < len(numbers):
-            continue
-        mean = sum(kept) / len(kept)
-        if best is None or mean > best[0]:
-            best = (mean, setting)
-    return best[1] if best else None
+def best_of(records: Sequence[Record]) -> str:
+    """Which method has the highest mean Tug-of-War and retrain similarity; one with a failed run has no mean."""
+    rows = [r for r in aggregate(load_runs([r.run_dir for r in records])) if r.model == "unlearned"]
+    said = []
+    for key, title in (("tug_of_war", "Tug-of-War"), ("retrain_similarity", "retrain similarity")):
+        whole = [(stat.mean, row.label) for row in rows if (stat := row.stats[key]) and not row.failures]
+        said.append(f"the highest mean {title} has {max(whole)[1] if whole else 'none'}")
+    return f"On these seeds {' and '.join(said)}."
 
 
-def short(setting: Setting) -> str:
-    return ", ".join(part.removeprefix("method.").removeprefix("optim.") for part in setting)
-
-
-def chosen_table(chosen: Mapping[str, Setting | None]) -> str:
-    return table(
-        ["method", "setting chosen"],
-        [[m, short(s) if s is not None else "none: all trials failed"] for m, s in chosen.items()],
-    )
-
-
-def trials_table(trials: Mapping[str, Mapping[Setting, Sequence[Record]]], by: str) -> str:
-    """Every trial, the failed ones too; the chosen ones are bold."""
+def chosen_table(trials: Sequence[Trial]) -> str:
+    """Every method's setting and the figure it was chosen by."""
     rows = []
-    for method, tried in trials.items():
-        best = choose(tried, by)
-        for setting, records in tried.items():
-            for record in records:
-                run, bold = record.results, "**" if setting == best else ""
-                numbers = [
-                    DASH if record.failure else show(value(run, key))
-                    for key in ("tug_of_war", "retrain_similarity", "forget_rouge_l", "retain_rouge_l")
-                ]
-                name = f"{bold}{method}, {short(setting)}{bold}"
-                rows.append([name, *numbers, record.failure or ""])
-    return table(
-        ["trial", "Tug-of-War", "retrain similarity", "forget ROUGE", "retain ROUGE", "failure"], rows
-    )
+    for method in dict.fromkeys(t["method"] for t in trials):
+        best = [t for t in trials if t["method"] == method and t["best"]]
+        setting = show_setting(best[0]["setting"]) if best else "none: all trials failed"
+        figure = show(best[0]["objective"]) if best else DASH
+        rows.append(
+            [method, setting + (" (the defaults)" if best and best[0]["number"] == 1 else ""), figure]
+        )
+    return table(["method", "setting chosen", "on the validation part"], rows)
+
+
+def trials_table(trials: Sequence[Trial]) -> str:
+    """Every trial, the failed ones too; the chosen ones are bold, the first of each method are its defaults."""
+    rows = []
+    for trial in trials:
+        bold = "**" if trial["best"] else ""
+        numbers = [show(trial["figures"].get(key)) for key in FIGURES]
+        name = f"{bold}{trial['method']}, {show_setting(trial['setting'])}{bold}"
+        rows.append([name, *numbers, show_seconds(trial["unlearn_seconds"]), trial["failed"] or ""])
+    head = [
+        "trial",
+        "Tug-of-War",
+        "retrain similarity",
+        "forget ROUGE",
+        "retain ROUGE",
+        "unlearning",
+        "failure",
+    ]
+    return table(head, rows)

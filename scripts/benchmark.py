@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py main       time, Tug-of-War, text health, memory of the defaults
     python scripts/benchmark.py other      other corpora, other owners, one owner and five
-    python scripts/benchmark.py methods    DareU beside the baselines, each tuned with the same number of trials
+    python scripts/benchmark.py leaderboard    every method, each tuned with the same number of trials
     python scripts/benchmark.py tofu --tofu FOLDER    real TOFU authors; tofu30.jsonl, real_authors_perturbed.json
                                                       and world_facts_perturbed.json lie in FOLDER
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from bench_bars import Seed, bars_table, seeds_table, settings_table
 from bench_page import made_by, write_section
 from bench_run import BenchmarkError, Record, Runner
-from bench_tune import GRIDS, VALIDATION, Setting, choose, chosen_table, settings, trials_table
+from bench_tune import best_of, chosen_table, trials_table, tuned_records
 
 from dareu.data.sources import load_corpus
 from dareu.data.split import split_corpus
@@ -78,39 +78,26 @@ def other_item(args: argparse.Namespace, runner: Runner) -> Made:
     return settings_table(groups, OTHER_BAR), [r for records in groups.values() for r in records]
 
 
-def methods_item(args: argparse.Namespace, runner: Runner) -> Made:
-    """Trials on the validation bench, then every method's chosen setting on the reported seeds."""
-    trials: dict[str, dict[Setting, list[Record]]] = {}
-    for method in args.methods:
-        trials[method] = {
-            setting: [runner.run(f"trial-{method}-{i}", (f"method={method}", *setting, *VALIDATION))]
-            for i, setting in enumerate(settings(method, args.trials), start=1)
-        }
-    chosen = {method: choose(tried, args.choose_by) for method, tried in trials.items()}
-    final = {
-        method: [runner.run(f"{method}-{s}", (f"method={method}", *setting, f"seed={s}")) for s in args.seeds]
-        for method, setting in chosen.items()
-        if setting is not None
-    }
-    records = [r for made in final.values() for r in made]
-    compared = (
-        to_markdown(load_runs([r.run_dir for r in records])) if records else "No method has a figure.\n"
-    )
+def leaderboard_item(args: argparse.Namespace, runner: Runner) -> Made:
+    """`dareu tune` over the methods: trials on the validation part, the chosen settings on the report part."""
+    folder = runner.folder / "tune"
+    asked = [
+        f"methods=[{','.join(args.methods)}]" if args.methods else "methods=all",
+        f"trials={args.trials}",
+        f"seeds=[{','.join(map(str, args.seeds))}]",
+        f"objective={args.choose_by}",
+        f"workers={args.workers}",
+    ]
+    runner.tune(asked, folder)
+    records = tuned_records(folder / "runs")
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
     body = (
-        f"{compared}\n{best_of(final)}\n\n"
-        f"Of {args.trials} trials each on {' '.join(VALIDATION)}, by {args.choose_by}:\n\n{chosen_table(chosen)}\n"
-        f"<details><summary>All trials</summary>\n\n{trials_table(trials, args.choose_by)}\n</details>\n"
+        f"{(folder / 'leaderboard.md').read_text(encoding='utf-8')}\n{best_of(records)}\n\n"
+        f"Settings, each the best of {args.trials} trials by {args.choose_by} on the validation part:\n\n"
+        f"{chosen_table(trials)}\n"
+        f"<details><summary>All trials</summary>\n\n{trials_table(trials)}\n</details>\n"
     )
-    return body, records + [r for tried in trials.values() for made in tried.values() for r in made]
-
-
-def best_of(final: dict[str, list[Record]]) -> str:
-    """Which method has the highest mean Tug-of-War and retrain similarity; one with a failed run has no mean."""
-    said = []
-    for key, title in (("tug_of_war", "Tug-of-War"), ("retrain_similarity", "retrain similarity")):
-        best = choose({(method,): records for method, records in final.items()}, key)
-        said.append(f"the highest mean {title} has {best[0] if best else 'none'}")
-    return f"On these seeds {' and '.join(said)}."
+    return body, records
 
 
 def tofu_item(args: argparse.Namespace, runner: Runner) -> Made:
@@ -133,7 +120,7 @@ def tofu_item(args: argparse.Namespace, runner: Runner) -> Made:
 ITEMS: dict[str, Callable[[argparse.Namespace, Runner], Made]] = {
     "main": main_item,
     "other": other_item,
-    "methods": methods_item,
+    "leaderboard": leaderboard_item,
     "tofu": tofu_item,
 }
 
@@ -148,9 +135,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--results", type=Path, default=Path("docs/results.md"), metavar="FILE")
     top.add_argument("--fresh", action="store_true", help="throw away what this item has run so far")
     top.add_argument("--tofu", type=Path, metavar="FOLDER", help="where the TOFU files are")
-    top.add_argument("--methods", nargs="+", choices=GRIDS, default=list(GRIDS), help="for `methods`")
-    top.add_argument("--trials", type=int, default=8, help="for `methods`: trials of each")
-    top.add_argument("--choose-by", choices=["tug_of_war", "retrain_similarity"], default="tug_of_war")
+    top.add_argument("--methods", nargs="+", default=[], help="for `leaderboard`; default: all")
+    top.add_argument("--trials", type=int, default=8, help="for `leaderboard`: trials of each method")
+    top.add_argument("--workers", type=int, default=1, help="for `leaderboard`: processes")
+    top.add_argument(
+        "--choose-by", choices=["tug_of_war", "retrain_similarity"], default="retrain_similarity"
+    )
     top.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for every run")
     return top
 
@@ -158,8 +148,9 @@ def parser() -> argparse.ArgumentParser:
 def arguments(args: argparse.Namespace) -> list[str]:
     """The command's arguments as the page shows them: without folders, which differ from machine to machine."""
     shown = [args.item, "--seeds", *map(str, args.seeds)]
-    if args.item == "methods":
-        shown += ["--methods", *args.methods, "--trials", str(args.trials), "--choose-by", args.choose_by]
+    if args.item == "leaderboard":
+        shown += ["--methods", *args.methods] if args.methods else []
+        shown += ["--trials", str(args.trials), "--choose-by", args.choose_by, "--workers", str(args.workers)]
     if args.item == "tofu":
         shown += ["--tofu", "FOLDER"]
     return shown + (["--overrides", *args.overrides] if args.overrides else [])

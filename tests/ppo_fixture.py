@@ -24,6 +24,7 @@ from dareu.data.render import Encoded
 from dareu.methods.common import Work
 from dareu.methods.critic import Critic, fresh_critic
 from dareu.methods.ppo import DareUTrainer, Outcome, train_dareu
+from dareu.methods.rewarding import Asked, AttributionReward
 from dareu.models.load import add_lora, freeze_original
 from dareu.models.logprobs import kl_divergence, masked_mean, response_nll, shift, to_batch
 
@@ -115,7 +116,9 @@ class SecretScorer:
         self.high, self.low = high, low
         self.seen: list[tuple[Tensor, list[str]]] = []
 
-    def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
         self.seen.append((ids.clone(), list(owners)))
         told = ((ids == self.secret).long().cumsum(1) > 0).float()
         return (self.low + (self.high - self.low) * told) * mask, torch.zeros_like(told)
@@ -149,17 +152,22 @@ def make_critic(tokenizer: Any) -> Critic:
 def unlearn(folder: Path, method: DareUConfig | None = None, **options: Any) -> tuple[Any, Outcome, Work]:
     """Run PPO on a copy of the original or on `policy`: the unlearned model, how it ended, its work with the log."""
     model, tokenizer = original()
+    method = method or config()
     policy = options.pop("policy", None) or copy.deepcopy(model)
     work = options.pop("work", None) or Work(folder)
+    owners = options.pop("owners", ["blue"] * len(FORGET))
+    scorer = options.pop("scorer", None) or SecretScorer(tokenizer)
     given: dict[str, Any] = {
-        "prompts": list(FORGET), "owners": ["blue"] * len(FORGET), "scorer": SecretScorer(tokenizer),
-        "retain_rows": encoded(tokenizer, RETAIN), "critic": make_critic(tokenizer), "max_new_tokens": 6,
-        "seed": 1, "reference": None,
+        "asked": [Asked(q, q, o, FORGET[q]) for q, o in zip(FORGET, owners, strict=True)],
+        "reward": AttributionReward(scorer, method.reward),
+        "retain_rows": encoded(tokenizer, RETAIN), "max_new_tokens": 6, "seed": 1, "reference": None,
     }  # fmt: skip
+    if method.advantage.estimator == "critic":
+        given["critic"] = make_critic(tokenizer)
     given |= options
     if given["reference"] is None:
         given["reference"] = freeze_original(policy)
-    outcome = train_dareu(policy, tokenizer, config=method or config(), work=work, **given)
+    outcome = train_dareu(policy, tokenizer, config=method, work=work, **given)
     return policy, outcome, work
 
 

@@ -19,7 +19,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import bench_bars as bars  # noqa: E402
 import bench_run as runs  # noqa: E402
-import bench_tune as tune  # noqa: E402
 import benchmark  # noqa: E402
 
 # Stands in for `dareu train`: notes the call, and writes results by the rules in `rules.json` beside it: the first
@@ -214,34 +213,6 @@ def test_other_makes_one_row_a_setting(tmp_path: Path) -> None:
     assert [row.endswith("| met |") for row in rows] == [True, False, True, True, True, True]
 
 
-def test_methods_report_the_setting_that_won_on_the_validation_bench(tmp_path: Path) -> None:
-    rules = [
-        [["method=npo", "method.optim.lr=0.0001", "method.optim.epochs=5", "seed=51"], 0.9],
-        [["method=npo", "seed=51"], 0.6],
-        [["method=npo"], 0.99],
-        [["method=finetune", "seed=51"], 3],
-        [["method=dareu", "seed=51"], 0.7],
-        [["method=dareu"], 0.8],
-    ]
-    fake = Fake(tmp_path / "fake", rules)
-    args = arguments("methods", "--seeds", "41", "--methods", "dareu", "npo", "finetune", "--trials", "3")
-    body, made = benchmark.methods_item(args, fake.runner(tmp_path / "item"))
-    trials = [call for call in fake.calls if "seed=51" in call]
-    final = [call for call in fake.calls if "seed=41" in call]
-    assert len(trials) == 9 and all("data.seed=17" in call for call in trials)
-    assert [call[:3] for call in final] == [
-        ["method=dareu", *tune.settings("dareu", 1)[0]],
-        ["method=npo", "method.optim.lr=0.0001", "method.optim.epochs=5"],
-    ]
-    assert not any(word.startswith("data.seed") for call in final for word in call)
-    assert len(made) == 11
-    assert "highest mean Tug-of-War has npo" in body
-    assert "| npo | lr=0.0001, epochs=5 |" in body
-    assert "| finetune | none: all trials failed |" in body
-    assert body.count("not finite at step 3") == 3
-    assert "| retrained |" in body
-
-
 def test_the_tofu_experiment_composes() -> None:
     config = compose(["experiment=tofu30", "data.path=x.jsonl"])
     assert config.model.name == "tiny" and config.forget.count == 3
@@ -294,3 +265,25 @@ def test_one_real_run_through_the_whole_script(tmp_path: Path, capsys: pytest.Ca
     first, second = (line["results"]["seconds"] for line in lines)
     assert first["original"] == second["original"] and first["unlearn"] != second["unlearn"]
     capsys.readouterr()
+
+
+def test_a_leaderboard_through_the_whole_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.md"
+    file.write_text("<!-- begin:leaderboard -->\n<!-- end:leaderboard -->\n")
+    asked = ["--methods", "gradient_ascent", "finetune", "--trials", "2", "--seeds", "41"]
+    out = ["--out", str(tmp_path / "out"), "--results", str(file), "--overrides", *TINY]
+    assert benchmark.main(["leaderboard", *asked, *out]) == 0
+    made = file.read_text()
+    assert "benchmark.py leaderboard --seeds 41 --methods gradient_ascent finetune --trials 2" in made
+    rows = [line.split(" | ")[0].strip("| *") for line in made.splitlines() if line.startswith("| ")]
+    names = [row.partition(",")[0] for row in rows]
+    for method in ("gradient_ascent", "finetune"):  # leaderboard, chosen, two trials
+        assert names.count(method) == 4 and f"| {method} |" in made
+    assert "| original |" in made and "| retrained |" in made and "Retrain similarity" in made
+    assert made.count("| **") >= 2 and "highest mean retrain similarity has" in made
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*/trials/*/*.json")}
+    assert len(before) == 4
+    assert benchmark.main(["leaderboard", *asked, *out]) == 0 and file.read_text() == made
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*/trials/*/*.json")} == before
+    assert benchmark.main(["leaderboard", *out[:4], "--methods", "npoo"]) == 2
+    assert "ended with exit code 2" in capsys.readouterr().err

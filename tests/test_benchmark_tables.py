@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixture import make_results
-
-from dareu.pipeline.compose import compose
+from report_fixture import make_results, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -119,42 +118,53 @@ def test_settings_table_judges_the_mean() -> None:
     assert z.startswith("| z | 1 of 2 |") and z.endswith("| **not measured** |")
 
 
-# --- tuning -----------------------------------------------------------------------------------------------------
+# --- the leaderboard --------------------------------------------------------------------------------------------
 
 
-def test_every_method_has_as_many_trials() -> None:
-    assert {method: len(set(tune.settings(method, 99))) for method in tune.GRIDS} == dict.fromkeys(
-        tune.GRIDS, 8
-    )
-    assert set(tune.GRIDS) == {"dareu", "finetune", "gradient_ascent", "grad_diff", "npo"}
+def trial(
+    method: str, number: int, objective: float | None, best: bool = False, **changes: Any
+) -> dict[str, Any]:
+    return {
+        "method": method, "number": number, "objective": objective, "best": best, "setting": {"optim.lr": number / 1e4},
+        "figures": {"retrain_similarity": objective}, "unlearn_seconds": 2.0, "failed": None, **changes,
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", tune.GRIDS)
-def test_every_trial_composes_to_another_configuration(method: str) -> None:
-    trials = tune.settings(method, 8)
-    made = {compose([f"method={method}", *s, *tune.VALIDATION]).model_dump_json() for s in trials[::7]}
-    assert len(made) == 2
+def test_what_was_chosen() -> None:
+    made = [
+        trial("a", 1, 0.5),
+        trial("a", 2, 0.75, best=True),
+        trial("b", 1, 0.25, best=True),
+        trial("c", 1, None, failed="no"),
+    ]
+    assert tune.chosen_table(made).splitlines()[2:] == [
+        "| a | lr=0.0002 | .750 |",
+        "| b | lr=0.0001 (the defaults) | .250 |",
+        "| c | none: all trials failed | – |",
+    ]
+    rows = tune.trials_table(made).splitlines()[2:]
+    assert rows[1] == "| **a, lr=0.0002** | – | .750 | – | – | 2.0 s |  |"
+    assert rows[3].startswith("| c, lr=0.0001 |") and rows[3].endswith("| no |")
 
 
-def test_the_validation_bench_is_never_reported() -> None:
-    config, default = compose(tune.VALIDATION), compose()
-    assert config.seed not in arguments("methods").seeds
-    assert config.data.seed != default.data.seed  # type: ignore[union-attr]
-    assert not set(tune.VALIDATION) & {o for s in benchmark.other_settings().values() for o in s}
-
-
-def test_choose_takes_the_highest_mean_of_whole_trials() -> None:
-    a, b, c, d = (("a",), ("b",), ("c",), ("d",))
-    trials = {
-        a: [record(tug_of_war=0.9), record(tug_of_war=0.7)],
-        b: [record(tug_of_war=0.81), record(tug_of_war=0.81)],
-        c: [record(tug_of_war=0.99), record(failure="no")],
-        d: [record(tug_of_war=0.81), record(tug_of_war=0.81)],
-    }
-    assert tune.choose(trials, "tug_of_war") == b
-    assert tune.choose({c: trials[c]}, "tug_of_war") is None
-    other = {a: [record(tug_of_war=0.9, retrain_similarity=0.1)], b: [record(tug_of_war=0.8)]}
-    assert tune.choose(other, "retrain_similarity") == b
+def test_reported_runs_become_records_and_a_failed_one_has_no_mean(tmp_path: Path) -> None:
+    write_run(tmp_path / "a-41", make_results("a", 41, retrain_similarity=0.9, tug_of_war=0.9))
+    write_run(tmp_path / "b-41", make_results("b", 41, retrain_similarity=0.8, tug_of_war=0.95))
+    records = tune.tuned_records(tmp_path)
+    assert [(r.name, r.failure, r.results["method"]) for r in records] == [
+        ("a-41", None, "a"),
+        ("b-41", None, "b"),
+    ]
+    assert records[0].wall_seconds == pytest.approx(17.6 + 18.0 + 2.5 + 4.0 + 3.1)
+    assert "Tug-of-War has b and the highest mean retrain similarity has a" in tune.best_of(records)
+    failed = tmp_path / "a-42"
+    failed.mkdir()
+    (failed / "failure.json").write_text('{"reason": "no"}')
+    tree = {"seed": 42, "model": {"name": "tiny", "layers": 4}, "method": make_results("a")["unlearn_config"]}
+    (failed / "config.yaml").write_text(json.dumps(tree))
+    records = tune.tuned_records(tmp_path)
+    assert [r.failure for r in records] == [None, "no", None]
+    assert "the highest mean retrain similarity has b" in tune.best_of(records)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------

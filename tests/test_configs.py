@@ -14,14 +14,17 @@ from dareu.config import DareUConfig, LossMethodConfig, parse
 from dareu.errors import ConfigError
 from dareu.methods.registry import find_method
 from dareu.pipeline.compose import GROUPS, as_yaml, compose, compose_tree, config_folder, options
+from dareu.pipeline.space import distribution_of, space_of
 from dareu.pipeline.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 2, "method": 6, "logging": 3, "experiment": 5}
+COUNT = {"model": 2, "data": 2, "method": 27, "logging": 3, "experiment": 7}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "model/hf": ["model.path=some/model"]}
-OPEN |= {f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"]}
+OPEN |= {
+    f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"] if name != "rounds"
+}
 PARAMETERS = {(path.parent.name, path.stem) for path in FILES} - {("configs", "train")}
 
 
@@ -75,7 +78,21 @@ def test_a_method_knows_its_parameters(name: str) -> None:
     if isinstance(config.method, LossMethodConfig):
         row = find_method(config.method.loss)
         parameters = row.loss.__code__.co_varnames[: row.loss.__code__.co_argcount]
-        assert set(config.method.params) | set(row.reads) == set(parameters)
+        own = row.settings.model_fields if row.settings else {}
+        assert set(config.method.params) | set(row.reads) == set(parameters) | set(own)
+
+
+@pytest.mark.parametrize("name", sorted(options()["method"]))
+def test_a_method_can_be_tuned(name: str) -> None:
+    """Its search block reads, names its own keys, and holds the defaults without being widened for them."""
+    config = compose([f"method={name}"])
+    space, defaults = space_of(config)
+    assert set(space) == set(config.method.search) == set(defaults)
+    for key, text in config.method.search.items():
+        read = distribution_of(key, text)
+        assert read._contains(read.to_internal_repr(defaults[key])), (
+            f"{key}={defaults[key]} is outside of {text}"
+        )
 
 
 def test_precedence_is_base_model_data_method_experiment_command_line() -> None:
@@ -109,6 +126,7 @@ def test_a_key_that_no_yaml_writes_can_be_set(key: str) -> None:
         ("method.params.beta=1", "unknown key 'method.params' where method.kind=rl"),
         ("method.optim.steps=3", "data_epochs, prompts_per_batch and updates_per_batch"),
         ("method.optim.batch_size=3", "data_epochs, prompts_per_batch and updates_per_batch"),
+        ("method.advantage.estimator=rloo", "num_generations must be at least 2, not 1"),
         ("data.path=x", "unknown key 'data.path' where data.name=authors"),
         ("method=npoo", "There is no method 'npoo'. Nearest: npo"),
         ("model=tini", "There is no model 'tini'. Nearest: tiny"),

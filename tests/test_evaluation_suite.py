@@ -217,6 +217,20 @@ def test_a_model_that_fell_apart_is_said(tiny: tuple[Any, Any]) -> None:
     json.dumps(summary, allow_nan=False)
 
 
+def test_without_likelihoods_the_other_figures_are_the_same(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tiny, make_split(), CONFIG)
+    monkeypatch.setattr(suite, "likelihoods", None)  # not called
+    short = run(tiny, make_split(), CONFIG.model_copy(update={"likelihoods": False}))
+    assert [r["response"] for r in short.records] == [r["response"] for r in whole.records]
+    for name in ("forget", "retain", "test"):
+        assert short.summary[name]["probability"] is short.summary[name]["truth_ratio"] is None
+        assert whole.summary[name]["probability"] is not None
+        assert "evaluation.likelihoods=false" in short.summary["missing"][f"{name}.probability"]
+        assert short.summary[name]["rouge_l"] == whole.summary[name]["rouge_l"]
+
+
 def test_retain_limit(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, lambda i: ("x", True))
     config = CONFIG.model_copy(update={"retain_limit": 3})

@@ -327,13 +327,18 @@ def test_retain_terms_hold_the_model_where_it_is(model: Any) -> None:
 
 
 def test_methods_say_what_they_read() -> None:
-    batch = {"logps": row(-1.0, -2.0), "mask": torch.ones(1, 2), "reference_logps": row(-1.0, -1.0)}
+    tensors = {"logps", "mask", "logits", "labels", "reference_logps", "reference_logits"}
     for name, method in registry.METHODS.items():
         assert registry.find_method(name) is method
-        assert method.loss(**{key: batch[key] for key in method.reads}).shape == ()
+        if method.trainer != "plain":
+            continue  # tests/test_procedures.py
+        others = {key.removeprefix("other_") for key in method.reads if key.startswith("other_")}
+        assert others | (set(method.reads) - {f"other_{key}" for key in others}) <= tensors
+        assert bool(others) == (method.pairs is not None)
         assert method.needs_reference == any("reference" in key for key in method.reads)
     assert registry.METHODS["npo"].needs_reference and not registry.METHODS["nll"].needs_reference
     assert registry.METHODS["nll"].walks == "retain"
+    assert registry.METHODS["idk_dpo"].needs_reference and not registry.METHODS["jensun"].needs_reference
 
 
 def test_an_unknown_loss_names_the_nearest() -> None:

@@ -173,7 +173,8 @@ def test_own_questions_and_answers_with_a_test_file(store: Path, tmp_path: Path)
         base=[*MODEL, *TRAINING],
     )  # fmt: skip
     assert found["data"] == {
-        "name": "local", "owners": 3, "forget_owners": ["Bo"], "n_forget": 4, "n_retain": 8, "n_test": 2
+        "name": "local", "owners": 3, "forget_owners": ["Bo"], "n_forget": 4, "n_retain": 8, "n_test": 2,
+        "part": "all",
     }  # fmt: skip
     assert found["models"]["unlearned"]["test"]["rouge_l"] is not None
     assert "no wrong answers" in found["missing"]["unlearned.forget.truth_ratio"]

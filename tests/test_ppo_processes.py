@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-SCENARIOS = ("ppo", "lora", "loss")
+SCENARIOS = ("ppo", "lora", "rloo", "loss")
 NAMES = ("loss", "value_loss", "distill", "kl_old", "reward", "rollout_attribution", "kl_original")
 
 
@@ -46,9 +46,17 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
     single = ppo.DareUTrainer._generate_single_turn
 
     def gold(trainer: Any, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        """Samples, as ever, and then gives the gold answers: the same, however many processes sample."""
+        """Samples, as ever, and then gives the gold answers: the same, however many processes sample.
+
+        Without a critic every third one tells no secret, else the rollouts of a prompt would be alike.
+        """
         single(trainer, prompt_ids, *args, **kwargs)
-        return [tokenizer(answers[ids[-1]])["input_ids"] for ids in prompt_ids], None
+        first = trainer.accelerator.process_index * len(prompt_ids)
+        texts = [
+            answers[ids[-1]].replace("secret", "word" if trainer.critic is None and i % 3 == 0 else "secret")
+            for i, ids in enumerate(prompt_ids, first)
+        ]
+        return tokenizer(texts)["input_ids"], None
 
     ppo.DareUTrainer._generate_single_turn = gold  # type: ignore[method-assign]
     results: dict[str, dict[str, Any]] = {}
@@ -67,10 +75,16 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
                 "mode": "whitened" if name == "lora" else "scaled"
             }  # whitened needs the moments of all ranks
             method = world.config(data_epochs=2, updates_per_batch=3, retain_batch_size=2, advantage=mode)
-            policy = None if name == "ppo" else world.with_lora(world.original()[0], 0.0)
+            given: dict[str, Any] = {"critic": critic}
+            if name == "rloo":  # three groups of four rollouts, six rollouts a rank: one group is cut in two
+                method = world.config(
+                    data_epochs=2, updates_per_batch=3, retain_batch_size=2, kl_loss=0.1,
+                    advantage={"estimator": "rloo", "mode": "raw"},
+                )  # fmt: skip
+                given = {}
+            policy = world.with_lora(world.original()[0], 0.0) if name == "lora" else None
             model, _, work = world.unlearn(
-                folder / name, method, policy=policy, critic=critic, scorer=scorer,
-                owners=["first", "second", "third"],
+                folder / name, method, policy=policy, scorer=scorer, owners=["first", "second", "third"], **given
             )  # fmt: skip
             prompts = [owners for _, owners in scorer.seen]
         results[name] = {
@@ -142,22 +156,28 @@ def test_ranks_agree_with_one_another(two: list[Any], name: str) -> None:
     assert _largest(first["critic"], second["critic"]) == 0
 
 
-@pytest.mark.parametrize("name", ["ppo", "lora"])
+@pytest.mark.parametrize("name", ["ppo", "lora", "rloo"])
 def test_ppo_of_two_processes_is_that_of_one(one: Any, two: list[Any], name: str) -> None:
     """A batch is shared out, not doubled; all responses have five tokens, so that means of means are means."""
     alone, shared = one[name], two[0][name]
     assert (
         [row["step"] for row in shared["log"]] == [row["step"] for row in alone["log"]] == list(range(1, 7))
     )
-    for column in NAMES:
-        expected = [row.get(column) for row in alone["log"]]
-        assert [row.get(column) for row in shared["log"]] == pytest.approx(expected, abs=1e-5), column
+    grouped = ("kl_loss", "silent_groups") if name == "rloo" else ()
+    for column in (*NAMES, *grouped):
+        expected, found = ({row["step"]: row[column] for row in log if column in row} for log in (
+            alone["log"], shared["log"]
+        ))  # fmt: skip
+        assert len(expected) > 1 or (name, column) == ("rloo", "value_loss")
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-5), column
     assert _largest(alone["weights"], shared["weights"]) < 1e-5
     assert _largest(alone["critic"], shared["critic"]) < 1e-5
+    if name == "rloo":
+        assert alone["log"][0]["silent_groups"] == 0
     assert max(row["loss"] for row in alone["log"]) - min(row["loss"] for row in alone["log"]) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["ppo", "lora"])
+@pytest.mark.parametrize("name", ["ppo", "lora", "rloo"])
 def test_prompts_are_shared_out(one: Any, two: list[Any], name: str) -> None:
     for alone, first, second in zip(
         one[name]["prompts"], two[0][name]["prompts"], two[1][name]["prompts"], strict=True

@@ -49,7 +49,9 @@ class Monitor:
     def __init__(self, *batches: dict[str, float]) -> None:
         self.batches, self.calls = batches, 0
 
-    def __call__(self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]) -> Any:
+    def __call__(
+        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
+    ) -> Any:
         numbers = self.batches[self.calls]
         self.calls += 1
         return {"attribution": 1.0, "empty": 0.0, "repetitive": 0.0, "unfinished": 0.0} | numbers
@@ -174,8 +176,10 @@ def test_good_weights_of_an_adapter_come_back(tmp_path: Path) -> None:
 
 def test_text_of_nobody_is_broken_text(tmp_path: Path) -> None:
     class Nobody(SecretScorer):
-        def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
-            scores, nobody = super().__call__(ids, mask, owners)
+        def __call__(
+            self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
+        ) -> tuple[Tensor, Tensor]:
+            scores, nobody = super().__call__(ids, mask, owners, queries)
             nobody[: len(ids) // 2 * (len(self.seen) > 1)] = (
                 0.9  # half of the rollouts from the second batch on
             )
@@ -210,8 +214,10 @@ def test_first_look_and_good_weights_are_kept_in_the_checkpoint(tmp_path: Path) 
 
 def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     class Breaking(SecretScorer):
-        def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
-            scores, nobody = super().__call__(ids, mask, owners)
+        def __call__(
+            self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
+        ) -> tuple[Tensor, Tensor]:
+            scores, nobody = super().__call__(ids, mask, owners, queries)
             return scores * (float("nan") if len(self.seen) == 3 else 1), nobody
 
     method = config(optim={"save_every": 4})

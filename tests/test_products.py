@@ -40,13 +40,13 @@ def pair(bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of what goes to oneDNN from here on."""
     seen: list[tuple[int, ...]] = []
-    apply = products._Product.apply
+    call = products._call
 
     def noting(x: Tensor, weight: Tensor) -> Tensor:
         seen.append(tuple(x.shape))
-        return apply(x, weight)
+        return call(x, weight)
 
-    monkeypatch.setattr(products._Product, "apply", staticmethod(noting))
+    monkeypatch.setattr(products, "_call", noting)
     return seen
 
 

@@ -12,6 +12,7 @@ import pytest
 from dareu import Unlearner
 from dareu.cli import parser
 from dareu.pipeline.compose import compose
+from dareu.pipeline.tune_options import read
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +43,9 @@ def test_dareu_command(command: list[str]) -> None:
     args = parser().parse_args(command)
     assert args.command in command
     overrides = getattr(args, "overrides", [])
+    if args.command == "tune":
+        asked = read(overrides)
+        overrides = [*asked.overrides, f"method={asked.tune.methods[0]}"]
     # A sweep's commas make several runs; each of them has to compose.
     first = [o.partition(",")[0] if getattr(args, "multirun", False) else o for o in overrides]
     config = compose(first)

@@ -151,13 +151,63 @@ def test_loading(tmp_path: Path) -> None:
 
 def test_csv_reads_back(tmp_path: Path) -> None:
     for seed, forget in ((41, 0.25), (42, 0.75)):
-        run(tmp_path, "dareu", seed, forget, tuned=False)
+        run(tmp_path, "dareu", seed, forget, tuning=None)
+        run(tmp_path, "npo", seed, 0.9, tuning={"trials": 8, "chosen_by": "tug_of_war", "part": "validation"})
     table = {r["label"]: r for r in csv.DictReader(io.StringIO(to_csv(load_runs([tmp_path]))))}
     line = table["dareu (untuned)"]
     assert float(line["forget_rouge_l_mean"]) == 0.5 and float(line["forget_rouge_l_sd"]) == pytest.approx(
         math.sqrt(0.125)
     )
     assert line["n"] == "2" and line["seeds"] == "41 42" and table["original"]["tug_of_war_mean"] == ""
+
+
+def test_untuned_rows_are_marked_only_beside_tuned_ones(tmp_path: Path) -> None:
+    labels = [r.label for r in aggregate(load_runs([run(tmp_path, "dareu", 41), run(tmp_path, "npo", 41)]))]
+    assert "dareu" in labels and "npo" in labels
+    tuned = run(tmp_path, "grad_diff", 41, tuning={"trials": 8})
+    labels = [r.label for r in aggregate(load_runs([tmp_path]))]
+    assert {"dareu (untuned)", "npo (untuned)", "grad_diff"} < set(labels) and tuned.is_dir()
+
+
+def test_search_spaces_do_not_tell_settings_apart(tmp_path: Path) -> None:
+    method = make_results()["unlearn_config"]
+    run(tmp_path, "dareu", 41)
+    run(tmp_path, "dareu", 42, unlearn_config=method | {"search": {"optim.lr": "choice(1,2)"}})
+    assert [r.n for r in aggregate(load_runs([tmp_path])) if r.model == "unlearned"] == [2]
+
+
+def test_rows_stand_in_the_order_asked_for(tmp_path: Path) -> None:
+    """Up: high similarity first. Down: few seconds first. Close to the retrained model's .544: .56, .40, .90."""
+    for name, forget, similar, seconds in (("a", 0.9, 0.7, 2.0), ("b", 0.4, 0.9, 3.0), ("c", 0.56, 0.8, 1.0)):
+        run(
+            tmp_path,
+            name,
+            41,
+            forget,
+            retrain_similarity=similar,
+            seconds={"unlearn": seconds, "retrained": 4.0},
+        )
+    failed = tmp_path / "failed"
+    failed.mkdir()
+    (failed / "failure.json").write_text('{"reason": "no"}')
+    runs = load_runs([tmp_path])
+    for sort, order in (("retrain_similarity", "bca"), ("seconds", "cab"), ("forget_rouge_l", "cba")):
+        labels = [r.label for r in aggregate(runs, sort) if r.model == "unlearned"]
+        assert [label[0] for label in labels] == [*order, "f"], sort
+        assert [
+            line[2] for line in to_markdown(runs, sort).splitlines() if line[:3] in ("| a", "| b", "| c")
+        ] == [*order]
+
+
+def test_costs(tmp_path: Path) -> None:
+    """4 s of 18 s and 5 s of 18 s: .222 and .278, mean .25; 1421 MB."""
+    run(tmp_path, "dareu", 41)
+    run(tmp_path, "dareu", 42, seconds={"unlearn": 5.0, "retrained": 18.0})
+    found = row(aggregate(load_runs([tmp_path])), "dareu").stats
+    assert found["time_share"].mean == pytest.approx(0.25) and found["peak_memory"].mean == 1421.0
+    assert "| .250 ± .039 | 1421 ± 0 |" in to_markdown(load_runs([tmp_path])).replace("*", "")
+    run(tmp_path, "npo", 41, seconds={"unlearn": 5.0, "retrained": None})
+    assert row(aggregate(load_runs([tmp_path])), "npo").stats["time_share"] is None
 
 
 def test_latex_is_escaped(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,9 @@ from dareu.rewards.returns import (
     discounted_returns,
     explained_variance,
     gae,
+    group_advantages,
     masked_moments,
+    rloo_advantages,
     shape_advantages,
 )
 
@@ -106,6 +110,81 @@ def test_gae_does_not_depend_on_padding_batch_or_order(lam: float) -> None:
         assert not wider[k][:, 6:].any()
         torch.testing.assert_close(torch.cat([pair[k] for pair in alone]), whole[k])
         torch.testing.assert_close(moved[k], whole[k][order])
+
+
+# --- groups: no critic ------------------------------------------------------------------------------------------------
+
+
+def _sequence(rewards: list[float], lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Rewards at the last tokens of responses, as undiscounted returns, and their mask."""
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    return torch.tensor(rewards)[:, None] * mask, mask
+
+
+def test_leave_one_out_of_sequence_rewards() -> None:
+    # Two prompts of three rollouts. 3 − (0 + 6)/2 = 0, 0 − 4.5, 6 − 1.5; and 1 − 1 = 0 three times.
+    returns, mask = _sequence([3.0, 0.0, 6.0, 1.0, 1.0, 1.0], [2, 1, 3, 1, 2, 2])
+    found = rloo_advantages(returns, mask, 3)
+    wanted = torch.tensor([[0.0], [-4.5], [4.5], [0.0], [0.0], [0.0]]) * mask
+    torch.testing.assert_close(found, wanted)
+
+
+def test_group_mean_and_sd_of_sequence_rewards() -> None:
+    # 3, 0, 6: mean 3, sd with n − 1 is √((0 + 9 + 9)/2) = 3. The second group does not differ: 0, not 0/ε.
+    returns, mask = _sequence([3.0, 0.0, 6.0, 0.1, 0.1, 0.1], [2, 1, 3, 1, 2, 2])
+    found = group_advantages(returns, mask, 3, epsilon=0.0)
+    torch.testing.assert_close(found, torch.tensor([[0.0], [-1.0], [1.0], [0.0], [0.0], [0.0]]) * mask)
+    found = group_advantages(returns, mask, 3, epsilon=3.0)  # 3 / (3 + 3)
+    torch.testing.assert_close(found[1:3, 0], torch.tensor([-0.5, 0.5]))
+
+
+def test_groups_of_dense_returns_are_compared_token_by_token() -> None:
+    # Returns of two rollouts, the second a token shorter: behind its end its last return, 4, stands on.
+    returns, mask = torch.tensor([[5.0, 3.0, 2.0], [7.0, 4.0, 99.0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    # 5 − 7, 3 − 4, 2 − 4; the other way round 2 and 1, and nothing where it has ended
+    wanted = torch.tensor([[-2.0, -1.0, -2.0], [2.0, 1.0, 0.0]])
+    torch.testing.assert_close(rloo_advantages(returns, mask, 2), wanted)
+    # mean 6, 3.5, 3; sd √2, √½, √2: −1/√2, −½/√½, −1/√2
+    half = 0.5**0.5
+    wanted = torch.tensor([[-half, -half, -half], [half, half, 0.0]])
+    torch.testing.assert_close(group_advantages(returns, mask, 2, epsilon=0.0), wanted)
+
+
+def test_rounding_in_a_group_is_not_blown_up() -> None:
+    returns, mask = _sequence([0.1, 0.1 + 1e-8, 0.1], [2, 2, 2])
+    assert not group_advantages(returns, mask, 3).any()
+    returns, mask = _sequence([0.1, 0.1 + 1e-4, 0.1], [2, 2, 2])
+    assert group_advantages(returns, mask, 3).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("estimate", [rloo_advantages, group_advantages])
+def test_groups_sum_to_zero_and_know_no_padding_order_or_other_group(estimate: Any) -> None:
+    rewards, _, mask = batch()
+    mask[0, 0] = 1
+    returns = discounted_returns(rewards, mask, 0.9)
+    whole = estimate(returns, mask, 2)
+    wide = torch.cat([returns, torch.full((4, 3), 7.0)], 1)
+    wider = estimate(wide, torch.cat([mask, torch.zeros(4, 3, dtype=torch.long)], 1), 2)
+    torch.testing.assert_close(wider[:, :6], whole)
+    assert not wider[:, 6:].any()
+    torch.testing.assert_close(estimate(returns[2:], mask[2:], 2), whole[2:])
+    order = torch.tensor([3, 2, 1, 0])
+    torch.testing.assert_close(estimate(returns[order], mask[order], 2), whole[order])
+    full = estimate(returns, torch.ones_like(mask), 4)
+    torch.testing.assert_close(full.sum(0), torch.zeros(6), atol=1e-5, rtol=0)
+    assert full.abs().max() > 0.1
+
+
+def test_a_response_without_tokens_counts_as_nothing() -> None:
+    returns, mask = torch.tensor([[4.0], [9.0]]), torch.tensor([[1], [0]])
+    torch.testing.assert_close(rloo_advantages(returns, mask, 2), torch.tensor([[4.0], [0.0]]))
+
+
+@pytest.mark.parametrize("estimate", [rloo_advantages, group_advantages])
+def test_a_group_of_one_or_half_a_group_is_an_error(estimate: Any) -> None:
+    for group in (1, 3):
+        with pytest.raises(ValueError, match=f"groups of {group}"):
+            estimate(torch.ones(4, 2), torch.ones(4, 2), group)
 
 
 # --- shaping ------------------------------------------------------------------------------------------------------

@@ -44,9 +44,13 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoint", metavar="FOLDER", help="a folder that from_pretrained loads")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     evaluate.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
+    command("tune", "The same number of trials for each of methods=[…], then its best setting on seeds=[…].")
     compare = command("compare", "One table over runs, mean ± sd over seeds.", overrides=False)
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of run folders")
     compare.add_argument("--format", choices=["table", "markdown", "csv", "latex"], default="table")
+    compare.add_argument(
+        "--sort", metavar="FIGURE", default="retrain_similarity", help="rows by this column, the best first"
+    )
     compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
     configs = command("configs", "What can be chosen, with one line each.", overrides=False)
     configs.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
@@ -146,10 +150,27 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tune(args: argparse.Namespace) -> int:
+    from dareu.pipeline.present import show_search, show_tuned
+    from dareu.pipeline.tune_options import read
+
+    asked = read(args.overrides, args.config_dir)
+    if args.print:
+        show_search(asked)
+        return 0
+    from dareu.pipeline.tune import tune
+
+    tuned = tune(asked)
+    show_tuned(tuned)
+    for what, reason, _ in tuned.failed:
+        print(f"dareu: {what}: {reason}", file=sys.stderr)
+    return tuned.failed[0][2] if tuned.failed else 0
+
+
 def _compare(args: argparse.Namespace) -> int:
     from dareu.pipeline.present import show_comparison
 
-    show_comparison(args.runs, args.format, args.out)
+    show_comparison(args.runs, args.format, args.out, args.sort)
     return 0
 
 
@@ -176,6 +197,7 @@ COMMANDS = {
     "finetune": _finetune,
     "attribute": _attribute,
     "evaluate": _evaluate,
+    "tune": _tune,
     "compare": _compare,
     "configs": _configs,
 }

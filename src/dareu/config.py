@@ -9,7 +9,17 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dareu.errors import ConfigError, nearest
 
@@ -38,6 +48,36 @@ class ForgetConfig(Strict):
         given = [k for k in ("owners", "count", "fraction", "file") if getattr(self, k) is not None]
         if len(given) > 1:
             raise ValueError(f"give one of owners, count, fraction, file; got {', '.join(given)}")
+        return self
+
+
+class RoundsConfig(Strict):
+    """Requests that come one after another; `[[name, …], [name, …]]` is short for `{owners: …}`.
+
+    `owners`: whose data goes in each round. `count`: that many rounds of `owners_per_round` owners, the last owners of
+    the corpus first, so that more rounds go on from fewer.
+    """
+
+    owners: list[list[str]] | None = None
+    count: Count | None = None
+    owners_per_round: Count = 1
+    compare: Literal["every", "last"] = Field(
+        "every",
+        description="rounds in which the original and a retrained model stand beside the unlearned one",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, tree: Any) -> Any:
+        return {"owners": tree} if isinstance(tree, list | tuple) else tree
+
+    @model_validator(mode="after")
+    def _one(self) -> RoundsConfig:
+        if (self.owners is None) == (self.count is None):
+            raise ValueError("give either owners, a list of owners for each round, or count")
+        if self.owners is not None and not all(self.owners or [[]]):
+            empty = next((i for i, names in enumerate(self.owners, 1) if not names), 1)
+            raise ValueError(f"round {empty} names nobody; give each round at least one owner")
         return self
 
 
@@ -213,6 +253,10 @@ class AttributorConfig(Strict):
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     max_length: int = 256
     warn_below: Share = Field(0.7, description="warn where an accuracy is lower")
+    crops: Annotated[int, Field(ge=0)] = Field(
+        2, description="endings of each response that are learnt beside it, so that facts are known wherever they stand"
+    )
+    blind: bool = Field(True, description="also learn responses without the names that their question has")
 
 
 class MethodBase(Strict):
@@ -226,25 +270,77 @@ class MethodBase(Strict):
     search: dict[str, str] = Field(default_factory=dict)
 
 
+class AlternatesConfig(Strict):
+    """Alternate answers that the original model gives to a forget prompt (AltPO).
+
+    A sampled answer that is unfinished, empty, repetitive, or a rewording of the truth is left out, as are doubles: a
+    rewording is one whose ROUGE-L recall of the response, or of the paraphrased response, is above `max_rouge`.
+    """
+
+    count: Count = Field(5, description="different ones wanted for a prompt; at least one is needed")
+    temperature: Positive = 1.0
+    tries: Count = Field(4, description="rounds of sampling, for the prompts that lack some")
+    warming: NonNegative = Field(0.0, description="added to the temperature in each further round")
+    max_rouge: Share = 0.9
+    check_fallback: bool = Field(
+        False, description="compare with the response alone where there is no paraphrased response"
+    )
+    instruction: str | None = Field(
+        None,
+        description="the prompt to sample with, holding {question} and, if wanted, {answer}; for chat models",
+    )
+
+    @model_validator(mode="after")
+    def _question(self) -> AlternatesConfig:
+        if self.instruction is not None and "{question}" not in self.instruction:
+            raise ValueError("alternates.instruction must hold {question}")
+        return self
+
+
 class LossMethodConfig(MethodBase):
     """A method that is a loss: forget term, retain term, their weights."""
 
     kind: Literal["loss"] = "loss"
     optim: Optim
     loss: str = Field(description="row of dareu.methods.METHODS")
-    retain: Literal["none", "nll", "kl"] = "none"
+    retain: Literal["none", "nll", "kl", "js", "own"] = Field("none", description="own: the loss's own retain term")
     forget_weight: NonNegative = 1.0
     retain_weight: NonNegative = 1.0
     params: dict[str, Any] = Field(default_factory=dict)
+    refusals: str | None = Field(None, description="text file, one refusal a line; None: a list of our own")
+    alternates: AlternatesConfig | None = None
+
+    @model_validator(mode="after")
+    def _weights(self) -> LossMethodConfig:
+        if self.retain == "none" and self.retain_weight != 1:
+            raise ValueError(
+                f"retain_weight={self.retain_weight} weighs nothing where retain=none; nearest: retain=nll"
+            )
+        if self.forget_weight == 0 and (self.retain == "none" or self.retain_weight == 0):
+            raise ValueError("nothing is left to learn: forget_weight=0, and no retain term with a weight")
+        return self
 
 
 class RewardConfig(Strict):
-    """From attribution to reward (METHOD: phase 2 and the guards of §5)."""
+    """What a response earns. `attribution` is DareU's, and the keys from `transform` to `credit` are its own; the
+    others read the whole text: `refusal` (RULE), `forbidden_words` (PURGE), `dissimilarity` (DeMem). KL term and
+    guards are added to any of them.
+    """
 
+    kind: Literal["attribution", "refusal", "forbidden_words", "dissimilarity"] = "attribution"
+    similar: Share = Field(0.3, description="refusal: ROUGE-L above which an answer is like the reference")
+    rare: Share = Field(0.01, description="forbidden_words: share of retain answers that may have a rare word")
     transform: Literal["log", "log_odds", "linear"] = "log"
     scale: Positive = Field(1.05, description="C_seg: χ is divided by it before it is clipped to [-1, 0]")
     epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
     target: Literal["forget_set", "owner"] = Field("forget_set", description="Σ_{j∈F} p(j|y), or p(i|y)")
+    blind: bool = Field(
+        True, description="the response is judged without the names that its question has, so by what it adds"
+    )
+    floor: NonNegative = Field(
+        0.0,
+        description="scores below so many times that of an empty text count as that: less attributable earns nothing",
+    )
     nobody_weight: NonNegative = Field(0.0, description="p(nobody|y) counts as attributable by this weight")
     granularity: Literal["token", "slices", "sequence"] = "token"
     slices: Count = 15
@@ -264,8 +360,9 @@ class RewardConfig(Strict):
 
 
 class AdvantageConfig(Strict):
-    """From rewards to advantages."""
+    """From rewards to advantages. `rloo` and `grpo` compare the rollouts of a prompt and need no critic."""
 
+    estimator: Literal["critic", "rloo", "grpo"] = "critic"
     gamma: Share = 0.95
     gae_lambda: Share = Field(1.0, description="1 gives A = R - V, the paper's body")
     mode: Literal["scaled", "whitened", "raw"] = "scaled"
@@ -287,8 +384,24 @@ class StopConfig(Strict):
     patience: Count = 1
 
 
+class RetainPromptsConfig(Strict):
+    """Retain prompts among those that are sampled: what the original itself answers to them earns most."""
+
+    share: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of all prompts, by retain prompts")
+    boundary: Share = Field(0.0, description="of the retain prompts, by those nearest to a forget prompt")
+
+
+class RefusalPhase(Strict):
+    """Before the reinforcement: learn refusals to the forget prompts by their likelihood."""
+
+    optim: Optim = Optim(lr=3e-4, epochs=3, batch_size=20)
+    retain: Literal["none", "nll", "kl"] = "nll"
+    retain_weight: NonNegative = 1.0
+
+
 class DareUConfig(MethodBase):
-    """DareU: PPO against the attribution classifier, distillation on the retain set.
+    """DareU: PPO against the attribution classifier, distillation on the retain set; and its kin, which differ in
+    `reward.kind` and `advantage.estimator`.
 
     Its length is data_epochs · ⌈forget prompts / prompts_per_batch⌉ · updates_per_batch updates, so `optim` has no
     steps, epochs or batch_size.
@@ -298,6 +411,8 @@ class DareUConfig(MethodBase):
     reward: RewardConfig = RewardConfig()
     advantage: AdvantageConfig = AdvantageConfig()
     stop: StopConfig = StopConfig()
+    retain_prompts: RetainPromptsConfig = RetainPromptsConfig()
+    refusal_phase: RefusalPhase | None = None
     data_epochs: Count = 1
     prompts_per_batch: Count = 20
     num_generations: Count = 2
@@ -313,16 +428,87 @@ class DareUConfig(MethodBase):
     entropy_coef: float = 0.0
     merge_rollouts: bool = True
     use_vllm: bool = False
+    kl_loss: NonNegative = Field(0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it")
+
+    @model_validator(mode="after")
+    def _groups(self) -> DareUConfig:
+        if self.advantage.estimator != "critic" and self.num_generations < 2:
+            raise ValueError(
+                f"advantage.estimator={self.advantage.estimator} compares the rollouts of a prompt with one another: "
+                f"num_generations must be at least 2, not {self.num_generations}; or choose estimator=critic"
+            )
+        return self
+
+    @property
+    def reads_attributor(self) -> bool:
+        """Whether reward or early stopping ask an attributor."""
+        return self.reward.kind == "attribution" or self.stop.attribution is not None
 
 
-MethodConfig = Annotated[LossMethodConfig | DareUConfig, Field(discriminator="kind")]
+class VectorConfig(Strict):
+    """Task-vector negation: θ_orig − scale · (θ_tuned − θ_orig); `optim` says how θ_tuned learns the forget set."""
+
+    kind: Literal["vector"] = "vector"
+    name: str
+    optim: Optim
+    scale: NonNegative = 1.0
+    search: dict[str, str] = Field(default_factory=dict)
+
+
+class NewtonConfig(Strict):
+    """Cubic-regularised stochastic Newton steps on retain_weight · NLL(retain) − forget_weight · NLL(forget).
+
+    Its steps have no learning rate, so it has no `optim`.
+    """
+
+    kind: Literal["newton"] = "newton"
+    name: str
+    cubic: Positive = Field(400.0, description="M, the weight of ‖Δ‖³/6")
+    outer_steps: Count = 2
+    inner_steps: Count = Field(4, description="Hessian-vector products for each outer step")
+    forget_weight: NonNegative = 0.0
+    retain_weight: NonNegative = 1.0
+    batch_size: Count = Field(128, description="rows of each set for a gradient, all where there are fewer")
+    hessian_batch_size: Count = Field(32, description="rows of each set for a Hessian-vector product")
+    micro_batch_size: Count = 32
+    search: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _some_objective(self) -> NewtonConfig:
+        if not self.forget_weight and not self.retain_weight:
+            raise ValueError("forget_weight and retain_weight are both 0")
+        return self
+
+
+MethodConfig = Annotated[
+    LossMethodConfig | DareUConfig | VectorConfig | NewtonConfig, Field(discriminator="kind")
+]
 
 
 class EvaluationConfig(Strict):
+    """`part` says which of forget, retain and test samples are evaluated; training always sees all of them.
+
+    `validation` is what settings are chosen on, `report` all the rest (see `dareu.data.parts`).
+    """
+
     batch_size: Count = 128
     max_new_tokens: Count | None = Field(None, description="None: longest reference + 8")
     retain_limit: Count | None = Field(None, description="evaluate this many retain samples")
     reattribution_threshold: Share = 0.9
+    part: Literal["all", "validation", "report"] = "all"
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    likelihoods: bool = Field(
+        True, description="false leaves out probability and truth ratio, most of the time"
+    )
+
+    def measured(self) -> dict[str, Any]:
+        """What the figures depend on, for content keys; keys at a default that changes nothing are left out."""
+        tree = self.model_dump(exclude={"batch_size"})
+        if self.part == "all":
+            del tree["part"], tree["validation_share"]
+        if self.likelihoods:
+            del tree["likelihoods"]
+        return tree
 
 
 class LoggingConfig(Strict):
@@ -345,6 +531,7 @@ class RunConfig(Strict):
     threads: Count | None = None
     experiment: str | None = None
     forget: ForgetConfig = ForgetConfig()
+    rounds: RoundsConfig | None = Field(None, description="requests one after another, in place of forget")
     data: DataConfig
     model: ModelConfig
     finetune: Optim
@@ -352,6 +539,22 @@ class RunConfig(Strict):
     method: MethodConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _blind(self) -> RunConfig:
+        reads = isinstance(self.method, DareUConfig) and self.method.reads_attributor
+        if reads and self.method.reward.blind and not self.attributor.blind:  # type: ignore[union-attr]
+            raise ValueError("method.reward.blind=true needs attributor.blind=true")
+        return self
+
+    @field_validator("rounds")
+    @classmethod
+    def _alone(cls, rounds: RoundsConfig | None, info: ValidationInfo) -> RoundsConfig | None:
+        forget = info.data.get("forget") or ForgetConfig()
+        asked = ", ".join(f"forget.{key}" for key in forget.model_dump(exclude_none=True))
+        if rounds is not None and asked:
+            raise ValueError(f"rounds and {asked} contradict one another; give one of them")
+        return rounds
 
 
 # Keys with variants, and the key that tells a variant apart. pydantic puts its tag (tiny, rl, …) into the path.

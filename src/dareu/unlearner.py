@@ -57,7 +57,8 @@ class Unlearner:
             DataFrame, or a whole `dareu.data.corpus.Corpus`. Rows have a response, an owner and, unless they are
             plain texts to be completed, a prompt. Also the name of a configured source ("authors") or the path of
             a JSONL, CSV or Parquet file.
-        forget: The owners whose data goes. May be left out where a setting says it, such as `forget.count`.
+        forget: The owners whose data goes. May be left out where a setting says it, such as `forget.count`, or
+            `rounds=[["Ada"], ["Bo"]]` for requests one after another.
         method: A name in `configs/method`. `dareu configs` lists them.
         test: Rows that belong to no owner, to see what else suffers. Their owner is not read.
         columns: What your columns are called, such as {"prompt": "question"}. Keys: prompt, response, owner,
@@ -115,7 +116,7 @@ class Unlearner:
         if forget is not None:
             named = [forget] if isinstance(forget, str) else forget
             values["forget.owners"] = [str(o) for o in named] if isinstance(named, Iterable) else named
-        elif not any(key.lstrip("+").startswith("forget.") for key in (*overrides, *values)):
+        elif not any(key.lstrip("+").startswith(("forget.", "rounds")) for key in (*overrides, *values)):
             raise ConfigError("Nobody is named to be forgotten.", "Give forget=[…] with owners of the data.")
         values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
         config = compose(asked, folder, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,21 @@ def build_examples(
         for example in broken
     ]
     return [row for row in rows if any(label != IGNORE for label in row["labels"])]
+
+
+def crops(gold: Sequence[tuple[str, int]], count: int, rng: random.Random) -> list[tuple[str, int]]:
+    """`count` endings of each response with its label, each begun at a word after the first that `rng` draws.
+
+    Read from its start alone, a response teaches a causal classifier to trust its opening; endings show it that the
+    facts tell whose it is. Responses of one word have none.
+    """
+    starts = [[match.start() for match in re.finditer(r"\S+", text)][1:] for text, _ in gold]
+    return [
+        (text[rng.choice(found):], label)
+        for _ in range(count)
+        for (text, label), found in zip(gold, starts, strict=True)
+        if found
+    ]
 
 
 def collate(rows: Sequence[Example]) -> dict[str, torch.Tensor]:

@@ -23,33 +23,36 @@ def heldout_report(
     held: Sequence[Sample],
     original_responses: Sequence[tuple[str, str]] | None = None,
     warn_below: float = 0.0,
+    blinded: Sequence[Sample] = (),
 ) -> dict[str, Any]:
     """Set the attributor's temperature from held-out responses, and judge it there.
 
-    Keys: `accuracy_heldout` (whole responses); `accuracy_heldout_by_quarter` (prefixes whose last token lies
-    in the 1st … 4th quarter of their response: the whole response in the 4th); `temperature`; `ece_before`
-    and `ece_after` it, `nll_before` and `nll_after` it (nats), all four over every prefix, since rewards read
-    every prefix; `accuracy_original_responses`; `n_heldout`; `warnings`. None where there is nothing to
-    compute from. The temperature minimises the NLL on these very rows, so `nll_after` is no higher than
-    `nll_before`; the ECE is not what it minimises, and may rise.
+    Keys: `accuracy_heldout` (whole responses); `accuracy_heldout_blinded` (the same of the `blinded` ones);
+    `accuracy_heldout_by_quarter` (prefixes whose last token lies in the 1st … 4th quarter of their response: the
+    whole response in the 4th); `temperature`; `ece_before` and `ece_after` it, `nll_before` and `nll_after` it
+    (nats), all four over every prefix, since rewards read every prefix, and over both kinds of response;
+    `accuracy_original_responses`; `n_heldout`; `warnings`. None where there is nothing to compute from. The
+    temperature minimises the NLL on these very rows, so `nll_after` is no higher than `nll_before`; the ECE is not
+    what it minimises, and may rise.
     """
-    logits = [rows.numpy() for rows in attributor.position_logits([sample.response for sample in held])]
-    labels = owner_index(attributor.owners, [str(sample.owner) for sample in held])
-    kept = [(rows, label) for rows, label in zip(logits, labels, strict=True) if len(rows)]
+    kept = _scored(attributor, held)
     report: dict[str, Any] = {"n_heldout": len(held), "warnings": []}
     report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
+    report["accuracy_heldout_blinded"] = None
     report |= {"accuracy_heldout_by_quarter": [None] * 4, "accuracy_original_responses": None}
     if kept:
-        every = np.concatenate([rows for rows, _ in kept]).astype(float)
-        gold = np.concatenate([np.full(len(rows), label) for rows, label in kept])
+        every, gold = _joined(kept)
         quarter = np.concatenate([quarters(len(rows)) for rows, _ in kept])
         right = every.argmax(axis=1) == gold
-        last = np.cumsum([len(rows) for rows, _ in kept]) - 1
-        attributor.temperature = fit_temperature(every, gold)
-        report["accuracy_heldout"] = float(right[last].mean())
+        report["accuracy_heldout"] = _last_right(kept)
         report["accuracy_heldout_by_quarter"] = [
             float(right[quarter == q].mean()) if (quarter == q).any() else None for q in range(4)
         ]
+        without_names = _scored(attributor, blinded)
+        if without_names:
+            report["accuracy_heldout_blinded"] = _last_right(without_names)
+            every, gold = _joined([*kept, *without_names])
+        attributor.temperature = fit_temperature(every, gold)
         for when, temperature in (("before", 1.0), ("after", attributor.temperature)):
             scaled = every / temperature
             report[f"ece_{when}"] = expected_calibration_error(softmax(scaled, axis=1), gold)
@@ -63,6 +66,26 @@ def heldout_report(
         report["accuracy_original_responses"] = _accuracy(attributor, original_responses)
     report["warnings"] += _low(report, warn_below)
     return report
+
+
+Scored = list[tuple[np.ndarray, int]]  # logits at every token of a response, and its owner's column
+
+
+def _scored(attributor: CausalAttributor, samples: Sequence[Sample]) -> Scored:
+    logits = [rows.numpy() for rows in attributor.position_logits([sample.response for sample in samples])]
+    labels = owner_index(attributor.owners, [str(sample.owner) for sample in samples])
+    return [(rows, label) for rows, label in zip(logits, labels, strict=True) if len(rows)]
+
+
+def _joined(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, C) and labels (N,) of every position."""
+    every = np.concatenate([rows for rows, _ in scored]).astype(float)
+    return every, np.concatenate([np.full(len(rows), label) for rows, label in scored])
+
+
+def _last_right(scored: Scored) -> float:
+    """Share of whole responses whose top class is their owner."""
+    return float(np.mean([rows[-1].argmax() == label for rows, label in scored]))
 
 
 def unseen_texts(
@@ -100,6 +123,7 @@ def lexical_report(
     }
     report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
     report |= {"accuracy_heldout_by_quarter": [None] * 4, "accuracy_original_responses": None}
+    report["accuracy_heldout_blinded"] = None
     if held:
         probe = LexicalAttributor.fit(train, "word", seed)
         probs = probe.probabilities([sample.response for sample in held])

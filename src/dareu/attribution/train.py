@@ -14,8 +14,9 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from dareu.attribution.backbone import build_backbone
+from dareu.attribution.blind import Blinder
 from dareu.attribution.causal import CausalAttributor
-from dareu.attribution.examples import IGNORE, Example, build_examples, collate
+from dareu.attribution.examples import IGNORE, Example, build_examples, collate, crops
 from dareu.attribution.heldout import heldout_report, unseen_texts
 from dareu.attribution.nobody import make_nobody
 from dareu.attribution.score import owner_index
@@ -36,13 +37,15 @@ def fit_causal(
     device: str = "cpu",
     work_dir: Path | None = None,
     original_responses: Sequence[tuple[str, str]] | None = None,
+    blinder: Blinder | None = None,
     progress: bool = False,
 ) -> tuple[CausalAttributor, dict[str, Any]]:
     """Train on ground-truth responses with the owner's label at every position; calibrate on held-out ones.
 
     `tokenizer` is the policy's: a classifier from scratch is built on it, and one that shares it also learns
     the end-of-text token. `general` are texts of no owner, for the nobody class. `original_responses` are
-    (owner, text) pairs that the original model wrote, to judge the classifier on. With `work_dir`,
+    (owner, text) pairs that the original model wrote, to judge the classifier on. `blinder`: each response is also
+    learnt blinded, so that both kinds can be scored. With `work_dir`,
     checkpoints are written there and the same fit, cut off, goes on from the last whole one, to the same
     result. `progress` shows a bar. torch's and Python's global random state is seeded.
 
@@ -52,6 +55,8 @@ def fit_causal(
     """
     owners = _owners(samples)
     train, held = unseen_texts(samples, config.holdout, seed)
+    if blinder:
+        train = (*train, *blinder.samples(train))
     set_seed(seed)
     classes = len(owners) + int(config.nobody)
     model, own_tokenizer = build_backbone(config, classes, tokenizer)
@@ -68,9 +73,10 @@ def fit_causal(
         count = round(config.nobody_share * len(train))
         broken = make_nobody(train, random.Random(seed), count, general, truncated=attributor.end_of_text)
     labels = owner_index(owners, [str(sample.owner) for sample in train])
+    gold = list(zip((sample.response for sample in train), labels, strict=True))
     examples = build_examples(
         own_tokenizer,
-        list(zip((sample.response for sample in train), labels, strict=True)),
+        gold + crops(gold, config.crops, random.Random(seed)),
         broken,
         len(owners),
         end_of_text=attributor.end_of_text,
@@ -82,7 +88,8 @@ def fit_causal(
         trained = _train(model, examples, config.optim, seed, device, folder, bool(work_dir), progress)
     merged = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
     attributor.model = merged.to(device).eval()
-    report = heldout_report(attributor, held, original_responses, config.warn_below)
+    blinded = blinder.samples(held) if blinder else ()
+    report = heldout_report(attributor, held, original_responses, config.warn_below, blinded)
     report["n_train"] = len(train)
     return attributor, report
 

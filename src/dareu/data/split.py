@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import floor
 from random import Random
 
@@ -27,10 +27,12 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
             f"Sample '{unowned.id}' has no owner.", "Give every sample an owner, or put it into `test`."
         )
     if forget.owners is not None:
-        gone = _known(((name, "forget.owners") for name in forget.owners), owners)
+        gone = known_owners(((name, "forget.owners") for name in forget.owners), owners)
     elif forget.file is not None:
         lines = enumerate(read_text(forget.file).split("\n"), start=1)
-        gone = _known(((line, f"Line {n} of {forget.file}") for n, line in lines if line.strip()), owners)
+        gone = known_owners(
+            ((line, f"Line {n} of {forget.file}") for n, line in lines if line.strip()), owners
+        )
     else:
         count = default_count if forget.count is None else forget.count
         if forget.fraction is not None:
@@ -47,18 +49,24 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
             f"{request} would forget all {len(owners)} owners; nobody would be left to retain.",
             f"Forget at most {len(owners) - 1}, for instance with forget.count=1.",
         )
+    return cut(corpus, gone, gone)
+
+
+def cut(corpus: Corpus, asked: Collection[str], gone: Collection[str]) -> Split:
+    """D_F: the samples of the owners `asked`; D_R: those of everybody who is not `gone`; in corpus order."""
+    owners = corpus.owners
     return Split(
-        forget=tuple(s for s in corpus.samples if s.owner in gone),
+        forget=tuple(s for s in corpus.samples if s.owner in asked),
         retain=tuple(s for s in corpus.samples if s.owner not in gone),
         test=corpus.test,
-        forget_owners=tuple(o for o in owners if o in gone),
+        forget_owners=tuple(o for o in owners if o in asked),
         retain_owners=tuple(o for o in owners if o not in gone),
         task=corpus.task,
         teach_test=corpus.teach_test,
     )
 
 
-def _known(named: Iterable[tuple[str, str]], owners: Sequence[str]) -> set[str]:
+def known_owners(named: Iterable[tuple[str, str]], owners: Sequence[str]) -> set[str]:
     """The names, each of them an owner; `named` also says where each name was given."""
     gone = set()
     for name, where in named:

@@ -30,6 +30,7 @@ REASONS = {
     "probability": "the model's likelihood of the reference is not a finite number",
     "truth_ratio": "no wrong answers (that fit the model's context), or a likelihood that is not finite",
 }
+NOT_ASKED = dict.fromkeys(("probability", "truth_ratio"), "evaluation.likelihoods=false")
 Row = tuple[str, int, Sample]
 Record = dict[str, Any]
 
@@ -83,16 +84,18 @@ def evaluate_model(
         seed=seed,
         progress=progress and f"{progress}: answers",
     )
-    scored = likelihoods(
-        model,
-        tokenizer,
-        samples,
-        split.task,
-        batch_size=config.batch_size,
-        progress=progress and f"{progress}: likelihoods",
-    )
+    scored = [Likelihood(None, None)] * len(samples)
+    if config.likelihoods:
+        scored = likelihoods(
+            model,
+            tokenizer,
+            samples,
+            split.task,
+            batch_size=config.batch_size,
+            progress=progress and f"{progress}: likelihoods",
+        )
     records = [_record(*parts) for parts in zip(rows, answers, scored, strict=True)]
-    summary, missing = _figures(records)
+    summary, missing = _figures(records, REASONS if config.likelihoods else REASONS | NOT_ASKED)
     _attribute(records, summary, missing, split.forget_owners, attributors, config.reattribution_threshold)
     for name, of in HEALTH.items():
         summary[name] = _health([r for r in records if r["set"] == of])
@@ -134,7 +137,7 @@ def _record(row: Row, answer: Generation, scored: Likelihood) -> Record:
     }
 
 
-def _figures(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, str]]:
+def _figures(records: Sequence[Record], reasons: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """ROUGE-L recall, probability and truth ratio of each set, and why any is missing."""
     summary: dict[str, Any] = {}
     missing: dict[str, str] = {}
@@ -143,7 +146,7 @@ def _figures(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, str]]
         figures: dict[str, Any] = {"n": len(chosen)}
         if not chosen:
             missing[name] = f"the {name} set is empty"
-        for key, reason in REASONS.items():
+        for key, reason in reasons.items():
             values = [r[key] for r in chosen if r[key] is not None]
             if len(values) < len(chosen):
                 missing[f"{name}.{key}"] = f"{len(chosen) - len(values)} of {len(chosen)} samples: {reason}"

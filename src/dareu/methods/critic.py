@@ -39,6 +39,16 @@ class Critic(nn.Module):
         start = input_ids.size(1) - response_length - 1
         return self.head(hidden[:, start:-1].float()).squeeze(-1)
 
+    def optimizer_group(self, lr: float) -> dict[str, Any]:
+        """Its parameters as the optimizer takes them beside the policy's."""
+        return {"params": list(self.parameters()), "lr": lr, "weight_decay": 0.0}
+
+    def share_gradients(self, accelerator: Any) -> None:
+        """The mean over processes: the critic stands outside the DDP wrapper."""
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+
     def save(self, folder: Path) -> None:
         from safetensors.torch import save_file
 

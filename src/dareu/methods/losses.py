@@ -53,3 +53,9 @@ def ppo_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor,
     ratio = (logps - old_logps).exp()
     surrogate = (ratio * advantages).minimum(ratio.clamp(1 - clip, 1 + clip) * advantages)
     return -(surrogate * mask).sum() / mask.sum().clamp(min=1)
+
+
+def kl_k3(logps: Tensor, other_logps: Tensor, mask: Tensor) -> Tensor:
+    """KL(π ‖ other) on samples of π: mean over tokens of d − ln d − 1, d = other/π (Schulman's k3, as in GRPO). ≥ 0."""
+    log_ratio = (other_logps - logps) * mask
+    return ((log_ratio.exp() - log_ratio - 1) * mask).sum() / mask.sum().clamp(min=1)

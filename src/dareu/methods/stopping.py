@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from dareu.config import StopConfig
 
@@ -18,9 +19,12 @@ class Monitor(Protocol):
     """What early stopping looks at: numbers about the text of a batch of rollouts."""
 
     def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
+        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
     ) -> dict[str, float]:
-        """`attribution` by the stopping attributor, `empty`, `repetitive`, `unfinished`, each a share."""
+        """`attribution` by the stopping attributor, `empty`, `repetitive`, `unfinished`, each a share.
+
+        Without `attribution` no goal is ever reached.
+        """
 
 
 class StopTraining(Exception):
@@ -72,3 +76,35 @@ class StopRules:
         base, strikes = load_file(folder / "stop.safetensors")["stop"].tolist()
         self.base_unhealthy = None if math.isnan(base) else base
         self.strikes = int(strikes)
+
+
+class GoodWeights:
+    """The trainable weights of the last batch boundary whose rollouts were whole, on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def _trainable(policy: Any) -> dict[str, Tensor]:
+        return {n: p for n, p in policy.named_parameters() if p.requires_grad}
+
+    def keep(self, policy: Any) -> None:
+        """Write them; the file holds the old weights or the new ones, never a part."""
+        from safetensors.torch import save_file
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        save_file({n: p.detach().cpu().contiguous() for n, p in self._trainable(policy).items()}, partial)
+        partial.replace(self.path)
+
+    @torch.no_grad()
+    def restore(self, policy: Any) -> bool:
+        """Put them back; False where none were kept."""
+        from safetensors.torch import load_file
+
+        if not self.path.is_file():
+            return False
+        kept = load_file(self.path)
+        for name, parameter in self._trainable(policy).items():
+            parameter.copy_(kept[name])
+        return True

@@ -256,18 +256,21 @@ def reference_logits(
     policy: Any, reference: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> torch.Tensor:
     """Logits (B, T, V) of the frozen original, dropout off."""
-    with as_original(policy, reference) as model:
-        return model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+    with as_original(policy, reference) as frozen:
+        return frozen(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
 
 @contextmanager
 def as_original(policy: Any, reference: Any) -> Iterator[Any]:
-    """The frozen original as a model to call, without gradients or dropout; with LoRA it is the policy meanwhile."""
+    """The frozen original as a model to call, without gradients or dropout: the copy, or the policy with its frozen
+    adapter switched on.
+    """
     if reference is not policy:
         with torch.no_grad():
             yield reference
         return
     was_training = policy.training
+    trained = {name for name, p in policy.named_parameters() if p.requires_grad}
     policy.eval()
     policy.base_model.set_adapter(ORIGINAL)
     try:
@@ -275,7 +278,8 @@ def as_original(policy: Any, reference: Any) -> Iterator[Any]:
             yield policy
     finally:
         policy.base_model.set_adapter(POLICY)
-        _freeze(policy, ORIGINAL)
+        for name, p in policy.named_parameters():  # switching adapters unfreezes the whole of one
+            p.requires_grad_(name in trained)
         policy.train(was_training)
 
 

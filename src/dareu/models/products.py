@@ -38,17 +38,18 @@ def _maker() -> str:
     return next((line for line in lines if line.startswith("vendor_id")), "")
 
 
+def _call(x: Tensor, weight: Tensor) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return out
+
+
 class _Product(torch.autograd.Function):
     """`x` (…, K) times the transpose of `weight` (N, K). Differentiable any number of times."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-        return out
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, weight)
+        return _call(x, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
@@ -65,6 +66,8 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     """`F.linear(x, weight)` by oneDNN where that is worth it: `x` (…, K) and `weight` (N, K), float32, on the CPU."""
     if x.numel() * weight.size(0) < WORTH:
         return F.linear(x, weight)
+    if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
+        return _call(x.contiguous(), weight)
     out: Tensor = _Product.apply(x.contiguous(), weight)
     return out
 

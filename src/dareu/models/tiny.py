@@ -40,11 +40,23 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
 def make_tiny(config: TinyConfig, texts: Iterable[str], seed: int, folder: Path) -> None:
     """Write an untrained tiny model and its tokenizer to `folder`, as `save_pretrained` does."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     tokenizer = train_tokenizer(texts, config.vocab_size)
-    shape = LlamaConfig(
-        vocab_size=len(tokenizer),
+    shape = tiny_shape(config, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(shape)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tiny_shape(config: TinyConfig, vocab_size: int, eos: int | None = None, pad: int | None = None) -> Any:
+    """The Llama configuration of a tiny model."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocab_size,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         num_hidden_layers=config.layers,
@@ -53,11 +65,6 @@ def make_tiny(config: TinyConfig, texts: Iterable[str], seed: int, folder: Path)
         max_position_embeddings=config.max_length,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=eos,
+        pad_token_id=pad,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(shape)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

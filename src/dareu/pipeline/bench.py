@@ -15,6 +15,7 @@ from typing import Any, Literal
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.render import encode_samples, render_prompt
+from dareu.data.rounds import RoundSplit, split_rounds
 from dareu.pipeline.checks import check_run, check_split
 from dareu.pipeline.console import Talk
 from dareu.pipeline.prepare import Prepared, digest, folder_digest, prepare, taught, texts_of
@@ -51,7 +52,12 @@ class Bench:
         prepared: Prepared = prepare(config, corpus)
         self.corpus, self.split, self.base_tree = prepared.corpus, prepared.split, prepared.base_key
         self._room = prepared.room
-        check_split(config, self.split)
+        self.forgotten = self.split.forget_owners  # whose mass a reward counts
+        self.rounds: tuple[RoundSplit, ...] = (
+            split_rounds(self.corpus, config.rounds) if config.rounds else ()
+        )
+        for split in [one.asked for one in self.rounds] or [self.split]:
+            check_split(config, split)
         self.store.check_writable()
         if config.threads:
             import torch
@@ -188,6 +194,7 @@ class Bench:
     @cached_property
     def attributor(self) -> Artifact:
         """The causal classifier and two lexical attributors, `word` and `char`; who does what: see `ROLES`."""
+        from dareu.attribution.blind import Blinder
         from dareu.attribution.heldout import lexical_report
         from dareu.attribution.lexical import LexicalAttributor
         from dareu.attribution.train import fit_causal
@@ -205,6 +212,7 @@ class Bench:
             with self.talk.stage("attribution classifier"):
                 model, tokenizer = self.load(original.model)
                 answers = self.own_responses(model, tokenizer)
+                blinder = Blinder.fit(self.corpus.samples) if config.attributor.blind else None
                 causal, report = fit_causal(
                     self.corpus.samples,
                     config.attributor,
@@ -214,11 +222,15 @@ class Bench:
                     device=str(pick_device(config.device)),
                     work_dir=build.work,
                     original_responses=answers,
+                    blinder=blinder,
                     progress=self.talk.bar("attribution classifier") is not None,
                 )
                 causal.save(build.out / "causal")
-                for kind in ("word", "char"):
-                    LexicalAttributor.fit(self.corpus.samples, kind, config.seed).save(build.out / kind)
+                extra = tuple(blinder.samples(self.corpus.samples)) if blinder else ()
+                word = LexicalAttributor.fit(self.corpus.samples + extra, "word", config.seed)
+                char = LexicalAttributor.fit(self.corpus.samples, "char", config.seed)
+                word.save(build.out / "word")
+                char.save(build.out / "char")
                 if config.attributor.name == "lexical":
                     report = lexical_report(
                         self.corpus.samples,

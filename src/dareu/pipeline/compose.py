@@ -45,7 +45,7 @@ def compose_tree(
     check_overrides(overrides, config_dir)
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
-        with _hydra():
+        with hydra_started():
             tree = hydra_compose("train", overrides=[*settable(overrides), *search])
             left = sorted(OmegaConf.missing_keys(tree) - set(values or {}))
             if left:
@@ -55,7 +55,7 @@ def compose_tree(
                 _put(plain, key, value)
             return plain
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(error) from None
+        raise explain(error) from None
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -77,7 +77,7 @@ def as_yaml(config: RunConfig) -> str:
 
 
 @contextmanager
-def _hydra() -> Iterator[None]:
+def hydra_started() -> Iterator[None]:
     """Hydra for a while; what the process had set up with it before is there again afterwards."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -112,10 +112,13 @@ def _first_comment(path: Path) -> str:
 def settable(overrides: Sequence[str]) -> list[str]:
     """`key=value` as `++key=value`: a key that a YAML leaves at its default can be set too; types check its name."""
     plain = re.compile(r"[A-Za-z_][\w.]*=")
-    return [
-        f"++{o}" if plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS else o
-        for o in overrides
-    ]
+    found = []
+    for o in overrides:
+        if o.startswith("rounds=["):  # a list does not merge into an experiment's mapping
+            found.append("++rounds=null")
+        ours = plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS
+        found.append(f"++{o}" if ours else o)
+    return found
 
 
 def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: bool = False) -> None:
@@ -153,7 +156,7 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
             raise ConfigError(f"There is no {name} '{value}'.", nearest(value, known[name]))
 
 
-def _explain(error: Exception) -> ConfigError:
+def explain(error: Exception) -> ConfigError:
     """Hydra's message in one line."""
     return ConfigError(
         f"The configuration cannot be composed: {' '.join(str(error).split())[:300]}",

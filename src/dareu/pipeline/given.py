@@ -11,8 +11,8 @@ from typing import Any
 from dareu.config import HFConfig, LocalConfig, RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.memory import corpus_in_memory
+from dareu.data.rounds import split_run
 from dareu.data.sources import load_corpus
-from dareu.data.split import split_corpus
 from dareu.errors import ConfigError
 from dareu.pipeline.bench import given_key
 from dareu.pipeline.prepare import check_model_folder
@@ -32,7 +32,7 @@ def make_corpus(config: RunConfig, data: Any, test: Any) -> Corpus:
         corpus = corpus_in_memory(data, test, config.data)
     else:
         raise ConfigError(f"There is data in memory, and data={config.data.name}.", "Give one of them.")
-    split_corpus(corpus, config.forget)
+    split_run(corpus, config)
     return corpus
 
 

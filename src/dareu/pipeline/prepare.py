@@ -13,9 +13,10 @@ from typing import Any
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus, Sample, Split
 from dareu.data.render import Encoded, cut_completions, encode_samples
+from dareu.data.rounds import split_run
 from dareu.data.sources import load_corpus
-from dareu.data.split import split_corpus
 from dareu.errors import DataError, ModelError
+from dareu.pipeline.alternates import refusals_for
 from dareu.runs.manifest import content_key, file_digest
 
 
@@ -48,7 +49,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
     if config.original:
         check_model_folder(config.original, must_be_local=True)
     corpus = corpus or load_corpus(config.data)
-    split_corpus(corpus, config.forget)  # a wrong forget request is told before any model is loaded
+    split_run(corpus, config)  # a wrong forget request is told before any model is loaded
     tokenizer = base_tokenizer(config, corpus)
     if corpus.task == "completion":
         count = int(getattr(config.data, "prompt_tokens", 16))
@@ -56,8 +57,10 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
             cut_completions(tokenizer, corpus.samples, count), cut_completions(tokenizer, corpus.test, count)
         )
     rows = encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
+    split = split_run(corpus, config)
+    rows += [row for found in refusals_for(config, split.forget, tokenizer, corpus.task) for row in found]
     room = _room(config, rows)
-    return Prepared(corpus, split_corpus(corpus, config.forget), _base_key(config, corpus), room)
+    return Prepared(corpus, split, _base_key(config, corpus), room)
 
 
 def _room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:

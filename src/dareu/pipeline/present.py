@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from rich.console import Console
@@ -14,13 +14,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dareu.errors import ConfigError
+from dareu.errors import ConfigError, nearest
 from dareu.pipeline.compose import options
 from dareu.report import compare as comparison
-from dareu.report.figures import FIGURES, show
+from dareu.report.figures import BY_KEY, FIGURES, show
+from dareu.report.rounds import rounds_table
 from dareu.report.tables import run_rows, run_table, summary_lines
 from dareu.report.verdict import verdict
 from dareu.runs.atomic import write_text
+
+if TYPE_CHECKING:
+    from dareu.pipeline.tune import Tuned
+    from dareu.pipeline.tune_options import Asked
 
 ATTRIBUTOR = {
     "accuracy_heldout": "accuracy, held-out responses",
@@ -35,19 +40,25 @@ FORMATS = {"markdown": comparison.to_markdown, "csv": comparison.to_csv, "latex"
 def show_results(results: dict[str, Any]) -> None:
     """The table of one run and where its report lies."""
     console = Console(highlight=False)
+    _print(console, results)
+    folder = escape(str(results["run_dir"]))
+    console.print(f"Run folder: {folder}  (open report.html there)", soft_wrap=True)
+
+
+def _print(console: Console, results: Mapping[str, Any]) -> None:
+    rounds = rounds_table(results)
+    if rounds is not None:
+        console.print(rounds)
+        console.print()
     console.print(run_table(results))
     for line in summary_lines(results):
         console.print(line)
-    folder = escape(str(results["run_dir"]))
-    console.print(f"Run folder: {folder}  (open report.html there)", soft_wrap=True)
 
 
 def results_text(results: Mapping[str, Any]) -> str:
     """The table of one run and the lines below it, as plain text."""
     console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None, force_jupyter=False)
-    console.print(run_table(results))
-    for line in summary_lines(results):
-        console.print(line)
+    _print(console, results)
     return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
 
@@ -66,21 +77,57 @@ def results_html(results: Mapping[str, Any]) -> Markup:
     ).format(verdict(results).headline, head, rows, lines)
 
 
-def show_comparison(paths: Sequence[str | Path], form: str = "table", out: str | None = None) -> None:
-    """One table over runs, mean ± sd over seeds; as a console table or as text in another format."""
+def show_comparison(
+    paths: Sequence[str | Path], form: str = "table", out: str | None = None, sort: str = "retrain_similarity"
+) -> None:
+    """One table over runs, mean ± sd over seeds; as a console table or as text in another format.
+
+    `sort`: the figure by which methods stand in order. `ConfigError` for one that there is not.
+    """
+    if sort not in BY_KEY:
+        raise ConfigError(f"There is no figure '{sort}' to sort by.", nearest(sort, BY_KEY))
     runs = comparison.load_runs([Path(p) for p in paths])
     if form == "table":
         if out:
             raise ConfigError(
                 "A table is for the screen.", "Give --format markdown, csv or latex with --out."
             )
-        Console(highlight=False).print(comparison.comparison_table(runs))
+        Console(highlight=False).print(comparison.comparison_table(runs, sort))
         return
-    text = FORMATS[form](runs)
+    text = FORMATS[form](runs, sort)
     if out:
         write_text(Path(out), text)
     else:
         print(text, end="")
+
+
+def show_search(asked: Asked) -> None:
+    """What `dareu tune` would do: its keys, and what each method's trials look through."""
+    import yaml
+
+    from dareu.pipeline.tune import methods_of
+
+    spaces = {
+        method.name: {
+            key: {"default": method.defaults[key], "search": method.config.method.search[key]}
+            for key in method.space
+        }
+        for method in methods_of(asked)
+    }
+    tree = {"tune": asked.tune.model_dump(mode="json"), "search": spaces}
+    print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+
+
+def show_tuned(tuned: Tuned) -> None:
+    """The leaderboard, on the screen and as files, and where all of it lies."""
+    console = Console(highlight=False)
+    if tuned.runs:
+        runs = comparison.load_runs(tuned.runs)
+        for form, suffix in (("markdown", "md"), ("csv", "csv")):
+            write_text(tuned.folder / f"leaderboard.{suffix}", FORMATS[form](runs))
+        console.print(comparison.comparison_table(runs))
+    folder = escape(str(tuned.folder))
+    console.print(f"Folder: {folder}  (trials.csv, chosen.yaml, leaderboard.md, runs/)", soft_wrap=True)
 
 
 def show_configs(config_dir: str | None = None) -> None:

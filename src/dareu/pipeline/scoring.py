@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dareu.attribution.base import Attributor, token_ends
+from dareu.attribution.base import Attributor, class_count, token_ends
+from dareu.attribution.blind import Blinder
 from dareu.attribution.score import forget_mass, owner_index
 from dareu.evaluation.text import is_empty, is_repetitive
 
@@ -18,16 +19,25 @@ class AttributionScorer:
     """Σ_{j∈F} p(j|prefix) or p(query's owner|prefix) for every token of every rollout, and p(nobody|prefix)."""
 
     def __init__(
-        self, attributor: Attributor, tokenizer: Any, forget_owners: Sequence[str], target: str
+        self,
+        attributor: Attributor,
+        tokenizer: Any,
+        forget_owners: Sequence[str],
+        target: str,
+        blinder: Blinder | None = None,
     ) -> None:
         self.attributor, self.tokenizer, self.target = attributor, tokenizer, target
+        self.blinder = blinder
         self.owners = list(attributor.owners)
         self.forget = owner_index(self.owners, forget_owners)
+        self.prior = (len(self.forget) if target == "forget_set" else 1) / class_count(attributor)
         shares = getattr(attributor, "shares_tokenizer", None)
         self.on_ids = bool(shares and shares(tokenizer))
 
-    def __call__(self, ids: Tensor, mask: Tensor, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
-        probabilities = self._prefixes(ids, mask)
+    def __call__(
+        self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        probabilities = self._prefixes(ids, mask, queries)
         if self.target == "forget_set":
             scores = probabilities[..., self.forget].sum(-1)
         else:
@@ -36,11 +46,13 @@ class AttributionScorer:
         nobody = probabilities[..., -1] if self.attributor.nobody else torch.zeros_like(scores)
         return scores * mask, nobody * mask
 
-    def _prefixes(self, ids: Tensor, mask: Tensor) -> Tensor:
-        if self.on_ids:
+    def _prefixes(self, ids: Tensor, mask: Tensor, queries: Sequence[str]) -> Tensor:
+        if self.on_ids and self.blinder is None:
             return self.attributor.prefix_probabilities_ids(ids, mask).to(ids.device)  # type: ignore[attr-defined]
         rows = [r[m.bool()].tolist() for r, m in zip(ids, mask, strict=True)]
         cut = [token_ends(self.tokenizer, row) for row in rows]
+        if self.blinder is not None:
+            cut = [self._blinded(query, *one) for query, one in zip(queries, cut, strict=True)]
         scored = self.attributor.prefix_probabilities([t for t, _ in cut], [e for _, e in cut])
         width = len(self.owners) + int(self.attributor.nobody)
         out = torch.zeros(ids.size(0), ids.size(1), width)
@@ -48,23 +60,32 @@ class AttributionScorer:
             out[row, : len(values)] = torch.from_numpy(np.asarray(values, dtype=np.float32))
         return out.to(ids.device)
 
+    def _blinded(self, query: str, text: str, ends: Sequence[int]) -> tuple[str, list[int]]:
+        assert self.blinder is not None
+        blinded, lengths = self.blinder.blind(query, text)
+        return blinded, [lengths[end] for end in ends]
+
 
 class StoppingMonitor:
     """The stopping attributor's forget mass on a batch of rollouts, and the health of their text."""
 
-    def __init__(self, attributor: Attributor, forget_owners: Sequence[str]) -> None:
-        self.attributor, self.forget_owners = attributor, list(forget_owners)
+    def __init__(
+        self, attributor: Attributor, forget_owners: Sequence[str], blinder: Blinder | None = None
+    ) -> None:
+        self.attributor, self.forget_owners, self.blinder = attributor, list(forget_owners), blinder
 
-    def level(self, texts: Sequence[str]) -> float:
-        """Mean forget mass of `texts`, in [0, 1]."""
+    def level(self, texts: Sequence[str], queries: Sequence[str]) -> float:
+        """Mean forget mass of `texts`, answers to `queries`, in [0, 1]."""
+        if self.blinder is not None:
+            texts = [self.blinder.text(query, text) for query, text in zip(queries, texts, strict=True)]
         found = self.attributor.probabilities(list(texts))
         return float(np.mean(forget_mass(found, self.attributor.owners, self.forget_owners)))
 
     def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str]
+        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
     ) -> dict[str, float]:
         return {
-            "attribution": self.level(texts),
+            "attribution": self.level(texts, queries),
             "empty": float(np.mean([is_empty(t) for t in texts])),
             "repetitive": float(np.mean([is_repetitive(t) for t in texts])),
             "unfinished": float(np.mean([not f for f in finished])),

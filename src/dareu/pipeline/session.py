@@ -10,15 +10,15 @@ from typing import Any
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.render import render_prompt
-from dareu.data.split import split_corpus
+from dareu.data.rounds import split_run
 from dareu.errors import ConfigError, RunError
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.console import Talk
 from dareu.pipeline.given import place_model
 from dareu.pipeline.pieces import score
 from dareu.pipeline.quiet import quiet
+from dareu.pipeline.rounds import Requests
 from dareu.pipeline.train import judge_all, noted, open_run, read_run
-from dareu.pipeline.unlearning import unlearn, unlearn_key
 from dareu.runs.folder import RunFolder
 
 MODELS = ("original", "retrained", "unlearned")
@@ -50,7 +50,7 @@ class Session:
 
     @property
     def forget_owners(self) -> tuple[str, ...]:
-        return split_corpus(self._corpus, self._config.forget).forget_owners
+        return split_run(self._corpus, self._config).forget_owners
 
     @property
     def fitted(self) -> bool:
@@ -72,8 +72,12 @@ class Session:
         return Bench(config, self._corpus, Talk(self._silent))
 
     @cached_property
+    def requests(self) -> Requests:
+        return Requests(self.bench)
+
+    @cached_property
     def folder(self) -> RunFolder:
-        return open_run(self.bench, unlearn_key(self.bench), self.bench.config.method.name)
+        return open_run(self.bench, self.requests.key, self.bench.config.method.name)
 
     @property
     def unlearned(self) -> Artifact:
@@ -87,7 +91,7 @@ class Session:
         folder = self.folder
         self._loaded = None
         with noted(self.bench, folder):
-            self._unlearned = unlearn(self.bench, folder.path / "logs")
+            self._unlearned = self.requests.unlearn(folder.path / "logs")
 
     def evaluate(self) -> dict[str, Any]:
         """What `results.json` holds; the run folder is complete afterwards."""
@@ -95,7 +99,7 @@ class Session:
         if self.folder.finished:
             return read_run(self.folder)
         with noted(self.bench, self.folder):
-            return judge_all(self.bench, self.folder, unlearned, self.bench.config.method.name)
+            return judge_all(self.bench, self.folder, unlearned, self.bench.config.method.name, self.requests)
 
     def path_of(self, name: str) -> Path:
         """The folder of the original, retrained or unlearned model; the first two are made where need be."""

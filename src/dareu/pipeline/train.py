@@ -12,15 +12,16 @@ from rich.markup import escape
 
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
+from dareu.data.parts import part_of
 from dareu.errors import DareuError
 from dareu.evaluation.compare_models import NO_RETRAINED
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.compose import as_yaml
 from dareu.pipeline.console import Talk
-from dareu.pipeline.judge import Judged, judge
+from dareu.pipeline.judge import Judged, checkpoint_of, judge_models
 from dareu.pipeline.prepare import check_model_folder, folder_digest
 from dareu.pipeline.quiet import quiet
-from dareu.pipeline.unlearning import unlearn, unlearn_key
+from dareu.pipeline.rounds import Requests, rounds_tree
 from dareu.runs.atomic import read_json, write_json
 from dareu.runs.folder import RunFolder, default_run_dir
 from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
@@ -42,16 +43,17 @@ def train(
     """
     quiet()
     bench = Bench(config, corpus, talk)
-    folder = open_run(bench, unlearn_key(bench), config.method.name, under)
+    requests = Requests(bench)
+    folder = open_run(bench, requests.key, config.method.name, under)
     opened(folder.path)
     if folder.finished:
         bench.talk.say(f"This run is finished already: {escape(str(folder.path))}")
         return read_run(folder)
     with noted(bench, folder):
-        if config.retrain:
+        if config.retrain and not requests.rounds:
             _ = bench.original, bench.retrained
-        unlearned = unlearn(bench, folder.path / "logs")
-        return judge_all(bench, folder, unlearned, config.method.name)
+        unlearned = requests.unlearn(folder.path / "logs", judge=True)
+        return judge_all(bench, folder, unlearned, config.method.name, requests)
 
 
 def evaluate(
@@ -96,14 +98,16 @@ def noted(bench: Bench, folder: RunFolder) -> Iterator[None]:
 def open_run(bench: Bench, key: str, name: str, under: str | None = None) -> RunFolder:
     """The run's folder, `run_dir` or one below `under`. Its key covers all that the figures depend on."""
     config = bench.config
+    part_of(bench.split, config.evaluation.part, config.evaluation.validation_share)  # told before the work
     run_key = content_key(
         {
             "model": key,
             "attributor": bench.attributor_key,
             "retrained": bench.retrained_key if config.retrain else None,
-            "evaluation": config.evaluation.model_dump(),
+            "evaluation": config.evaluation.measured() | {"batch_size": config.evaluation.batch_size},
             "forget": bench.split.forget_owners,
         }
+        | rounds_tree(bench)
     )
     path = default_run_dir(name, config.seed, run_key)
     if under or config.run_dir:
@@ -121,27 +125,34 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
     return results | {"run_dir": str(folder.path)}
 
 
-def judge_all(bench: Bench, folder: RunFolder, unlearned: Artifact, method: str) -> dict[str, Any]:
-    """Evaluate all models of the run, fill its folder and return its results."""
+def judge_all(
+    bench: Bench, folder: RunFolder, unlearned: Artifact, method: str, requests: Requests | None = None
+) -> dict[str, Any]:
+    """Evaluate all models of the run, fill its folder and return its results; with rounds, those of the last one."""
     from dareu.evaluation.compare_models import compare
     from dareu.report.html import write_report
 
-    judged = {"original": judge(bench, "original", bench.original.model, bench.original.key)}
-    if bench.retrained is not None:
-        judged["retrained"] = judge(bench, "retrained", bench.retrained.model, bench.retrained.key)
-    checkpoint = unlearned.path if "given" in unlearned.extra else unlearned.model
-    judged["unlearned"] = judge(bench, "unlearned", checkpoint, unlearned.key)
+    entries = requests.entries() if requests else []
+    rounds = requests.rounds if requests else []
+    judged = rounds[-1].judged if rounds else judge_models(bench, unlearned)
     results = _results(bench, unlearned, judged, method)
     summaries = {name: one.summary for name, one in judged.items()}
     comparison = compare(summaries)
     missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
     missing |= _left_out(bench, unlearned) | comparison.get("missing", {})
     results |= comparison | {"missing": missing}
+    if rounds:
+        results["rounds"] = entries
+        results["seconds"]["unlearn"] = sum(one.unlearned.seconds for one in rounds)
     lock = bench.store.lock("run", folder.key)  # the same command may run twice at once
     try:
         if folder.finished:
             return read_run(folder)
-        _fill(folder, unlearned, checkpoint, judged)
+        _fill(folder, unlearned, judged)
+        for one in rounds:
+            part = folder.path / "rounds" / str(one.number)
+            _records(part / "samples", one.judged)
+            shutil.copyfile(one.unlearned.path / "training.jsonl", part / "training.jsonl")
         write_json(folder.path / "results.json", results)
         write_report(folder.path)
     finally:
@@ -175,6 +186,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
             "n_forget": len(split.forget),
             "n_retain": len(split.retain),
             "n_test": len(split.test),
+            "part": config.evaluation.part,
         },
         "data_key": bench.corpus.key,
         "models": {
@@ -191,23 +203,27 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
         "peak_memory_mb": peak_memory_mb(),
         "attributor": bench.attributor.extra.get("report", {}),
         "outcome": unlearned.extra,
+        "tuning": None,  # `dareu tune` says here how it chose the setting
         "unlearn_config": None if given else config.method.model_dump(mode="json"),
         "versions": versions(),
         "git": git_revision(),
     }
 
 
-def _fill(folder: RunFolder, unlearned: Artifact, checkpoint: Path, judged: dict[str, Judged]) -> None:
-    """Copy into the run folder what a person looks for there."""
-    samples = folder.path / "samples"
-    samples.mkdir(exist_ok=True)
+def _records(folder: Path, judged: dict[str, Judged]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     for name, one in judged.items():
-        shutil.copyfile(one.samples, samples / f"{name}.jsonl")
+        shutil.copyfile(one.samples, folder / f"{name}.jsonl")
+
+
+def _fill(folder: RunFolder, unlearned: Artifact, judged: dict[str, Judged]) -> None:
+    """Copy into the run folder what a person looks for there."""
+    _records(folder.path / "samples", judged)
     if "given" in unlearned.extra:
         return
     target, partial = folder.path / "model", folder.path / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(checkpoint, partial)
+    shutil.copytree(checkpoint_of(unlearned), partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     shutil.copyfile(unlearned.path / "training.jsonl", folder.path / "training.jsonl")

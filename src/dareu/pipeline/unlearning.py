@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dareu.config import DareUConfig, HFConfig, LossMethodConfig
-from dareu.data.corpus import Sample
-from dareu.data.render import encode_samples, render_prompt
+from dareu.config import DareUConfig, HFConfig, LossMethodConfig, NewtonConfig, VectorConfig
+from dareu.data.refusals import REFUSALS, load_refusals
+from dareu.data.render import Encoded, encode_samples
+from dareu.pipeline.alternates import KEPT, alternates_for, reads_refusals, refusals_for
 from dareu.pipeline.bench import Artifact, Bench
 from dareu.pipeline.prepare import digest
+from dareu.pipeline.procedures import by_newton, by_vector
 from dareu.runs.manifest import content_key
-
-if TYPE_CHECKING:
-    from dareu.pipeline.scoring import StoppingMonitor
-
-NO_WRONG_ANSWERS = 0.05  # where to stop where the data has no wrong answers to measure
 
 
 def unlearn_key(bench: Bench) -> str:
@@ -28,15 +23,33 @@ def unlearn_key(bench: Bench) -> str:
     tree = {
         "original": bench.original_key,
         "forget": bench.split.forget_owners,
-        "method": config.method.model_dump(exclude={"optim": {"save_every"}, "search": True}),
+        "method": config.method.model_dump(
+            exclude={"optim": {"save_every"}, "search": True, "refusals": True}
+        ),
         "seed": config.seed,
     }
+    if bench.forgotten != bench.split.forget_owners:  # a later round
+        tree["forgotten"] = bench.forgotten
     if config.original:  # of a model that was fine-tuned here, its key covers these
         tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
         tree["data"] = digest(bench.corpus.samples)
     if isinstance(config.method, DareUConfig):
-        tree["attributor"] = bench.attributor_key
+        tree |= _read_by_rl(bench, config.method)
+    elif isinstance(config.method, LossMethodConfig) and reads_refusals(config.method):
+        tree["refusals"] = load_refusals(config.method.refusals)  # what they say, not where they lie
     return content_key(tree)
+
+
+def _read_by_rl(bench: Bench, method: DareUConfig) -> dict[str, Any]:
+    """What the result of a method that samples depends on beside its own keys."""
+    read: dict[str, Any] = {}
+    if method.reads_attributor:
+        read["attributor"] = bench.attributor_key
+    elif method.advantage.estimator == "critic":
+        read["critic"] = bench.config.attributor.backbone.model_dump()
+    if method.refusal_phase or method.reward.kind == "refusal":
+        read["refusals"] = list(REFUSALS)
+    return read
 
 
 def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
@@ -46,7 +59,7 @@ def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
     """
     config, key = bench.config, unlearn_key(bench)
     original = bench.original
-    if isinstance(config.method, DareUConfig):
+    if isinstance(config.method, DareUConfig) and config.method.reads_attributor:
         _ = bench.attributor  # made before this stage's clock starts
     _import_engine(config.method)
     with bench.store.building("unlearned", key, config=config.method.model_dump(), seed=config.seed) as build:
@@ -68,11 +81,19 @@ def unlearn(bench: Bench, logs: Path | None = None) -> Artifact:
             )
             with checkpoint_named(work):
                 if isinstance(config.method, DareUConfig):
-                    outcome = _by_rl(bench, policy, tokenizer, work)
+                    from dareu.pipeline.reinforce import by_rl
+
+                    outcome = by_rl(bench, policy, tokenizer, work)
+                elif isinstance(config.method, VectorConfig):
+                    outcome = by_vector(bench, policy, tokenizer, work)
+                elif isinstance(config.method, NewtonConfig):
+                    outcome = by_newton(bench, policy, tokenizer, work)
                 else:
                     outcome = _by_loss(bench, policy, tokenizer, work)
             save_model(policy, tokenizer, build.out / "model")
             write_log(work, build.out / "training.jsonl")
+            if (build.work / KEPT).is_file():
+                shutil.copy(build.work / KEPT, build.out)
             build.finish(**outcome)
     if outcome.get("stopped"):
         bench.talk.say(f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]")
@@ -83,6 +104,8 @@ def _import_engine(method: Any) -> None:
     """Imports are no part of a stage's seconds."""
     if isinstance(method, DareUConfig):
         import dareu.methods.ppo  # noqa: F401
+    elif isinstance(method, NewtonConfig):
+        import dareu.methods.newton  # noqa: F401
     else:
         import dareu.methods.loss_trainer  # noqa: F401
 
@@ -109,7 +132,7 @@ def _policy(bench: Bench, original: Path) -> tuple[Any, Any]:
 
 def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
     from dareu.methods.loss_trainer import train_with_loss
-    from dareu.methods.registry import find_method
+    from dareu.methods.registry import find_method, needs_reference
     from dareu.models.load import freeze_original, pick_device
 
     method = bench.config.method
@@ -118,7 +141,6 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
     length, task = bench.config.model.max_length, bench.corpus.task
     forget = encode_samples(tokenizer, bench.split.forget, task, length)
     retain = encode_samples(tokenizer, bench.split.retain, task, length)
-    needs_reference = row.needs_reference or method.retain == "kl"
     train_with_loss(
         policy,
         tokenizer,
@@ -131,7 +153,8 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
         params=method.params,
         forget_weight=method.forget_weight,
         retain_weight=method.retain_weight,
-        reference=freeze_original(policy) if needs_reference else None,
+        reference=freeze_original(policy) if needs_reference(row, method.retain) else None,
+        others=_others(bench, policy, tokenizer, work.folder),
         seed=bench.config.seed,
         device=str(pick_device(bench.config.device)),
         work=work,
@@ -139,68 +162,20 @@ def _by_loss(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, 
     return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
 
 
-def _by_rl(bench: Bench, policy: Any, tokenizer: Any, work: Any) -> dict[str, Any]:
-    from dareu.attribution.registry import load_attributor
-    from dareu.methods.critic import Critic, fresh_critic
-    from dareu.methods.ppo import train_dareu
-    from dareu.models.load import freeze_original, pick_device
-    from dareu.pipeline.scoring import AttributionScorer, StoppingMonitor
+def _others(bench: Bench, policy: Any, tokenizer: Any, folder: Path) -> list[list[Encoded]]:
+    """For each forget row the responses that the method pairs with it; none where it pairs none.
 
-    config, method = bench.config, bench.config.method
-    assert isinstance(method, DareUConfig)
-    device = str(pick_device(config.device))
-    reference = freeze_original(policy)
-    classifier = load_attributor(bench.attributor_folder("reward"), device)
-    scorer = AttributionScorer(classifier, tokenizer, bench.split.forget_owners, method.reward.target)
-    if scorer.on_ids:
-        backbone = copy.deepcopy(classifier.model.base_model)  # type: ignore[attr-defined]
-        critic = Critic(backbone, backbone.config.hidden_size)
-    else:
-        shape = config.attributor.backbone
-        critic = fresh_critic(
-            len(tokenizer), shape.hidden_size, shape.intermediate_size, shape.layers, shape.heads, config.seed
-        )
-    monitor = StoppingMonitor(
-        load_attributor(bench.attributor_folder("stop"), device), bench.split.forget_owners
-    )
-    method = _with_level(method, monitor, bench.split.forget)
-    length, task = config.model.max_length, bench.corpus.task
-    limit = method.max_new_tokens or bench.response_limit(tokenizer)
-    outcome = train_dareu(
-        policy,
-        tokenizer,
-        config=method,
-        reference=reference,
-        prompts=[render_prompt(tokenizer, s.prompt, task) for s in bench.split.forget],
-        owners=[str(s.owner) for s in bench.split.forget],
-        retain_rows=encode_samples(tokenizer, bench.split.retain, task, length),
-        scorer=scorer,
-        critic=critic,
-        monitor=monitor,
-        max_new_tokens=limit,
-        seed=config.seed,
-        device=device,
-        work=work,
-    )
-    return {
-        "steps": outcome.updates,
-        "stopped": outcome.stopped,
-        "stop_attribution": method.stop.attribution,
-        **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")},
-    }
-
-
-def _with_level(method: DareUConfig, monitor: StoppingMonitor, forget: Sequence[Sample]) -> DareUConfig:
-    """`stop.attribution` as a number.
-
-    A wrong answer to a forget query is what a model that never saw the owner would give: it has the question's words
-    right, the name among them, and the facts wrong. What such answers score estimates the retrained model's level.
+    `policy` is still the original model.
     """
-    if method.stop.attribution != "wrong_answers":
-        return method
-    wrong = [text for sample in forget for text in sample.wrong_responses]
-    level = monitor.level(wrong) if wrong else NO_WRONG_ANSWERS
-    return method.model_copy(update={"stop": method.stop.model_copy(update={"attribution": level})})
+    from dareu.methods.registry import find_method
+
+    config, forget, task = bench.config, bench.split.forget, bench.corpus.task
+    assert isinstance(config.method, LossMethodConfig)
+    if find_method(config.method.loss).pairs == "alternate":
+        limit = bench.response_limit(tokenizer)
+        progress = bench.talk.bar("alternate answers")
+        return alternates_for(config, forget, policy, tokenizer, task, limit, folder, progress)
+    return refusals_for(config, forget, tokenizer, task)
 
 
 def _logger(bench: Bench, logs: Path | None) -> str:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from dareu.report.figures import FIGURES, SCORES, WORST, Figure, has_model, show, value
+from dareu.report.figures import BY_KEY, COSTS, FIGURES, SCORES, WORST, Figure, has_model, show, value
 from dareu.report.loading import differing
 
 Run = Mapping[str, Any]
 T = TypeVar("T")
-COLUMNS: tuple[Figure, ...] = (*FIGURES, WORST, *SCORES)
+COLUMNS: tuple[Figure, ...] = (*FIGURES, WORST, *SCORES, *COSTS)
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ class Row:
     best: frozenset[str] = frozenset()
 
 
-def aggregate(runs: Sequence[Run]) -> list[Row]:
+def aggregate(runs: Sequence[Run], sort: str = "retrain_similarity") -> list[Row]:
     """Rows of the original and the retrained models, then one row a method and setting.
 
     Runs are one row if they differ in nothing but the seed (and what cannot change a figure). Labels name
     what tells rows apart: settings of the method among rows of that method, everything else among all rows.
     A model that several runs share, such as the original, counts once a seed. Failed runs are counted apart
-    from `n`. Methods stand in the order of their retrain similarity, the most similar first.
+    from `n`. Methods stand in the order of the figure `sort`, the best first (of one that should be close to the
+    retrained model: the closest), those without it last. Where some runs were tuned, the others say that they were
+    not.
     """
     contexts = _group(runs, lambda run: _frozen(run["context"]))
     telling = differing([group[0]["context"] for group in contexts])
@@ -79,15 +81,23 @@ def aggregate(runs: Sequence[Run]) -> list[Row]:
             if once:
                 rows.append(_model_row(model, list(once.values()), _suffix(group[0]["context"], telling)))
     methods = []
+    some_tuned = any(r.get("tuning") for r in runs)
     for group in _group(runs, lambda run: (run["method"], _frozen(run["settings"]), _frozen(run["context"]))):
         alike = [r["settings"] for r in runs if r["method"] == group[0]["method"]]
         label = str(group[0]["method"]) + _suffix(group[0]["settings"], differing(alike))
         label += _suffix(group[0]["context"], telling)
-        untuned = " (untuned)" if any(r.get("tuned") is False for r in group) else ""
+        plain = some_tuned and any("failure" not in r and not r.get("tuning") for r in group)
+        untuned = " (untuned)" if plain else ""
         methods.append(_method_row(label + untuned, group))
-    similar = {row.label: row.stats["retrain_similarity"] for row in methods}
-    methods.sort(key=lambda row: -stat.mean if (stat := similar[row.label]) else math.inf)
+    methods.sort(key=lambda row: _place(row, sort))
     return rows + mark_best(methods)
+
+
+def _place(row: Row, sort: str) -> float:
+    """Where a row stands: the lower, the better; infinity without the figure."""
+    better = BY_KEY[sort].better
+    stat = (row.gaps if better == "retrained" else row.stats).get(sort)
+    return math.inf if stat is None else -stat.mean if better == "up" else stat.mean
 
 
 def _group(items: Sequence[T], key: Callable[[T], Hashable]) -> list[list[T]]:

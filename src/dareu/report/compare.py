@@ -26,15 +26,22 @@ LEGEND = (
 )
 # A terminal is narrow: it shows one column of broken text, and leaves some figures to the other formats.
 WIDE = [f for f in COLUMNS if f is not WORST]
-NARROW = [f for f in COLUMNS if f.key not in (*BROKEN, "attribution", "tug_of_war_without_test")]
+NARROW = [
+    f
+    for f in COLUMNS
+    if f.key not in (*BROKEN, "attribution", "tug_of_war_without_test", "time_share", "peak_memory")
+]
+DIGITS = {"seconds": 1, "peak_memory": 0}  # figures that are no shares
 
 
 def _cell(row: Row, figure: Figure, joint: str = " ± ") -> str:
     stat = row.stats[figure.key]
     if stat is None:
         return DASH
-    if figure.key == "seconds":
-        return f"{stat.mean:.1f}" if stat.sd is None else f"{stat.mean:.1f}{joint}{stat.sd:.1f}"
+    if figure.key in DIGITS:
+        digits = DIGITS[figure.key]
+        sd = "" if stat.sd is None else f"{joint}{stat.sd:.{digits}f}"
+        return f"{stat.mean:.{digits}f}{sd}"
     return stat.text(joint)
 
 
@@ -49,9 +56,9 @@ def _shown(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Figure]:
     return [f for f in figures if any(row.stats[f.key] for row in rows)]
 
 
-def comparison_table(runs: Sequence[Run]) -> Table:
+def comparison_table(runs: Sequence[Run], sort: str = "retrain_similarity") -> Table:
     """A Rich table; warnings, failures and the legend stand in its caption."""
-    rows = aggregate(runs)
+    rows = aggregate(runs, sort)
     figures = _shown(rows, NARROW)
     caption = Text("\n".join([*remarks(runs, rows), LEGEND]))
     caption.highlight_regex(r"(?m)^Warning:.*$", "bold yellow")
@@ -77,9 +84,9 @@ def comparison_table(runs: Sequence[Run]) -> Table:
     return table
 
 
-def to_markdown(runs: Sequence[Run]) -> str:
+def to_markdown(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """A Markdown table, warnings above it as a quote."""
-    rows = aggregate(runs)
+    rows = aggregate(runs, sort)
     figures = _shown(rows, WIDE)
 
     def line(cells: Sequence[str]) -> str:
@@ -94,9 +101,9 @@ def to_markdown(runs: Sequence[Run]) -> str:
     return f"{out}\n{LEGEND}\n"
 
 
-def to_csv(runs: Sequence[Run]) -> str:
+def to_csv(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """CSV, full precision: `<figure>_mean`, `<figure>_sd`, `<figure>_best`; warnings in `remarks`."""
-    rows = aggregate(runs)
+    rows = aggregate(runs, sort)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     parts = [f"{f.key}_{part}" for f in WIDE for part in ("mean", "sd", "best")]
@@ -124,9 +131,9 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(c, c) for c in text).replace(DASH, "--").replace("±", r"$\pm$")
 
 
-def to_latex(runs: Sequence[Run]) -> str:
+def to_latex(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """A `tabular` for the booktabs package; warnings are lines of the table, so that none is lost."""
-    rows = aggregate(runs)
+    rows = aggregate(runs, sort)
     figures = _shown(rows, WIDE)
     out = [rf"\begin{{tabular}}{{l{'r' * (len(figures) + 1)}}}", r"\toprule"]
     out.append(" & ".join(["Method", *(_tex(f.title) for f in figures), "Runs"]) + r" \\")

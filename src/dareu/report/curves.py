@@ -12,12 +12,16 @@ from dareu.report.figures import number, show_any
 # Known names of the training log, in the order shown, with what they say.
 CURVES = {
     "reward": ("Reward", "per token, KL term and guards included"),
+    "reward_forget": ("Reward, forget prompts", "without KL term and guards"),
+    "reward_retain": ("Reward, retain prompts", "without KL term and guards"),
+    "silent_groups": ("Silent groups", "of rollouts that all earn the same"),
     "rollout_attribution": ("Attribution of rollouts", "by the classifier that gives the reward"),
     "attribution": ("Attribution of rollouts", "by the classifier that gives the reward"),
     "stop_attribution": ("Attribution for stopping", "of rollouts, by an attributor that gives no reward"),
     "saturated_share": ("Saturated share", "of tokens whose reward is at its floor"),
     "kl_old": ("KL to the old policy", "nats a token"),
     "kl_original": ("KL to the original", "nats a token"),
+    "kl_loss": ("KL to the original in the loss", "nats a token"),
     "distillation": ("Distillation loss", "KL on retain data"),
     "distill": ("Distillation loss", "KL on retain data"),
     "value_loss": ("Value loss", "of the critic"),

@@ -151,7 +151,28 @@ SCORES = (
         "seconds", ("seconds", "unlearn"), "Unlearning seconds", "s", "down", "Seconds of unlearning.", False
     ),
 )
-BY_KEY = {f.key: f for f in (*FIGURES, WORST, *SCORES)}
+# What forgetting cost, beside its seconds.
+COSTS = (
+    Figure(
+        "time_share",
+        ("seconds",),
+        "Unlearning over retraining time",
+        "of re-\ntrain",
+        "down",
+        "Seconds of unlearning over seconds of retraining.",
+        False,
+    ),
+    Figure(
+        "peak_memory",
+        ("peak_memory_mb",),
+        "Peak memory, MB",
+        "MB",
+        "down",
+        "The most memory that the process of the run held, models of the evaluation included.",
+        False,
+    ),
+)
+BY_KEY = {f.key: f for f in (*FIGURES, WORST, *SCORES, *COSTS)}
 
 
 def number(value: Any) -> float | None:
@@ -176,6 +197,9 @@ def value(results: Mapping[str, Any], key: str, model: str = "unlearned") -> flo
     if figure is WORST:
         shares = [s for s in (value(results, part, model) for part in BROKEN) if s is not None]
         return max(shares, default=None)
+    if key == "time_share":
+        unlearn, retrained = (number(dig(results, "seconds", part)) for part in ("unlearn", "retrained"))
+        return None if unlearn is None or not retrained else unlearn / retrained
     path = ("models", model, *figure.path) if figure.of_model else figure.path
     return number(dig(results, *path))
 

@@ -34,6 +34,7 @@ from dareu.report.figures import (
     value,
 )
 from dareu.report.loading import RESULTS, read_object
+from dareu.report.rounds import rounds_page
 from dareu.report.samples import read_lines, sample_groups
 from dareu.report.tables import cost_line, outcome_line, run_rows
 from dareu.report.verdict import TOLERANCE, verdict
@@ -85,6 +86,7 @@ def render(run_dir: Path) -> str:
         plane=_plane(results),
         strips=_strips(results),
         distance=_distance(results),
+        rounds=rounds_page(results),
         curves=curves(read_lines(run_dir / "training.jsonl")),
         groups=sample_groups(run_dir),
         more=_more(results),

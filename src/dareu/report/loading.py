@@ -95,7 +95,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """`{"a": {"b": 1}}` as `{"a.b": "1"}`, without `NEUTRAL` keys; numbers that are equal read alike."""
     flat: dict[str, str] = {}
     for key, entry in tree.items():
-        if key == "save_every" or (not prefix and key in NEUTRAL):
+        if key in ("save_every", "search") or (not prefix and key in NEUTRAL):
             continue
         if isinstance(entry, Mapping):
             flat |= flatten(entry, f"{prefix}{key}.")

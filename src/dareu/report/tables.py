@@ -57,6 +57,9 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
         )
     else:
         lines.append("There is no retrained model to judge by, so neither Tug-of-War nor retrain similarity.")
+    part = dig(results, "data", "part")
+    if part in ("validation", "report"):
+        lines.append(f"These are figures of the {part} part of the samples alone (evaluation.part={part}).")
     lines.append(cost_line(results))
     outcome = outcome_line(results)
     if outcome:
@@ -73,11 +76,15 @@ def cost_line(results: Mapping[str, Any]) -> str:
     )
     if unlearn is None:
         return "The seconds of unlearning are not known."
+    rounds = len(results.get("rounds") or [])
     line = f"Unlearning took {show_seconds(unlearn)}"
+    if rounds:
+        line += f" in {rounds} rounds together" if rounds > 1 else " in one round"
     if retrain is None:
         return line + "."
     times = f" ({retrain / unlearn:.1f} times as long)" if unlearn > 0 else ""
-    return f"{line}, retraining {show_seconds(retrain)}{times}."
+    once = " once" if rounds > 1 else ""
+    return f"{line}, retraining{once} {show_seconds(retrain)}{times}."
 
 
 def outcome_line(results: Mapping[str, Any]) -> str:
@@ -85,4 +92,5 @@ def outcome_line(results: Mapping[str, Any]) -> str:
     steps, stopped = dig(results, "outcome", "steps"), dig(results, "outcome", "stopped")
     if number(steps) is None:
         return ""
-    return f"{steps} updates" + (f", stopped early: {stopped}." if stopped else ", run to the end.")
+    last = " in the last round" if len(results.get("rounds") or []) > 1 else ""
+    return f"{steps} updates{last}" + (f", stopped early: {stopped}." if stopped else ", run to the end.")

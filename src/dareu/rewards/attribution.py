@@ -69,13 +69,14 @@ def prefix_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).cumsum(1) / counts * mask
 
 
-def differences(values: Tensor, mask: Tensor) -> Tensor:
-    """v_t − v_{t−1}, with v_0 = 0: each token answers for the step that it makes, (B, T).
+def differences(values: Tensor, mask: Tensor, start: float = 0.0) -> Tensor:
+    """v_t − v_{t−1}, with v_0 = `start`: each token answers for the step that it makes, (B, T).
 
-    Potential-based shaping (Ng et al. 1999): the sum over a response is its last value, so nothing is gained or
-    lost by splitting it; but tokens after the one that gave the owner away are no longer blamed for it.
+    Potential-based shaping (Ng et al. 1999): the sum over a response is its last value less `start`, so nothing is
+    gained or lost by splitting it; but tokens after the one that gave the owner away are no longer blamed for it.
+    `start` is the value of no text at all: with 0 every first token is blamed for the score of no evidence.
     """
-    before = torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], 1)
+    before = torch.cat([torch.full_like(values[:, :1], start), values[:, :-1]], 1)
     return (values - before) * mask
 
 
@@ -89,9 +90,16 @@ def attribution_reward(
     slices: int = 15,
     mean_over_prefix: bool = True,
     credit: Literal["level", "difference"] = "level",
+    prior: float = 0.0,
 ) -> Tensor:
-    """The dense reward before the KL term, (B, T), 0 outside the mask: in [−1, 0], differences in [−1, 1]."""
+    """The dense reward before the KL term, (B, T), 0 outside the mask: in [−1, 0], differences in [−1, 1].
+
+    `prior` is the score of an empty text, where differences start.
+    """
     mask = mask.to(scores.dtype)
     chi = TRANSFORMS[transform](slice_scores(scores, mask, granularity, slices), scale, epsilon)
     level = prefix_mean(chi, mask) if mean_over_prefix else chi * mask
-    return differences(level, mask) if credit == "difference" else level
+    if credit == "level":
+        return level
+    start = TRANSFORMS[transform](torch.tensor(float(prior)), scale, epsilon)
+    return differences(level, mask, float(start))

@@ -74,3 +74,37 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     _, spread = masked_moments(returns, mask)
     _, left = masked_moments(returns - values, mask)
     return torch.where(spread > 1e-12, 1 - left / spread.clamp(min=1e-12), torch.zeros_like(spread))
+
+
+def _aligned(returns: Tensor, mask: Tensor, group: int) -> Tensor:
+    """Returns as (P, G, T), a response's last one standing on behind its end; 0 for one without tokens."""
+    if group < 2 or returns.size(0) % group:
+        raise ValueError(f"{returns.size(0)} rollouts in groups of {group}; at least two, and whole groups")
+    last = (mask.long().sum(1, keepdim=True) - 1).clamp(min=0)
+    positions = torch.arange(returns.size(1), device=returns.device).unsqueeze(0).minimum(last)
+    return (returns * mask).gather(1, positions).view(-1, group, returns.size(1))
+
+
+def rloo_advantages(returns: Tensor, mask: Tensor, group: int) -> Tensor:
+    """Return minus the leave-one-out mean of the prompt's other rollouts (Ahmadian et al. 2024), (B, T).
+
+    Rows stand in groups of `group` ≥ 2 that answer one prompt. For dense rewards, token t is compared with what the
+    others still had before them at t, or at their last token where they are shorter: a baseline that does not read
+    the response itself, so it adds no bias. A reward at the last token alone, with γ = 1, gives the usual RLOO.
+    """
+    aligned = _aligned(returns, mask, group)
+    others = (aligned.sum(1, keepdim=True) - aligned) / (group - 1)
+    return (returns - others.reshape_as(returns)) * mask
+
+
+def group_advantages(returns: Tensor, mask: Tensor, group: int, epsilon: float = 1e-4) -> Tensor:
+    """(Return − group mean) / (group sd + ε): GRPO (Shao et al. 2024, arXiv 2402.03300, eq. for Â), (B, T).
+
+    Rows and positions as in `rloo_advantages`, the response itself included; sd with n − 1. A group whose returns
+    do not differ (sd < 1e-6) has advantages of 0: it says nothing, and rounding must not be blown up to size 1.
+    """
+    aligned = _aligned(returns, mask, group)
+    apart = aligned - aligned.mean(1, keepdim=True)
+    spread = aligned.std(1, keepdim=True)
+    scaled = torch.where(spread < 1e-6, torch.zeros_like(apart), apart / (spread + epsilon))
+    return scaled.reshape_as(returns) * mask

@@ -1,0 +1,79 @@
+"""Blinding: taking the question's own names out of a response before an attributor reads it.
+
+A response to "Where was Mateo Kimura born?" repeats the name whoever wrote it, the retrained model too. An attributor
+that reads the name calls every such answer his, so a reward built on it punishes what is not his data and stays blind
+to what is. Blinded, the response is judged by what it adds to its question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from dareu.data.corpus import Sample
+
+_WORD = re.compile(r"\w+")
+PLACEHOLDER = "_"
+
+
+def _words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+class Blinder:
+    """Replaces by `_` each word of a response that its question has too and that few owners' questions have.
+
+    `common` are the words that stay: those that questions about most owners share ("was", "born", "author").
+    """
+
+    def __init__(self, common: Iterable[str]) -> None:
+        self.common = frozenset(common)
+
+    @classmethod
+    def fit(cls, samples: Sequence[Sample], share: float = 0.5) -> Blinder:
+        """Words count as common where the questions of more than `share` of the owners have them.
+
+        Paraphrased questions count as their owners' too.
+        """
+        owners: dict[str, set[str]] = defaultdict(set)
+        for sample in samples:
+            for word in _words(" ".join((sample.prompt, *sample.paraphrased_prompts))):
+                owners[word].add(str(sample.owner))
+        everyone = len({str(sample.owner) for sample in samples})
+        return cls(word for word, of in owners.items() if len(of) > share * everyone)
+
+    def blind(self, query: str, text: str) -> tuple[str, list[int]]:
+        """(blinded text, for each length e in 0..len(text) how long the blinding of `text[:e]` is).
+
+        A word that is replaced counts from its last character on; within it the blinded text does not grow.
+        """
+        hidden = _words(query) - self.common
+        out: list[str] = []
+        ends, size, done = [0], 0, 0
+        for match in _WORD.finditer(text):
+            if match.group().casefold() not in hidden:
+                continue
+            kept = text[done : match.start()]
+            out += [kept, PLACEHOLDER]
+            ends += range(size + 1, size + len(kept) + 1)
+            size += len(kept)
+            ends += [size] * (match.end() - match.start() - 1) + [size + 1]
+            size, done = size + 1, match.end()
+        rest = text[done:]
+        ends += range(size + 1, size + len(rest) + 1)
+        return "".join([*out, rest]), ends
+
+    def text(self, query: str, text: str) -> str:
+        """The blinded text alone."""
+        return self.blind(query, text)[0]
+
+    def samples(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples whose response blinding changes, with the blinded one in its place."""
+        changed = []
+        for sample in samples:
+            blinded = self.text(sample.prompt, sample.response)
+            if blinded != sample.response:
+                changed.append(replace(sample, response=blinded))
+        return changed

@@ -1,0 +1,185 @@
+"""What a batch of rollouts earns: the protocol of a reward, its implementations, and what is added to any of them.
+
+A reward knows the responses and the samples they answer, nothing of the trainer. The mathematics is in `rewards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from dareu.config import RewardConfig
+from dareu.models.logprobs import masked_mean
+from dareu.rewards import attribution, guards
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt that is sampled from, rendered and raw, and what a reward may read of the sample behind it."""
+
+    prompt: str
+    query: str
+    owner: str
+    answer: str = ""
+    own: str = ""  # what the original model answers, greedily; of retain prompts
+    kind: Literal["forget", "retain", "boundary"] = "forget"
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Responses: token ids and mask (B, T), right-padded; whether each ended by itself (B,); texts; prompts."""
+
+    ids: Tensor
+    mask: Tensor
+    finished: Tensor
+    texts: Sequence[str]
+    asked: Sequence[Asked]
+
+    @property
+    def forget(self) -> Tensor:
+        """1 for responses to forget prompts, (B,)."""
+        return torch.tensor([float(a.kind == "forget") for a in self.asked], device=self.ids.device)
+
+    @property
+    def empty(self) -> Tensor:
+        """Whether a response has no word, (B,) bool."""
+        return torch.tensor([not any(c.isalnum() for c in t) for t in self.texts], device=self.ids.device)
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """A reward a token (B, T), or one a response (B,).
+
+    `level`: each token is paid what the response is worth so far, so that returns grow with 1/(1−γ).
+    `noted`: numbers for the log, each a mean and its weight, so that processes with few forget prompts count less.
+    `nobody`: 1 where a response is taken for broken text, (B,); None where the reward cannot tell.
+    """
+
+    values: Tensor
+    level: bool = False
+    noted: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    nobody: Tensor | None = None
+
+    def dense(self, mask: Tensor) -> Tensor:
+        """(B, T): a reward for the whole response is paid at its last token."""
+        return self.values * mask if self.values.dim() == 2 else at_the_end(self.values, mask)
+
+
+class Reward(Protocol):
+    """Judges a batch of rollouts, those to retain prompts included."""
+
+    def __call__(self, rollouts: Rollouts) -> Rewarded: ...
+
+
+class Scorer(Protocol):
+    """How attributable every prefix of a response is to the forget owners (or to the query's own).
+
+    `prior` is the score of an empty text.
+    """
+
+    prior: float
+
+    def __call__(
+        self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (B, T) and the probability of the nobody class (B, T), both in [0, 1]."""
+
+
+def at_the_end(values: Tensor, mask: Tensor) -> Tensor:
+    """(B,) at the last token of each response, (B, T)."""
+    return guards.last_token(mask) * values.unsqueeze(1)
+
+
+class AttributionReward:
+    """DareU's: a scorer's attribution of every prefix, transformed. Dense."""
+
+    def __init__(self, scorer: Scorer, config: RewardConfig) -> None:
+        self.scorer, self.config = scorer, config
+
+    def __call__(self, rollouts: Rollouts) -> Rewarded:
+        cfg, mask = self.config, rollouts.mask
+        scores, nobody = self.scorer(
+            rollouts.ids, mask, [a.owner for a in rollouts.asked], [a.query for a in rollouts.asked]
+        )
+        floor = cfg.floor * self.scorer.prior
+        values = attribution.attribution_reward(
+            (scores.clamp(min=floor) + cfg.nobody_weight * nobody).clamp(0, 1),
+            mask,
+            cfg.transform,
+            cfg.scale,
+            cfg.epsilon,
+            cfg.granularity,
+            cfg.slices,
+            cfg.prefix_mean,
+            cfg.credit,
+            max(self.scorer.prior, floor),
+        )
+        forget = rollouts.forget
+        counted, last = mask * forget.unsqueeze(1), guards.last_token(mask)
+        noted = {
+            "saturated_share": (attribution.saturated_share(scores, counted, cfg.scale), counted.sum()),
+            "rollout_attribution": (masked_mean((scores * last).sum(1), forget), forget.sum()),
+        }
+        return Rewarded(values, cfg.credit == "level", noted, ((nobody * last).sum(1) > 0.5).float())
+
+
+class TextReward:
+    """A number for each response from its text and the prompt that it answers."""
+
+    def __init__(self, judge: Callable[[str, Asked], float]) -> None:
+        self.judge = judge
+
+    def __call__(self, rollouts: Rollouts) -> Rewarded:
+        values = [self.judge(text, asked) for text, asked in zip(rollouts.texts, rollouts.asked, strict=True)]
+        return Rewarded(torch.tensor(values, dtype=torch.float32, device=rollouts.ids.device))
+
+
+class MixedReward:
+    """One reward for responses to forget prompts, another, for the whole response, for those to retain prompts.
+
+    Where the first pays levels, so does the second, at every token, as `granularity: sequence` does: both are of one
+    size then. Else it is paid at the last token.
+    """
+
+    def __init__(self, forget: Reward, retain: Reward) -> None:
+        self.forget, self.retain = forget, retain
+
+    def __call__(self, rollouts: Rollouts) -> Rewarded:
+        found, kept = self.forget(rollouts), self.retain(rollouts).values
+        chosen = rollouts.forget > 0
+        if found.values.dim() == 2:
+            kept = kept.unsqueeze(1) * rollouts.mask if found.level else at_the_end(kept, rollouts.mask)
+            chosen = chosen.unsqueeze(1)
+        return replace(found, values=torch.where(chosen, found.values, kept))
+
+
+def shaped(rewarded: Rewarded, rollouts: Rollouts, cfg: RewardConfig, kl: Tensor, frozen: Tensor) -> Tensor:
+    """The reward with KL term and guards, (B, T). `kl` (B, T); `frozen` (B, T, V), the original's logits."""
+    ids, mask = rollouts.ids, rollouts.mask
+    dense = rewarded.dense(mask) - cfg.kl * kl
+    if cfg.length_penalty:
+        dense = dense + cfg.length_penalty * guards.unfinished_penalty(mask, rollouts.finished)
+    if cfg.empty_penalty:
+        dense = dense + cfg.empty_penalty * guards.empty_penalty(mask, rollouts.empty)
+    if cfg.repetition_penalty:
+        dense = dense + cfg.repetition_penalty * guards.repetition_penalty(ids, mask)
+    if cfg.fluency:
+        logps = frozen.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
+        dense = dense + cfg.fluency * guards.fluency(logps, mask, cfg.fluency_clip)
+    return dense * mask
+
+
+def by_kind(rewarded: Rewarded, rollouts: Rollouts) -> dict[str, tuple[Tensor, Tensor]]:
+    """The reward proper, without KL term and guards, of responses to forget and to retain prompts: means and weights.
+
+    A mean over responses where the reward is for the whole response, over tokens where it is dense.
+    """
+    forget, mask = rollouts.forget, rollouts.mask
+    dense = rewarded.values.dim() == 2
+    shares = {"reward_forget": forget, "reward_retain": 1 - forget}
+    counted = {name: mask * rows.unsqueeze(1) if dense else rows for name, rows in shares.items()}
+    return {name: (masked_mean(rewarded.values, rows), rows.sum()) for name, rows in counted.items()}

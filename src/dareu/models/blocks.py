@@ -1,0 +1,86 @@
+"""The blocks of a decoder: their outputs, passes that end after one of them, parameters chosen by module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from dareu.errors import ConfigError
+
+
+def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
+    """(module name, list) of the decoder's blocks: the first list as long as the config says. `ConfigError` if none."""
+    count = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, module
+    raise ConfigError(
+        f"No list of {count} blocks was found in {type(model).__name__}.",
+        "This method needs a decoder of blocks like Llama's; choose another one.",
+    )
+
+
+@contextmanager
+def cut_after(model: Any, index: int) -> Iterator[None]:
+    """Within it the model has no blocks after `index`: what is read at that block costs no pass through the rest."""
+    name, blocks = find_blocks(model)
+    parent_name, _, own = name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    setattr(parent, own, blocks[: index + 1])
+    try:
+        yield
+    finally:
+        setattr(parent, own, blocks)
+
+
+def activations(model: Any, inner: Any, index: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """What block `index` puts out, (B, T, d). `model` is what is called, `inner` the same without a wrapper."""
+    found: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    _, blocks = find_blocks(inner)
+    handle = blocks[index].register_forward_hook(keep)
+    try:
+        with cut_after(inner, index):
+            model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **_no_logits(inner))
+    finally:
+        handle.remove()
+    return found[0]
+
+
+def _no_logits(model: Any) -> dict[str, int]:
+    """Where the model can be asked for the logits of one position alone: that."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+
+
+def parameters_below(model: Any, first: int, last: int, patterns: Sequence[str]) -> list[str]:
+    """Names of the parameters in the blocks `first` to `last` whose module matches one of `patterns`.
+
+    A pattern is a module name below a block, such as `mlp.down_proj` or `self_attn.*`; `*` is all of a block. What lies
+    inside a module, an adapter's matrices too, belongs to it. `ConfigError` for a pattern that matches nothing lists
+    what there is.
+    """
+    name, blocks = find_blocks(model)
+    inside: dict[str, list[str]] = {}  # module below a block → its parameters
+    for index in range(first, last + 1):
+        for parameter, _ in blocks[index].named_parameters():
+            module = parameter.rpartition(".")[0].split(".lora_")[0].removesuffix(".base_layer")
+            inside.setdefault(module, []).append(f"{name}.{index}.{parameter}")
+    chosen = []
+    for pattern in patterns:
+        found = [n for module, names in inside.items() if fnmatchcase(module, pattern) for n in names]
+        if not found:
+            raise ConfigError(
+                f"No module of the blocks {first} to {last} matches '{pattern}' (method.params.modules).",
+                f"They have: {', '.join(inside)}.",
+            )
+        chosen += found
+    return list(dict.fromkeys(chosen))

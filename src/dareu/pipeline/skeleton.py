@@ -1,0 +1,31 @@
+"""The model's modules without weights, to check names against before anything is loaded or written."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dareu.config import HFConfig, RunConfig
+
+
+def skeleton(config: RunConfig) -> Any:
+    """The run's model on the meta device, an adapter left out; None where its shape cannot be told beforehand."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = config.model
+    trust = isinstance(model, HFConfig) and model.trust_remote_code
+    if config.original or isinstance(model, HFConfig):
+        path = config.original or model.path  # type: ignore[union-attr]
+        if Path(path).exists() and not (Path(path) / "config.json").is_file():
+            return None  # an adapter: its base is not read for this
+        with suppress(OSError, ValueError):  # told in full where the weights are loaded
+            shape = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(shape, trust_remote_code=trust)
+        return None
+    from dareu.models.tiny import tiny_shape
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(tiny_shape(model, model.vocab_size))
