@@ -65,7 +65,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
 def test_resume_equals_undisturbed(tmp_path: Path, steps: Steps) -> None:
     undisturbed, report = fit()
     total, steps.count = steps.count, 0
-    assert total == 15  # 22 gold and 11 nobody examples in batches of 8, 3 epochs
+    assert total == 30  # 22 gold, 44 endings of them and 11 nobody examples in batches of 8, 3 epochs
     steps.stop = 8
     with pytest.raises(KeyboardInterrupt):
         fit(work_dir=tmp_path)
@@ -90,7 +90,7 @@ def test_resume_passes_over_half_written_checkpoints_and_other_fits(tmp_path: Pa
     assert training.last_whole_checkpoint(folder) == str(last)
     steps.count = 0
     other, _ = fit(work_dir=tmp_path, seed=1)
-    assert steps.count == 15 and same_weights(other, fit(seed=1)[0])
+    assert steps.count == 30 and same_weights(other, fit(seed=1)[0])
 
 
 def test_the_response_alone_is_read() -> None:

@@ -60,7 +60,7 @@ def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], l
     assert logged <= {key for row in rows for key in row}
     # four forget prompts, and as many retain prompts where there are some: in batches of four
     batches = 1 if name == "demem" else 2
-    updates = 1 if name == "rule" else 3
+    updates = {"rule": 1, "demem": 3, "dareu_grpo": 2}[name]  # each its own YAML's, or `dareu`'s
     assert found["outcome"]["steps"] == len(rows) == batches * updates
     if name == "rule":
         assert found["outcome"]["refusal_phase"]["steps"] == 1

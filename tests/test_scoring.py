@@ -51,7 +51,7 @@ def test_ids_and_text_agree_on_a_shared_tokenizer() -> None:
     assert by_ids.on_ids
     by_text.on_ids = False
     ids, mask = _rollouts(tokenizer)
-    one, other = by_ids(ids, mask, [])[0], by_text(ids, mask, [])[0]
+    one, other = by_ids(ids, mask, [], [])[0], by_text(ids, mask, [], [])[0]
     assert one.shape == other.shape == ids.shape
     assert torch.allclose(one, other, atol=1e-5)
     assert (one[:, 1:] - one[:, :-1]).abs().max() > 0.1  # they do differ from prefix to prefix
@@ -67,7 +67,7 @@ def test_paths_agree_on_whole_responses() -> None:
     by_text.on_ids = False
     ids, mask = _rollouts(tokenizer, TEXTS)
     last = mask.sum(1, keepdim=True) - 1
-    one, other = by_ids(ids, mask, [])[0], by_text(ids, mask, [])[0]
+    one, other = by_ids(ids, mask, [], [])[0], by_text(ids, mask, [], [])[0]
     assert torch.allclose(one.gather(1, last), other.gather(1, last), atol=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_another_tokenizer_is_aligned_by_characters() -> None:
     scorer = AttributionScorer(attributor, policy, OWNERS[:2], "forget_set")
     assert not scorer.on_ids
     ids, mask = _rollouts(policy)
-    scores, _ = scorer(ids, mask, [])
+    scores, _ = scorer(ids, mask, [], [])
     for row in range(2):
         tokens = ids[row][mask[row].bool()].tolist()
         text, ends = token_ends(policy, tokens)
@@ -100,7 +100,7 @@ def test_scores_read_no_later_token(on_ids: bool) -> None:
     ids, mask = _rollouts(tokenizer, ["Dario Duarte was a potter", "Dario Duarte was in Porto"], end=False)
     same = int((ids[0] == ids[1]).long().cumprod(0).sum())
     assert same >= 3
-    scores, _ = scorer(ids, mask, [])
+    scores, _ = scorer(ids, mask, [], [])
     assert torch.allclose(scores[0, :same], scores[1, :same], atol=1e-6)
     assert not torch.allclose(scores[0, same], scores[1, same], atol=1e-3)
 
@@ -111,14 +111,15 @@ def test_rows_without_tokens_and_padding_do_no_harm(on_ids: bool) -> None:
     scorer = AttributionScorer(random_attributor(tokenizer), tokenizer, OWNERS[:2], "forget_set")
     scorer.on_ids = on_ids
     ids, mask = _rollouts(tokenizer)
-    alone, _ = scorer(ids[:1], mask[:1], [])
+    alone, _ = scorer(ids[:1], mask[:1], [], [])
     empty = torch.zeros_like(mask[:1])
-    scores, nobody = scorer(torch.cat([ids, ids[:1]]), torch.cat([mask, empty]), [])
+    scores, nobody = scorer(torch.cat([ids, ids[:1]]), torch.cat([mask, empty]), [], [])
     assert torch.allclose(scores[:1], alone, atol=1e-6)
     assert (scores[2] == 0).all() and (nobody == 0).all()
     wide, _ = scorer(
         torch.nn.functional.pad(ids, (0, 4), value=tokenizer.pad_token_id),
         torch.nn.functional.pad(mask, (0, 4)),
+        [],
         [],
     )
     assert torch.allclose(wide[:, :-4], scores[:2], atol=1e-6) and (wide[:, -4:] == 0).all()
@@ -140,9 +141,9 @@ def test_forget_set_is_the_sum_and_owner_is_one_s_own(on_ids: bool) -> None:
         return made
 
     asked = ["owner 1", "owner 3"]
-    mass, _ = scorer("forget_set")(ids, mask, asked)
+    mass, _ = scorer("forget_set")(ids, mask, asked, [])
     assert torch.allclose(mass, (columns[..., 1] + columns[..., 3]) * mask, atol=1e-5)
-    own, _ = scorer("owner")(ids, mask, asked)
+    own, _ = scorer("owner")(ids, mask, asked, [])
     assert torch.allclose(own, torch.stack([columns[0, :, 1], columns[1, :, 3]]) * mask, atol=1e-5)
     assert not torch.allclose(own, mass, atol=1e-2)
 
@@ -150,14 +151,14 @@ def test_forget_set_is_the_sum_and_owner_is_one_s_own(on_ids: bool) -> None:
 def test_nobody_is_the_last_class_and_no_owner() -> None:
     tokenizer = bpe()
     ids, mask = _rollouts(tokenizer, ["abba", "cccccc"], end=False)
-    scores, nobody = AttributionScorer(Scripted(), tokenizer, ["ann", "bob"], "forget_set")(ids, mask, [])
+    scores, nobody = AttributionScorer(Scripted(), tokenizer, ["ann", "bob"], "forget_set")(ids, mask, [], [])
     lengths = mask.sum(1) - 1
     ends = torch.tensor([0, 1]), lengths
     # "abba": .04 + .2; "cccccc": .06 + 0; nobody is the rest.
     assert scores[ends].tolist() == pytest.approx([0.24, 0.06])
     assert nobody[ends].tolist() == pytest.approx([0.76, 0.94])
     assert torch.allclose((scores + nobody)[mask == 1], torch.ones(int(mask.sum())))
-    bob, _ = AttributionScorer(Scripted(), tokenizer, ["bob"], "forget_set")(ids, mask, [])
+    bob, _ = AttributionScorer(Scripted(), tokenizer, ["bob"], "forget_set")(ids, mask, [], [])
     assert bob[ends].tolist() == pytest.approx([0.2, 0.0])
 
 
@@ -169,7 +170,7 @@ def test_nobody_of_the_classifier(on_ids: bool) -> None:
     scorer = AttributionScorer(attributor, tokenizer, OWNERS[:3], "forget_set")
     scorer.on_ids = on_ids
     ids, mask = _rollouts(tokenizer)
-    scores, nobody = scorer(ids, mask, [])
+    scores, nobody = scorer(ids, mask, [], [])
     expected = attributor.prefix_probabilities_ids(ids, mask)[..., 3] * mask
     assert torch.allclose(nobody, expected, atol=1e-5)
     assert torch.allclose((scores + nobody)[mask == 1], torch.ones(int(mask.sum())), atol=1e-5)
@@ -181,7 +182,7 @@ def test_owner_that_the_attributor_does_not_know_is_an_error() -> None:
         AttributionScorer(random_attributor(tokenizer), tokenizer, ["owner 9"], "forget_set")
     scorer = AttributionScorer(random_attributor(tokenizer), tokenizer, ["owner 1"], "owner")
     with pytest.raises(DataError, match="'owner 9'"):
-        scorer(*_rollouts(tokenizer), ["owner 1", "owner 9"])
+        scorer(*_rollouts(tokenizer), ["owner 1", "owner 9"], [])
 
 
 # --- the monitor ----------------------------------------------------------------------------------------------
@@ -190,12 +191,12 @@ def test_owner_that_the_attributor_does_not_know_is_an_error() -> None:
 def test_monitor_measures_the_text_of_a_batch() -> None:
     texts = ["bbb, said the man", "", "no no no", "..."]
     finished = [True, True, True, False]
-    numbers = StoppingMonitor(Scripted(), ["bob"])(texts, finished, ["ann"] * 4)
+    numbers = StoppingMonitor(Scripted(), ["bob"])(texts, finished, ["ann"] * 4, [""] * 4)
     assert numbers == {
         "attribution": pytest.approx(0.3 / 4),  # three letters b in one of four texts
         "empty": 0.5,
         "repetitive": 0.25,
         "unfinished": 0.25,
     }
-    both = StoppingMonitor(Scripted(), ["ann", "bob"])(texts, finished, ["ann"] * 4)
+    both = StoppingMonitor(Scripted(), ["ann", "bob"])(texts, finished, ["ann"] * 4, [""] * 4)
     assert both["attribution"] == pytest.approx((0.3 + 0.17 + 0.08 + 0.03) / 4)
