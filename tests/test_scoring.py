@@ -12,6 +12,7 @@ from attribution_fixture import TEXTS, bpe, random_attributor
 from torch import Tensor
 
 from dareu.attribution.base import token_ends
+from dareu.attribution.blind import Blinder
 from dareu.attribution.causal import pad_right
 from dareu.errors import DataError
 from dareu.pipeline.scoring import AttributionScorer, StoppingMonitor
@@ -200,3 +201,67 @@ def test_monitor_measures_the_text_of_a_batch() -> None:
     }
     both = StoppingMonitor(Scripted(), ["ann", "bob"])(texts, finished, ["ann"] * 4, [""] * 4)
     assert both["attribution"] == pytest.approx((0.3 + 0.17 + 0.08 + 0.03) / 4)
+
+
+def test_monitor_reads_without_the_names_of_the_question() -> None:
+    blinder = Blinder(["who", "is"])
+    monitor = StoppingMonitor(Scripted(), ["bob"], blinder)
+    texts, queries = ["bob was bob", "bbb"], ["Who is Bob?", "Who is Ann?"]
+    # "_ was _" has no b, "bbb" three of them; unblinded the first has four
+    assert monitor.level(texts, queries) == pytest.approx((0.0 + 0.3) / 2)
+    assert monitor(texts, [True] * 2, ["bob"] * 2, queries)["attribution"] == pytest.approx(0.15)
+    assert StoppingMonitor(Scripted(), ["bob"]).level(texts, queries) == pytest.approx((0.4 + 0.3) / 2)
+
+
+# --- blinded --------------------------------------------------------------------------------------------------
+
+
+def test_a_blinded_rollout_scores_as_its_blinded_text() -> None:
+    """Position by position, an attributor that shares the policy's tokens included: each prefix is blinded."""
+    tokenizer = bpe()
+    attributor = random_attributor(tokenizer)
+    blinder = Blinder(["was", "where", "the", "of"])
+    scorer = AttributionScorer(attributor, tokenizer, OWNERS[:2], "forget_set", blinder)
+    queries = ["Where was Jonas Huaman born?", "Who was the mother of Dario Duarte?"]
+    ids, mask = _rollouts(tokenizer)
+    scores, _ = scorer(ids, mask, [], queries)
+    for row, query in enumerate(queries):
+        text, ends = token_ends(tokenizer, ids[row][mask[row].bool()].tolist())
+        blinded, lengths = blinder.blind(query, text)
+        assert blinded.startswith(("_ _ was _ in", "The _ of _ _ was"))
+        probs = attributor.prefix_probabilities([blinded], [[lengths[e] for e in ends]])[0]
+        found = scores[row, : len(ends)]
+        assert torch.allclose(found, torch.tensor(probs[:, :2].sum(1), dtype=found.dtype), atol=1e-6)
+        # the whole rollout is its blinded text, written and scored as a rollout of its own
+        plain = AttributionScorer(attributor, tokenizer, OWNERS[:2], "forget_set")
+        alone, _ = plain(*_rollouts(tokenizer, [blinded], end=False), [], [])
+        assert found[-1].item() == pytest.approx(alone[0, -1].item(), abs=1e-5)
+    assert (scores[mask == 0] == 0).all()
+
+
+def test_names_of_the_question_do_not_change_a_score() -> None:
+    tokenizer = bpe(size=260)  # a token for each byte, so that positions correspond
+    texts, queries = ["Dario Duarte was a potter", "Jonas Huaman was a potter"], ["Dario Duarte?", "Jonas Huaman?"]
+    ids, mask = _rollouts(tokenizer, texts)
+
+    def scores(blinder: Blinder | None, asked: list[str]) -> Tensor:
+        scorer = AttributionScorer(random_attributor(tokenizer), tokenizer, OWNERS[:2], "forget_set", blinder)
+        return scorer(ids, mask, [], asked)[0]
+
+    same = scores(Blinder([]), queries)
+    assert torch.equal(same[0], same[1])
+    assert same[0, :4].tolist() == pytest.approx([0.5] * 4)  # nothing read yet: two of four classes
+    assert same[0, 4] != 0.5
+    for other in (scores(None, queries), scores(Blinder([]), queries[::-1])):  # somebody else's name is told
+        assert not torch.allclose(other[0, -1], other[1, -1], atol=1e-3)
+
+
+def test_the_score_of_an_empty_text() -> None:
+    tokenizer = bpe()
+    attributor = random_attributor(tokenizer)  # four owners
+    for owners, target, prior in ((OWNERS[:3], "forget_set", 0.75), (OWNERS[:3], "owner", 0.25)):
+        scorer = AttributionScorer(attributor, tokenizer, owners, target)
+        assert scorer.prior == prior
+        empty = attributor.prefix_probabilities([""], [[0]])[0][0]
+        assert scorer.prior == pytest.approx(empty[:3].sum() if target == "forget_set" else empty[0])
+    assert AttributionScorer(Scripted(), tokenizer, ["bob"], "forget_set").prior == pytest.approx(1 / 3)
