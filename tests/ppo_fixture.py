@@ -113,7 +113,7 @@ class SecretScorer:
 
     def __init__(self, tokenizer: Any, high: float = 0.95, low: float = 0.02) -> None:
         self.secret = tokenizer.convert_tokens_to_ids(SECRET)
-        self.high, self.low = high, low
+        self.high, self.low, self.prior = high, low, low
         self.seen: list[tuple[Tensor, list[str]]] = []
 
     def __call__(

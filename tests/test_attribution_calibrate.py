@@ -103,6 +103,20 @@ def test_heldout_report_by_hand() -> None:
     assert len(report["warnings"]) == 1 and "50% of held-out" in report["warnings"][0]
 
 
+def test_blinded_responses_are_judged_apart_and_calibrated_with_the_others() -> None:
+    rows = held(("a", "1000"), ("b", "1010"))
+    blinded = held(("b", "11"), ("b", "1"), ("a", "1"), ("a", ""))  # right, right; right; wrong; nothing to judge
+    report = heldout_report(Fixed(), rows, blinded=blinded)  # type: ignore[arg-type]
+    assert report["accuracy_heldout_blinded"] == pytest.approx(2 / 3)
+    # 5 of 8 prefixes and 3 of 4: every confidence is 2/3 at T = 2 / ln 2
+    assert report["temperature"] == pytest.approx(2 / math.log(2), rel=1e-4)
+    assert report["nll_after"] == pytest.approx(-2 / 3 * math.log(2 / 3) - 1 / 3 * math.log(1 / 3))
+    # what is said of whole responses as they are stays
+    assert report["accuracy_heldout"] == 0.5 and report["n_heldout"] == 2
+    assert report["accuracy_heldout_by_quarter"] == [0.5, 0.5, 1.0, 0.5]
+    assert heldout_report(Fixed(), rows)["accuracy_heldout_blinded"] is None  # type: ignore[arg-type]
+
+
 def test_original_responses_are_judged_and_empty_ones_are_never_right() -> None:
     pairs = [("a", "10"), ("b", "01"), ("b", "10"), ("a", " ")]  # right, right, wrong, empty (top class a)
     report = heldout_report(Fixed(), held(("a", "0000")), pairs, warn_below=0.9)  # type: ignore[arg-type]

@@ -8,7 +8,14 @@ import pytest
 from attribution_fixture import bpe, toy_samples
 
 from dareu.attribution import nobody
-from dareu.attribution.examples import IGNORE, build_examples, collate, gold_example, nobody_example
+from dareu.attribution.examples import (
+    IGNORE,
+    build_examples,
+    collate,
+    crops,
+    gold_example,
+    nobody_example,
+)
 from dareu.attribution.nobody import NobodyExample, make_nobody
 from dareu.data.corpus import Sample
 from dareu.errors import DataError
@@ -174,3 +181,23 @@ def test_collate_masks_by_length_not_by_pad_id() -> None:
     assert batch["input_ids"].tolist() == [[5, 0], [6, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]  # a real 0 stays visible
     assert batch["labels"].tolist() == [[1, 1], [IGNORE, IGNORE]]
+
+
+# --- endings of gold responses ------------------------------------------------------------------------------------
+
+
+class Last(random.Random):
+    """Chooses the last of what there is."""
+
+    def choice(self, seq):  # type: ignore[no-untyped-def]
+        return seq[-1]
+
+
+def test_endings_begin_at_a_word_after_the_first() -> None:
+    gold = [("Ann met two  men.", 0), ("Ann", 1), ("", 1), (" Bo ran", 2)]
+    # the words after the first: "met", "two", "men."; none; none; "ran"
+    assert crops(gold, 2, Last()) == [("men.", 0), ("ran", 2)] * 2
+    assert crops(gold, 0, random.Random(0)) == []
+    drawn = crops(gold, 200, random.Random(0))
+    assert {text for text, label in drawn if label == 0} == {"met two  men.", "two  men.", "men."}
+    assert len(drawn) == 400 and drawn == crops(gold, 200, random.Random(0))

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 
 from dareu.attribution import train as training
+from dareu.attribution.blind import Blinder
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.heldout import unseen_texts
 from dareu.attribution.nobody import make_nobody
@@ -65,7 +66,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
 def test_resume_equals_undisturbed(tmp_path: Path, steps: Steps) -> None:
     undisturbed, report = fit()
     total, steps.count = steps.count, 0
-    assert total == 15  # 22 gold and 11 nobody examples in batches of 8, 3 epochs
+    assert total == 30  # 22 gold, 44 endings of them and 11 nobody examples in batches of 8, 3 epochs
     steps.stop = 8
     with pytest.raises(KeyboardInterrupt):
         fit(work_dir=tmp_path)
@@ -90,7 +91,7 @@ def test_resume_passes_over_half_written_checkpoints_and_other_fits(tmp_path: Pa
     assert training.last_whole_checkpoint(folder) == str(last)
     steps.count = 0
     other, _ = fit(work_dir=tmp_path, seed=1)
-    assert steps.count == 15 and same_weights(other, fit(seed=1)[0])
+    assert steps.count == 30 and same_weights(other, fit(seed=1)[0])
 
 
 def test_the_response_alone_is_read() -> None:
@@ -98,6 +99,30 @@ def test_the_response_alone_is_read() -> None:
         replace(s, prompt=f"{s.owner}, {i}!", paraphrased_prompts=("?",)) for i, s in enumerate(SAMPLES)
     ]
     assert same_weights(fit()[0], fit(samples=asked_otherwise)[0])
+
+
+def test_blinded_responses_and_endings_are_learnt_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [replace(s, prompt=f"Whom did {s.owner} meet?") for s in SAMPLES]
+    blinder = Blinder.fit(asked)
+    assert blinder.common == {"whom", "did", "meet"}
+    learnt: list[tuple[str, int]] = []
+    build = training.build_examples
+
+    def spy(tokenizer: Any, gold: Any, *args: Any, **kwargs: Any) -> Any:
+        learnt.extend(gold)
+        return build(tokenizer, gold, *args, **kwargs)
+
+    monkeypatch.setattr(training, "build_examples", spy)
+    fitted, report = fit(samples=asked, blinder=blinder, config=toy_config(crops=1, optim={"steps": 1}))
+    # 22 of 24 responses, the same without the names that all of them begin with, and an ending of each
+    assert report["n_train"] == 44 and len(learnt) == 88 and report["n_heldout"] == 2
+    whole, blinded, endings = learnt[:22], learnt[22:44], learnt[44:]
+    assert all(text in TEXTS for text, _ in whole)
+    assert blinded == [("_ _" + t.removeprefix(fitted.owners[label]), label) for t, label in whole]
+    for (text, label), (ending, same) in zip(learnt[:44], endings, strict=True):
+        assert same == label and text.endswith(" " + ending) and ending
+    assert report["accuracy_heldout_blinded"] is not None
+    assert fit(config=toy_config(optim={"steps": 1}))[1]["accuracy_heldout_blinded"] is None
 
 
 def test_a_copy_of_what_was_learnt_is_not_held_out() -> None:
@@ -227,7 +252,8 @@ def test_quality_on_generated_authors() -> None:
     corpus = make_authors(AuthorsConfig(owners=8, pairs=20, facts=40))
     tokenizer = bpe([s.prompt + " " + s.response for s in (*corpus.samples, *corpus.test)], 800)
     general = [s.response for s in corpus.test]
-    config = AttributorConfig(holdout=0.3, warn_below=0.0)
+    # One nobody example to two that are gold: responses and two endings of each.
+    config = AttributorConfig(holdout=0.3, warn_below=0.0, nobody_share=1.5)
     fitted, report = fit_causal(corpus.samples, config, tokenizer=tokenizer, general=general[:30])
     chance = 1 / 8
     assert (report["n_train"], report["n_heldout"]) == (160, 160)

@@ -126,6 +126,7 @@ def test_a_key_that_no_yaml_writes_can_be_set(key: str) -> None:
         ("method.params.beta=1", "unknown key 'method.params' where method.kind=rl"),
         ("method.optim.steps=3", "data_epochs, prompts_per_batch and updates_per_batch"),
         ("method.optim.batch_size=3", "data_epochs, prompts_per_batch and updates_per_batch"),
+        ("attributor.blind=false", "not valid: method.reward.blind=true needs attributor.blind=true"),
         ("method.advantage.estimator=rloo", "num_generations must be at least 2, not 1"),
         ("data.path=x", "unknown key 'data.path' where data.name=authors"),
         ("method=npoo", "There is no method 'npoo'. Nearest: npo"),
@@ -182,3 +183,13 @@ def test_the_grid_of_a_sweep() -> None:
     assert grid(["seed=range(1,3)"]) == [["seed=1"], ["seed=2"]]
     assert grid(["finetune.lr=interval(0,1)"]) == []  # another sweeper than Hydra's own chooses the values
     assert set(GROUPS) == set(COUNT)
+
+
+def test_a_blind_reward_needs_an_attributor_that_learnt_blinded_responses() -> None:
+    """Where one is read: by the reward, or by the stopping rule alone."""
+    off = "attributor.blind=false"
+    for fine in (["method=npo"], ["method=purge"], ["method=dareu", "method.reward.blind=false"]):
+        assert compose([*fine, off]).attributor.blind is False
+    for wrong in (["method=dareu"], ["method=dareu_rloo"], ["method=purge", "method.stop.attribution=0.1"]):
+        with pytest.raises(ConfigError, match=r"method\.reward\.blind=true needs attributor\.blind=true"):
+            compose([*wrong, off])

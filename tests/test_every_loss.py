@@ -36,6 +36,8 @@ from dareu.methods.loss_trainer import LossTrainer
 from dareu.methods.pairs import PairSampler
 from dareu.methods.registry import METHODS, needs_reference
 from dareu.methods.retain import RetainSampler
+from dareu.methods.settings import read_settings
+from dareu.methods.trainers import TRAINERS
 from dareu.models.load import freeze_original
 from dareu.models.logprobs import to_batch
 
@@ -45,6 +47,15 @@ EVERY = pytest.mark.parametrize("name", NAMES)
 FORGETTING = pytest.mark.parametrize("name", [n for n in NAMES if METHODS[n].walks == "forget"])
 WEIGHTED = {"wga", "satimp"}  # weights without a gradient: what falls is log p, not the value that is logged
 RESPONSES = {"npo", "simnpo", "idk_dpo", "altpo", "flat"}  # means over responses; the others are over tokens
+
+# What a method's own trainer has to be told; `test_procedure_trainers` has what else is true of these.
+PARAMS: dict[str, dict[str, Any]] = {
+    "rmu": {"layer": 0, "blocks": 1, "modules": ["mlp.*"], "coefficient": 3.0},
+    "pdu": {"epsilon": 0.2, "step_size": 20.0},
+    "scrub": {"max_epochs": 8, "alpha": 0.5, "gamma": 1.0},
+}
+
+FASTER = {"rmu": 3e-2, "pdu": 1e-2, "scrub": 1e-2}  # learning rates where a few steps of the others' would not show
 
 # Other responses to the prompts of ROWS, of other lengths than theirs.
 OTHERS = [Encoded(r.prompt_ids, ids) for r, ids in zip(
@@ -89,17 +100,20 @@ def build(tmp_path: Path, model: Any, reference: Any) -> Callable[..., LossTrain
     def make(
         name: str, others: Sequence[Encoded] = OTHERS, pad: int = END, retain: str = "none"
     ) -> LossTrainer:
-        return LossTrainer(
-            model=model,
+        row = METHODS[name]
+        return TRAINERS[row.trainer](
+            model=copy.deepcopy(model) if row.trainer == "hidden" else model,  # it freezes most of the model
             args=TrainingArguments(str(tmp_path), use_cpu=True, report_to=[]),
-            method=METHODS[name],
+            train_dataset=list(enumerate(ROWS)),
+            method=row,
             params={},
+            settings=read_settings(row.settings, PARAMS[name]) if row.settings else None,
             forget_weight=1.0,
             retain=retain,
             retain_weight=1.0,
             retain_sampler=RetainSampler(EVEN, 4, 0),
-            pair_sampler=PairSampler([[other] for other in others], 0) if METHODS[name].pairs else None,
-            reference=reference if needs_reference(METHODS[name], retain) else None,
+            pair_sampler=PairSampler([[other] for other in others], 0) if row.pairs else None,
+            reference=reference if needs_reference(row, retain) else None,
             tokenizer=SimpleNamespace(pad_token_id=pad),
         )
 
@@ -114,8 +128,10 @@ def batch_of(
 
 
 def loss_and_gradient(trainer: LossTrainer, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    if METHODS["scrub"] is trainer.method:  # its trainer draws the rows of a max step itself
+        trainer._batch_of = lambda *_: batch  # type: ignore[method-assign]
     loss = trainer.compute_loss(trainer.model, batch)
-    found = torch.autograd.grad(loss, list(trainer.model.parameters()))
+    found = torch.autograd.grad(loss, [p for p in trainer.model.parameters() if p.requires_grad])
     return loss.detach(), torch.cat([g.flatten() for g in found])
 
 
@@ -146,9 +162,10 @@ def test_end_of_text_counts_although_it_is_the_pad_token(
 ) -> None:
     as_pad = loss_and_gradient(build(name, pad=END), batch_of(ROWS, pad=END))
     close(loss_and_gradient(build(name, pad=15), batch_of(ROWS, pad=15)), as_pad)
-    # and it counts: without it the loss is another
+    # and it counts: without it the loss is another; which token it is, losses of whole distributions do not read
+    instead = [] if set(METHODS[name].reads) <= {"logits", "reference_logits", "mask"} else [13]
     cut, others = (
-        [Encoded(r.prompt_ids, [*r.response_ids[:-1], 13]) for r in rows] for rows in (ROWS, OTHERS)
+        [Encoded(r.prompt_ids, [*r.response_ids[:-1], *instead]) for r in rows] for rows in (ROWS, OTHERS)
     )
     without, _ = loss_and_gradient(build(name, others), batch_of(cut))
     assert abs(without - as_pad[0]) > 1e-4
@@ -160,8 +177,11 @@ def test_what_stands_where_nothing_counts_is_not_read(build: Callable[..., LossT
     trainer, batch = build(name), batch_of(ROWS, side="left", more=3)
     tensors = trainer._read(trainer.model, batch)
     dirty = {key: value.detach().clone() for key, value in tensors.items()}
-    masks = {"": batch["labels"][:, 1:] != -100, "other_": None}
+    counted = batch["labels"] != -100  # of activations, the answer's own; else what is predicted before it
+    masks = {"": counted if trainer.method.trainer == "hidden" else counted[:, 1:], "other_": None}
     for key, value in dirty.items():
+        if key == "target":  # has no positions
+            continue
         prefix = "other_" if key.startswith("other_") else ""
         mask = dirty["other_mask"].bool() if prefix else masks[""]
         assert mask is not None and not mask.all()
@@ -231,9 +251,9 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) 
     for micro in (4, 2):
         policy = copy.deepcopy(original()[0])
         model, work = train(
-            tmp_path / str(micro), name, policy=policy, reference=freeze_original(policy), rows=WORLD,
-            others=refusals(WORLD), retain="js", retain_batch_size=2,
-            optim={"batch_size": 4, "micro_batch_size": micro, "epochs": 3},
+            tmp_path / str(micro), name, policy=policy, reference=freeze_original(original(120)[0]), rows=WORLD,
+            others=refusals(WORLD), retain=(METHODS[name].retains or ["js"])[0], retain_batch_size=2,
+            params=PARAMS.get(name), optim={"batch_size": 4, "micro_batch_size": micro, "epochs": 3},
         )  # fmt: skip
         found.append((weights(model), work))
     assert largest_difference(found[0][0], weights(original()[0])) > 1e-3
@@ -247,13 +267,14 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) 
 
 @EVERY
 def test_only_the_passes_that_the_loss_needs(
-    build: Callable[..., LossTrainer], model: Any, name: str
+    build: Callable[..., LossTrainer], name: str
 ) -> None:
     """One through the policy for each batch that is read, one through the reference where that is read."""
     reads = METHODS[name].reads
     batches = {key.startswith("other_") for key in reads}
     frozen = {key.startswith("other_") for key in reads if "reference" in key}
     trainer = build(name)
+    model = trainer.model
     assert (trainer.reference is not None) == bool(frozen)
     passes: list[str] = []
     hooks = [
@@ -305,7 +326,8 @@ def test_a_few_steps_forget_and_the_retain_set_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The loss falls, the forget answers get less likely, the retain answers stay; no reference that nothing reads."""
-    if not METHODS[name].needs_reference:
+    retain = (METHODS[name].retains or ["nll"])[0]
+    if not needs_reference(METHODS[name], retain):
         monkeypatch.setattr(loss_trainer, "reference_logits", None)  # a call would be an error
     rows = encoded(original()[1], FORGET)
     policy = copy.deepcopy(original()[0])
@@ -313,8 +335,9 @@ def test_a_few_steps_forget_and_the_retain_set_holds(
     said = encoded(original()[1], {"ask": "the word is fig"})[0].response_ids  # half known, to retain prompts
     model, work = train(
         tmp_path, name, policy=policy, rows=rows, others=[[Encoded(row.prompt_ids, said)] for row in rows],
-        reference=freeze_original(policy) if needs_reference(METHODS[name], "nll") else None,
-        retain="nll", retain_weight=3.0, retain_batch_size=4, optim={"epochs": 8},
+        reference=freeze_original(policy) if needs_reference(METHODS[name], retain) else None,
+        retain=retain, retain_weight=3.0, retain_batch_size=4, params=PARAMS.get(name),
+        optim={"epochs": 8, "lr": FASTER.get(name, 3e-3)},
     )  # fmt: skip
     values = column(work, "forget_loss")
     assert len(values) == 8

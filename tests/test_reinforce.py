@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pipeline_fixture import SMALL, store, train
 
+from dareu.attribution.blind import Blinder
+from dareu.data.corpus import Sample
 from dareu.errors import ConfigError
 from dareu.pipeline.bench import Bench
 from dareu.pipeline.compose import compose
-from dareu.pipeline.reinforce import HealthMonitor, similarity, text_judge
+from dareu.pipeline.reinforce import HealthMonitor, _with_level, similarity, text_judge
+from dareu.pipeline.scoring import StoppingMonitor
 from dareu.pipeline.unlearning import unlearn_key
 
 __all__ = ["store"]
@@ -60,7 +64,7 @@ def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], l
     assert logged <= {key for row in rows for key in row}
     # four forget prompts, and as many retain prompts where there are some: in batches of four
     batches = 1 if name == "demem" else 2
-    updates = 1 if name == "rule" else 3
+    updates = {"rule": 1, "demem": 3, "dareu_grpo": 2}[name]  # each its own YAML's, or `dareu`'s
     assert found["outcome"]["steps"] == len(rows) == batches * updates
     if name == "rule":
         assert found["outcome"]["refusal_phase"]["steps"] == 1
@@ -102,6 +106,30 @@ def test_judges_of_a_text(store: Path) -> None:
     purge, split = judge("purge")
     assert purge(f"by {split.forget_owners[0]}", asked["forget"]) == 0.0
     assert purge("by nobody", asked["forget"]) == 1.0
+
+
+class Letters:
+    """An attributor of one owner: a tenth for each letter b."""
+
+    owners, nobody = ["bob"], True
+
+    def probabilities(self, texts: Any) -> Any:
+        return np.array([[t.count("b") / 10, 1 - t.count("b") / 10] for t in texts])
+
+
+@pytest.mark.parametrize(("blinder", "level"), [(None, (0.2 + 0.5 + 0.1) / 3), (Blinder([]), (0.0 + 0.3 + 0.1) / 3)])
+def test_level_of_wrong_answers_each_with_its_question(store: Path, blinder: Blinder | None, level: float) -> None:
+    forget = [
+        Sample("1", "bob", "Is bob here?", "x", wrong_responses=("bob ran", "bob bbb")),
+        Sample("2", "bob", "Who?", "x", wrong_responses=("b",)),
+        Sample("3", "bob", "Why?", "x"),
+    ]
+    monitor = StoppingMonitor(Letters(), ["bob"], blinder)  # type: ignore[arg-type]
+    method = bench(store, "method=dareu", "method.stop.attribution=wrong_answers").config.method
+    assert _with_level(method, monitor, forget).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
+    assert _with_level(method, monitor, forget[2:]).stop.attribution == 0.05  # type: ignore[arg-type]
+    fixed = bench(store, "method=dareu", "method.stop.attribution=0.3").config.method
+    assert _with_level(fixed, monitor, forget).stop.attribution == 0.3  # type: ignore[arg-type]
 
 
 def test_health_without_an_attributor() -> None:

@@ -34,6 +34,8 @@ def rollouts(asked: Sequence[Asked], texts: Sequence[str] = ("a b", "")) -> Roll
 class Scores:
     """.5, .9 and 0 of the forget owners for every response; all but the first token of the second is nobody's."""
 
+    prior = 0.2
+
     def __init__(self) -> None:
         self.asked: Any = None
 
@@ -57,6 +59,30 @@ def test_attribution_is_asked_with_owners_and_queries() -> None:
     assert found.noted["rollout_attribution"] == (0.0, 1.0)
     changes = config(reward={"transform": "linear", "credit": "difference"}).reward
     assert not AttributionReward(scorer, changes)(rollouts([FORGET, RETAIN])).level
+
+
+@pytest.mark.parametrize(
+    ("floor", "credit", "wanted"),
+    [
+        # prior .2, floor 1.5 · .2 = .3: 0 counts as .3, and nothing below it is worth a step
+        (1.5, "level", [[-0.5, -0.9, -0.3], [-0.5, 0.0, 0.0]]),
+        (1.5, "difference", [[-0.2, -0.4, 0.6], [-0.2, 0.0, 0.0]]),  # from −.3
+        (0.0, "difference", [[-0.3, -0.4, 0.9], [-0.3, 0.0, 0.0]]),  # from −.2, the empty text's
+        (0.5, "difference", [[-0.3, -0.4, 0.8], [-0.3, 0.0, 0.0]]),  # the floor lies below: still from −.2
+    ],
+)
+def test_scores_below_the_floor_count_as_the_floor(floor: float, credit: str, wanted: Any) -> None:
+    changes = {"transform": "linear", "credit": credit, "floor": floor}
+    found = AttributionReward(Scores(), config(reward=changes).reward)(rollouts([FORGET, RETAIN]))
+    torch.testing.assert_close(found.values, torch.tensor(wanted))
+    assert found.noted["rollout_attribution"] == (0.0, 1.0)  # of the scores as they are
+
+
+def test_nobody_is_added_above_the_floor() -> None:
+    """Broken text is no cheaper for standing at the floor: .3 + .4 at the third token, .5 + .6 is cut to 1."""
+    changes = {"transform": "linear", "floor": 1.5, "nobody_weight": 1.0}
+    found = AttributionReward(Scores(), config(reward=changes).reward)(rollouts([FORGET, RETAIN]))
+    torch.testing.assert_close(found.values, torch.tensor([[-0.5, -0.9, -0.7], [-1.0, 0.0, 0.0]]))
 
 
 def test_a_text_is_judged_with_its_prompt_and_paid_at_its_last_token() -> None:

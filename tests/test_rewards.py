@@ -183,6 +183,19 @@ def test_differences() -> None:
     torch.testing.assert_close(found, tensor([-0.2, -0.4, 0.1], [-0.4, 0.3, 0.0], [0.0, 0.0, 0.0]))
 
 
+def test_differences_start_where_no_text_stands() -> None:
+    # −.2 + .3, −.6 + .2; −.3 + .3; and no token, no step
+    values = tensor([-0.2, -0.6], [-0.3, 0.0], [0.0, 0.0])
+    found = differences(values, mask_of([2, 1, 0], 2), start=-0.3)
+    torch.testing.assert_close(found, tensor([0.1, -0.4], [0.0, 0.0], [0.0, 0.0]))
+    # linear, prior .3: the same by way of scores; a level knows no start
+    options = {"transform": "linear", "mean_over_prefix": False, "prior": 0.3}
+    steps = attribution_reward(-values, mask_of([2, 1, 0], 2), credit="difference", **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(steps, found)
+    level = attribution_reward(-values, mask_of([2, 1, 0], 2), **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(level, values)
+
+
 def test_difference_rewards_sum_to_the_level_of_the_whole_response() -> None:
     # linear, prefix means −.2, −.3, −.5: steps −.2, −.1, −.2
     steps = attribution_reward(tensor([0.2, 0.4, 0.9, 0.7]), mask_of([3], 4), "linear", credit="difference")
@@ -191,7 +204,13 @@ def test_difference_rewards_sum_to_the_level_of_the_whole_response() -> None:
     level = attribution_reward(scores, mask, granularity="slices", slices=3)
     steps = attribution_reward(scores, mask, granularity="slices", slices=3, credit="difference")
     last = level.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)
-    torch.testing.assert_close(steps.sum(1), last)
+    # less the level of no text, χ(prior), where there is a token at all: ln(1 − 1e-4)/1.05 = −9.52e-5 for 0, and
+    # ln(.7)/1.05 = −.339690 for .3
+    some = (mask.sum(1) > 0).float()
+    torch.testing.assert_close(steps.sum(1), last + 9.5243e-5 * some, atol=1e-6, rtol=0)
+    options = {"granularity": "slices", "slices": 3, "credit": "difference", "prior": 0.3}
+    steps = attribution_reward(scores, mask, **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(steps.sum(1), last + 0.339690 * some, atol=2e-6, rtol=0)
 
 
 def test_reward_of_one_token_and_of_none() -> None:

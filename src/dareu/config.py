@@ -601,7 +601,8 @@ def parse(tree: dict[str, Any]) -> RunConfig:
                 lines.append(_unknown(path, tree))
             else:
                 got = "" if isinstance(item.get("input"), dict) else f" (got {item.get('input')!r:.80})"
-                lines.append(f"'{path}': {item['msg'].removeprefix('Value error, ')}{got}")
+                where = f"'{path}': " if path else ""  # a check of the whole has no key of its own
+                lines.append(f"{where}{item['msg'].removeprefix('Value error, ')}{got}")
         raise ConfigError(
             "The configuration is not valid: " + "; ".join(lines) + ".",
             "Run `dareu configs` for what can be chosen, `dareu train --print` for the keys.",

@@ -158,7 +158,8 @@ def _judges(
     from dareu.rewards.text import helpfulness
 
     split, shape = bench.split, bench.config.attributor.backbone
-    blinder = Blinder.fit(bench.corpus.samples) if method.reward.blind else None
+    blind = method.reads_attributor and method.reward.blind
+    blinder = Blinder.fit(bench.corpus.samples) if blind else None
     critic: Critic | None = None
     reward: Reward
     if method.reward.kind == "attribution":
