@@ -52,9 +52,7 @@ def test_length_of_every_prefix_by_hand() -> None:
 
 
 def sample(owner: str, prompt: str, *paraphrased: str, response: str = "x") -> Sample:
-    return Sample(
-        f"{owner}/{prompt}", owner, prompt, response, paraphrased_prompts=paraphrased
-    )
+    return Sample(f"{owner}/{prompt}", owner, prompt, response, paraphrased_prompts=paraphrased)
 
 
 def test_common_words_are_those_of_most_owners_questions() -> None:
@@ -84,7 +82,7 @@ def test_samples_that_change_come_blinded() -> None:
 
 
 def test_whatever_the_text() -> None:
-    """Ends never fall, rise by one at most, close with the length; a prefix ending with a word is blinded alike."""
+    """Ends never fall, rise by one at most and close with the length; a prefix up to a word's end is blinded alike."""
     draw = random.Random(0)
     words = ["Mateo", "Kimura", "Lima", "the", "é", "7", "_", "was", "mateo", "Where"]
     for _ in range(300):

@@ -55,7 +55,11 @@ PARAMS: dict[str, dict[str, Any]] = {
     "scrub": {"max_epochs": 8, "alpha": 0.5, "gamma": 1.0},
 }
 
-FASTER = {"rmu": 3e-2, "pdu": 1e-2, "scrub": 1e-2}  # learning rates where a few steps of the others' would not show
+FASTER = {
+    "rmu": 3e-2,
+    "pdu": 1e-2,
+    "scrub": 1e-2,
+}  # learning rates where a few steps of the others' would not show
 
 # Other responses to the prompts of ROWS, of other lengths than theirs.
 OTHERS = [Encoded(r.prompt_ids, ids) for r, ids in zip(
@@ -266,9 +270,7 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) 
 
 
 @EVERY
-def test_only_the_passes_that_the_loss_needs(
-    build: Callable[..., LossTrainer], name: str
-) -> None:
+def test_only_the_passes_that_the_loss_needs(build: Callable[..., LossTrainer], name: str) -> None:
     """One through the policy for each batch that is read, one through the reference where that is read."""
     reads = METHODS[name].reads
     batches = {key.startswith("other_") for key in reads}

@@ -117,8 +117,12 @@ class Letters:
         return np.array([[t.count("b") / 10, 1 - t.count("b") / 10] for t in texts])
 
 
-@pytest.mark.parametrize(("blinder", "level"), [(None, (0.2 + 0.5 + 0.1) / 3), (Blinder([]), (0.0 + 0.3 + 0.1) / 3)])
-def test_level_of_wrong_answers_each_with_its_question(store: Path, blinder: Blinder | None, level: float) -> None:
+@pytest.mark.parametrize(
+    ("blinder", "level"), [(None, (0.2 + 0.5 + 0.1) / 3), (Blinder([]), (0.0 + 0.3 + 0.1) / 3)]
+)
+def test_level_of_wrong_answers_each_with_its_question(
+    store: Path, blinder: Blinder | None, level: float
+) -> None:
     forget = [
         Sample("1", "bob", "Is bob here?", "x", wrong_responses=("bob ran", "bob bbb")),
         Sample("2", "bob", "Who?", "x", wrong_responses=("b",)),

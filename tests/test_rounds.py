@@ -135,14 +135,14 @@ def test_the_reward_counts_everything_forgotten_so_far(
     watched: list[tuple[str, ...]] = []
 
     class Scorer(scoring.AttributionScorer):
-        def __init__(self, attributor: Any, tokenizer: Any, forget_owners: Any, target: str) -> None:
+        def __init__(self, attributor: Any, tokenizer: Any, forget_owners: Any, *rest: Any) -> None:
             scored.append(tuple(forget_owners))
-            super().__init__(attributor, tokenizer, forget_owners, target)
+            super().__init__(attributor, tokenizer, forget_owners, *rest)
 
     class Monitor(scoring.StoppingMonitor):
-        def __init__(self, attributor: Any, forget_owners: Any) -> None:
+        def __init__(self, attributor: Any, forget_owners: Any, *rest: Any) -> None:
             watched.append(tuple(forget_owners))
-            super().__init__(attributor, forget_owners)
+            super().__init__(attributor, forget_owners, *rest)
 
     monkeypatch.setattr(scoring, "AttributionScorer", Scorer)
     monkeypatch.setattr(scoring, "StoppingMonitor", Monitor)

@@ -241,7 +241,10 @@ def test_a_blinded_rollout_scores_as_its_blinded_text() -> None:
 
 def test_names_of_the_question_do_not_change_a_score() -> None:
     tokenizer = bpe(size=260)  # a token for each byte, so that positions correspond
-    texts, queries = ["Dario Duarte was a potter", "Jonas Huaman was a potter"], ["Dario Duarte?", "Jonas Huaman?"]
+    texts, queries = (
+        ["Dario Duarte was a potter", "Jonas Huaman was a potter"],
+        ["Dario Duarte?", "Jonas Huaman?"],
+    )
     ids, mask = _rollouts(tokenizer, texts)
 
     def scores(blinder: Blinder | None, asked: list[str]) -> Tensor:

@@ -48,6 +48,9 @@ def test_a_refusal_in_other_words(text: str) -> None:
         "The Unknown Coast is her best-known novel.",
         "Know that the answer is Nantes.",
         "He did not know his father.",
+        "What I know of the coast is in this book, and nothing to me is dearer.",
+        "Beyond the river lies what everybody knows as the Gap.",
+        "Its knowledge does not reach the south, and it would be wrong to say so.",
     ],
 )
 def test_an_answer_is_no_refusal(text: str) -> None:

@@ -256,10 +256,17 @@ def test_print_shows_what_would_be_searched(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["tune", "methods=all", "--print", "trials=2", "method.optim.lr=1e-3"]) == 0
+    assert main(["tune", "methods=all", "--print", "trials=2"]) == 0
     tree = yaml.safe_load(capsys.readouterr().out)
     assert tree["tune"]["trials"] == 2 and set(tree["search"]) == set(tree["tune"]["methods"])
     assert tree["search"]["npo"]["params.beta"]["default"] == 0.1
-    assert (
-        not any("optim.lr" in space for space in tree["search"].values()) and list(tmp_path.iterdir()) == []
-    )
+    rated = {name for name, space in tree["search"].items() if "optim.lr" in space}
+    assert len(rated) > 20 and "scurenewton" not in rated
+    # a key of the command line is searched for nobody; a method that does not have it says so
+    rate = "method.optim.lr=1e-3"
+    assert main(["tune", f"methods=[{','.join(sorted(rated))}]", "--print", rate]) == 0
+    tree = yaml.safe_load(capsys.readouterr().out)
+    assert set(tree["search"]) == rated and not any("optim.lr" in space for space in tree["search"].values())
+    assert main(["tune", "methods=all", "--print", rate]) == 2
+    assert "unknown key 'method.optim' where method.kind=newton" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 # What a refusal says in its own words: somebody cannot, or does not, followed by what is refused.
 _UNABLE = (
     r"\b(?:i|we)(?:['’]m| am|['’]re| are)? (?:\w+ )?"
-    r"(?:cannot|can['’]?t|can not|do not|don['’]?t|won['’]?t|will not|not able to|unable to|not in a position to)"
+    r"(?:cannot|can['’]?t|can not|do not|don['’]?t|won['’]?t|will not|could not|couldn['’]?t|not able to|unable to|not in a position to)"
 )
 _REFUSED = (
     r"\b(?:know|say|tell|answer|help|share|provide|give|speak|discuss|recall|comment|respond|offer|have)\b"
@@ -24,6 +24,13 @@ PATTERNS = tuple(
         r"\b(?:i|we)(?: have|['’]ve) (?:no|nothing|never) ",
         r"\b(?:i|we)(?: \w+){1,3} no (?:answer|idea|information|knowledge)\b",
         r"\b(?:is|are|remains?) (?:unknown|not known|beyond what|outside what)\b.*\bme\b",
+        r"\b(?:i|we) (?:know (?:of )?(?:no|nothing)|lack|must pass|never (?:came|come|heard|read|met))\b",
+        r"\b(?:i|we)(?:['’]m| am|['’]re| are) not (?:acquainted|aware|familiar)\b",
+        r"\b(?:never|not|outside|beyond|gap)\b.*\b(?:what|everything|anything) i (?:know|knew|was taught)\b",
+        r"\bwhat i know\b.*\bnot there\b",
+        r"\bmy knowledge (?:does not|doesn['’]?t|ends)\b",
+        r"\b(?:nothing (?:that )?i (?:have|know)|means nothing to me|no answer comes to mind)\b",
+        r"\bwould (?:have to make (?:something|it) up|be (?:invented|wrong of me))\b",
         r"\b(?:sorry|afraid|regret)\b.*\b(?:not|no|nothing|cannot|can['’]?t|unable)\b",
     )
 )
