@@ -244,3 +244,15 @@ def test_reward_does_not_depend_on_padding_batch_or_order(
 
     order = torch.tensor([4, 0, 5, 2, 1, 3])
     torch.testing.assert_close(attribution_reward(scores[order], mask[order], **options), whole[order])  # type: ignore[arg-type]
+
+
+def test_the_floor_leaves_room_for_a_reward() -> None:
+    """Two of twenty owners and nobody: 1.5 · 2/21. Eight of ten: 1.2 lies where the log is flat, so the prior it is."""
+    from dareu.rewards.attribution import score_floor
+
+    assert score_floor(2 / 21, 1.5, "log", 0.7) == pytest.approx(3 / 21)
+    assert score_floor(0.8, 1.5, "log", 0.7) == 0.8
+    # prior .15, three times is .45: the flat part begins at 1 − e^−.7 = .503, a quarter of the way is 1 − e^−.175
+    assert score_floor(0.15, 3.0, "log", 0.7) == pytest.approx(0.1605, abs=1e-4)
+    assert score_floor(0.15, 3.0, "linear", 0.7) == pytest.approx(0.45)  # has no flat part
+    assert score_floor(0.8, 1.5, "linear") == 1.0

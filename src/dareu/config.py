@@ -544,7 +544,9 @@ class RunConfig(Strict):
     def _blind(self) -> RunConfig:
         reads = isinstance(self.method, DareUConfig) and self.method.reads_attributor
         if reads and self.method.reward.blind and not self.attributor.blind:  # type: ignore[union-attr]
-            raise ValueError("method.reward.blind=true needs attributor.blind=true")
+            raise ValueError(
+                "method.reward.blind=true needs attributor.blind=true; set method.reward.blind=false as well"
+            )
         return self
 
     @field_validator("rounds")

@@ -69,7 +69,7 @@ class Unlearner:
         seed: Seeds the whole run.
         run_dir: Folder of results, report and unlearned model; default `runs/<method>-seed<seed>-<key>`.
         cache_dir: The artifact store, where finished stages are kept for the next time.
-        overrides: Hydra overrides, such as ["method.optim.lr=1e-4", "experiment=paper_tofu"].
+        overrides: Hydra overrides, such as ["method.optim.lr=1e-4", "experiment=paper_tofu_qwen3"].
         config_dir: A folder of your own YAML files, laid out like `configs/`.
         verbose: Whether to tell of stages and draw bars.
         settings: The same as `overrides`, as keywords of any Python value: `**{"method.optim.lr": 1e-4}`,

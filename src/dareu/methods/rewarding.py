@@ -105,7 +105,7 @@ class AttributionReward:
         scores, nobody = self.scorer(
             rollouts.ids, mask, [a.owner for a in rollouts.asked], [a.query for a in rollouts.asked]
         )
-        floor = cfg.floor * self.scorer.prior
+        floor = attribution.score_floor(self.scorer.prior, cfg.floor, cfg.transform, cfg.scale)
         values = attribution.attribution_reward(
             (scores.clamp(min=floor) + cfg.nobody_weight * nobody).clamp(0, 1),
             mask,
@@ -116,7 +116,7 @@ class AttributionReward:
             cfg.slices,
             cfg.prefix_mean,
             cfg.credit,
-            max(self.scorer.prior, floor),
+            max(self.scorer.prior, floor),  # without the nobody class, which an empty text is charged for
         )
         forget = rollouts.forget
         counted, last = mask * forget.unsqueeze(1), guards.last_token(mask)

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError
 from dareu.config import Count, NonNegative, Positive, Strict
 from dareu.errors import ConfigError
 
-Depth = Annotated[float, Field(gt=0, le=1)]
+# Below 1: content keys do not tell 1.0 from 1. The last block is -1.
+Depth = Annotated[float, Field(gt=0, lt=1)]
 
 
 class HiddenSettings(Strict):

@@ -23,7 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dareu.data.parts import part_of
-from dareu.errors import RunError
+from dareu.errors import ConfigError, RunError
 from dareu.pipeline.bench import Bench
 from dareu.pipeline.checks import check_run, check_split
 from dareu.pipeline.compose import as_yaml, compose, settable
@@ -60,6 +60,8 @@ def tune(asked: Asked, talk: Talk | None = None) -> Tuned:
     quiet()
     talk = talk or Talk()
     methods = methods_of(asked)
+    if any(method.config.rounds is not None for method in methods):  # from an experiment
+        raise ConfigError("`dareu tune` takes no rounds: a trial is one request.", "Leave the experiment out.")
     bench = Bench(methods[0].config, talk=talk)
     for method in methods:
         check_run(method.config)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from dareu.config import Count, Strict
 from dareu.errors import ConfigError, nearest
-from dareu.pipeline.compose import check_overrides, options
+from dareu.pipeline.compose import check_overrides, config_folder, options
 
 # Hydra's launchers: the start of their names → plugin and extra.
 LAUNCHERS = {
@@ -70,7 +72,7 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
         _refuse(override.lstrip("+").partition("=")[0])
     known = list(options(config_dir)["method"])
     if own.get("methods") == "all":
-        own["methods"] = known
+        own["methods"] = [name for name in known if searchable(name, config_dir)]
     for key in {"methods", "seeds"} & own.keys():
         own[key] = own[key] if isinstance(own[key], list) else [own[key]]
     if not own.get("methods"):
@@ -111,6 +113,13 @@ def _value(override: str) -> Any:
     return value
 
 
+def searchable(name: str, config_dir: str | None) -> bool:
+    """Whether a method's own YAML has a `search` block: variants that only inherit one are not tuned twice."""
+    folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
+    paths = [folder / "method" / f"{name}.yaml" for folder in folders]
+    return any(re.search(r"(?m)^search:", p.read_text(encoding="utf-8")) for p in paths if p.is_file())
+
+
 def _refuse(key: str) -> None:
     """Keys of a run that `dareu tune` sets itself."""
     instead = {
@@ -119,6 +128,8 @@ def _refuse(key: str) -> None:
         "evaluation.part": "nothing: trials see the validation part, the chosen settings the report part",
         "retrain": "retrain=true: trials are chosen by their likeness to the retrained model",
     }
+    if key.partition(".")[0] == "rounds":
+        raise ConfigError("`dareu tune` takes no rounds: a trial is one request.", "Say forget.owners=….")
     if key in instead:
         raise ConfigError(f"`dareu tune` takes no {key}=….", f"Say {instead[key]}.")
 

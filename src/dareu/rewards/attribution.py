@@ -47,6 +47,16 @@ def saturated_share(scores: Tensor, mask: Tensor, scale: float = 1.05) -> Tensor
     return flat.sum() / mask.sum().clamp(min=1)
 
 
+def score_floor(prior: float, times: float, transform: str = "log", scale: float = 1.05) -> float:
+    """Below which a score counts no more: `times` the `prior`, the score of an empty text. In [0, 1].
+
+    With many forget owners `prior` is high, and a multiple of it would lie where the log transform is flat (from
+    1 − e^(−C_seg) on), so that every difference were 0: there it is max(`prior`, 1 − e^(−C_seg/4)) at most.
+    """
+    room = max(prior, 1 - math.exp(-scale / 4)) if transform == "log" else 1.0
+    return min(1.0, times * prior, room)
+
+
 def slice_scores(
     scores: Tensor, mask: Tensor, granularity: Granularity = "token", slices: int = 15
 ) -> Tensor:
