@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 # What a refusal says in its own words: somebody cannot, or does not, followed by what is refused.
 _UNABLE = (
     r"\b(?:i|we)(?:['’]m| am|['’]re| are)? (?:\w+ )?"
-    r"(?:cannot|can['’]?t|can not|do not|don['’]?t|won['’]?t|will not|could not|couldn['’]?t|not able to|unable to|not in a position to)"
+    r"(?:cannot|can['’]?t|can not|could not|couldn['’]?t|do not|don['’]?t|won['’]?t|will not"
+    r"|not able to|unable to|not in a position to)"
 )
 _REFUSED = (
     r"\b(?:know|say|tell|answer|help|share|provide|give|speak|discuss|recall|comment|respond|offer|have)\b"
