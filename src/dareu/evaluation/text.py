@@ -46,12 +46,10 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
-def text_health(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, float]:
-    """Shares of broken answers and two figures of variety; each is read beside the retrained model's.
+def broken_shares(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, float]:
+    """`empty`, `unfinished` (no end-of-text), `repetitive`: shares in [0, 1], lower is better.
 
-    `empty`, `unfinished` (no end-of-text), `repetitive`: shares in [0, 1], lower is better. `distinct_2` in
-    [0, 1]; `mean_length` in words, empty answers included. `ValueError` for no texts, or
-    where the two differ in length.
+    `ValueError` for no texts, or where the two differ in length.
     """
     if not texts or len(texts) != len(finished):
         raise ValueError(f"{len(texts)} texts and {len(finished)} flags; one flag a text, at least one")
@@ -60,6 +58,17 @@ def text_health(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, flo
         "empty": sum(map(is_empty, texts)) / count,
         "unfinished": sum(not flag for flag in finished) / count,
         "repetitive": sum(map(is_repetitive, texts)) / count,
+    }
+
+
+def text_health(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, float]:
+    """Shares of broken answers and two figures of variety; each is read beside the retrained model's.
+
+    Those of `broken_shares`; `distinct_2` in [0, 1]; `mean_length` in words, empty answers included. `ValueError` as
+    there.
+    """
+    return {
+        **broken_shares(texts, finished),
         "distinct_2": distinct_n(texts, 2),
-        "mean_length": sum(len(words(text)) for text in texts) / count,
+        "mean_length": sum(len(words(text)) for text in texts) / len(texts),
     }

@@ -141,6 +141,13 @@ def logger_run(work: Work) -> Iterator[None]:
             wandb.teardown()  # it reads its folder from the environment once a process: the next run has its own
 
 
+def without_printer(trainer: Any) -> None:
+    """Take away the callback that prints every logged line: `StepBar` draws the bar."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
 def non_finite(step: int, what: str = "loss is") -> TrainingError:
     return TrainingError(
         f"The {what} not finite at step {step}; training was stopped.",

@@ -20,6 +20,7 @@ from dareu.methods.common import (
     non_finite,
     process_count,
     trainer_arguments,
+    without_printer,
 )
 from dareu.methods.divergence import js_divergence
 from dareu.methods.pairs import PairSampler
@@ -258,13 +259,7 @@ def train_with_loss(
         reference=reference,
         tokenizer=tokenizer,
     )
-    trainer.remove_callback(_printer())
+    without_printer(trainer)
     checkpoint = last_checkpoint(work.checkpoints)
     with logger_run(work):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from dareu.methods.common import (
     logger_run,
     non_finite,
     trainer_arguments,
+    without_printer,
 )
 from dareu.methods.critic import Critic
 from dareu.methods.retain import RetainSampler
@@ -335,7 +336,7 @@ def train_dareu(
             good_weights=GoodWeights(work.folder / "good.safetensors"),
             sampler=sampler,
         )
-    trainer.remove_callback(_printer())
+    without_printer(trainer)
     checkpoint = last_checkpoint(work.checkpoints)
     stopped = None
     with logger_run(work):
@@ -348,9 +349,3 @@ def train_dareu(
             if stop.restore:
                 trainer.restore_good_weights()
     return Outcome(trainer.state.global_step, stopped)
-
-
-def _printer() -> Callable[..., Any]:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

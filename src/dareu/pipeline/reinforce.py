@@ -9,8 +9,6 @@ from dataclasses import asdict
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dareu.attribution.blind import Blinder
 from dareu.config import DareUConfig
 from dareu.data.boundary import retain_prompts
@@ -18,7 +16,7 @@ from dareu.data.corpus import Sample
 from dareu.data.refusals import REFUSALS
 from dareu.data.render import encode, encode_samples, render_prompt
 from dareu.evaluation.similarity import rouge_l
-from dareu.evaluation.text import is_empty, is_repetitive
+from dareu.evaluation.text import broken_shares
 from dareu.pipeline.bench import Bench
 
 if TYPE_CHECKING:
@@ -207,11 +205,7 @@ class HealthMonitor:
     def __call__(
         self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
     ) -> dict[str, float]:
-        return {
-            "empty": float(np.mean([is_empty(t) for t in texts])),
-            "repetitive": float(np.mean([is_repetitive(t) for t in texts])),
-            "unfinished": float(np.mean([not f for f in finished])),
-        }
+        return broken_shares(texts, finished)
 
 
 def _with_level(method: DareUConfig, monitor: StoppingMonitor, forget: Sequence[Sample]) -> DareUConfig:

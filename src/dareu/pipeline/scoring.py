@@ -12,7 +12,7 @@ from torch import Tensor
 from dareu.attribution.base import Attributor, class_count, token_ends
 from dareu.attribution.blind import Blinder
 from dareu.attribution.score import forget_mass, owner_index
-from dareu.evaluation.text import is_empty, is_repetitive
+from dareu.evaluation.text import broken_shares
 
 
 class AttributionScorer:
@@ -84,9 +84,4 @@ class StoppingMonitor:
     def __call__(
         self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
     ) -> dict[str, float]:
-        return {
-            "attribution": self.level(texts, queries),
-            "empty": float(np.mean([is_empty(t) for t in texts])),
-            "repetitive": float(np.mean([is_repetitive(t) for t in texts])),
-            "unfinished": float(np.mean([not f for f in finished])),
-        }
+        return {"attribution": self.level(texts, queries), **broken_shares(texts, finished)}
