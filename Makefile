@@ -8,6 +8,8 @@ TORCH ?= torch==2.13.0
 # Beside PyPI, whose Linux builds bring several gigabytes of CUDA. Where it is out of reach, pip warns and goes on.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ARGS ?=
+# Test processes, one thread each; a file's tests stay in one process, which builds their models once.
+JOBS ?= logical
 
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PINS := $(VENV)/constraints.txt
@@ -26,7 +28,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/dareu train $(ARGS)
 
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --durations 15
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
