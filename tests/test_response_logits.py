@@ -24,6 +24,7 @@ from dareu.data.render import Encoded
 from dareu.models.load import POLICY, add_lora, as_original, freeze_original
 from dareu.models.logprobs import (
     IGNORE,
+    completion_logits,
     completion_logprobs,
     head_at,
     response_logits,
@@ -153,14 +154,16 @@ def test_completions_at_a_temperature() -> None:
     model = llama()
     ids = torch.tensor([[PAD, 5, 6, 8, 9, PAD], [5, 6, 7, 9, PAD, PAD]])
     attention = torch.tensor([[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]])
-    logps, entropies = completion_logprobs(model, ids, attention, 3, 0.5, entropy_gradient=True)
+    found = completion_logits(model, ids, attention, 3)
+    logps, entropies = completion_logprobs(*found, 0.5, entropy_gradient=True)
     every = (model(input_ids=ids, attention_mask=attention).logits[:, 2:5] / 0.5).log_softmax(-1)
     mask = attention[:, 3:]
+    assert found[2].tolist() == mask.bool().tolist()
     assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]  # the end counts, the pad after it does not
     assert torch.allclose(logps, every.gather(2, ids[:, 3:, None]).squeeze(2) * mask, atol=1e-5)
     assert torch.allclose(entropies, -(every.exp() * every).sum(-1) * mask, atol=1e-5)
     assert entropies.requires_grad
-    assert not completion_logprobs(model, ids, attention, 3, 0.5)[1].requires_grad
+    assert not completion_logprobs(*found, 0.5)[1].requires_grad
 
 
 # --- adapters -----------------------------------------------------------------------------------------------------

@@ -114,11 +114,11 @@ def test_kl_and_guards_are_added_to_any_reward() -> None:
     ).reward
     batch = rollouts([FORGET, RETAIN])
     kl = torch.tensor([[0.2, 0.4, 0.0], [1.0, 0.0, 0.0]])
-    found = shaped(Rewarded(torch.tensor([1.0, 0.0])), batch, cfg, kl, torch.zeros(2, 3, 8))
+    found = shaped(Rewarded(torch.tensor([1.0, 0.0])), batch, cfg, kl, torch.zeros(2, 3))
     # 1 at the last token, −.5·KL; the second is empty (−3), does not end (−2), and repeats nothing
     torch.testing.assert_close(found, torch.tensor([[-0.1, -0.2, 1.0], [-0.5 - 3 - 2, 0.0, 0.0]]))
     fluent = config(reward={"fluency": 2.0, "fluency_clip": 4.0}).reward
-    found = shaped(Rewarded(torch.zeros(2)), batch, fluent, 0 * kl, torch.zeros(2, 3, 8))
+    found = shaped(Rewarded(torch.zeros(2)), batch, fluent, 0 * kl, torch.full((2, 3), -math.log(8)))
     assert found[0].tolist() == pytest.approx([-2 * math.log(8) / 4] * 3)  # eight words alike
 
 

@@ -41,8 +41,16 @@ from dareu.methods.rewarding import Asked, Reward, Rollouts, by_kind, shaped
 from dareu.methods.rollouts import Plan, RolloutSampler, engine_settings
 from dareu.methods.stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.methods.watching import Watching
-from dareu.models.load import as_original, reference_logits
-from dareu.models.logprobs import completion_logprobs, kl_divergence, masked_mean, response_logits, to_batch
+from dareu.models.load import as_original
+from dareu.models.logprobs import (
+    completion_logits,
+    completion_logprobs,
+    kl_divergence,
+    masked_mean,
+    response_logits,
+    spread,
+    to_batch,
+)
 from dareu.models.merge import merged
 
 
@@ -77,6 +85,7 @@ class DareUTrainer(Watching, GRPOTrainer):
         self.good_weights, self.rollout_sampler = good_weights, sampler
         self._answered: list[Asked] = []
         self._logps: Any = None  # of the forward pass under way
+        self._seen: list[Tensor] = []  # the policy's logits of new rollouts, where TRL has just asked for them
         self.rules = StopRules(config.stop)
         super().__init__(reward_funcs=[self.sequence_reward], **kwargs)
         # TRL patches the policy's forward on the instance; the reference was copied before and keeps its own.
@@ -107,15 +116,20 @@ class DareUTrainer(Watching, GRPOTrainer):
 
     @torch.no_grad()
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._seen = []
         batch = super()._generate_and_score_completions(inputs)
         for name in [n for n in self._metrics["train"] if "reward" in n]:  # of `sequence_reward`: all zero
             del self._metrics["train"][name]
         ids, mask = batch["completion_ids"], batch["completion_mask"]
         full, attention, length = self._concatenate(batch)
         policy = self.accelerator.unwrap_model(self.model)
-        logits = policy(input_ids=full, attention_mask=attention).logits[:, -length - 1 : -1]
-        frozen = reference_logits(policy, self.reference, full, attention)[:, -length - 1 : -1]
-        kl = kl_divergence(logits, frozen) * mask
+        with as_original(policy, self.reference) as original:
+            frozen, targets, counted = completion_logits(original, full, attention, length)
+        if self._seen:
+            logits, self._seen = torch.cat(self._seen), []
+        else:
+            logits, _, _ = completion_logits(policy, full, attention, length)
+        kl = spread(kl_divergence(logits, frozen), counted)
         rollouts = Rollouts(
             ids,
             mask,
@@ -124,13 +138,16 @@ class DareUTrainer(Watching, GRPOTrainer):
             self._answered,
         )
         rewarded = self.reward(rollouts)
-        dense = shaped(rewarded, rollouts, self.method.reward, kl, frozen)
+        original_logps, _ = completion_logprobs(frozen, targets, counted, 1.0)
+        dense = shaped(rewarded, rollouts, self.method.reward, kl, original_logps)
         estimated, numbers = self.estimator(dense, rewarded.level, mask, full, attention)
         batch |= estimated
         if "old_per_token_logps" not in batch:  # TRL leaves it out where generation and update are aligned
-            batch["old_per_token_logps"] = self._sampled_logps(logits, ids)  # of a pass that was made already
+            sampled = completion_logprobs(logits, targets, counted, self.temperature)
+            batch["old_per_token_logps"] = sampled[0]  # of a pass that was made already
         if self.method.kl_loss:  # at the temperature of sampling, as the ratios are
-            batch["reference_logps"] = self._sampled_logps(frozen, ids)
+            sampled = completion_logprobs(frozen, targets, counted, self.temperature)
+            batch["reference_logps"] = sampled[0]
         self._note(
             **numbers,
             reward=masked_mean(dense, mask),
@@ -147,11 +164,6 @@ class DareUTrainer(Watching, GRPOTrainer):
         if self.model.training:
             self._consider_stopping(rollouts, kl, rewarded.nobody)
         return batch
-
-    def _sampled_logps(self, logits: Tensor, ids: Tensor) -> Tensor:
-        """log π of the sampled tokens at the temperature of sampling, (B, T)."""
-        scaled = logits.float() / self.args.temperature
-        return scaled.gather(2, ids.unsqueeze(2)).squeeze(2) - scaled.logsumexp(-1)
 
     @staticmethod
     def _concatenate(batch: dict[str, Any]) -> tuple[Tensor, Tensor, int]:
@@ -209,11 +221,10 @@ class DareUTrainer(Watching, GRPOTrainer):
         parts = []
         for some, seen in zip(ids.split(size), attention.split(size), strict=True):
             with self.accelerator.autocast():
-                parts.append(
-                    completion_logprobs(
-                        model, some, seen, length, self.temperature, bool(self.args.entropy_coef)
-                    )
-                )
+                found = completion_logits(model, some, seen, length)
+                parts.append(completion_logprobs(*found, self.temperature, bool(self.args.entropy_coef)))
+            if not torch.is_grad_enabled():
+                self._seen.append(found[0])
         logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
         return logps, entropies, None
 

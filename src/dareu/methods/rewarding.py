@@ -158,7 +158,7 @@ class MixedReward:
 
 
 def shaped(rewarded: Rewarded, rollouts: Rollouts, cfg: RewardConfig, kl: Tensor, frozen: Tensor) -> Tensor:
-    """The reward with KL term and guards, (B, T). `kl` (B, T); `frozen` (B, T, V), the original's logits."""
+    """The reward with KL term and guards, (B, T). `kl` (B, T); `frozen` (B, T), the original's log-likelihoods."""
     ids, mask = rollouts.ids, rollouts.mask
     dense = rewarded.dense(mask) - cfg.kl * kl
     if cfg.length_penalty:
@@ -168,8 +168,7 @@ def shaped(rewarded: Rewarded, rollouts: Rollouts, cfg: RewardConfig, kl: Tensor
     if cfg.repetition_penalty:
         dense = dense + cfg.repetition_penalty * guards.repetition_penalty(ids, mask)
     if cfg.fluency:
-        logps = frozen.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
-        dense = dense + cfg.fluency * guards.fluency(logps, mask, cfg.fluency_clip)
+        dense = dense + cfg.fluency * guards.fluency(frozen, mask, cfg.fluency_clip)
     return dense * mask
 
 

@@ -83,34 +83,38 @@ def response_logits(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Te
 def response_logprobs(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """`token_logprobs` of a batch, by way of `response_logits`."""
     logits, targets, mask = response_logits(model, batch)
-    logps = torch.zeros(mask.shape, device=logits.device)
-    logps[mask] = -F.cross_entropy(logits.float(), targets, reduction="none")
-    return logps, mask
+    return spread(-F.cross_entropy(logits.float(), targets, reduction="none"), mask), mask
 
 
-def completion_logprobs(
-    model: Any,
-    ids: Tensor,
-    attention: Tensor,
-    length: int,
-    temperature: float,
-    entropy_gradient: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """log p of each of the last `length` tokens of `ids` (B, T), and the entropy there, both (B, length), in nats.
-
-    Of the distributions at `temperature`; 0 on pads. Entropies are part of the graph only where asked for.
-    """
+def completion_logits(model: Any, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`response_logits` of the last `length` tokens of `ids` (B, T): logits (N, V), targets (N), mask (B, length)."""
     labels = ids.masked_fill(attention == 0, IGNORE)
     labels[:, :-length] = IGNORE
     logits, targets, mask = response_logits(
         model, {"input_ids": ids, "attention_mask": attention, "labels": labels}
     )
+    return logits, targets, mask[:, -length:]
+
+
+def completion_logprobs(
+    logits: Tensor, targets: Tensor, mask: Tensor, temperature: float, entropy_gradient: bool = False
+) -> tuple[Tensor, Tensor]:
+    """log p of each token of a completion, and the entropy there, both (B, length), in nats.
+
+    Of what `completion_logits` gives, at `temperature`; 0 on pads. Entropies are part of the graph only where asked
+    for.
+    """
     every = (logits.float() / temperature).log_softmax(-1)
-    logps, entropies = (torch.zeros(mask.shape, device=logits.device) for _ in range(2))
-    logps[mask] = every.gather(1, targets.unsqueeze(1)).squeeze(1)
+    logps = spread(every.gather(1, targets.unsqueeze(1)).squeeze(1), mask)
     every = every if entropy_gradient else every.detach()
-    entropies[mask] = -(every.exp() * every).sum(-1)
-    return logps[:, -length:], entropies[:, -length:]
+    return logps, spread(-(every.exp() * every).sum(-1), mask)
+
+
+def spread(values: Tensor, mask: Tensor) -> Tensor:
+    """`values` (N,) where `mask` (B, T) is true, in its order, in float32; 0 elsewhere."""
+    out = torch.zeros(mask.shape, device=values.device)
+    out[mask] = values.float()
+    return out
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
