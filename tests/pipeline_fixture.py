@@ -126,7 +126,9 @@ def tiny_hub_model(folder: Path, *, template: bool, pad: bool = True, context: i
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from dareu.models.tiny import train_tokenizer
+    from dareu.pipeline.quiet import quiet
 
+    quiet()  # else the bar of `save_pretrained` is in what a test reads
     tokenizer = train_tokenizer([f"{r['question']} {r['answer']}" for r in folk(4)], 300)
     if not template:
         tokenizer.chat_template = None

@@ -140,12 +140,6 @@ def test_layers_of_a_model_from_elsewhere_are_looked_up_in_its_config(tmp_path: 
         Bench(compose([*SMALL[:4], *hub, "method.params.layer=2"]))
 
 
-def test_newton_steps_of_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="runs in one process"):
-        Bench(compose([*SMALL, "method=scurenewton", f"cache_dir={tmp_path}"]))
-
-
 def test_a_loss_that_is_not_finite(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     wild: dict[str, list[Any]] = {
         "task_vector": ["method.scale=1e39"],

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from dareu.config import DareUConfig, LossMethodConfig, NewtonConfig, RunConfig
+from dareu.config import DareUConfig, LossMethodConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.errors import ConfigError, nearest
 from dareu.pipeline.alternates import check_truths
@@ -20,12 +20,11 @@ def check_run(config: RunConfig) -> None:
     from dareu.models.load import pick_device
 
     pick_device(config.device)
+    _check_processes()
     _check_logger(config)
     if isinstance(config.method, LossMethodConfig):
         _check_loss(config.method)
         check_blocks(config)
-    elif isinstance(config.method, NewtonConfig):
-        _check_newton(config)
     elif isinstance(config.method, DareUConfig) and config.method.use_vllm and find_spec("vllm") is None:
         raise ConfigError(
             "method.use_vllm=true needs a package that is not installed.", "pip install 'dareu[vllm]'"
@@ -121,11 +120,12 @@ def check_blocks(config: RunConfig) -> None:
         chosen_parameters(model, read_settings(HiddenSettings, method.params))
 
 
-def _check_newton(config: RunConfig) -> None:
+def _check_processes() -> None:
+    """One process of several would wait for ever for an artifact that it has to help to make."""
     from dareu.methods.common import process_count
 
     if process_count() > 1:
         raise ConfigError(
-            f"method={config.method.name} runs in one process.",
+            "A run is one process; this one was started as one of several.",
             "Start it without torchrun or accelerate launch.",
         )
