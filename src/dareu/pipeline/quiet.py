@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -42,3 +43,15 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
     # Attention over left-padded rows has positions without any key; their output is masked.
     warnings.filterwarnings("ignore", message=".*Passing `?attention_mask`?.*")
+
+
+def settle() -> None:
+    """What the libraries are made of, out of the garbage collector's sight: it lives as long as the process.
+
+    accelerate collects whenever a training loop begins, a third of a second each time. For a process of its own: in a
+    notebook, the user's garbage of the moment would stay as well.
+    """
+    import dareu.methods.loss_trainer  # noqa: F401  torch, transformers and the Trainer
+
+    if not gc.get_freeze_count():
+        gc.freeze()
