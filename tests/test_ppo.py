@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from ppo_fixture import (
 from trl import GRPOTrainer
 
 from dareu.errors import ConfigError
+from dareu.methods import ppo
 from dareu.methods.common import Work
 from dareu.methods.ppo import RolloutSampler
 from dareu.models.generate import generate
@@ -89,6 +91,25 @@ def test_nothing_is_forgotten_where_nothing_is_attributable(tmp_path: Path) -> N
     model, _, work = unlearn(tmp_path, config(distill=0.0, reward={"transform": "linear"}), scorer=scorer)
     assert column(work, "reward") == [0.0] * 4
     assert largest_difference(weights(model), weights(original()[0])) == 0
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_a_batch_of_rollouts_is_passed_once(
+    updates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KL and old log-probabilities share the policy's pass, whether TRL asks for it or leaves it out."""
+    passes: list[tuple[bool, bool]] = []
+    plain = ppo.completion_logits
+
+    def counted(model: Any, *rest: Any) -> Any:
+        passes.append((model is reference, torch.is_grad_enabled()))
+        return plain(model, *rest)
+
+    monkeypatch.setattr(ppo, "completion_logits", counted)
+    reference = copy.deepcopy(original()[0]).requires_grad_(False)
+    unlearn(tmp_path, config(data_epochs=2, updates_per_batch=updates), reference=reference)
+    assert passes.count((True, False)) == passes.count((False, False)) == 2  # two batches
+    assert passes.count((False, True)) == 2 * updates and len(passes) == 4 + 2 * updates
 
 
 # --- batches --------------------------------------------------------------------------------------------------
