@@ -47,6 +47,7 @@ from dareu.models.logprobs import (
     completion_logprobs,
     kl_divergence,
     masked_mean,
+    picked_logprobs,
     response_logits,
     spread,
     to_batch,
@@ -138,16 +139,16 @@ class DareUTrainer(Watching, GRPOTrainer):
             self._answered,
         )
         rewarded = self.reward(rollouts)
-        original_logps, _ = completion_logprobs(frozen, targets, counted, 1.0)
-        dense = shaped(rewarded, rollouts, self.method.reward, kl, original_logps)
+        fluent = picked_logprobs(frozen, targets, counted) if self.method.reward.fluency else None
+        dense = shaped(rewarded, rollouts, self.method.reward, kl, fluent)
         estimated, numbers = self.estimator(dense, rewarded.level, mask, full, attention)
         batch |= estimated
         if "old_per_token_logps" not in batch:  # TRL leaves it out where generation and update are aligned
-            sampled = completion_logprobs(logits, targets, counted, self.temperature)
-            batch["old_per_token_logps"] = sampled[0]  # of a pass that was made already
+            scaled = logits.float() / self.temperature  # of a pass that was made already
+            batch["old_per_token_logps"] = picked_logprobs(scaled, targets, counted)
         if self.method.kl_loss:  # at the temperature of sampling, as the ratios are
-            sampled = completion_logprobs(frozen, targets, counted, self.temperature)
-            batch["reference_logps"] = sampled[0]
+            scaled = frozen.float() / self.temperature
+            batch["reference_logps"] = picked_logprobs(scaled, targets, counted)
         self._note(
             **numbers,
             reward=masked_mean(dense, mask),

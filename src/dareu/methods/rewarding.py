@@ -157,8 +157,13 @@ class MixedReward:
         return replace(found, values=torch.where(chosen, found.values, kept))
 
 
-def shaped(rewarded: Rewarded, rollouts: Rollouts, cfg: RewardConfig, kl: Tensor, frozen: Tensor) -> Tensor:
-    """The reward with KL term and guards, (B, T). `kl` (B, T); `frozen` (B, T), the original's log-likelihoods."""
+def shaped(
+    rewarded: Rewarded, rollouts: Rollouts, cfg: RewardConfig, kl: Tensor, frozen: Tensor | None
+) -> Tensor:
+    """The reward with KL term and guards, (B, T).
+
+    `kl` (B, T); `frozen` (B, T), the original's log-likelihoods, which `reward.fluency` alone reads.
+    """
     ids, mask = rollouts.ids, rollouts.mask
     dense = rewarded.dense(mask) - cfg.kl * kl
     if cfg.length_penalty:
@@ -168,6 +173,7 @@ def shaped(rewarded: Rewarded, rollouts: Rollouts, cfg: RewardConfig, kl: Tensor
     if cfg.repetition_penalty:
         dense = dense + cfg.repetition_penalty * guards.repetition_penalty(ids, mask)
     if cfg.fluency:
+        assert frozen is not None
         dense = dense + cfg.fluency * guards.fluency(frozen, mask, cfg.fluency_clip)
     return dense * mask
 

@@ -38,9 +38,7 @@ def token_logprobs(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Logits at masked positions are never read, whatever they hold.
     """
     logits, targets, mask = shift(logits, labels)
-    logps = torch.zeros(mask.shape, device=logits.device)
-    logps[mask] = -F.cross_entropy(logits[mask].float(), targets[mask], reduction="none")
-    return logps, mask
+    return picked_logprobs(logits[mask], targets[mask], mask), mask
 
 
 @contextmanager
@@ -83,7 +81,12 @@ def response_logits(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Te
 def response_logprobs(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """`token_logprobs` of a batch, by way of `response_logits`."""
     logits, targets, mask = response_logits(model, batch)
-    return spread(-F.cross_entropy(logits.float(), targets, reduction="none"), mask), mask
+    return picked_logprobs(logits, targets, mask), mask
+
+
+def picked_logprobs(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """log p of each counted token, (B, T), 0 elsewhere; from `logits` (N, V), `targets` (N) and `mask` (B, T)."""
+    return spread(-F.cross_entropy(logits.float(), targets, reduction="none"), mask)
 
 
 def completion_logits(model: Any, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
