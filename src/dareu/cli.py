@@ -95,10 +95,9 @@ def _train(args: argparse.Namespace) -> int:
     if config is None:
         return 0
     from dareu.pipeline.present import show_results
-    from dareu.pipeline.quiet import settle
     from dareu.pipeline.train import train
 
-    show_results(train(config, opened=lambda _: settle()))
+    show_results(train(config))
     return 0
 
 

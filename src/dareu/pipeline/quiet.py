@@ -46,12 +46,10 @@ def quiet() -> None:
 
 
 def settle() -> None:
-    """What the libraries are made of, out of the garbage collector's sight: it lives as long as the process.
+    """What the imported libraries are made of, out of the garbage collector's sight: it lives as long as the process.
 
     accelerate collects whenever a training loop begins, a third of a second each time. For a process of its own: in a
     notebook, the user's garbage of the moment would stay as well.
     """
-    import dareu.methods.loss_trainer  # noqa: F401  torch, transformers and the Trainer
-
     if not gc.get_freeze_count():
         gc.freeze()

@@ -20,7 +20,7 @@ from dareu.pipeline.compose import as_yaml
 from dareu.pipeline.console import Talk
 from dareu.pipeline.judge import Judged, checkpoint_of, judge_models
 from dareu.pipeline.prepare import check_model_folder, folder_digest
-from dareu.pipeline.quiet import quiet
+from dareu.pipeline.quiet import quiet, settle
 from dareu.pipeline.rounds import Requests, rounds_tree
 from dareu.runs.atomic import read_json, write_json
 from dareu.runs.folder import RunFolder, default_run_dir
@@ -49,6 +49,7 @@ def train(
     if folder.finished:
         bench.talk.say(f"This run is finished already: {escape(str(folder.path))}")
         return read_run(folder)
+    settle()
     with noted(bench, folder):
         if config.retrain and not requests.rounds:
             _ = bench.original, bench.retrained
