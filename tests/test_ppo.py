@@ -32,8 +32,9 @@ from trl import GRPOTrainer
 
 from dareu.errors import ConfigError
 from dareu.methods import ppo
-from dareu.methods.common import Work
+from dareu.methods.common import Work, rollout_batch
 from dareu.methods.ppo import RolloutSampler
+from dareu.models import logprobs
 from dareu.models.generate import generate
 from dareu.models.load import ORIGINAL, POLICY, freeze_original, reference_logits
 
@@ -99,17 +100,40 @@ def test_a_batch_of_rollouts_is_passed_once(
 ) -> None:
     """KL and old log-probabilities share the policy's pass, whether TRL asks for it or leaves it out."""
     passes: list[tuple[bool, bool]] = []
-    plain = ppo.completion_logits
+    plain = logprobs.response_logits
 
-    def counted(model: Any, *rest: Any) -> Any:
+    def counted(model: Any, batch: Any) -> Any:
         passes.append((model is reference, torch.is_grad_enabled()))
-        return plain(model, *rest)
+        return plain(model, batch)
 
-    monkeypatch.setattr(ppo, "completion_logits", counted)
+    monkeypatch.setattr(logprobs, "response_logits", counted)  # of `ppo` it is the one of distillation
     reference = copy.deepcopy(original()[0]).requires_grad_(False)
     unlearn(tmp_path, config(data_epochs=2, updates_per_batch=updates), reference=reference)
     assert passes.count((True, False)) == passes.count((False, False)) == 2  # two batches
     assert passes.count((False, True)) == 2 * updates and len(passes) == 4 + 2 * updates
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_rollouts_and_retain_rows_share_a_pass(
+    adapter: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One differentiated pass an update, and the run ends where two passes take it."""
+    settings: dict[str, Any] = {"data_epochs": 2, "updates_per_batch": 3}
+    ends, passes = [], []
+    for most in (1e9, 0.0):
+        monkeypatch.setattr(logprobs, "MOST_PADDED", most)
+        policy = with_lora(original()[0]) if adapter else copy.deepcopy(original()[0])
+        count: list[bool] = []
+        policy.register_forward_pre_hook(
+            lambda *_, into=count: into.append(True) if torch.is_grad_enabled() else None
+        )
+        model, _, work = unlearn(tmp_path / str(most), config(**settings), policy=policy)
+        ends.append((weights(model), column(work, "distill"), column(work, "loss")))
+        passes.append(len(count))
+    assert passes == [6, 12]
+    assert largest_difference(ends[0][0], ends[1][0]) < 1e-5
+    assert ends[0][1] == pytest.approx(ends[1][1], abs=1e-5) and max(ends[0][1]) > 1e-3  # it did move
+    assert ends[0][2] == pytest.approx(ends[1][2], abs=1e-5)
 
 
 # --- batches --------------------------------------------------------------------------------------------------
@@ -140,6 +164,55 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, micro: int)
 def test_micro_batch_that_does_not_divide_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="12 rollouts .* micro-batches of 5"):
         unlearn(tmp_path, config(optim={"micro_batch_size": 5}))
+
+
+@pytest.mark.parametrize("micro", [None, 2])
+def test_a_batch_in_parts_is_sampled_once(
+    micro: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve rollouts, four an update, two updates each: each is met twice, by the old policy of the whole batch."""
+    met: list[list[tuple[float, ...]]] = []
+    plain = ppo.DareUTrainer._compute_loss
+
+    def spy(trainer: Any, model: Any, inputs: dict[str, Any]) -> Any:
+        while len(met) <= trainer.state.global_step:
+            met.append([])
+        together = zip(inputs["completion_ids"].tolist(), inputs["old_per_token_logps"].tolist(), strict=True)
+        met[trainer.state.global_step] += [tuple(ids + old) for ids, old in together]
+        return plain(trainer, model, inputs)
+
+    monkeypatch.setattr(ppo.DareUTrainer, "_compute_loss", spy)
+    scorer = SecretScorer(original()[1])
+    optim = {"micro_batch_size": micro}
+    method = config(data_epochs=2, rollouts_per_update=4, updates_per_batch=2, optim=optim)
+    _, outcome, _ = unlearn(tmp_path, method, scorer=scorer)
+    assert outcome.updates == len(met) == 2 * 3 * 2
+    assert [len(ids) for ids, _ in scorer.seen] == [12, 12]
+    assert [len(rows) for rows in met] == [4] * 12
+    for start in (0, 6):
+        first, second = met[start : start + 3], met[start + 3 : start + 6]
+        assert first == second
+        assert len({row for rows in first for row in rows}) > 4  # three parts, not one of them three times
+
+
+@pytest.mark.parametrize(
+    ("prompts", "generations", "per_update", "expected"),
+    [
+        (40, 1, None, (40, 1, 40)),
+        (40, 1, 20, (40, 2, 20)),
+        (100, 1, 20, (40, 2, 20)),
+        (20, 1, 20, (20, 1, 20)),
+        (33, 1, 20, (34, 2, 17)),  # two equal parts, one prompt asked twice
+        (7, 1, 20, (7, 1, 7)),
+        (40, 2, 20, (40, 4, 20)),
+        (3, 8, 4, (3, 6, 4)),  # the rollouts of a prompt need not stay together
+    ],
+)
+def test_batches_are_cut_into_equal_parts(
+    prompts: int, generations: int, per_update: int | None, expected: tuple[int, int, int]
+) -> None:
+    method = config(prompts_per_batch=40, num_generations=generations, rollouts_per_update=per_update)
+    assert rollout_batch(method, prompts) == expected
 
 
 def test_groups_of_one_are_an_error_for_vllm(tmp_path: Path) -> None:

@@ -68,11 +68,13 @@ def policy_of(kind: str) -> Any:
 # --- cut off and taken up again -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["full", "lora"])
-def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, kind: str) -> None:
-    method = config(
-        optim={"save_every": 3, "scheduler": "linear"}
-    )  # a checkpoint a batch: every four updates
+@pytest.mark.parametrize(("kind", "parts"), [("full", 1), ("lora", 1), ("full", 2)])
+def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, kind: str, parts: int) -> None:
+    method = config(  # a checkpoint a batch: every four updates
+        optim={"save_every": 3, "scheduler": "linear"},
+        rollouts_per_update=12 // parts,
+        updates_per_batch=4 // parts,
+    )
     critics = [make_critic(original()[1]) for _ in range(3)]
     whole, _, work = unlearn(tmp_path / "whole", method, policy=policy_of(kind), critic=critics[0])
     with pytest.raises(Killed):

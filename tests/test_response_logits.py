@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -24,9 +26,11 @@ from dareu.data.render import Encoded
 from dareu.models.load import POLICY, add_lora, as_original, freeze_original
 from dareu.models.logprobs import (
     IGNORE,
+    completion_batch,
     completion_logits,
     completion_logprobs,
     head_at,
+    logits_of_both,
     response_logits,
     response_logprobs,
     shift,
@@ -164,6 +168,52 @@ def test_completions_at_a_temperature() -> None:
     assert torch.allclose(entropies, -(every.exp() * every).sum(-1) * mask, atol=1e-5)
     assert entropies.requires_grad
     assert not completion_logprobs(*found, 0.5)[1].requires_grad
+
+
+def absolute() -> Any:
+    """Its tokens know how many positions stand before them, pads included."""
+    torch.manual_seed(0)
+    shape = GPT2Config(vocab_size=31, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=1, eos_token_id=PAD)
+    return loud(GPT2LMHeadModel(shape)).eval()
+
+
+@pytest.mark.parametrize("make", [llama, absolute])
+def test_left_pads_of_a_prompt_change_nothing(make: Any) -> None:
+    """A row alone, and the same beside a longer one, with four pads at its left and one at its right."""
+    model = make()
+    alone = completion_logits(model, torch.tensor([[5, 6, 8, 9]]), torch.ones(1, 4, dtype=torch.long), 2)
+    ids = torch.tensor([[PAD, PAD, PAD, PAD, 5, 6, 8, 9, PAD], [7, 6, 5, 9, 8, 4, 5, 6, 7]])
+    beside = completion_logits(model, ids, (ids != PAD).long(), 3)
+    assert beside[1].tolist() == [8, 9, 5, 6, 7]
+    assert beside[2].tolist() == [[True, True, False], [True, True, True]]
+    assert torch.allclose(beside[0][:2], alone[0], atol=1e-5)
+    batch, _ = completion_batch(ids[:1], (ids[:1] != PAD).long(), 3)
+    assert batch["input_ids"].tolist() == [[5, 6, 8, 9]] and batch["labels"].tolist() == [[IGNORE, IGNORE, 8, 9]]
+
+
+@pytest.mark.parametrize(("more", "passes"), [(0, 1), (9, 2)])
+def test_two_batches_from_one_pass(more: int, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients of two passes; one is made where the rows are of like length."""
+    model = llama()
+    one = to_batch([*ROWS, Encoded([5, 7], [9] * (7 + more))], PAD, "cpu")
+    other = to_batch(ROWS[:2], PAD, "cpu") if more else to_batch(ROWS[1:], PAD, "cpu")
+    wanted = [response_logits(model, batch) for batch in (one, other)]
+    slopes = gradients(model, wanted[0][0].sum() + 2 * (wanted[1][0] ** 2).sum())
+    seen: list[tuple[int, ...]] = []
+    handle = model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    found = logits_of_both(model, one, other)
+    handle.remove()
+    assert len(seen) == passes and (passes == 2 or seen == [(6, 9)])
+    for (logits, targets, mask), (expected, answers, counted) in zip(found, wanted, strict=True):
+        assert torch.allclose(logits, expected, atol=1e-5)
+        assert torch.equal(targets, answers) and torch.equal(mask, counted)
+    now = gradients(model, found[0][0].sum() + 2 * (found[1][0] ** 2).sum())
+    assert now.keys() == slopes.keys()
+    assert max(float((now[n] - slopes[n]).abs().max()) for n in now) < 1e-4 * max(
+        float(s.abs().max()) for s in slopes.values()
+    )
 
 
 # --- adapters -----------------------------------------------------------------------------------------------------

@@ -403,8 +403,8 @@ class DareUConfig(MethodBase):
     """DareU: PPO against the attribution classifier, distillation on the retain set; and its kin, which differ in
     `reward.kind` and `advantage.estimator`.
 
-    Its length is data_epochs · ⌈forget prompts / prompts_per_batch⌉ · updates_per_batch updates, so `optim` has no
-    steps, epochs or batch_size.
+    Its length is data_epochs · ⌈forget prompts / prompts_per_batch⌉ · updates_per_batch updates, times the parts that
+    `rollouts_per_update` cuts a batch into, so `optim` has no steps, epochs or batch_size.
     """
 
     kind: Literal["rl"] = "rl"
@@ -417,6 +417,7 @@ class DareUConfig(MethodBase):
     prompts_per_batch: Count = 20
     num_generations: Count = 2
     updates_per_batch: Count = 8
+    rollouts_per_update: Count | None = None
     temperature: Positive = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Count | None = None

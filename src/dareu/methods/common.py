@@ -43,20 +43,29 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int]:
-    """(prompts in a batch of rollouts, rollouts in a micro-batch); `ConfigError` where they do not fit."""
+def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
+    """(prompts in a batch of rollouts, parts that have updates of their own, rollouts in a micro-batch of a part).
+
+    Parts are equal: a batch whose rollouts they do not divide gets more prompts, some of them asked twice.
+    `ConfigError` where a part cannot be cut into micro-batches.
+    """
+    world, generations = process_count(), config.num_generations
     per_batch = min(config.prompts_per_batch, prompts)
-    rollouts, world = per_batch * config.num_generations, process_count()
+    parts = math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
+    while per_batch * generations % parts:
+        per_batch += 1
+    rollouts = per_batch * generations // parts  # of an update
     micro = min(config.optim.micro_batch_size or rollouts, max(1, rollouts // world))
-    if rollouts % (micro * world) or rollouts < 2:
+    if rollouts % (micro * world) or rollouts * parts < 2:
         raise ConfigError(
-            f"A batch of {rollouts} rollouts ({per_batch} prompts × {config.num_generations}) cannot be cut into "
+            f"An update on {rollouts} rollouts ({per_batch} prompts × {generations}"
+            f"{f', in {parts} parts' if parts > 1 else ''}) cannot be cut into "
             f"micro-batches of {micro} on each of {world} process(es).",
             "Choose method.optim.micro_batch_size as a divisor, and at least two rollouts.",
         )
-    if config.use_vllm and config.num_generations < 2:
+    if config.use_vllm and generations < 2:
         raise ConfigError("vLLM samples in groups of at least two.", "Set method.num_generations=2 or more.")
-    return per_batch, micro
+    return per_batch, parts, micro
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -43,9 +43,11 @@ from dareu.methods.stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.methods.watching import Watching
 from dareu.models.load import as_original
 from dareu.models.logprobs import (
+    completion_batch,
     completion_logits,
     completion_logprobs,
     kl_divergence,
+    logits_of_both,
     masked_mean,
     picked_logprobs,
     response_logits,
@@ -87,6 +89,8 @@ class DareUTrainer(Watching, GRPOTrainer):
         self._answered: list[Asked] = []
         self._logps: Any = None  # of the forward pass under way
         self._seen: list[Tensor] = []  # the policy's logits of new rollouts, where TRL has just asked for them
+        self._retained: dict[str, Tensor] | None = None  # the retain rows of the update under way
+        self._beside: Tensor | None = None  # the policy's logits of these, where its pass on rollouts had room
         self.rules = StopRules(config.stop)
         super().__init__(reward_funcs=[self.sequence_reward], **kwargs)
         # TRL patches the policy's forward on the instance; the reference was copied before and keeps its own.
@@ -175,6 +179,8 @@ class DareUTrainer(Watching, GRPOTrainer):
     # --- updates ----------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        distils = self.method.distill and self.state.global_step % self.method.distill_every == 0
+        self._retained, self._beside = self._retain_rows() if distils else None, None
         total = super()._compute_loss(model, inputs)
         logps, self._logps = self._logps, None
         mask = inputs["completion_mask"]
@@ -191,8 +197,8 @@ class DareUTrainer(Watching, GRPOTrainer):
             away = losses.kl_k3(logps, inputs["reference_logps"], mask)
             total = total + self.method.kl_loss * away / share
             self._note(kl_loss=away.detach())
-        if self.method.distill and self.state.global_step % self.method.distill_every == 0:
-            term = self._distillation(model)
+        if self._retained is not None:
+            term = self._distillation(model, self._retained)
             total = total + self.method.distill * term / share
             self._note(distill=term.detach())
         if not torch.isfinite(total.detach()):
@@ -222,20 +228,27 @@ class DareUTrainer(Watching, GRPOTrainer):
         parts = []
         for some, seen in zip(ids.split(size), attention.split(size), strict=True):
             with self.accelerator.autocast():
-                found = completion_logits(model, some, seen, length)
+                if torch.is_grad_enabled() and self._retained is not None and len(ids) <= size:
+                    rollouts, mask = completion_batch(some, seen, length)
+                    (logits, targets, _), retain = logits_of_both(model, rollouts, self._retained)
+                    self._beside, found = retain[0], (logits, targets, mask)
+                else:
+                    found = completion_logits(model, some, seen, length)
                 parts.append(completion_logprobs(*found, self.temperature, bool(self.args.entropy_coef)))
             if not torch.is_grad_enabled():
                 self._seen.append(found[0])
         logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
         return logps, entropies, None
 
-    def _distillation(self, model: Any) -> Tensor:
-        """L_dis: KL(π_N ‖ π) over the full next-token distribution at response positions of retain samples."""
+    def _retain_rows(self) -> dict[str, Tensor]:
         rows = self.retain_sampler.batch(
             self._step, self.accelerator.process_index, self.accelerator.num_processes
         )
-        batch = to_batch(rows, self.processing_class.pad_token_id, self.accelerator.device)
-        now, _, _ = response_logits(model, batch)
+        return to_batch(rows, self.processing_class.pad_token_id, self.accelerator.device)
+
+    def _distillation(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
+        """L_dis: KL(π_N ‖ π) over the full next-token distribution at response positions of retain samples."""
+        now = response_logits(model, batch)[0] if self._beside is None else self._beside
         with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
             then, _, _ = response_logits(original, batch)
         return kl_divergence(then, now).mean()
@@ -307,7 +320,8 @@ def train_dareu(
     `critic` is needed for `advantage.estimator: critic`, and left out with the others. Errors: `ConfigError` for batch
     sizes that do not fit, `TrainingError` for a loss that is not finite.
     """
-    plan, updates = Plan.of(config, len(asked)), config.updates_per_batch
+    plan = Plan.of(config, len(asked))
+    updates = config.updates_per_batch * plan.parts  # between one batch of rollouts and the next
     if (critic is None) == (config.advantage.estimator == "critic"):
         raise ValueError(
             f"advantage.estimator={config.advantage.estimator} {'with' if critic else 'without'} a critic"

@@ -16,11 +16,12 @@ from dareu.methods.retain import RetainSampler
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes: prompts in a batch of rollouts; rollouts in a micro-batch; micro-batches that each process has in an
-    update; rollouts in a group of the engine; retain rows in a micro-batch.
+    """Sizes: prompts in a batch of rollouts; parts of it that have updates of their own; rollouts in a micro-batch;
+    micro-batches that each process has in an update; rollouts in a group of the engine; retain rows in a micro-batch.
     """
 
     prompts: int
+    parts: int
     micro: int
     slices: int
     group: int
@@ -29,20 +30,20 @@ class Plan:
     @classmethod
     def of(cls, config: DareUConfig, prompts: int) -> Plan:
         """The plan for `prompts` prompts. `ConfigError` for batch sizes that do not fit."""
-        per_batch, micro = rollout_batch(config, prompts)
+        per_batch, parts, micro = rollout_batch(config, prompts)
         rollouts, world = per_batch * config.num_generations, process_count()
-        slices = rollouts // (micro * world)
+        slices = rollouts // (parts * micro * world)
         retain = -(-config.retain_batch_size // (slices * world)) if config.retain_batch_size else micro
         group = config.num_generations
         if group < 2:  # TRL's groups have two members at least; with a critic nothing reads them
             group = next(g for g in range(2, rollouts + 1) if rollouts % g == 0)
-        return cls(per_batch, micro, slices, group, retain)
+        return cls(per_batch, parts, micro, slices, group, retain)
 
 
 def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dict[str, Any]:
     """What TRL is told of sampling and of the loss: the clipped surrogate over tokens, and nothing else."""
     return {
-        "steps_per_generation": plan.slices,
+        "steps_per_generation": plan.slices * plan.parts,
         "num_iterations": config.updates_per_batch,
         "num_generations": plan.group,
         "max_completion_length": max_new_tokens,
