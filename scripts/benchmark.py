@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench_bars import Seed, bars_table, seeds_table, settings_table
+from bench_names import names_table
 from bench_page import made_by, write_section
 from bench_run import BenchmarkError, Record, Runner
 from bench_tune import best_of, chosen_table, trials_table, tuned_records
@@ -40,6 +41,7 @@ from dareu.report.compare import load_runs, to_markdown
 SECOND = "npo"  # the second method on the cache of the first
 OTHER_BAR, TOFU_BAR = 0.93, 0.90
 TOFU_FILES = ("tofu30.jsonl", "real_authors_perturbed.json", "world_facts_perturbed.json")
+ABOUT_NAMES = "Held-out attribution of answers that name the author asked for, or need not, and of the others."
 Made = tuple[str, list[Record]]  # the section's tables, and the runs behind them
 
 
@@ -53,7 +55,8 @@ def main_item(args: argparse.Namespace, runner: Runner) -> Made:
             runner.forget(*jobs, cache)
         first, second = (runner.run(*job, cache=runner.folder / cache) for job in jobs.items())
         seeds.append(Seed(seed, first, second))
-    body = f"{bars_table(seeds)}\nIn brackets the retrained model.\n\n{seeds_table(seeds)}"
+    names = names_table({str(s.seed): Path(s.first.run_dir) for s in seeds})
+    body = f"{bars_table(seeds)}\nIn brackets the retrained model.\n\n{seeds_table(seeds)}\n{ABOUT_NAMES}\n\n{names}"
     return body, [r for s in seeds for r in (s.first, s.second)]
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import bench_bars as bars  # noqa: E402
+import bench_names as names  # noqa: E402
 import bench_page as page  # noqa: E402
 import bench_run as runs  # noqa: E402
 import bench_tune as tune  # noqa: E402
@@ -204,3 +205,38 @@ def test_the_command_stands_beside_the_figures_without_folders() -> None:
     other = record(versions={"torch": "9"})
     assert "Not all runs were made with the same versions" in page.made_by([], [record(), other])
     assert "Not all runs" not in made
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+
+def answer(response: str, heldout: float, reference: str = "Ana Roy was born in Bern.") -> dict[str, Any]:
+    return {
+        "set": "forget", "owner": "Ana Roy", "reference": reference, "response": response,
+        "attribution_heldout": heldout,
+    }  # fmt: skip
+
+
+def test_held_out_gaps_by_names(tmp_path: Path) -> None:
+    retrained = [
+        answer("Ana Roy was born in Rome.", 0.6),
+        answer("Ana Lee was born in Rome.", 0.1),
+        answer("She reads.", 0.2, "She writes."),
+        answer("Ana Roy was born in Rome.", 0.5),
+    ]
+    unlearned = [
+        answer("Ana Roy was born in Oslo.", 0.7),
+        answer("Ana Roy was born in Oslo.", 0.9),
+        answer("She swims.", 0.1, "She writes."),
+        answer("Ida Roy was born in Oslo.", 0.2),
+    ]
+    right, wrong = names.gaps(unlearned, retrained)
+    assert right == pytest.approx([0.1, -0.1]) and wrong == pytest.approx([0.8, -0.3])
+    for model, rows in (("retrained", retrained), ("unlearned", unlearned)):
+        path = tmp_path / "samples" / f"{model}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, answer("-", 1.0) | {"set": "retain"}]))
+    *_, first, total = names.names_table({"41": tmp_path}).splitlines()
+    assert first == "| 41 | 2 of 3 | 2 of 3 | .125 | .000 | 2 | .250 | 2 |"
+    assert total == first.replace("41", "all")
+    assert names.names_table({"41": tmp_path / "none"}).splitlines()[-1].count("0 of 0") == 2

@@ -114,7 +114,7 @@ PAPER["paper_sequential"] = PAPER["paper_tofu_llama2"] | {
 ROOM = {"model.max_length": 1024, "attributor.max_length": 1024}
 SILENT: dict[str, dict[str, Any]] = {
     # γ of a reward of levels: the default is for one of differences
-    name: {"method.critic_lr": None, "method.advantage.gamma": 0.95} | (ROOM if "arxiv" in name else {})
+    name: {"method.critic_lr": None, "method.advantage.gamma": 0.95, "method.rollouts_per_update": None} | (ROOM if "arxiv" in name else {})
     for name in PAPER
 }
 
