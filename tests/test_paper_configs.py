@@ -113,8 +113,13 @@ PAPER["paper_sequential"] = PAPER["paper_tofu_llama2"] | {
 # What the paper is silent on, and where the experiment still leaves the default; each says why in its YAML.
 ROOM = {"model.max_length": 1024, "attributor.max_length": 1024}
 SILENT: dict[str, dict[str, Any]] = {
-    # γ of a reward of levels: the default is for one of differences
-    name: {"method.critic_lr": None, "method.advantage.gamma": 0.95, "method.rollouts_per_update": None} | (ROOM if "arxiv" in name else {})
+    # γ of a reward of levels: the default is for one of differences; and the defaults' batches are cut in two
+    name: {
+        "method.critic_lr": None,
+        "method.advantage.gamma": 0.95,
+        "method.rollouts_per_update": None,
+    }
+    | (ROOM if "arxiv" in name else {})
     for name in PAPER
 }
 
