@@ -161,8 +161,11 @@ def _batch(trainer: GRPOTrainer) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("entropy_coef", [0.0, 0.1])
 def test_on_a_cpu_our_log_probabilities_are_theirs(tmp_path: Path, entropy_coef: float) -> None:
-    """Values and gradients, in one batch and in two; TRL scores the prompts as well and throws that away."""
-    trainer = _trainer(tmp_path, entropy_coef=entropy_coef)
+    """Values and gradients, in one batch, in two, and with retain rows in the same pass.
+
+    TRL scores the prompts as well and throws that away.
+    """
+    trainer: Any = _trainer(tmp_path, entropy_coef=entropy_coef)
     batch = _batch(trainer)
     full, attention, length = DareUTrainer._concatenate(batch)
     theirs = trainer._get_per_token_logps_and_entropies(
@@ -170,8 +173,10 @@ def test_on_a_cpu_our_log_probabilities_are_theirs(tmp_path: Path, entropy_coef:
     )
     parameters = list(trainer.model.parameters())
     weight = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
-    for size in (4, 2):
-        ours: Any = DareUTrainer._on_cpu(trainer, trainer.model, full, attention, length, size)  # type: ignore[arg-type]
+    retain = {"input_ids": full, "attention_mask": attention, "labels": full.masked_fill(attention == 0, -100)}
+    for size, beside in ((4, None), (2, None), (4, retain)):
+        trainer._retained = beside
+        ours: Any = DareUTrainer._on_cpu(trainer, trainer.model, full, attention, length, size)
         assert len(ours) == len(theirs) and ours[2] is theirs[2] is None
         assert bool(ours[1].requires_grad) == bool(entropy_coef)
         gradients = []
