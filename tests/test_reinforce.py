@@ -74,7 +74,7 @@ def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], l
 def test_retain_prompts_count_where_batches_are_checked(store: Path) -> None:
     """Three rollouts a micro-batch do not cut a batch of eight; the prompts of the retain set make it twelve."""
     settings = ["method=demem", "method.prompts_per_batch=12", "method.optim.micro_batch_size=3"]
-    with pytest.raises(ConfigError, match="A batch of 4 rollouts"):
+    with pytest.raises(ConfigError, match="An update on 4 rollouts"):
         bench(store, *settings)
     bench(store, *settings, "method.retain_prompts.share=0.66")  # 4 · .66/.34 = 8 more
 

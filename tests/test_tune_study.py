@@ -153,7 +153,7 @@ def test_a_whole_number_stays_one() -> None:
     config = compose(["method=dareu"])
     method = config.method.model_copy(update={"search": {"data_epochs": "interval(1, 19)"}})
     space, defaults = space_of(config.model_copy(update={"method": method}))
-    assert type(space["data_epochs"]).__name__ == "IntDistribution" and defaults == {"data_epochs": 5}
+    assert type(space["data_epochs"]).__name__ == "IntDistribution" and defaults == {"data_epochs": 7}
 
 
 def test_a_key_of_the_command_line_is_not_searched() -> None:
