@@ -6,24 +6,23 @@ unlearned and the retrained model is told for the answers in which both have the
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bench_bars import table
 
 from dareu.report.figures import DASH, show
+from dareu.report.samples import read_lines
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def forget_rows(run: Path, model: str) -> list[dict[str, Any]]:
+def forget_rows(run: Path, model: str) -> Rows:
     """The records of `model`'s answers to the forget queries; none where the run kept none."""
-    path = run / "samples" / f"{model}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [row for row in map(json.loads, lines) if row["set"] == "forget"]
+    return [row for row in read_lines(run / "samples" / f"{model}.jsonl") if row["set"] == "forget"]
 
 
 def named(row: Mapping[str, Any]) -> bool | None:
@@ -44,15 +43,11 @@ def gaps(unlearned: Rows, retrained: Rows) -> tuple[list[float], list[float]]:
 
 def names_table(runs: Mapping[str, Path]) -> str:
     """One row a run, and one of all."""
-    rows, every = [], ([], [], [], [])  # type: ignore[var-annotated]
-    for label, folder in runs.items():
-        ours, theirs = (forget_rows(folder, model) for model in ("unlearned", "retrained"))
-        kept = [[n for n in map(named, some) if n is not None] for some in (theirs, ours)]
-        found = (*kept, *gaps(ours, theirs))
-        rows.append([label, *_cells(*found)])
-        for into, more in zip(every, found, strict=True):
-            into.extend(more)
-    rows.append(["all", *_cells(*every)])
+    found = {
+        label: (forget_rows(run, "unlearned"), forget_rows(run, "retrained")) for label, run in runs.items()
+    }
+    every = [list(chain.from_iterable(rows)) for rows in zip(*found.values(), strict=True)]
+    rows = [[label, *_cells(*some)] for label, some in found.items()]
     head = [
         "seed",
         "names right: retrained",
@@ -63,14 +58,14 @@ def names_table(runs: Mapping[str, Path]) -> str:
         "where not",
         "answers",
     ]
-    return table(head, rows)
+    return table(head, [*rows, ["all", *_cells(*every)]])
 
 
-def _cells(
-    theirs: Sequence[bool], ours: Sequence[bool], right: Sequence[float], wrong: Sequence[float]
-) -> list[str]:
+def _cells(ours: Rows, theirs: Rows) -> list[str]:
     def mean(gaps: Sequence[float]) -> str:
         return show(statistics.fmean(gaps)) if gaps else DASH
 
-    shares = [f"{sum(some)} of {len(some)}" for some in (theirs, ours)]
+    asked = [[n for n in map(named, rows) if n is not None] for rows in (theirs, ours)]
+    right, wrong = gaps(ours, theirs)
+    shares = [f"{sum(some)} of {len(some)}" for some in asked]
     return [*shares, mean([*right, *wrong]), mean(right), str(len(right)), mean(wrong), str(len(wrong))]

@@ -124,7 +124,7 @@ def test_product_is_the_slope_of_the_gradient() -> None:
         ends.append(found.gradient(parts)[1])
     # the log-probabilities are float32 (models/logprobs.py)
     slope = (ends[0] - ends[1]) / (2 * h)
-    assert (product - slope).norm() < 0.01 * product.norm() and product.norm() > 0.01
+    assert (product - slope).norm() < 0.01 * product.norm() and product.norm() > 0.05
 
 
 def newton_run(
@@ -144,13 +144,13 @@ def newton_run(
     return policy, work
 
 
-@pytest.mark.parametrize(("adapter", "cubic"), [(False, 6400.0), (True, 60.0)])
+@pytest.mark.parametrize(("adapter", "cubic"), [(False, 1100.0), (True, 20.0)])
 def test_steps_forget_and_keep(tmp_path: Path, adapter: bool, cubic: float) -> None:
     """With steps so short that the model of third order holds, whichever processor trained the original."""
     policy = with_lora(original()[0], dropout=0.1) if adapter else copy.deepcopy(original()[0])
     before, first = weights(policy), (mean_nll(policy, FORGET), mean_nll(policy, RETAIN))
     model, work = newton_run(tmp_path, policy, forget_weight=1.0, outer_steps=4, cubic=cubic)
-    assert mean_nll(model, FORGET) > first[0] + 0.015
+    assert mean_nll(model, FORGET) > first[0] + 0.05
     assert mean_nll(model, RETAIN) - first[1] < (mean_nll(model, FORGET) - first[0]) / 2
     for row in work.log:
         assert row["model_decrease"] > 0 and row["step_norm"] > 0 and row["grad_norm"] > 0

@@ -192,7 +192,7 @@ def test_left_pads_of_a_prompt_change_nothing(make: Any) -> None:
 
 
 @pytest.mark.parametrize(("more", "passes"), [(0, 1), (9, 2)])
-def test_two_batches_from_one_pass(more: int, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_batches_from_one_pass(more: int, passes: int) -> None:
     """Values and gradients of two passes; one is made where the rows are of like length."""
     model = llama()
     one = to_batch([*ROWS, Encoded([5, 7], [9] * (7 + more))], PAD, "cpu")

@@ -180,7 +180,7 @@ class DareUTrainer(Watching, GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         distils = self.method.distill and self.state.global_step % self.method.distill_every == 0
-        self._retained, self._beside = self._retain_rows() if distils else None, None
+        self._retained = self._retain_rows() if distils else None
         total = super()._compute_loss(model, inputs)
         logps, self._logps = self._logps, None
         mask = inputs["completion_mask"]
@@ -248,7 +248,9 @@ class DareUTrainer(Watching, GRPOTrainer):
 
     def _distillation(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
         """L_dis: KL(π_N ‖ π) over the full next-token distribution at response positions of retain samples."""
-        now = response_logits(model, batch)[0] if self._beside is None else self._beside
+        now, self._beside = self._beside, None
+        if now is None:
+            now, _, _ = response_logits(model, batch)
         with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
             then, _, _ = response_logits(original, batch)
         return kl_divergence(then, now).mean()

@@ -98,9 +98,10 @@ def logits_of_both(
     A small model on a CPU spends as long on starting its operations as on some ten rows; rows of unlike length would
     cost more in pads than that saves.
     """
-    batches, width = (one, other), max(one["input_ids"].size(1), other["input_ids"].size(1))
-    cells = sum(batch["input_ids"].numel() for batch in batches)
-    if width * sum(len(batch["input_ids"]) for batch in batches) > MOST_PADDED * cells:
+    batches = (one, other)
+    (rows, left), (more, right) = (batch["input_ids"].shape for batch in batches)
+    width = max(left, right)
+    if width * (rows + more) > MOST_PADDED * (rows * left + more * right):
         return response_logits(model, one), response_logits(model, other)
     fill = {"input_ids": 0, "attention_mask": 0, "labels": IGNORE}
     joined = {
@@ -108,10 +109,10 @@ def logits_of_both(
         for name, value in fill.items()
     }
     logits, targets, mask = response_logits(model, joined)
-    rows, first = len(one["input_ids"]), int(mask[: len(one["input_ids"])].sum())
+    first = int(mask[:rows].sum())
     return (
-        (logits[:first], targets[:first], mask[:rows, : one["input_ids"].size(1) - 1]),
-        (logits[first:], targets[first:], mask[rows:, : other["input_ids"].size(1) - 1]),
+        (logits[:first], targets[:first], mask[:rows, : left - 1]),
+        (logits[first:], targets[first:], mask[rows:, : right - 1]),
     )
 
 
