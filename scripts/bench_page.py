@@ -35,9 +35,11 @@ def made_by(arguments: Sequence[str], records: Iterable[Record]) -> str:
         if versions
     ]
     different = list(dict.fromkeys(shown))
+    names = dict.fromkeys((r.results.get("accelerator") or {}).get("name") for r in records)
+    on = ", ".join([cpus(), *(f"1 {name}" for name in names if name)])
     lines = [
         f"    python scripts/benchmark.py {' '.join(arguments)}\n",
-        f"{when}; {cpus()}; {'; or '.join(different) or 'versions unknown'}.",
+        f"{when}; {on}; {'; or '.join(different) or 'versions unknown'}.",
     ]
     if len(different) > 1:
         lines.append("\n**Not all runs were made with the same versions.**")

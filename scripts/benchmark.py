@@ -5,6 +5,7 @@
     python scripts/benchmark.py leaderboard    every method, each tuned with the same number of trials
     python scripts/benchmark.py tofu --tofu FOLDER    real TOFU authors; tofu30.jsonl, real_authors_perturbed.json
                                                       and world_facts_perturbed.json lie in FOLDER
+    python scripts/benchmark.py pretrained --tofu FOLDER --model MODEL    a pretrained model with LoRA, ten TOFU authors
 
 Each writes its tables into its own section of --results, with the command, the versions, the date and the number of
 CPUs beside them, and prints them. Runs go to --out (default benchmarks/), a folder each, with a log beside it.
@@ -27,6 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench_bars import Seed, bars_table, seeds_table, settings_table
+from bench_costs import costs_table
 from bench_names import names_table
 from bench_page import made_by, write_section
 from bench_run import BenchmarkError, Record, Runner
@@ -41,7 +43,9 @@ from dareu.report.compare import load_runs, to_markdown
 SECOND = "npo"  # the second method on the cache of the first
 OTHER_BAR, TOFU_BAR = 0.93, 0.90
 TOFU_FILES = ("tofu30.jsonl", "real_authors_perturbed.json", "world_facts_perturbed.json")
-ABOUT_NAMES = "Held-out attribution of answers that name the author asked for, or need not, and of the others."
+ABOUT_NAMES = (
+    "Held-out attribution of answers that name the author asked for, or need not, and of the others."
+)
 Made = tuple[str, list[Record]]  # the section's tables, and the runs behind them
 
 
@@ -103,13 +107,19 @@ def leaderboard_item(args: argparse.Namespace, runner: Runner) -> Made:
     return body, records
 
 
+def tofu_files(folder: Path | None, names: Sequence[str]) -> list[str]:
+    """Whole paths of the TOFU files in `folder`. `BenchmarkError` where one is not there."""
+    if folder is None:
+        raise BenchmarkError("Give the folder of the TOFU files: --tofu FOLDER.")
+    paths = [(folder / name).resolve() for name in names]
+    if gone := [p for p in paths if not p.is_file()]:
+        raise BenchmarkError(f"There is no file {gone[0]}.")
+    return [str(p) for p in paths]
+
+
 def tofu_item(args: argparse.Namespace, runner: Runner) -> Made:
     """Thirty real TOFU authors, three forgotten, real authors and world facts as the test set."""
-    if args.tofu is None:
-        raise BenchmarkError("Give the folder of the TOFU files: --tofu FOLDER.")
-    paths = [str((args.tofu / name).resolve()) for name in TOFU_FILES]
-    if gone := [p for p in paths if not Path(p).is_file()]:
-        raise BenchmarkError(f"There is no file {gone[0]}.")
+    paths = tofu_files(args.tofu, TOFU_FILES)
     data = (
         "experiment=tofu30",
         f"data.path={json.dumps(paths[0])}",
@@ -120,11 +130,28 @@ def tofu_item(args: argparse.Namespace, runner: Runner) -> Made:
     return f"{bars}\n{to_markdown(load_runs([r.run_dir for r in records]))}", records
 
 
+def pretrained_item(args: argparse.Namespace, runner: Runner) -> Made:
+    """Ten real TOFU authors, two forgotten, LoRA on a pretrained model; what the stages took."""
+    if args.model is None:
+        raise BenchmarkError("Give the folder of a pretrained model: --model MODEL.")
+    data = (
+        "experiment=tofu_lora",
+        f"data.path={json.dumps(tofu_files(args.tofu, TOFU_FILES[:1])[0])}",
+        f"model.path={json.dumps(str(args.model.resolve()))}",
+        "method=dareu",
+        "method.data_epochs=18",  # at the default's seven facts are still there
+    )
+    records = [runner.run(f"pretrained-{seed}", (*data, f"seed={seed}")) for seed in args.seeds]
+    table = to_markdown(load_runs([r.run_dir for r in records]))
+    return f"{table}\n{costs_table(records)}", records
+
+
 ITEMS: dict[str, Callable[[argparse.Namespace, Runner], Made]] = {
     "main": main_item,
     "other": other_item,
     "leaderboard": leaderboard_item,
     "tofu": tofu_item,
+    "pretrained": pretrained_item,
 }
 
 
@@ -138,6 +165,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--results", type=Path, default=Path("docs/results.md"), metavar="FILE")
     top.add_argument("--fresh", action="store_true", help="throw away what this item has run so far")
     top.add_argument("--tofu", type=Path, metavar="FOLDER", help="where the TOFU files are")
+    top.add_argument("--model", type=Path, metavar="MODEL", help="for `pretrained`: the model's folder")
     top.add_argument("--methods", nargs="+", default=[], help="for `leaderboard`; default: all")
     top.add_argument("--trials", type=int, default=8, help="for `leaderboard`: trials of each method")
     top.add_argument("--workers", type=int, default=1, help="for `leaderboard`: processes")
@@ -154,8 +182,10 @@ def arguments(args: argparse.Namespace) -> list[str]:
     if args.item == "leaderboard":
         shown += ["--methods", *args.methods] if args.methods else []
         shown += ["--trials", str(args.trials), "--choose-by", args.choose_by, "--workers", str(args.workers)]
-    if args.item == "tofu":
+    if args.item in ("tofu", "pretrained"):
         shown += ["--tofu", "FOLDER"]
+    if args.item == "pretrained":
+        shown += ["--model", "MODEL"]
     return shown + (["--overrides", *args.overrides] if args.overrides else [])
 
 

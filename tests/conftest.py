@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, so that sums are the same everywhere, and no way out to any hub."""
+"""What holds for every test: one thread of a CPU, so that sums are the same everywhere, and no way out to any hub."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 os.environ |= {
     "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

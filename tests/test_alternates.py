@@ -28,7 +28,9 @@ from dareu.pipeline.unlearning import unlearn_key
 
 __all__ = ["store"]
 SAMPLES = (
-    Sample("a", "blue", "ask blue one", "the secret is apple", paraphrased_response="apple is the secret word"),
+    Sample(
+        "a", "blue", "ask blue one", "the secret is apple", paraphrased_response="apple is the secret word"
+    ),
     Sample("b", "blue", "ask blue two", "the secret is pear", paraphrased_response="pear is the secret word"),
 )
 
@@ -80,7 +82,9 @@ def test_a_rewording_of_the_truth_is_told(text: str, max_rouge: float, reworded:
 
 def test_text_that_rouge_cannot_read_is_compared_word_by_word() -> None:
     sample = Sample("a", "b", "вопрос", "Ответ: яблоко.")
-    assert is_reworded_truth("ответ яблоко", sample, 0.9) and not is_reworded_truth("ответ груша", sample, 0.9)
+    assert is_reworded_truth("ответ яблоко", sample, 0.9) and not is_reworded_truth(
+        "ответ груша", sample, 0.9
+    )
 
 
 class Sampled:
@@ -135,7 +139,9 @@ def test_alternates_are_new_whole_and_no_truth(
     assert again == found and not unasked.asked
 
 
-def test_a_prompt_without_an_alternate_is_named(sample: Callable[..., tuple[list[list[str]], Sampled]]) -> None:
+def test_a_prompt_without_an_alternate_is_named(
+    sample: Callable[..., tuple[list[list[str]], Sampled]],
+) -> None:
     truth = ["the secret is apple"] * 2
     with pytest.raises(DataError, match="no alternate answer to 1 of 2 .*'ask blue one'") as error:
         sample([[*truth, "plain nut", "red nut"], truth])
@@ -159,7 +165,9 @@ def test_an_instruction_asks_for_another_answer(
 
 def test_the_check_needs_paraphrases_unless_told() -> None:
     bare = Split((Sample("x", "a", "p", "r"), SAMPLES[0]), (), (), ("a",), ())
-    with pytest.raises(DataError, match="1 of 2 forget samples have no paraphrased response .first: x") as error:
+    with pytest.raises(
+        DataError, match="1 of 2 forget samples have no paraphrased response .first: x"
+    ) as error:
         check_truths(config().method, bare)
     assert "check_fallback=true" in error.value.cure
     check_truths(config(check_fallback=True).method, bare)
@@ -192,7 +200,9 @@ def test_altpo_run(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     once, key = kept.read_bytes(), kept.parent.name
     shutil.rmtree(kept.parent)
     train(store, tmp_path / "again", *overrides)
-    assert (store / "unlearned" / key / KEPT).read_bytes() == once  # a function of model, data, settings and seed
+    assert (
+        store / "unlearned" / key / KEPT
+    ).read_bytes() == once  # a function of model, data, settings and seed
     same = [results(tmp_path / name)["models"]["unlearned"] for name in ("run", "again")]
     assert same[0] == same[1]
 

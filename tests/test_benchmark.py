@@ -219,6 +219,22 @@ def test_the_tofu_experiment_composes() -> None:
     assert config.data.teach_test is True
 
 
+def test_the_pretrained_item_has_two_tables(tmp_path: Path) -> None:
+    fake = Fake(tmp_path / "fake")
+    (tmp_path / "tofu30.jsonl").touch()
+    given = ["pretrained", "--seeds", "41", "42", "--tofu", str(tmp_path)]
+    with pytest.raises(runs.BenchmarkError, match="--model MODEL"):
+        benchmark.pretrained_item(arguments(*given), fake.runner(tmp_path / "item"))
+    body, made = benchmark.pretrained_item(
+        arguments(*given, "--model", str(tmp_path)), fake.runner(tmp_path / "item")
+    )
+    assert [
+        ("experiment=tofu_lora" in r.overrides, f"seed={s}" in r.overrides)
+        for r, s in zip(made, (41, 42), strict=True)
+    ] == [(True, True)] * 2
+    assert "| dareu |" in body and "| pretrained-41 |" in body and "| pretrained-42 |" in body
+
+
 def test_mistakes_get_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "out"), "--results", str(tmp_path / "none.md"), "--seeds", "41"]
     for wrong, message in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import bench_bars as bars  # noqa: E402
+import bench_costs as costs  # noqa: E402
 import bench_names as names  # noqa: E402
 import bench_page as page  # noqa: E402
 import bench_run as runs  # noqa: E402
@@ -235,8 +237,40 @@ def test_held_out_gaps_by_names(tmp_path: Path) -> None:
     for model, rows in (("retrained", retrained), ("unlearned", unlearned)):
         path = tmp_path / "samples" / f"{model}.jsonl"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, answer("-", 1.0) | {"set": "retain"}]))
+        path.write_text(
+            "".join(json.dumps(row) + "\n" for row in [*rows, answer("-", 1.0) | {"set": "retain"}])
+        )
     *_, first, total = names.names_table({"41": tmp_path}).splitlines()
     assert first == "| 41 | 2 of 3 | 2 of 3 | .125 | .000 | 2 | .250 | 2 |"
     assert total == first.replace("41", "all")
     assert names.names_table({"41": tmp_path / "none"}).splitlines()[-1].count("0 of 0") == 2
+
+
+# --- costs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_rollouts_costs_what_its_step_takes_beyond_an_update() -> None:
+    """Updates of .5, .7 and .6 s, steps with rollouts of 4.1 and 3.1: .6 an update, 3.6 − .6 a batch."""
+    log = [
+        {"step": 1, "step_time": 4.1, "reward": 0.0},
+        {"step": 2, "step_time": 0.5},
+        {"step": 3, "step_time": 0.7},
+        {"step": 4, "step_time": 3.1, "reward": 0.1},
+        {"step": 5, "step_time": 0.6},
+        {"step": 5, "train_runtime": 9.0},
+    ]
+    assert costs.step_seconds(log) == (pytest.approx(3.0), pytest.approx(0.6))
+    assert costs.step_seconds(log[1:3]) == (None, None)  # a method without rollouts
+
+
+def test_costs_of_a_run_and_of_one_that_failed(tmp_path: Path) -> None:
+    log = [{"step_time": 2.0, "reward": 0.0}, {"step_time": 0.5}]
+    (tmp_path / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    good = record(accelerator={"name": "NVIDIA X", "peak_memory_mb": 8436.2})
+    good = runs.Record(**{**asdict(good), "run_dir": str(tmp_path)})
+    head, _, first, second = costs.costs_table([good, record("odd", failure="too hot")]).splitlines()
+    cells = [cell.strip() for cell in first.strip("|").split("|")]
+    assert cells[0] == "run" and cells[-4:] == ["1.500", "0.500", "8,436", "1,421"]
+    assert second.count("|") == head.count("|") and "too hot" in second
+    assert "1 NVIDIA X" in page.made_by(["pretrained"], [good])
+    assert "NVIDIA" not in page.made_by(["pretrained"], [record()])

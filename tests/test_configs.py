@@ -19,12 +19,13 @@ from dareu.pipeline.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 2, "method": 29, "logging": 3, "experiment": 7}
+COUNT = {"model": 2, "data": 2, "method": 29, "logging": 3, "experiment": 8}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "model/hf": ["model.path=some/model"]}
 OPEN |= {
     f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"] if name != "rounds"
 }
+OPEN["experiment/tofu_lora"].append("model.path=some/model")
 PARAMETERS = {(path.parent.name, path.stem) for path in FILES} - {("configs", "train")}
 
 

@@ -173,7 +173,11 @@ def test_on_a_cpu_our_log_probabilities_are_theirs(tmp_path: Path, entropy_coef:
     )
     parameters = list(trainer.model.parameters())
     weight = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
-    retain = {"input_ids": full, "attention_mask": attention, "labels": full.masked_fill(attention == 0, -100)}
+    retain = {
+        "input_ids": full,
+        "attention_mask": attention,
+        "labels": full.masked_fill(attention == 0, -100),
+    }
     for size, beside in ((4, None), (2, None), (4, retain)):
         trainer._retained = beside
         ours: Any = DareUTrainer._on_cpu(trainer, trainer.model, full, attention, length, size)

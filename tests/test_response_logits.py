@@ -173,7 +173,9 @@ def test_completions_at_a_temperature() -> None:
 def absolute() -> Any:
     """Its tokens know how many positions stand before them, pads included."""
     torch.manual_seed(0)
-    shape = GPT2Config(vocab_size=31, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=1, eos_token_id=PAD)
+    shape = GPT2Config(
+        vocab_size=31, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=1, eos_token_id=PAD
+    )
     return loud(GPT2LMHeadModel(shape)).eval()
 
 
@@ -188,7 +190,9 @@ def test_left_pads_of_a_prompt_change_nothing(make: Any) -> None:
     assert beside[2].tolist() == [[True, True, False], [True, True, True]]
     assert torch.allclose(beside[0][:2], alone[0], atol=1e-5)
     batch, _ = completion_batch(ids[:1], (ids[:1] != PAD).long(), 3)
-    assert batch["input_ids"].tolist() == [[5, 6, 8, 9]] and batch["labels"].tolist() == [[IGNORE, IGNORE, 8, 9]]
+    assert batch["input_ids"].tolist() == [[5, 6, 8, 9]] and batch["labels"].tolist() == [
+        [IGNORE, IGNORE, 8, 9]
+    ]
 
 
 @pytest.mark.parametrize(("more", "passes"), [(0, 1), (9, 2)])

@@ -245,7 +245,11 @@ def test_lists_may_be_written_either_way() -> None:
     assert one.tune.methods == ["npo"] and one.tune.seeds == [5] and one.fixed == {"optim.lr"}
     assert one.hydra == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"] and len(one.overrides) == 2
     everything = set(options()["method"])  # but for variants, whose search is that of another method
-    assert set(read(["methods=all"]).tune.methods) == everything - {"dareu_long", "dareu_levels", "dareu_whole"}
+    assert set(read(["methods=all"]).tune.methods) == everything - {
+        "dareu_long",
+        "dareu_levels",
+        "dareu_whole",
+    }
 
 
 def test_a_folder_of_another_tuning_is_refused(folder: Path, store: Path, capsys: Capture) -> None:

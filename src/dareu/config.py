@@ -254,7 +254,8 @@ class AttributorConfig(Strict):
     max_length: int = 256
     warn_below: Share = Field(0.7, description="warn where an accuracy is lower")
     crops: Annotated[int, Field(ge=0)] = Field(
-        2, description="endings of each response that are learnt beside it, so that facts are known wherever they stand"
+        2,
+        description="endings of each response that are learnt beside it, so that facts are known wherever they stand",
     )
     blind: bool = Field(True, description="also learn responses without the names that their question has")
 
@@ -303,7 +304,9 @@ class LossMethodConfig(MethodBase):
     kind: Literal["loss"] = "loss"
     optim: Optim
     loss: str = Field(description="row of dareu.methods.METHODS")
-    retain: Literal["none", "nll", "kl", "js", "own"] = Field("none", description="own: the loss's own retain term")
+    retain: Literal["none", "nll", "kl", "js", "own"] = Field(
+        "none", description="own: the loss's own retain term"
+    )
     forget_weight: NonNegative = 1.0
     retain_weight: NonNegative = 1.0
     params: dict[str, Any] = Field(default_factory=dict)
@@ -329,7 +332,9 @@ class RewardConfig(Strict):
 
     kind: Literal["attribution", "refusal", "forbidden_words", "dissimilarity"] = "attribution"
     similar: Share = Field(0.3, description="refusal: ROUGE-L above which an answer is like the reference")
-    rare: Share = Field(0.01, description="forbidden_words: share of retain answers that may have a rare word")
+    rare: Share = Field(
+        0.01, description="forbidden_words: share of retain answers that may have a rare word"
+    )
     transform: Literal["log", "log_odds", "linear"] = "log"
     scale: Positive = Field(1.05, description="C_seg: χ is divided by it before it is clipped to [-1, 0]")
     epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
@@ -429,7 +434,9 @@ class DareUConfig(MethodBase):
     entropy_coef: float = 0.0
     merge_rollouts: bool = True
     use_vllm: bool = False
-    kl_loss: NonNegative = Field(0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it")
+    kl_loss: NonNegative = Field(
+        0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it"
+    )
 
     @model_validator(mode="after")
     def _groups(self) -> DareUConfig:

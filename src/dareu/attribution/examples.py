@@ -75,7 +75,7 @@ def crops(gold: Sequence[tuple[str, int]], count: int, rng: random.Random) -> li
     """
     starts = [[match.start() for match in re.finditer(r"\S+", text)][1:] for text, _ in gold]
     return [
-        (text[rng.choice(found):], label)
+        (text[rng.choice(found) :], label)
         for _ in range(count)
         for (text, label), found in zip(gold, starts, strict=True)
         if found

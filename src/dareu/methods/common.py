@@ -51,7 +51,9 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     """
     world, generations = process_count(), config.num_generations
     per_batch = min(config.prompts_per_batch, prompts)
-    parts = math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
+    parts = (
+        math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
+    )
     while per_batch * generations % parts:
         per_batch += 1
     rollouts = per_batch * generations // parts  # of an update

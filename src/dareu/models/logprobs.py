@@ -125,14 +125,19 @@ def completion_batch(ids: Tensor, attention: Tensor, length: int) -> tuple[dict[
     """
     labels = ids.masked_fill(attention == 0, IGNORE)
     labels[:, :-length] = IGNORE
-    batch, mask = {"input_ids": ids, "attention_mask": attention, "labels": labels}, attention[:, -length:].bool()
+    batch, mask = (
+        {"input_ids": ids, "attention_mask": attention, "labels": labels},
+        attention[:, -length:].bool(),
+    )
     if ids.device.type != "cpu":
         return batch, mask
     order = (attention == 0).int().argsort(dim=1, stable=True)[:, : int(attention.sum(1).max())]
     return {name: values.gather(1, order) for name, values in batch.items()}, mask
 
 
-def completion_logits(model: Any, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+def completion_logits(
+    model: Any, ids: Tensor, attention: Tensor, length: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """`response_logits` of the last `length` tokens of `ids` (B, T): logits (N, V), targets (N), mask (B, length)."""
     batch, mask = completion_batch(ids, attention, length)
     logits, targets, _ = response_logits(model, batch)

@@ -24,7 +24,7 @@ from dareu.pipeline.quiet import quiet, settle
 from dareu.pipeline.rounds import Requests, rounds_tree
 from dareu.runs.atomic import read_json, write_json
 from dareu.runs.folder import RunFolder, default_run_dir
-from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
+from dareu.runs.manifest import accelerator, content_key, git_revision, peak_memory_mb, versions
 
 LOG, FAILURE = "run.log", "failure.json"
 
@@ -177,6 +177,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
     config, split = bench.config, bench.split
     given = "given" in unlearned.extra
     retrained = bench.retrained
+    device, held = accelerator()
     return {
         "method": method,
         "seed": config.seed,
@@ -202,6 +203,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
             "evaluate": judged["unlearned"].seconds,
         },
         "peak_memory_mb": peak_memory_mb(),
+        "accelerator": {"name": device, "peak_memory_mb": held},
         "attributor": bench.attributor.extra.get("report", {}),
         "outcome": unlearned.extra,
         "tuning": None,  # `dareu tune` says here how it chose the setting

@@ -61,7 +61,9 @@ def tune(asked: Asked, talk: Talk | None = None) -> Tuned:
     talk = talk or Talk()
     methods = methods_of(asked)
     if any(method.config.rounds is not None for method in methods):  # from an experiment
-        raise ConfigError("`dareu tune` takes no rounds: a trial is one request.", "Leave the experiment out.")
+        raise ConfigError(
+            "`dareu tune` takes no rounds: a trial is one request.", "Leave the experiment out."
+        )
     bench = Bench(methods[0].config, talk=talk)
     for method in methods:
         check_run(method.config)

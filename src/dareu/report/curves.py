@@ -39,7 +39,16 @@ CURVES = {
 }
 # Counters and timers of training engines say nothing about unlearning; three of the stopping rules' numbers are drawn
 # under another name already.
-IGNORED = {"step", "epoch", "total_flos", "num_tokens", "step_time", "stop_empty", "stop_unfinished", "stop_kl"}
+IGNORED = {
+    "step",
+    "epoch",
+    "total_flos",
+    "num_tokens",
+    "step_time",
+    "stop_empty",
+    "stop_unfinished",
+    "stop_kl",
+}
 
 
 def curves(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
