@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -68,6 +69,17 @@ def tree_bytes(root: int) -> int:
     return sum(pages.get(pid, 0) for pid in tree) * os.sysconf("SC_PAGE_SIZE")
 
 
+@contextmanager
+def ended_with_us(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """`process` does not outlive the block where that ends by an exception, a signal's among them."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
 def measure(command: Sequence[str], log: Path) -> Measured:
     """Run `command` to its end, its output in `log`.
 
@@ -79,16 +91,12 @@ def measure(command: Sequence[str], log: Path) -> Measured:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         peak, ended = 0, 0
-        try:
+        with ended_with_us(process):
             while not ended:
                 peak = max(peak, tree_bytes(process.pid))
                 ended, status, usage = os.wait4(process.pid, os.WNOHANG)
                 if not ended:
                     time.sleep(POLL)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
@@ -146,9 +154,9 @@ class Runner:
     def tune(self, asked: Sequence[str], folder: Path) -> None:
         """`dareu tune`, which remembers by itself what it has done; told on this process's own stderr."""
         where = [f"run_dir={json.dumps(str(folder))}", f"cache_dir={json.dumps(str(self.cache))}"]
-        code = subprocess.run(
-            [*DAREU, "tune", *asked, *self.extra, *where], stdout=subprocess.DEVNULL
-        ).returncode
+        process = subprocess.Popen([*DAREU, "tune", *asked, *self.extra, *where], stdout=subprocess.DEVNULL)
+        with ended_with_us(process):
+            code = process.wait()
         if code not in (0, TRAINING_FAILED):
             raise BenchmarkError(f"dareu tune ended with exit code {code}; {folder / 'tune.log'} says more.")
 

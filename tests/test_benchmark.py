@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -75,6 +76,21 @@ class Fake:
 
 def arguments(*given: str) -> Any:
     return benchmark.parser().parse_args(list(given))
+
+
+def test_a_benchmark_that_is_ended_ends_its_run(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "main", "--seeds", "41"]
+    ours = subprocess.Popen([*script, "--out", str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{ours.pid}/task/{ours.pid}/children")
+    if not children.exists():
+        ours.kill()
+        pytest.skip("needs a list of children in /proc")
+    deadline = time.monotonic() + 60
+    while not (theirs := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ours.terminate()
+    assert ours.wait(30) == 143 and theirs
+    assert not Path(f"/proc/{theirs[0]}").exists()
 
 
 # --- measuring --------------------------------------------------------------------------------------------------
