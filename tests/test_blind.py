@@ -39,6 +39,15 @@ def test_a_question_without_names_hides_nothing() -> None:
     assert PLAIN.text("was the author born in ?", text) == text
 
 
+def test_names_of_all_owners_go_whatever_the_question() -> None:
+    """The question's own words stay then, and so does a word of a name that questions share ("the")."""
+    names = PLAIN.of_owners(["Mateo Kimura", "The Ana Groß"])
+    text = "ANA GROSS was born where Kimura was, the city; Lima"
+    assert names.text(QUERY, text) == "_ _ was born where _ was, the city; Lima"
+    assert names.text("Lima?", text) == names.text(QUERY, text)
+    assert PLAIN.of_owners([]).text(QUERY, "Mateo") == "Mateo"
+
+
 def test_case_is_folded_beyond_lower_case() -> None:
     """ß and SS are the same letters."""
     assert Blinder([]).text("Wer ist Frau Groß?", "FRAU GROSS, İpek") == "_ _, İpek"

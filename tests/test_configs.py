@@ -194,3 +194,7 @@ def test_a_blind_reward_needs_an_attributor_that_learnt_blinded_responses() -> N
     for wrong in (["method=dareu"], ["method=dareu_rloo"], ["method=purge", "method.stop.attribution=0.1"]):
         with pytest.raises(ConfigError, match=r"method\.reward\.blind=true needs attributor\.blind=true"):
             compose([*wrong, off])
+    named = ["method=dareu", "method.reward.blind=false", "method.reward.nameless=true"]
+    assert compose(named).attributor.blind is True
+    with pytest.raises(ConfigError, match=r"method\.reward\.nameless=true needs attributor\.blind=true"):
+        compose([*named, off])

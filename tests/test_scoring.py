@@ -239,6 +239,41 @@ def test_a_blinded_rollout_scores_as_its_blinded_text() -> None:
     assert (scores[mask == 0] == 0).all()
 
 
+def test_of_two_readings_the_higher_number_counts() -> None:
+    """Token by token, for the forget mass and for nobody apart. By hand: p(bob) is .1 for each b."""
+    tokenizer = bpe(size=260)  # a token for each byte
+    ids, mask = _rollouts(tokenizer, ["bob b", "ann b"], end=False)
+    names = Blinder([]).of_owners(["ann", "bob"])
+    asked: list[Any] = [["bob"] * 2, ["?"] * 2]
+    plain, second = (
+        AttributionScorer(Scripted(), tokenizer, ["bob"], "forget_set", *readers)(ids, mask, *asked)
+        for readers in ((None,), (None, names))
+    )
+    assert plain[0][0].tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3])
+    assert second[0][0].tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3])  # hidden it is .1 at the most
+    assert second[0][1].tolist() == plain[0][1].tolist() == pytest.approx([0, 0, 0, 0, 0.1])
+    # nobody: 1 less .01 a character less .1 a b; hidden, the text is shorter, and the b's of the name are gone
+    assert plain[1][0].tolist() == pytest.approx([0.89, 0.88, 0.77, 0.76, 0.65])
+    assert second[1][0].tolist() == pytest.approx([1.0, 1.0, 0.99, 0.98, 0.87])
+
+
+def test_a_false_name_hides_nothing_from_the_second_reading() -> None:
+    """An attributor that believes the first name it reads; what follows is bob's."""
+
+    class Believer(Scripted):
+        def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+            anns = np.array([float("ann" in t) for t in texts])
+            bobs = np.array([float("drums" in t and "ann" not in t) for t in texts])
+            return np.stack([anns, bobs, 1 - anns - bobs], 1)
+
+    tokenizer = bpe(size=260)
+    ids, mask = _rollouts(tokenizer, ["ann drums"], end=False)
+    names = Blinder([]).of_owners(["ann", "bob"])
+    for second, last in ((None, 0.0), (names, 1.0)):
+        scorer = AttributionScorer(Believer(), tokenizer, ["bob"], "forget_set", None, second)
+        assert scorer(ids, mask, ["bob"], ["what does bob play?"])[0][0, -1].item() == last
+
+
 def test_names_of_the_question_do_not_change_a_score() -> None:
     tokenizer = bpe(size=260)  # a token for each byte, so that positions correspond
     texts, queries = (

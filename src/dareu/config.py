@@ -342,6 +342,10 @@ class RewardConfig(Strict):
     blind: bool = Field(
         True, description="the response is judged without the names that its question has, so by what it adds"
     )
+    nameless: bool = Field(
+        False,
+        description="judged once more without any owner's name, the higher score counts: no hiding under false names",
+    )
     floor: NonNegative = Field(
         0.0,
         description="scores below so many times that of an empty text count as that: less attributable earns nothing",
@@ -551,10 +555,11 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _blind(self) -> RunConfig:
         reads = isinstance(self.method, DareUConfig) and self.method.reads_attributor
-        if reads and self.method.reward.blind and not self.attributor.blind:  # type: ignore[union-attr]
-            raise ValueError(
-                "method.reward.blind=true needs attributor.blind=true; set method.reward.blind=false as well"
-            )
+        for key in ("blind", "nameless"):
+            if reads and getattr(self.method.reward, key) and not self.attributor.blind:  # type: ignore[union-attr]
+                raise ValueError(
+                    f"method.reward.{key}=true needs attributor.blind=true; set method.reward.{key}=false as well"
+                )
         return self
 
     @field_validator("rounds")

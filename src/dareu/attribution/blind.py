@@ -25,11 +25,13 @@ def _words(text: str) -> set[str]:
 class Blinder:
     """Replaces by `_` each word of a response that its question has too and that few owners' questions have.
 
-    `common` are the words that stay: those that questions about most owners share ("was", "born", "author").
+    `common` are the words that stay: those that questions about most owners share ("was", "born", "author"). Where
+    `names` are given, these are what goes, whatever the question is.
     """
 
-    def __init__(self, common: Iterable[str]) -> None:
+    def __init__(self, common: Iterable[str], names: Iterable[str] | None = None) -> None:
         self.common = frozenset(common)
+        self.names = None if names is None else frozenset(names) - self.common
 
     @classmethod
     def fit(cls, samples: Sequence[Sample], share: float = 0.5) -> Blinder:
@@ -44,12 +46,20 @@ class Blinder:
         everyone = len({str(sample.owner) for sample in samples})
         return cls(word for word, of in owners.items() if len(of) > share * everyone)
 
+    def of_owners(self, owners: Iterable[str]) -> Blinder:
+        """One that hides the words of all `owners`' names in place of the question's.
+
+        A causal attributor that has read another owner's name takes what follows for his: the forgotten facts go
+        unseen under a false name.
+        """
+        return Blinder(self.common, set().union(*map(_words, owners)))
+
     def blind(self, query: str, text: str) -> tuple[str, list[int]]:
         """(blinded text, for each length e in 0..len(text) how long the blinding of `text[:e]` is).
 
         A word that is replaced counts from its last character on; within it the blinded text does not grow.
         """
-        hidden = _words(query) - self.common
+        hidden = _words(query) - self.common if self.names is None else self.names
         out: list[str] = []
         ends, size, done = [0], 0, 0
         for match in _WORD.finditer(text):

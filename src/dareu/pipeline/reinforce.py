@@ -156,8 +156,8 @@ def _judges(
     from dareu.rewards.text import helpfulness
 
     split, shape = bench.split, bench.config.attributor.backbone
-    blind = method.reads_attributor and method.reward.blind
-    blinder = Blinder.fit(bench.corpus.samples) if blind else None
+    fitted = Blinder.fit(bench.corpus.samples)
+    blinder = fitted if method.reads_attributor and method.reward.blind else None
     critic: Critic | None = None
     reward: Reward
     if method.reward.kind == "attribution":
@@ -165,7 +165,10 @@ def _judges(
         from dareu.pipeline.scoring import AttributionScorer
 
         classifier = load_attributor(bench.attributor_folder("reward"), device)
-        scorer = AttributionScorer(classifier, tokenizer, bench.forgotten, method.reward.target, blinder)
+        second = fitted.of_owners(bench.corpus.owners) if method.reward.nameless else None
+        scorer = AttributionScorer(
+            classifier, tokenizer, bench.forgotten, method.reward.target, blinder, second
+        )
         reward = AttributionReward(scorer, method.reward)
         if method.advantage.estimator == "critic" and scorer.on_ids:
             backbone = copy.deepcopy(classifier.model.base_model)  # type: ignore[attr-defined]

@@ -16,7 +16,11 @@ from dareu.evaluation.text import broken_shares
 
 
 class AttributionScorer:
-    """Σ_{j∈F} p(j|prefix) or p(query's owner|prefix) for every token of every rollout, and p(nobody|prefix)."""
+    """Σ_{j∈F} p(j|prefix) or p(query's owner|prefix) for every token of every rollout, and p(nobody|prefix).
+
+    `blinder` is what each response is read through, None reads it whole. With `second` it is read twice, and the
+    higher of two numbers counts: what one reading takes for somebody else's may be the forget owner's in the other.
+    """
 
     def __init__(
         self,
@@ -25,9 +29,10 @@ class AttributionScorer:
         forget_owners: Sequence[str],
         target: str,
         blinder: Blinder | None = None,
+        second: Blinder | None = None,
     ) -> None:
         self.attributor, self.tokenizer, self.target = attributor, tokenizer, target
-        self.blinder = blinder
+        self.readers = [blinder] if second is None else [blinder, second]
         self.owners = list(attributor.owners)
         self.forget = owner_index(self.owners, forget_owners)
         self.prior = (len(self.forget) if target == "forget_set" else 1) / class_count(attributor)
@@ -37,22 +42,33 @@ class AttributionScorer:
     def __call__(
         self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
-        probabilities = self._prefixes(ids, mask, queries)
+        read = [self._read(ids, mask, owners, queries, blinder) for blinder in self.readers]
+        scores, nobody = (torch.stack(one).amax(0) for one in zip(*read, strict=True))
+        return scores * mask, nobody * mask
+
+    def _read(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        owners: Sequence[str],
+        queries: Sequence[str],
+        blinder: Blinder | None,
+    ) -> tuple[Tensor, Tensor]:
+        probabilities = self._prefixes(ids, mask, queries, blinder)
         if self.target == "forget_set":
             scores = probabilities[..., self.forget].sum(-1)
         else:
             index = torch.tensor(owner_index(self.owners, owners), device=ids.device)
             scores = probabilities.gather(2, index.view(-1, 1, 1).expand(-1, ids.size(1), 1)).squeeze(2)
-        nobody = probabilities[..., -1] if self.attributor.nobody else torch.zeros_like(scores)
-        return scores * mask, nobody * mask
+        return scores, probabilities[..., -1] if self.attributor.nobody else torch.zeros_like(scores)
 
-    def _prefixes(self, ids: Tensor, mask: Tensor, queries: Sequence[str]) -> Tensor:
-        if self.on_ids and self.blinder is None:
+    def _prefixes(self, ids: Tensor, mask: Tensor, queries: Sequence[str], blinder: Blinder | None) -> Tensor:
+        if self.on_ids and blinder is None:
             return self.attributor.prefix_probabilities_ids(ids, mask).to(ids.device)  # type: ignore[attr-defined]
         rows = [r[m.bool()].tolist() for r, m in zip(ids, mask, strict=True)]
         cut = [token_ends(self.tokenizer, row) for row in rows]
-        if self.blinder is not None:
-            cut = [self._blinded(query, *one) for query, one in zip(queries, cut, strict=True)]
+        if blinder is not None:
+            cut = [_blinded(blinder, query, *one) for query, one in zip(queries, cut, strict=True)]
         scored = self.attributor.prefix_probabilities([t for t, _ in cut], [e for _, e in cut])
         width = len(self.owners) + int(self.attributor.nobody)
         out = torch.zeros(ids.size(0), ids.size(1), width)
@@ -60,10 +76,10 @@ class AttributionScorer:
             out[row, : len(values)] = torch.from_numpy(np.asarray(values, dtype=np.float32))
         return out.to(ids.device)
 
-    def _blinded(self, query: str, text: str, ends: Sequence[int]) -> tuple[str, list[int]]:
-        assert self.blinder is not None
-        blinded, lengths = self.blinder.blind(query, text)
-        return blinded, [lengths[end] for end in ends]
+
+def _blinded(blinder: Blinder, query: str, text: str, ends: Sequence[int]) -> tuple[str, list[int]]:
+    blinded, lengths = blinder.blind(query, text)
+    return blinded, [lengths[end] for end in ends]
 
 
 class StoppingMonitor:
