@@ -72,6 +72,8 @@ def test_table_fits_a_terminal() -> None:
 def test_summary_is_in_plain_words() -> None:
     lines = summary_lines(make_results())
     assert lines[0] == "Tug-of-War .971 (without test .980), retrain similarity .955; 1 is best."
+    without_test = summary_lines(make_results(tug_of_war=None))
+    assert without_test[0] == "Tug-of-War without test .980, retrain similarity .955; 1 is best."
     assert lines[1] == "Unlearning took 4.0 s, retraining 18.0 s (4.5 times as long)."
     assert lines[2] == "40 updates, stopped early: held-out attribution of the rollouts is 0.046."
 

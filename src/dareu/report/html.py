@@ -115,9 +115,12 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
     without = "" if has_model(results, "retrained") else "needs a retrained model"
     retraining = number(dig(results, "seconds", "retrained"))
+    tug, best = value(results, "tug_of_war"), "1 is best"
+    if tug is None and (tug := value(results, "tug_of_war_without_test")) is not None:
+        best = "there is no test set; 1 is best"
     return [
         ("Retrain similarity", show(value(results, "retrain_similarity")), without or "1 is best"),
-        ("Tug-of-War", show(value(results, "tug_of_war")), without or "1 is best"),
+        ("Tug-of-War", show(tug), without or best),
         ("Forget ROUGE-L", show(value(results, "forget_rouge_l")), beside("forget_rouge_l")),
         ("Retain ROUGE-L", show(value(results, "retain_rouge_l")), beside("retain_rouge_l")),
         ("Held-out attribution", show(value(results, "attribution_heldout")), beside("attribution_heldout")),

@@ -50,10 +50,10 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """Scores, cost, how training ended and what is missing, in plain words; safe to print as Rich markup."""
     lines = []
     if has_model(results, "retrained"):
+        tug, without = results.get("tug_of_war"), show(results.get("tug_of_war_without_test"))
+        shown = f"without test {without}" if number(tug) is None else f"{show(tug)} (without test {without})"
         lines.append(
-            f"Tug-of-War {show(results.get('tug_of_war'))} "
-            f"(without test {show(results.get('tug_of_war_without_test'))}), "
-            f"retrain similarity {show(results.get('retrain_similarity'))}; 1 is best."
+            f"Tug-of-War {shown}, retrain similarity {show(results.get('retrain_similarity'))}; 1 is best."
         )
     else:
         lines.append("There is no retrained model to judge by, so neither Tug-of-War nor retrain similarity.")
