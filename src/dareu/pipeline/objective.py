@@ -35,6 +35,8 @@ def job(tree: Any) -> None:
     """
     from omegaconf import OmegaConf
 
+    from dareu.models.accelerator import reset_accelerator_peak
+
     container: Any = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     asked = read_json(container.pop("job"))
     start = time.perf_counter()
@@ -42,6 +44,7 @@ def job(tree: Any) -> None:
     try:
         quiet()
         reset_peak_memory()
+        reset_accelerator_peak()
         note |= KINDS[asked["kind"]](parse(container), asked["about"])
     except DareuError as error:
         note |= {"failed": error.cause, "exit_code": error.exit_code}

@@ -24,7 +24,7 @@ from dareu.pipeline.quiet import quiet, settle
 from dareu.pipeline.rounds import Requests, rounds_tree
 from dareu.runs.atomic import read_json, write_json
 from dareu.runs.folder import RunFolder, default_run_dir
-from dareu.runs.manifest import accelerator, content_key, git_revision, peak_memory_mb, versions
+from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
 
 LOG, FAILURE = "run.log", "failure.json"
 
@@ -174,10 +174,12 @@ def _left_out(bench: Bench, unlearned: Artifact) -> dict[str, str]:
 
 
 def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], method: str) -> dict[str, Any]:
+    from dareu.models.accelerator import accelerator_used
+
     config, split = bench.config, bench.split
     given = "given" in unlearned.extra
     retrained = bench.retrained
-    device, held = accelerator()
+    device, held = accelerator_used()
     return {
         "method": method,
         "seed": config.seed,

@@ -96,23 +96,8 @@ def _git(folder: Path, *args: str) -> str | None:
 
 def reset_peak_memory() -> None:
     """From here on `peak_memory_mb` counts anew, where the system lets it (Linux); elsewhere nothing changes."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def accelerator() -> tuple[str | None, float | None]:
-    """(name of the CUDA device this process has computed on, the most of its memory in tensors so far in MiB).
-
-    (None, None) where nothing was computed on one. Libraries' own workspaces and the context are not counted.
-    """
-    import torch
-
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return (torch.cuda.get_device_name(), peak / 2**20) if peak else (None, None)
 
 
 def peak_memory_mb() -> float:
