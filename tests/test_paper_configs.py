@@ -37,6 +37,7 @@ EVERYWHERE: dict[str, Any] = {
     "method.reward.scale": 1.05,
     "method.reward.target": "owner",
     "method.reward.blind": False,
+    "method.reward.nameless": False,
     "method.reward.floor": 0.0,
     "method.reward.granularity": "slices",
     "method.reward.slices": 15,

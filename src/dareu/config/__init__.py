@@ -1,0 +1,70 @@
+"""The typed configuration. Hydra composes YAML into a plain dict; `parse` turns it into these models.
+
+Every key of every YAML under `configs/` exists here with its type, its default and what it means, so a
+misspelt key, a value out of range or two keys that contradict one another fail before anything runs.
+"""
+
+from __future__ import annotations
+
+from dareu.config.attributor import AttributorConfig, BackboneConfig
+from dareu.config.base import Count, MethodBase, NonNegative, Optim, OptimBase, Positive, Share, Strict
+from dareu.config.data import (
+    AuthorsConfig,
+    Columns,
+    DataConfig,
+    ExternalConfig,
+    ForgetConfig,
+    LocalConfig,
+    RoundsConfig,
+)
+from dareu.config.methods import AlternatesConfig, LossMethodConfig, MethodConfig, NewtonConfig, VectorConfig
+from dareu.config.models import HFConfig, LoraConfig, ModelConfig, TinyConfig
+from dareu.config.parsing import parse
+from dareu.config.rl import (
+    AdvantageConfig,
+    DareUConfig,
+    RefusalPhase,
+    RetainPromptsConfig,
+    RewardConfig,
+    StopConfig,
+)
+from dareu.config.run import EvaluationConfig, LoggingConfig, RunConfig
+
+__all__ = [
+    "AdvantageConfig",
+    "AlternatesConfig",
+    "AttributorConfig",
+    "AuthorsConfig",
+    "BackboneConfig",
+    "Columns",
+    "Count",
+    "DareUConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExternalConfig",
+    "ForgetConfig",
+    "HFConfig",
+    "LocalConfig",
+    "LoggingConfig",
+    "LoraConfig",
+    "LossMethodConfig",
+    "MethodBase",
+    "MethodConfig",
+    "ModelConfig",
+    "NewtonConfig",
+    "NonNegative",
+    "Optim",
+    "OptimBase",
+    "Positive",
+    "RefusalPhase",
+    "RetainPromptsConfig",
+    "RewardConfig",
+    "RoundsConfig",
+    "RunConfig",
+    "Share",
+    "StopConfig",
+    "Strict",
+    "TinyConfig",
+    "VectorConfig",
+    "parse",
+]
