@@ -6,8 +6,6 @@ The file is its own worker: `python test_procedure_processes.py FOLDER` runs eac
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from ppo_fixture import FORGET, encoded, largest_difference, original, weights
+from processes_fixture import two_processes
 from test_procedure_trainers import RUNS, run
 
 from dareu.methods.retain import RetainSampler
@@ -51,27 +50,8 @@ def run_all(folder: Path) -> dict[str, Any]:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(one process, each of two)."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = os.environ | {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    workers = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    one = run_all(tmp_path_factory.mktemp("one"))
-    for worker in workers:
-        out, _ = worker.communicate(timeout=240)
-        assert worker.returncode == 0, out
+    with two_processes(__file__, folder):
+        one = run_all(tmp_path_factory.mktemp("one"))
     return one, [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
