@@ -59,4 +59,4 @@ def costs_table(records: Sequence[Record]) -> str:
 
 
 def _cell(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "–" if value is None else f"{value:,.{digits}f}".removeprefix("0" if digits == 3 else "")

@@ -147,7 +147,8 @@ class Runner:
         )
         with self.memory.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
-        outcome = record.failure or f"Tug-of-War {record.results.get('tug_of_war')}"
+        scores = [record.results.get(key) for key in ("tug_of_war", "tug_of_war_without_test")]
+        outcome = record.failure or f"Tug-of-War {next((s for s in scores if s is not None), None)}"
         say(f"{name}: {record.wall_seconds:.1f} s, {record.peak_memory_mb:.0f} MB, {outcome}")
         return record
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +88,17 @@ def test_a_benchmark_that_is_ended_ends_its_run(tmp_path: Path) -> None:
     if not children.exists():
         ours.kill()
         pytest.skip("needs a list of children in /proc")
-    deadline = time.monotonic() + 60
+    deadline, theirs = time.monotonic() + 60, []
     while not (theirs := children.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.05)
     ours.terminate()
-    assert ours.wait(30) == 143 and theirs
-    assert not Path(f"/proc/{theirs[0]}").exists()
+    try:
+        assert ours.wait(30) == 143 and theirs
+        assert not Path(f"/proc/{theirs[0]}").exists()
+    finally:
+        for pid in (ours.pid, *map(int, theirs)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 # --- measuring --------------------------------------------------------------------------------------------------
@@ -233,6 +241,9 @@ def test_the_tofu_experiment_composes() -> None:
     config = compose(["experiment=tofu30", "data.path=x.jsonl"])
     assert config.model.name == "tiny" and config.forget.count == 3
     assert config.data.teach_test is True
+    assert config.method.name == "dareu_whole" and config.attributor.blind
+    reward = config.method.reward  # type: ignore[union-attr]
+    assert (reward.blind, reward.nameless, reward.floor) == (False, True, 0.3)
 
 
 def test_the_pretrained_item_has_two_tables(tmp_path: Path) -> None:
@@ -248,7 +259,12 @@ def test_the_pretrained_item_has_two_tables(tmp_path: Path) -> None:
         ("experiment=tofu_lora" in r.overrides, f"seed={s}" in r.overrides)
         for r, s in zip(made, (41, 42), strict=True)
     ] == [(True, True)] * 2
+    for asked in (f"model.path={json.dumps(str(tmp_path))}", "method=dareu", "method.data_epochs=18"):
+        assert all(asked in r.overrides for r in made)
     assert "| dareu |" in body and "| pretrained-41 |" in body and "| pretrained-42 |" in body
+    assert "| run | original s | retrained s |" in body
+    shown = benchmark.arguments(arguments(*given, "--model", str(tmp_path)))
+    assert shown == ["pretrained", "--seeds", "41", "42", "--tofu", "FOLDER", "--model", "MODEL"]
 
 
 def test_mistakes_get_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -270,7 +270,7 @@ def test_costs_of_a_run_and_of_one_that_failed(tmp_path: Path) -> None:
     good = runs.Record(**{**asdict(good), "run_dir": str(tmp_path)})
     head, _, first, second = costs.costs_table([good, record("odd", failure="too hot")]).splitlines()
     cells = [cell.strip() for cell in first.strip("|").split("|")]
-    assert cells[0] == "run" and cells[-4:] == ["1.500", "0.500", "8,436", "1,421"]
+    assert cells[0] == "run" and cells[-4:] == ["1.500", ".500", "8,436", "1,421"]
     assert second.count("|") == head.count("|") and "too hot" in second
     assert "1 NVIDIA X" in page.made_by(["pretrained"], [good])
     assert "NVIDIA" not in page.made_by(["pretrained"], [record()])

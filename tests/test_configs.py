@@ -198,3 +198,5 @@ def test_a_blind_reward_needs_an_attributor_that_learnt_blinded_responses() -> N
     assert compose(named).attributor.blind is True
     with pytest.raises(ConfigError, match=r"method\.reward\.nameless=true needs attributor\.blind=true"):
         compose([*named, off])
+    unread = ["method=purge", "method.stop.attribution=0.1", *named[1:]]  # its reward reads no attributor
+    assert compose([*unread, off]).method.reward.nameless  # type: ignore[union-attr]

@@ -72,6 +72,7 @@ def test_results_have_every_figure(run: Path) -> None:
         path: type(dig(found, path)) for path in FIGURES if not isinstance(dig(found, path), float | int)
     } == {}
     assert found["method"] == "dareu" and found["missing"] == {}
+    assert found["accelerator"] == {"name": None, "peak_memory_mb": None}  # tests run on a CPU
     assert len(found["data_key"]) == 16 and found["versions"]["torch"] and found["versions"]["trl"]
     assert found["data"]["n_forget"] == 4 and found["data"]["n_retain"] == 12 and found["data"]["n_test"] == 4
     assert found["outcome"]["steps"] == 4  # 2 data epochs × 1 batch of 4 prompts × 2 updates

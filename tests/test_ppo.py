@@ -133,9 +133,8 @@ def test_rollouts_and_retain_rows_share_a_pass(
     assert passes == [6, 12]
     assert largest_difference(ends[0][0], ends[1][0]) < 1e-5
     assert ends[0][1] == pytest.approx(ends[1][1], abs=1e-5) and max(ends[0][1]) > 1e-3  # it did move
-    assert (
-        abs(ends[0][1][0]) < 1e-6
-    )  # nothing before the first update: these are the logits of the retain rows
+    # Nothing before the first update: these are the logits of the retain rows.
+    assert abs(ends[0][1][0]) < 1e-6
     assert ends[0][2] == pytest.approx(ends[1][2], abs=1e-5)
 
 

@@ -13,9 +13,10 @@ from pipeline_fixture import SMALL, store, train
 from dareu.attribution.blind import Blinder
 from dareu.data.corpus import Sample
 from dareu.errors import ConfigError
+from dareu.models.load import load_tokenizer
 from dareu.pipeline.bench import Bench
 from dareu.pipeline.compose import compose
-from dareu.pipeline.reinforce import HealthMonitor, _with_level, similarity, text_judge
+from dareu.pipeline.reinforce import HealthMonitor, _judges, _with_level, similarity, text_judge
 from dareu.pipeline.scoring import StoppingMonitor
 from dareu.pipeline.unlearning import unlearn_key
 
@@ -41,6 +42,19 @@ def test_a_key_depends_on_the_attributor_where_it_is_read(store: Path, name: str
     if not name.startswith("dareu"):  # a stopping rule that reads one makes it part of the key
         told = [f"method={name}", "method.stop.attribution=0.1"]
         assert unlearn_key(bench(store, *told)) != unlearn_key(bench(store, *told, OTHER_ATTRIBUTOR))
+
+
+@pytest.mark.parametrize(("blind", "nameless"), [(True, False), (False, False), (False, True), (True, True)])
+def test_what_the_reward_reads_through(store: Path, blind: bool, nameless: bool) -> None:
+    made = bench(store, f"method.reward.blind={blind}", f"method.reward.nameless={nameless}")
+    tokenizer = load_tokenizer(made.original.path / "model")
+    reward, _, _ = _judges(made, made.config.method, tokenizer, "cpu")  # type: ignore[arg-type]
+    first, *second = reward.scorer.readers  # type: ignore[attr-defined]
+    assert (first is not None and first.names is None) if blind else first is None
+    assert len(second) == nameless
+    for reader in second:
+        names = " ".join(made.corpus.owners).casefold().split()
+        assert set(names) <= reader.names and reader.text("", names[0]) == "_"
 
 
 def test_a_critic_of_its_own_is_part_of_the_key(store: Path) -> None:

@@ -102,7 +102,7 @@ def test_no_retrained_model(tmp_path: Path) -> None:
 def test_without_a_test_set_the_tile_shows_the_score_of_the_other_two(tmp_path: Path) -> None:
     assert "Tug-of-War.9711 is best" in page(tmp_path / "with", make_results()).text
     whole = page(tmp_path / "without", make_results(tug_of_war=None))
-    assert "Tug-of-War.980there is no test set; 1 is best" in whole.text
+    assert "Tug-of-War.980without test; 1 is best" in whole.text
 
 
 def test_bare_results_make_a_page(tmp_path: Path) -> None:

@@ -71,12 +71,17 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _blind(self) -> RunConfig:
-        reads = isinstance(self.method, DareUConfig) and self.method.reads_attributor
-        for key in ("blind", "nameless"):
-            if reads and getattr(self.method.reward, key) and not self.attributor.blind:  # type: ignore[union-attr]
-                raise ValueError(
-                    f"method.reward.{key}=true needs attributor.blind=true; set method.reward.{key}=false as well"
-                )
+        if self.attributor.blind or not isinstance(self.method, DareUConfig):
+            return self
+        reward = self.method.reward
+        needs = {
+            "blind": reward.blind and self.method.reads_attributor,  # by the reward or by the stopping rule
+            "nameless": reward.nameless and reward.kind == "attribution",
+        }
+        for key in (k for k, needed in needs.items() if needed):
+            raise ValueError(
+                f"method.reward.{key}=true needs attributor.blind=true; set method.reward.{key}=false as well"
+            )
         return self
 
     @field_validator("rounds")

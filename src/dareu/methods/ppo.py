@@ -88,13 +88,11 @@ class DareUTrainer(Watching, GRPOTrainer):
         self.good_weights, self.rollout_sampler = good_weights, sampler
         self._answered: list[Asked] = []
         self._logps: Any = None  # of the forward pass under way
-        self._seen: list[
-            Tensor
-        ] = []  # the policy's logits of new rollouts, where TRL has just asked for them
+        # The policy's logits of new rollouts, where TRL has just asked for them.
+        self._seen: list[Tensor] = []
         self._retained: dict[str, Tensor] | None = None  # the retain rows of the update under way
-        self._beside: Tensor | None = (
-            None  # the policy's logits of these, where its pass on rollouts had room
-        )
+        # The policy's logits of these, where its pass on rollouts had room.
+        self._beside: Tensor | None = None
         self.rules = StopRules(config.stop)
         super().__init__(reward_funcs=[self.sequence_reward], **kwargs)
         # TRL patches the policy's forward on the instance; the reference was copied before and keeps its own.

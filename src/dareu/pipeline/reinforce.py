@@ -156,8 +156,8 @@ def _judges(
     from dareu.rewards.text import helpfulness
 
     split, shape = bench.split, bench.config.attributor.backbone
-    fitted = Blinder.fit(bench.corpus.samples)
-    blinder = fitted if method.reads_attributor and method.reward.blind else None
+    blind = method.reads_attributor and method.reward.blind
+    blinder = Blinder.fit(bench.corpus.samples) if blind else None
     critic: Critic | None = None
     reward: Reward
     if method.reward.kind == "attribution":
@@ -165,7 +165,8 @@ def _judges(
         from dareu.pipeline.scoring import AttributionScorer
 
         classifier = load_attributor(bench.attributor_folder("reward"), device)
-        second = fitted.of_owners(bench.corpus.owners) if method.reward.nameless else None
+        names = blinder or Blinder.fit(bench.corpus.samples)
+        second = names.of_owners(bench.corpus.owners) if method.reward.nameless else None
         scorer = AttributionScorer(
             classifier, tokenizer, bench.forgotten, method.reward.target, blinder, second
         )

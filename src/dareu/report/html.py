@@ -117,7 +117,7 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     retraining = number(dig(results, "seconds", "retrained"))
     tug, best = value(results, "tug_of_war"), "1 is best"
     if tug is None and (tug := value(results, "tug_of_war_without_test")) is not None:
-        best = "there is no test set; 1 is best"
+        best = "without test; 1 is best"
     return [
         ("Retrain similarity", show(value(results, "retrain_similarity")), without or "1 is best"),
         ("Tug-of-War", show(tug), without or best),
