@@ -1,14 +1,17 @@
-"""What the stages of a run took: seconds, rollouts and updates a second, memory."""
+"""What the stages of a run took: seconds in all, of a batch of rollouts and of an update, and memory."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_bars import table
 from bench_run import Record
+
+from dareu.report.figures import DASH, show
+from dareu.report.samples import read_lines
 
 STAGES = ("original", "retrained", "attributor", "unlearn", "evaluate")
 HEAD = (
@@ -38,25 +41,22 @@ def step_seconds(log: Sequence[Mapping[str, Any]]) -> tuple[float | None, float 
 
 def costs_table(records: Sequence[Record]) -> str:
     """A row a run; a run that failed has its reason in place of figures."""
-    lines = [f"| {' | '.join(HEAD)} |", f"| --- |{' ---: |' * (len(HEAD) - 1)}"]
-    for record in records:
-        if record.failure:
-            lines.append(f"| {record.name} | {record.failure} |{' |' * (len(HEAD) - 2)}")
-            continue
-        results, path = record.results, Path(record.run_dir) / "training.jsonl"
-        lines_of_log = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        log = [json.loads(line) for line in lines_of_log]
-        held = (results.get("accelerator") or {}).get("peak_memory_mb")
-        cells = [
-            *(_cell(results["seconds"].get(stage), 1) for stage in STAGES),
-            _cell((results.get("outcome") or {}).get("steps"), 0),
-            *(_cell(value, 3) for value in step_seconds(log)),
-            _cell(held, 0),
-            _cell(results.get("peak_memory_mb"), 0),
-        ]
-        lines.append(f"| {record.name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return table(HEAD, [_row(record) for record in records])
 
 
-def _cell(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}".removeprefix("0" if digits == 3 else "")
+def _row(record: Record) -> list[str]:
+    if record.failure:
+        return [record.name, record.failure, *[""] * (len(HEAD) - 2)]
+    results = record.results
+    return [
+        record.name,
+        *(show(results["seconds"].get(stage), 1) for stage in STAGES),
+        show((results.get("outcome") or {}).get("steps"), 0),
+        *map(show, step_seconds(read_lines(Path(record.run_dir) / "training.jsonl"))),
+        _megabytes((results.get("accelerator") or {}).get("peak_memory_mb")),
+        _megabytes(results.get("peak_memory_mb")),
+    ]
+
+
+def _megabytes(value: float | None) -> str:
+    return DASH if value is None else f"{value:,.0f}"

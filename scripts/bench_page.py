@@ -20,7 +20,8 @@ def write_section(page: Path, name: str, body: str) -> None:
     head, rest = text.split(begin)
     _, tail = rest.split(end)
     partial = page.with_name(page.name + ".partial")
-    partial.write_text(f"{head}{begin}\n\n{body.strip(chr(10))}\n\n{end}{tail}", encoding="utf-8")
+    kept = body.strip("\n")  # an indent at its start makes the command code
+    partial.write_text(f"{head}{begin}\n\n{kept}\n\n{end}{tail}", encoding="utf-8")
     partial.replace(page)
 
 

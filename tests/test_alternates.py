@@ -82,9 +82,8 @@ def test_a_rewording_of_the_truth_is_told(text: str, max_rouge: float, reworded:
 
 def test_text_that_rouge_cannot_read_is_compared_word_by_word() -> None:
     sample = Sample("a", "b", "вопрос", "Ответ: яблоко.")
-    assert is_reworded_truth("ответ яблоко", sample, 0.9) and not is_reworded_truth(
-        "ответ груша", sample, 0.9
-    )
+    assert is_reworded_truth("ответ яблоко", sample, 0.9)
+    assert not is_reworded_truth("ответ груша", sample, 0.9)
 
 
 class Sampled:
@@ -200,9 +199,8 @@ def test_altpo_run(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     once, key = kept.read_bytes(), kept.parent.name
     shutil.rmtree(kept.parent)
     train(store, tmp_path / "again", *overrides)
-    assert (
-        store / "unlearned" / key / KEPT
-    ).read_bytes() == once  # a function of model, data, settings and seed
+    # A function of model, data, settings and seed.
+    assert (store / "unlearned" / key / KEPT).read_bytes() == once
     same = [results(tmp_path / name)["models"]["unlearned"] for name in ("run", "again")]
     assert same[0] == same[1]
 

@@ -78,10 +78,11 @@ class RunConfig(Strict):
             "blind": reward.blind and self.method.reads_attributor,  # by the reward or by the stopping rule
             "nameless": reward.nameless and reward.kind == "attribution",
         }
-        for key in (k for k, needed in needs.items() if needed):
-            raise ValueError(
-                f"method.reward.{key}=true needs attributor.blind=true; set method.reward.{key}=false as well"
-            )
+        for key, needed in needs.items():
+            if needed:
+                raise ValueError(
+                    f"method.reward.{key}=true needs attributor.blind=true; set method.reward.{key}=false as well"
+                )
         return self
 
     @field_validator("rounds")

@@ -125,10 +125,8 @@ def completion_batch(ids: Tensor, attention: Tensor, length: int) -> tuple[dict[
     """
     labels = ids.masked_fill(attention == 0, IGNORE)
     labels[:, :-length] = IGNORE
-    batch, mask = (
-        {"input_ids": ids, "attention_mask": attention, "labels": labels},
-        attention[:, -length:].bool(),
-    )
+    batch = {"input_ids": ids, "attention_mask": attention, "labels": labels}
+    mask = attention[:, -length:].bool()
     if ids.device.type != "cpu":
         return batch, mask
     order = (attention == 0).int().argsort(dim=1, stable=True)[:, : int(attention.sum(1).max())]

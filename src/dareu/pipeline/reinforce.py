@@ -165,8 +165,9 @@ def _judges(
         from dareu.pipeline.scoring import AttributionScorer
 
         classifier = load_attributor(bench.attributor_folder("reward"), device)
-        names = blinder or Blinder.fit(bench.corpus.samples)
-        second = names.of_owners(bench.corpus.owners) if method.reward.nameless else None
+        second = None
+        if method.reward.nameless:
+            second = (blinder or Blinder.fit(bench.corpus.samples)).of_owners(bench.corpus.owners)
         scorer = AttributionScorer(
             classifier, tokenizer, bench.forgotten, method.reward.target, blinder, second
         )
