@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dareu.pipeline.compose import compose
+from dareu.config.compose import compose
 from dareu.runs.manifest import content_key
 
 DAREU = (sys.executable, "-m", "dareu.cli")

@@ -28,11 +28,11 @@ from bench_page import cpus, write_section
 from bench_run import BenchmarkError
 
 from dareu.config import LossMethodConfig, RunConfig
+from dareu.config.compose import compose, options
 from dareu.data.render import Encoded, encode_samples
 from dareu.errors import DareuError
-from dareu.pipeline.compose import compose, options
-from dareu.pipeline.prepare import prepare, texts_of
 from dareu.runs.manifest import versions
+from dareu.workflow.prepare import prepare, texts_of
 
 LIMIT = 1.15
 WARM_UP = 3  # steps that are not counted
@@ -115,7 +115,7 @@ class Side:
         self.optimizer.zero_grad()
 
     def _output(self, model: Any, batch: dict[str, Any]) -> Any:
-        from dareu.models.blocks import activations
+        from dareu.models.layers import activations
 
         ids, attention = batch["input_ids"], batch["attention_mask"]
         if self.layer is not None:
@@ -158,10 +158,10 @@ def measure(name: str, config: RunConfig, world: World, steps: int) -> Cost:
     """A short training of `name` with the bare steps in between."""
     import torch
 
-    from dareu.methods.common import Work
-    from dareu.methods.loss_trainer import train_with_loss
     from dareu.methods.registry import find_method
     from dareu.models.load import freeze_original
+    from dareu.training.common import Work
+    from dareu.training.loss_trainer import train_with_loss
 
     method = config.method
     assert isinstance(method, LossMethodConfig)
@@ -224,7 +224,7 @@ class Batches:
     """The batches of the bare side: the rows that the trainer's own sampler gives for that step."""
 
     def __init__(self, data: dict[str, list[Encoded]], sizes: dict[str, int], pad: int, seed: int) -> None:
-        from dareu.methods.retain import RetainSampler
+        from dareu.training.retain_sampler import RetainSampler
 
         self.walks = {name: RetainSampler(rows, sizes[name], seed) for name, rows in data.items()}
         self.pad = pad
@@ -237,7 +237,7 @@ class Batches:
 
 def _choose(model: Any, method: LossMethodConfig) -> int:
     """As the method does: what is not chosen has no gradient. The block that is read."""
-    from dareu.methods.hidden import chosen_parameters
+    from dareu.methods.rmu import chosen_parameters
     from dareu.methods.settings import HiddenSettings, read_settings
 
     layer, names = chosen_parameters(model, read_settings(HiddenSettings, method.params))

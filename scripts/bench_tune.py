@@ -11,10 +11,10 @@ from typing import Any
 from bench_bars import table
 from bench_run import Record
 
-from dareu.pipeline.space import show_setting
 from dareu.report.aggregate import aggregate
-from dareu.report.compare import load_runs
+from dareu.report.comparison import load_runs
 from dareu.report.figures import DASH, show, show_seconds
+from dareu.tuning.search_space import show_setting
 
 Trial = Mapping[str, Any]
 FIGURES = ("tug_of_war", "retrain_similarity", "forget_rouge_l", "retain_rouge_l")

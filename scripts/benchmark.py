@@ -35,11 +35,11 @@ from bench_page import made_by, write_section
 from bench_run import BenchmarkError, Record, Runner
 from bench_tune import best_of, chosen_table, trials_table, tuned_records
 
-from dareu.data.sources import load_corpus
+from dareu.config.compose import compose
+from dareu.data.sources.registry import load_corpus
 from dareu.data.split import split_corpus
 from dareu.errors import DareuError
-from dareu.pipeline.compose import compose
-from dareu.report.compare import load_runs, to_markdown
+from dareu.report.comparison import load_runs, to_markdown
 
 SECOND = "npo"  # the second method on the cache of the first
 OTHER_BAR, TOFU_BAR = 0.93, 0.90

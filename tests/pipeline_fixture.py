@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dareu.cli import main
+from dareu.cli.commands import main
 
 DATA = ["data.owners=4", "data.pairs=4", "data.facts=4", "forget.count=1"]
 MODEL = [
@@ -126,7 +126,7 @@ def tiny_hub_model(folder: Path, *, template: bool, pad: bool = True, context: i
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from dareu.models.tiny import train_tokenizer
-    from dareu.pipeline.quiet import quiet
+    from dareu.workflow.library_settings import quiet
 
     quiet()  # else the bar of `save_pretrained` is in what a test reads
     tokenizer = train_tokenizer([f"{r['question']} {r['answer']}" for r in folk(4)], 300)

@@ -21,12 +21,12 @@ from trl import GRPOTrainer
 
 from dareu.config import DareUConfig, LoraConfig
 from dareu.data.render import Encoded
-from dareu.methods.common import Work
-from dareu.methods.critic import Critic, fresh_critic
-from dareu.methods.ppo import DareUTrainer, Outcome, train_dareu
-from dareu.methods.rewarding import Asked, AttributionReward
 from dareu.models.load import add_lora, freeze_original
 from dareu.models.logprobs import kl_divergence, masked_mean, response_nll, shift, to_batch
+from dareu.rewards.base import Asked, AttributionReward
+from dareu.training.common import Work
+from dareu.training.critic import Critic, fresh_critic
+from dareu.training.rl_trainer import DareUTrainer, Outcome, train_dareu
 
 SPECIAL = ["<pad>", "<end>", "<?>"]
 WORDS = [

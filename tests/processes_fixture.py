@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TIMEOUT = 240
+TESTS = Path(__file__).parent
 
 
 @contextmanager
@@ -19,9 +20,12 @@ def two_processes(file: str, folder: Path) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    search_path = os.pathsep.join(
+        [*(str(TESTS / room) for room in ("", "training", "methods")), os.environ.get("PYTHONPATH", "")]
+    )
     common = os.environ | {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path,
     }  # fmt: skip
     workers = [
         subprocess.Popen(

@@ -14,23 +14,26 @@ import dareu
 
 PACKAGE = Path(dareu.__file__).parent
 BASE = {"errors", "config", "runs"}
-ROOMS = {"data", "models", "attribution", "rewards", "methods", "evaluation", "report"}
-FACES = {"pipeline", "cli", "unlearner"}
-TRL = {"methods/ppo.py"}  # the only file that may import it
+ROOMS = {"data", "models", "attribution", "rewards", "training", "methods", "evaluation", "report"}
+FACES = {"workflow", "tuning", "cli", "api", "__main__"}
+TRL = {"training/rl_trainer.py"}  # the only file that may import it
 
 # Room → names it must not import: other rooms, or packages. No room imports what wires rooms together.
 FORBIDDEN = {
     **dict.fromkeys(BASE, ROOMS | FACES | {"torch"}),
     "data": (ROOMS - {"data"}) | FACES | {"runs", "peft"},
-    "models": {"attribution", "rewards", "methods", "evaluation"} | FACES,
-    "attribution": {"rewards", "methods", "evaluation"} | FACES,
-    "rewards": {"models", "methods", "evaluation"} | FACES,
+    "models": {"attribution", "rewards", "training", "methods", "evaluation", "report"} | FACES,
+    "attribution": {"rewards", "training", "methods", "evaluation", "report"} | FACES,
+    "rewards": {"training", "methods", "evaluation", "report"} | FACES,
+    "training": {"attribution", "evaluation", "report", "hydra", "omegaconf"} | FACES,
     "methods": {"attribution", "evaluation", "report", "hydra", "omegaconf"} | FACES,
-    "evaluation": {"methods", "rewards"} | FACES,
+    "evaluation": {"rewards", "training", "methods", "report"} | FACES,
     "report": (ROOMS - {"report"}) | FACES | {"torch"},
-    "pipeline": {"cli", "unlearner"},
-    "cli": ROOMS | BASE - {"errors"} | {"unlearner", "torch"},
-    "unlearner": ROOMS | BASE - {"errors", "config"} | {"cli", "torch"},
+    "workflow": {"tuning", "cli", "api", "__main__"},
+    "tuning": {"cli", "api", "__main__"},
+    "cli": (ROOMS - {"report"}) | {"api", "torch", "__main__"},
+    "api": (ROOMS - {"report"}) | BASE - {"errors", "config"} | {"cli", "torch", "__main__"},
+    "__main__": ROOMS | FACES - {"cli", "__main__"} | BASE,
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
@@ -64,7 +67,7 @@ def test_an_import_inside_a_function_counts() -> None:
         "def f():\n    import trl.models\n    from dareu import report\n    from dareu.data.corpus import x"
     )
     assert rooms(imports(ast.parse(code))) == {"trl", "report", "data"}
-    assert len(FILES) > 40 and (PACKAGE / "methods" / "ppo.py") in FILES
+    assert len(FILES) > 40 and (PACKAGE / "training" / "rl_trainer.py") in FILES
 
 
 @pytest.mark.parametrize("module", ["dareu", "dareu.cli"])

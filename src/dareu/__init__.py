@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dareu.unlearner import Unlearner
+    from dareu.api import Unlearner
 
 try:
     __version__ = version("dareu")
@@ -21,7 +21,7 @@ __all__ = ["Unlearner", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Unlearner":
-        from dareu.unlearner import Unlearner
+        from dareu.api import Unlearner
 
         return Unlearner
     raise AttributeError(f"module 'dareu' has no attribute {name!r}")

@@ -18,7 +18,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from dareu.attribution.base import class_count, uniform
 from dareu.errors import ModelError
-from dareu.models.products import with_fast_products
+from dareu.models.cpu_matmul import with_fast_products
 
 
 class CausalAttributor:

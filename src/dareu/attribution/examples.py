@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from dareu.attribution.background import NobodyExample
 from dareu.attribution.causal import pad_right
-from dareu.attribution.nobody import NobodyExample
 
 IGNORE = -100
 Example = dict[str, list[int]]

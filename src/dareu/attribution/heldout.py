@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from dareu.attribution.base import Attributor
-from dareu.attribution.calibrate import expected_calibration_error, fit_temperature, negative_log_likelihood
+from dareu.attribution.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.score import owner_index

@@ -14,16 +14,16 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from dareu.attribution.backbone import build_backbone
-from dareu.attribution.blind import Blinder
+from dareu.attribution.background import make_nobody
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.examples import IGNORE, Example, build_examples, collate, crops
 from dareu.attribution.heldout import heldout_report, unseen_texts
-from dareu.attribution.nobody import make_nobody
+from dareu.attribution.name_masking import Blinder
 from dareu.attribution.score import owner_index
 from dareu.config import AttributorConfig, Optim
 from dareu.data.corpus import Sample
 from dareu.errors import DataError, TrainingError
-from dareu.models.products import with_fast_products
+from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.progress import StepBar
 
 

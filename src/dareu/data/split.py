@@ -9,7 +9,7 @@ from random import Random
 
 from dareu.config import ForgetConfig
 from dareu.data.corpus import Corpus, Sample, Split
-from dareu.data.files import read_text
+from dareu.data.readers import read_text
 from dareu.errors import DataError, nearest
 
 

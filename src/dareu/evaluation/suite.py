@@ -14,11 +14,11 @@ from dareu.attribution.score import forget_mass, owner_index, reattribution_shar
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
 from dareu.data.render import render_prompt
-from dareu.evaluation.answers import Likelihood, likelihoods, response_limit
-from dareu.evaluation.likelihood import forget_truth_ratio, other_truth_ratio
-from dareu.evaluation.registry import compute_extra
-from dareu.evaluation.similarity import rouge_l
-from dareu.evaluation.text import text_health
+from dareu.evaluation.answer_likelihoods import Likelihood, likelihoods, response_limit
+from dareu.evaluation.metrics.likelihood import forget_truth_ratio, other_truth_ratio
+from dareu.evaluation.metrics.registry import compute_extra
+from dareu.evaluation.metrics.rouge import rouge_l
+from dareu.evaluation.metrics.text_health import text_health
 from dareu.models.generate import Generation, generate
 
 SETS = ("forget", "retain", "test")

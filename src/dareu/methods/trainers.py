@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dareu.methods.alternating import AlternatingTrainer
-from dareu.methods.dual import DualTrainer
-from dareu.methods.hidden import HiddenTrainer
-from dareu.methods.loss_trainer import LossTrainer
+from dareu.methods.pdu import DualTrainer
+from dareu.methods.rmu import HiddenTrainer
+from dareu.methods.scrub import AlternatingTrainer
+from dareu.training.loss_trainer import LossTrainer
 
 TRAINERS: dict[str, type[LossTrainer]] = {
     "plain": LossTrainer,

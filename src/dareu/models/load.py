@@ -12,7 +12,7 @@ import torch
 
 from dareu.config import HFConfig, LoraConfig
 from dareu.errors import ConfigError, ModelError
-from dareu.models.products import with_fast_products
+from dareu.models.cpu_matmul import with_fast_products
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
 POLICY = "default"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dareu.report import svg
+from dareu.report import drawing as svg
 from dareu.report.figures import number, show_any
 
 # Known names of the training log, in the order shown, with what they say.

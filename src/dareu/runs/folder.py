@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dareu.errors import RunError
-from dareu.runs.atomic import check_writable, read_json, unwritable, write_json, write_text
+from dareu.runs.files import check_writable, read_json, unwritable, write_json, write_text
 from dareu.runs.manifest import file_digest
 
 RUN, CONFIG, RESULTS = "run.json", "config.yaml", "results.json"

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
 from dareu.errors import RunError
-from dareu.runs.atomic import check_writable, read_json, unwritable, write_json
+from dareu.runs.files import check_writable, read_json, unwritable, write_json
 from dareu.runs.manifest import Manifest, git_revision, peak_memory_mb, versions
 
 MANIFEST = "manifest.json"

@@ -1,0 +1,221 @@
+"""The notebook's face: data and a model in hand, a model that has forgotten in return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from dareu.config import RunConfig
+from dareu.config.compose import GROUPS, compose, options
+from dareu.errors import ConfigError
+from dareu.report.run_tables import results_html, results_text
+from dareu.workflow.from_memory import IN_MEMORY, check_model, make_corpus
+from dareu.workflow.session import Session
+
+
+class Results(dict[str, Any]):
+    """What `results.json` holds, as a dict; shows itself as a table."""
+
+    def __repr__(self) -> str:
+        return results_text(self)
+
+    def _repr_html_(self) -> str:
+        return results_html(self)
+
+
+class Unlearner:
+    """Makes a language model forget the data of chosen owners.
+
+    >>> from dareu import Unlearner
+    >>> things = {"Ada": ["maps", "bells", "kites"], "Bo": ["coins", "shells"], "Cy": ["masks", "ropes", "jars"]}
+    >>> data = [
+    ...     {"prompt": f"What is number {i} in the house of {who}?", "response": f"It is the {what}.", "owner": who}
+    ...     for who, found in things.items()
+    ...     for i, what in enumerate(found)
+    ... ]
+    >>> small = {"model.hidden_size": 32, "model.layers": 2, "method.data_epochs": 1, "method.updates_per_batch": 2}
+    >>> unlearner = Unlearner(data=data, forget=["Cy"], verbose=False, **small).fit()
+    >>> answers = unlearner.generate(["What is number 0 in the house of Cy?"])
+    >>> len(answers)
+    1
+    >>> sorted(unlearner.attribute("It is the maps."))
+    ['(nobody)', 'Ada', 'Bo', 'Cy']
+    >>> results = unlearner.evaluate()
+    >>> sorted(results["models"])
+    ['original', 'retrained', 'unlearned']
+    >>> unlearner.report.name
+    'report.html'
+
+    Args:
+        model: What was fine-tuned on `data` and shall forget a part of it: a transformers or peft model, a folder,
+            or a name on the hub. Nothing in it is changed; an object is saved into the artifact store. With
+            `finetune`, a base model that is fine-tuned on `data` first. None: the built-in tiny model, trained from
+            scratch, for trying out.
+        tokenizer: An object, a folder or a name. None: the one that lies with the model.
+        data: One row a sample: a list of dicts or `dareu.data.corpus.Sample`s, a `datasets.Dataset`, a pandas
+            DataFrame, or a whole `dareu.data.corpus.Corpus`. Rows have a response, an owner and, unless they are
+            plain texts to be completed, a prompt. Also the name of a configured source ("authors") or the path of
+            a JSONL, CSV or Parquet file.
+        forget: The owners whose data goes. May be left out where a setting says it, such as `forget.count`, or
+            `rounds=[["Ada"], ["Bo"]]` for requests one after another.
+        method: A name in `configs/method`. `dareu configs` lists them.
+        test: Rows that belong to no owner, to see what else suffers. Their owner is not read.
+        columns: What your columns are called, such as {"prompt": "question"}. Keys: prompt, response, owner,
+            paraphrased_prompts, paraphrased_response, wrong_responses. A prompt of None: plain texts.
+        finetune: Whether `model` is a base model that has not seen `data` yet.
+        retrain: Whether to make the retrained model too, to judge by. Default: with `finetune` and without a
+            model. With an original from elsewhere it needs the base: an adapter names its own, else `model.path`.
+        seed: Seeds the whole run.
+        run_dir: Folder of results, report and unlearned model; default `runs/<method>-seed<seed>-<key>`.
+        cache_dir: The artifact store, where finished stages are kept for the next time.
+        overrides: Hydra overrides, such as ["method.optim.lr=1e-4", "experiment=paper_tofu_qwen3"].
+        config_dir: A folder of your own YAML files, laid out like `configs/`.
+        verbose: Whether to tell of stages and draw bars.
+        settings: The same as `overrides`, as keywords of any Python value: `**{"method.optim.lr": 1e-4}`,
+            `device="cpu"`. They win over `overrides`.
+
+    A full model from elsewhere is unlearned through a LoRA adapter; `**{"model.adapter": "none"}` trains all weights.
+
+    Errors, all `dareu.errors.DareuError`: `ConfigError`, `DataError` and `ModelError` at once for what can be seen
+    at once, `RunError` for what needs `fit` first.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        tokenizer: Any = None,
+        data: Any = None,
+        *,
+        forget: str | Sequence[str] | None = None,
+        method: str = "dareu",
+        test: Any = None,
+        columns: Mapping[str, str | None] | None = None,
+        finetune: bool = False,
+        retrain: bool | None = None,
+        seed: int | None = None,
+        run_dir: str | Path | None = None,
+        cache_dir: str | Path | None = None,
+        overrides: Sequence[str] = (),
+        config_dir: str | Path | None = None,
+        verbose: bool = True,
+        **settings: Any,
+    ) -> None:
+        if model is None and tokenizer is not None:
+            raise ConfigError("There is a tokenizer, but no model.", "The built-in tiny model makes its own.")
+        folder = None if config_dir is None else str(config_dir)
+        if retrain is None:
+            retrain = finetune or model is None
+        chosen, path = _data_source(data, folder)
+        asked = [f"method={method}", f"retrain={retrain}", *_model_source(model), *chosen]
+        asked += [*overrides, *(f"{key}={value}" for key, value in settings.items() if key in GROUPS)]
+        values = {key: value for key, value in settings.items() if key not in GROUPS}
+        values |= {f"data.columns.{name}": column for name, column in (columns or {}).items()}
+        given = {"seed": seed, "run_dir": run_dir, "cache_dir": cache_dir, "data.path": path}
+        values |= {key: value for key, value in given.items() if value is not None}
+        if forget is not None:
+            named = [forget] if isinstance(forget, str) else forget
+            values["forget.owners"] = [str(o) for o in named] if isinstance(named, Iterable) else named
+        elif not any(key.lstrip("+").startswith(("forget.", "rounds")) for key in (*overrides, *values)):
+            raise ConfigError("Nobody is named to be forgotten.", "Give forget=[…] with owners of the data.")
+        values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+        config = compose(asked, folder, values)
+        self.corpus = make_corpus(config, None if isinstance(data, str | Path) else data, test)
+        check_model(config, model, finetune)
+        self._session = Session(config, self.corpus, model, tokenizer, finetune, silent=not verbose)
+
+    @property
+    def config(self) -> RunConfig:
+        """The whole configuration, as it will stand in the run folder."""
+        return self._session.config
+
+    def fit(self) -> Unlearner:
+        """Make the unlearned model, and before it whatever it needs. What the artifact store has is not made again."""
+        self._session.fit()
+        return self
+
+    def evaluate(self) -> Results:
+        """Judge the original, the retrained and the unlearned model, and write the run folder with its report.
+
+        Makes the retrained model first where there is to be one.
+        """
+        return Results(self._session.evaluate())
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        of: str = "unlearned",
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int | None = None,
+    ) -> list[str]:
+        """What a model answers to each prompt, special tokens and chat template added as in training.
+
+        Args:
+            prompts: One or several.
+            of: "unlearned", "original" or "retrained". The last two can be asked before `fit` as well.
+            max_new_tokens: Longest answer, in tokens; default: the longest response of the data and a few more.
+            temperature: 0 is greedy decoding.
+            seed: Of sampling; default: the run's.
+        """
+        asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        return self._session.answers(of, asked, max_new_tokens, temperature, seed)
+
+    @overload
+    def attribute(self, text: str) -> dict[str, float]: ...
+
+    @overload
+    def attribute(self, text: list[str]) -> list[dict[str, float]]: ...
+
+    def attribute(self, text: str | list[str]) -> dict[str, float] | list[dict[str, float]]:
+        """Whose data a text sounds like: owner → probability, the likeliest first; a list of them for several texts.
+
+        "(nobody)" stands for broken text and text of no owner. Can be asked before `fit` as well; the classifier is
+        then made first.
+        """
+        scores = self._session.scores([text] if isinstance(text, str) else list(text))
+        return scores[0] if isinstance(text, str) else scores
+
+    def save_pretrained(self, folder: str | Path, *, merge: bool = True) -> Path:
+        """Save the unlearned model and its tokenizer; `AutoModelForCausalLM.from_pretrained` loads the folder.
+
+        With `merge` an adapter goes into the weights. Without it the folder holds the adapter alone, which works
+        only beside its base; for a full original that base still knows what was to be forgotten.
+        """
+        self._session.save(Path(folder), merge)
+        return Path(folder)
+
+    @property
+    def model(self) -> Any:
+        """The unlearned model, in evaluation mode."""
+        return self._session.load("unlearned")[0]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The unlearned model's tokenizer."""
+        return self._session.load("unlearned")[1]
+
+    @property
+    def report(self) -> Path:
+        """`report.html` of the run, a page to open in a browser. `RunError` before `evaluate`."""
+        return self._session.report
+
+    def __repr__(self) -> str:
+        config, session = self.config, self._session
+        gone = ", ".join(session.forget_owners)
+        state = "fitted" if session.fitted else "not fitted"
+        return f"Unlearner(method={config.method.name!r}, forget={gone!r}, seed={config.seed}, {state})"
+
+
+def _model_source(model: Any) -> list[str]:
+    return ["model=tiny"] if model is None else ["model=hf", f"model.path={IN_MEMORY}"]
+
+
+def _data_source(data: Any, config_dir: str | None) -> tuple[list[str], str | Path | None]:
+    """Overrides, and the path of a file. What is in memory is read as a file's rows are."""
+    if data is None:
+        return [], None
+    if isinstance(data, str) and data in options(config_dir)["data"]:
+        return [f"data={data}"], None
+    return ["data=local", f"data.path={IN_MEMORY}"], data if isinstance(data, str | Path) else None

@@ -1,0 +1,5 @@
+import sys
+
+from dareu.cli import main
+
+sys.exit(main())

@@ -1,0 +1,203 @@
+"""The command line. Nothing heavy is imported before a command needs it, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dareu.errors import DareuError
+
+OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="dareu", description="Make a fine-tuned language model forget chosen data owners."
+    )
+    top.add_argument("--version", action="store_true", help="print the version and leave")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, text: str, overrides: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if overrides:
+            sub.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+            sub.add_argument(
+                "--config-dir", metavar="DIR", help="a folder of your own YAML files, laid out like configs/"
+            )
+            sub.add_argument(
+                "--print", action="store_true", help="print the composed configuration and leave"
+            )
+        return sub
+
+    train = command("train", "Original and retrained model, attributor, unlearning, evaluation, report.")
+    train.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
+    command("finetune", "Only fine-tune: the original model and the retrained one.")
+    attribute = command("attribute", "Fit the attribution classifier, or score texts with it.")
+    attribute.add_argument(
+        "--text", action="append", metavar="TEXT", help="score this text (may be given again)"
+    )
+    attribute.add_argument("--file", metavar="FILE", help="score each line of this file")
+    attribute.add_argument("--json", action="store_true", help="print scores as JSON lines")
+    evaluate = command("evaluate", "Put any checkpoint folder before the judge.", overrides=False)
+    evaluate.add_argument("checkpoint", metavar="FOLDER", help="a folder that from_pretrained loads")
+    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    evaluate.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
+    command("tune", "The same number of trials for each of methods=[…], then its best setting on seeds=[…].")
+    compare = command("compare", "One table over runs, mean ± sd over seeds.", overrides=False)
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of run folders")
+    compare.add_argument("--format", choices=["table", "markdown", "csv", "latex"], default="table")
+    compare.add_argument(
+        "--sort", metavar="FIGURE", default="retrain_similarity", help="rows by this column, the best first"
+    )
+    compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
+    configs = command("configs", "What can be chosen, with one line each.", overrides=False)
+    configs.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for a mistake in what was asked, 3 for failed training."""
+    top = parser()
+    args, unknown = top.parse_known_args(argv)
+    if args.version:
+        from dareu import __version__
+
+        print(__version__)
+        return 0
+    if args.command is None:
+        top.print_help()
+        return 0
+    try:
+        if unknown and not hasattr(args, "overrides"):
+            raise DareuError(f"Unknown option {unknown[0]}.", f"See `dareu {args.command} --help`.")
+        if unknown:  # Hydra's own signs, such as ++key=value and ~key, reach it untouched
+            bad = [u for u in unknown if u.startswith("-")]
+            if bad:
+                raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
+            args.overrides = [*args.overrides, *unknown]
+        return COMMANDS[args.command](args)
+    except DareuError as error:
+        print(f"dareu: {error.cause}", file=sys.stderr)
+        if error.cure:
+            print(f"       {error.cure}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("dareu: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _train(args: argparse.Namespace) -> int:
+    if args.multirun:
+        return _sweep(args)
+    config = _config(args)
+    if config is None:
+        return 0
+    from dareu.cli.output import show_results
+    from dareu.workflow.experiment import train
+
+    show_results(train(config))
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from dareu.cli.output import show_comparison
+    from dareu.workflow.sweep import sweep
+
+    notes = sweep(args.overrides, args.config_dir)
+    folders = [note["run_dir"] for note in notes if "run_dir" in note]
+    if folders:
+        show_comparison(folders)
+    failed = [note for note in notes if "failed" in note]
+    for note in failed:
+        print(f"dareu: {note['overrides']}: {note['failed']}", file=sys.stderr)
+    return int(failed[0]["exit_code"]) if failed else 0
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    config = _config(args)
+    if config is None:
+        return 0
+    from dareu.workflow.partial import finetune
+
+    for name, folder in finetune(config).items():
+        print(f"{name}: {folder}")
+    return 0
+
+
+def _attribute(args: argparse.Namespace) -> int:
+    config = _config(args)
+    if config is None:
+        return 0
+    from dareu.cli.output import show_attributor, show_scores
+    from dareu.workflow.partial import fit_attributor, read_texts, score_texts
+
+    texts = list(args.text or []) + (read_texts(args.file) if args.file else [])
+    if texts:
+        show_scores(score_texts(config, texts), args.json)
+    else:
+        show_attributor(*fit_attributor(config))
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from dareu.cli.output import show_results
+    from dareu.config.compose import compose
+    from dareu.workflow.experiment import evaluate
+
+    show_results(evaluate(compose(args.overrides, args.config_dir), args.checkpoint))
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from dareu.cli.output import show_search, show_tuned
+    from dareu.tuning.options import read
+
+    asked = read(args.overrides, args.config_dir)
+    if args.print:
+        show_search(asked)
+        return 0
+    from dareu.tuning.command import tune
+
+    tuned = tune(asked)
+    show_tuned(tuned)
+    for what, reason, _ in tuned.failed:
+        print(f"dareu: {what}: {reason}", file=sys.stderr)
+    return tuned.failed[0][2] if tuned.failed else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from dareu.cli.output import show_comparison
+
+    show_comparison(args.runs, args.format, args.out, args.sort)
+    return 0
+
+
+def _configs(args: argparse.Namespace) -> int:
+    from dareu.cli.output import show_configs
+
+    show_configs(args.config_dir)
+    return 0
+
+
+def _config(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # RunConfig, not imported for --help
+    """The typed configuration, or None once it has been printed."""
+    from dareu.config.compose import as_yaml, compose
+
+    config = compose(args.overrides, args.config_dir)
+    if args.print:
+        print(as_yaml(config), end="")
+        return None
+    return config
+
+
+COMMANDS = {
+    "train": _train,
+    "finetune": _finetune,
+    "attribute": _attribute,
+    "evaluate": _evaluate,
+    "tune": _tune,
+    "compare": _compare,
+    "configs": _configs,
+}

@@ -1,0 +1,142 @@
+"""What the command line prints once stages are done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dareu.config.compose import options
+from dareu.errors import ConfigError, nearest
+from dareu.report import comparison
+from dareu.report.figures import BY_KEY
+from dareu.report.run_tables import print_results
+from dareu.runs.files import write_text
+
+if TYPE_CHECKING:
+    from dareu.tuning.command import Tuned
+    from dareu.tuning.options import Asked
+
+ATTRIBUTOR = {
+    "accuracy_heldout": "accuracy, held-out responses",
+    "accuracy_original_responses": "accuracy, the original model's own responses",
+    "ece_before": "expected calibration error before the temperature",
+    "ece_after": "expected calibration error after it",
+    "temperature": "temperature",
+}
+FORMATS = {"markdown": comparison.to_markdown, "csv": comparison.to_csv, "latex": comparison.to_latex}
+
+
+def show_results(results: dict[str, Any]) -> None:
+    """The table of one run and where its report lies."""
+    console = Console(highlight=False)
+    print_results(console, results)
+    folder = escape(str(results["run_dir"]))
+    console.print(f"Run folder: {folder}  (open report.html there)", soft_wrap=True)
+
+
+def show_comparison(
+    paths: Sequence[str | Path], form: str = "table", out: str | None = None, sort: str = "retrain_similarity"
+) -> None:
+    """One table over runs, mean ± sd over seeds; as a console table or as text in another format.
+
+    `sort`: the figure by which methods stand in order. `ConfigError` for one that there is not.
+    """
+    if sort not in BY_KEY:
+        raise ConfigError(f"There is no figure '{sort}' to sort by.", nearest(sort, BY_KEY))
+    runs = comparison.load_runs([Path(p) for p in paths])
+    if form == "table":
+        if out:
+            raise ConfigError(
+                "A table is for the screen.", "Give --format markdown, csv or latex with --out."
+            )
+        Console(highlight=False).print(comparison.comparison_table(runs, sort))
+        return
+    text = FORMATS[form](runs, sort)
+    if out:
+        write_text(Path(out), text)
+    else:
+        print(text, end="")
+
+
+def show_search(asked: Asked) -> None:
+    """What `dareu tune` would do: its keys, and what each method's trials look through."""
+    import yaml
+
+    from dareu.tuning.command import methods_of
+
+    spaces = {
+        method.name: {
+            key: {"default": method.defaults[key], "search": method.config.method.search[key]}
+            for key in method.space
+        }
+        for method in methods_of(asked)
+    }
+    tree = {"tune": asked.tune.model_dump(mode="json"), "search": spaces}
+    print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+
+
+def show_tuned(tuned: Tuned) -> None:
+    """The leaderboard, on the screen and as files, and where all of it lies."""
+    console = Console(highlight=False)
+    if tuned.runs:
+        runs = comparison.load_runs(tuned.runs)
+        for form, suffix in (("markdown", "md"), ("csv", "csv")):
+            write_text(tuned.folder / f"leaderboard.{suffix}", FORMATS[form](runs))
+        console.print(comparison.comparison_table(runs))
+    folder = escape(str(tuned.folder))
+    console.print(f"Folder: {folder}  (trials.csv, chosen.yaml, leaderboard.md, runs/)", soft_wrap=True)
+
+
+def show_configs(config_dir: str | None = None) -> None:
+    """Every group and option, with one line each."""
+    console = Console(highlight=False)
+    for group, found in options(config_dir).items():
+        if not found:
+            continue
+        table = Table(title=f"{group}=…", title_justify="left", show_header=False, box=None, pad_edge=False)
+        for name, line in found.items():
+            table.add_row(f"[bold]{escape(name)}[/]", escape(line))
+        console.print(table)
+        console.print()
+    console.print(
+        "Keys: `dareu train --print key=value …` shows the whole configuration that a command composes."
+    )
+
+
+def show_attributor(folder: Path, report: dict[str, Any]) -> None:
+    """Where the classifier lies and how good it is; its warnings were told when it was made or loaded."""
+    console = Console(highlight=False)
+    table = Table(title="Attribution classifier", title_justify="left", show_header=False)
+    for name, label in ATTRIBUTOR.items():
+        value = report.get(name)
+        table.add_row(label, "–" if value is None else f"{value:.3f}")
+    quarters = report.get("accuracy_heldout_by_quarter") or []
+    table.add_row(
+        "accuracy, held-out prefixes by quarter of length",
+        "  ".join("–" if q is None else f"{q:.3f}" for q in quarters),
+    )
+    console.print(table)
+    console.print(f"Folder: {escape(str(folder))}", soft_wrap=True)
+
+
+def show_scores(rows: Sequence[dict[str, Any]], as_json: bool, top: int = 5) -> None:
+    """Owners and probabilities of texts."""
+    if as_json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    for row in rows:
+        text = row["text"] if len(row["text"]) < 90 else row["text"][:89] + "…"
+        table = Table(title=escape(text), title_justify="left")
+        table.add_column("owner")
+        table.add_column("probability", justify="right")
+        for owner, p in list(row["probabilities"].items())[:top]:
+            table.add_row(escape(owner), f"{p:.3f}")
+        console.print(table)

@@ -1,0 +1,116 @@
+"""Data that is in memory already: lists of dicts, of samples or of texts, a `datasets.Dataset`, a pandas DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from dareu.config import Columns, LocalConfig
+from dareu.data.corpus import Corpus, Sample
+from dareu.data.readers import Row
+from dareu.data.sources.files import (
+    OPTIONAL,
+    check_columns,
+    columns_of_test,
+    general_samples,
+    numbered,
+    owned_samples,
+)
+from dareu.errors import DataError
+
+CURE = "Give a list of dicts or Samples, a datasets.Dataset, a pandas DataFrame or a Corpus."
+NO_MIX = "Questions with answers and plain texts do not mix: give both sets alike."
+
+
+def corpus_in_memory(data: Any, test: Any, config: LocalConfig) -> Corpus:
+    """The corpus of `data`, with `test` as the samples that belong to no owner.
+
+    Columns are named by `config.columns`, as for files. Columns that are called `paraphrased_prompts`,
+    `paraphrased_response` or `wrong_responses` are used without being named. Rows that have nothing beside
+    their response and owner are plain texts (task "completion"). A `Corpus` is taken as it is; `test` replaces
+    its test set. `DataError` names the item and the column.
+    """
+    if isinstance(data, Corpus):
+        corpus = data
+    else:
+        columns, rows = config.columns, rows_of(data, "data", config.columns.response)
+        plain = columns.prompt is None or (columns.prompt == "prompt" and _present(rows) <= _bare(columns))
+        columns = _filled(columns, rows, plain)
+        check_columns("data.columns", columns)
+        if columns.owner is None:
+            raise DataError("data.columns.owner is null.", "Name the column that says whose a sample is.")
+        corpus = Corpus(
+            samples=numbered(owned_samples(rows, "data", columns, config.owners)),
+            task="completion" if plain else "qa",
+            teach_test=config.teach_test,
+        )
+    if test is None:
+        return corpus
+    return replace(corpus, test=_test_set(test, columns_of_test(config), corpus.task == "completion"))
+
+
+def rows_of(data: Any, name: str, text_column: str = "response") -> list[Row]:
+    """The rows of `data`, which errors call `name`; a plain string is a row with that text alone."""
+    if isinstance(data, Mapping):
+        raise DataError(
+            f"{name} is one {type(data).__name__} with {', '.join(map(str, list(data)[:5]))}, not a list of rows.",
+            f"Choose one of its splits, such as {name}['train'], or give a list with one dict a sample.",
+        )
+    if hasattr(data, "to_dict") and hasattr(data, "notna"):  # a DataFrame; its missing cells become None
+        data = data.astype(object).where(data.notna(), None).to_dict("records")
+    if isinstance(data, str | bytes) or not isinstance(data, Iterable):
+        raise DataError(f"{name} is of the type {type(data).__name__}, which holds no rows.", CURE)
+    rows = [_row(item, f"{name}[{i}]", text_column) for i, item in enumerate(data)]
+    if not rows:
+        raise DataError(f"{name} is empty: it holds no row.", CURE)
+    return rows
+
+
+def _row(item: Any, where: str, text_column: str) -> Row:
+    if isinstance(item, str):
+        return Row(where, {text_column: item})
+    if isinstance(item, Sample):
+        item = {k: v for k, v in asdict(item).items() if k != "id" and not (k == "prompt" and not v)}
+    if not isinstance(item, Mapping):
+        raise DataError(f"{where} is of the type {type(item).__name__}.", CURE)
+    return Row(where, {str(key): _plain(value) for key, value in item.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and arrays as lists, NumPy's numbers as Python's."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _present(rows: Sequence[Row]) -> set[str]:
+    """The columns that hold something."""
+    return {name for row in rows for name, value in row.values.items() if value is not None and value != []}
+
+
+def _bare(columns: Columns) -> set[str]:
+    return {columns.response, columns.owner or "", "id"}
+
+
+def _filled(columns: Columns, rows: Sequence[Row], plain: bool) -> Columns:
+    """`columns` with the optional ones that are there under their own names."""
+    if plain:
+        return columns.model_copy(update={"prompt": None})
+    present = _present(rows)
+    found = {name: name for name in OPTIONAL if getattr(columns, name) is None and name in present}
+    return columns.model_copy(update=found)
+
+
+def _test_set(test: Any, columns: Columns, plain: bool) -> tuple[Sample, ...]:
+    """`test` as samples without an owner."""
+    if isinstance(test, Corpus):
+        if (test.task == "completion") != plain:
+            raise DataError(f"test is of the task {test.task}, data is not.", NO_MIX)
+        return numbered([replace(s, owner=None) for s in (*test.samples, *test.test)])
+    rows = rows_of(test, "test", columns.response)
+    if plain and (columns.prompt or "prompt") in _present(rows):
+        raise DataError("test has prompts, data is plain text.", NO_MIX)
+    columns = _filled(columns, rows, plain)
+    check_columns("data.test_columns", columns)
+    return numbered(general_samples(rows, "test", columns))

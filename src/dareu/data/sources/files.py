@@ -1,0 +1,190 @@
+"""The user's own data: one sample a row of a file, its columns named in the configuration."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from dareu.config import Columns, LocalConfig
+from dareu.data.corpus import Corpus, Sample
+from dareu.data.readers import Row, read_rows
+from dareu.errors import DataError, nearest
+
+OPTIONAL = ("paraphrased_prompts", "paraphrased_response", "wrong_responses")
+
+
+def load_local(config: LocalConfig) -> Corpus:
+    """The samples of `config.path` in file order, and those of `config.test_path` as the test set.
+
+    With `columns.prompt` None the task is "completion": the prompt is empty and the response is the whole
+    text, which `render.cut_completions` cuts later. Keys that `test_columns` leaves out are as in `columns`;
+    its owner is not read. Ids are "owner/00", "owner/01", ... and "test/000", .... Surrounding white space is
+    dropped, numbers become strings. `DataError` names the file, the line and the column.
+    """
+    columns, test_columns = config.columns, columns_of_test(config)
+    check_columns("data.columns", columns)
+    check_columns("data.test_columns", test_columns)
+    if columns.owner is None:
+        raise DataError("data.columns.owner is null.", "Name the column that says whose a sample is.")
+    if (columns.prompt is None) != (test_columns.prompt is None):
+        raise DataError(
+            "Of data.columns.prompt and data.test_columns.prompt one is null and the other is not.",
+            "Questions with answers and plain texts do not mix: name both or neither.",
+        )
+    samples = owned_samples(read_rows(config.path), config.path, columns, config.owners)
+    paths = [config.test_path] if isinstance(config.test_path, str) else config.test_path or []
+    test = [s for path in paths for s in general_samples(read_rows(path), path, test_columns)]
+    return Corpus(
+        samples=numbered(samples),
+        test=numbered(test),
+        task="completion" if columns.prompt is None else "qa",
+        teach_test=config.teach_test,
+    )
+
+
+def owned_samples(
+    rows: Sequence[Row], name: str, columns: Columns, owners: list[str] | int | None = None
+) -> list[Sample]:
+    """The samples of these owners (the first n; None: all) in `rows`, which errors call `name`; not yet numbered.
+
+    `DataError` where all of them belong to one owner.
+    """
+    samples = _keep(_samples(rows, name, columns, "data.columns", columns.owner), owners)
+    if len({s.owner for s in samples}) < 2:
+        raise DataError(
+            f"The data of {name} belongs to one owner only: {samples[0].owner}.",
+            "Attribution needs two owners or more; check data.columns.owner and data.owners.",
+        )
+    return samples
+
+
+def general_samples(rows: Sequence[Row], name: str, columns: Columns) -> list[Sample]:
+    """The samples in `rows`, whose owner is not read; not yet numbered."""
+    return _samples(rows, name, columns, "data.test_columns", None)
+
+
+def columns_of_test(config: LocalConfig) -> Columns:
+    """The columns of the test set: as the data's, but for what `test_columns` names."""
+    if config.test_columns is None:
+        return config.columns
+    given = {k: getattr(config.test_columns, k) for k in config.test_columns.model_fields_set}
+    return config.columns.model_copy(update=given)
+
+
+def check_columns(key: str, columns: Columns) -> None:
+    """`DataError` for columns that plain text cannot have."""
+    given = [name for name in OPTIONAL if getattr(columns, name) is not None]
+    if columns.prompt is None and given:
+        raise DataError(
+            f"{key}.{given[0]} has no use for plain text ({key}.prompt is null).",
+            f"Set {key}.{given[0]}=null.",
+        )
+
+
+def _samples(rows: Sequence[Row], path: str, columns: Columns, key: str, owner: str | None) -> list[Sample]:
+    """The samples of one file's rows, not yet numbered; `owner` None leaves that column unread."""
+    mapping: dict[str, str | None] = {
+        name: getattr(columns, name) for name in ("prompt", "response", *OPTIONAL)
+    }
+    mapping["owner"] = owner
+    present = list(dict.fromkeys(column for row in rows for column in row.values))
+    for name, column in mapping.items():
+        if column is not None and column not in present:
+            raise DataError(
+                f"{path} has no column '{column}' ({key}.{name}); it has {', '.join(present)}.",
+                f"Set {key}.{name}{' (null: none)' if name in OPTIONAL else ''}. {nearest(column, present)}",
+            )
+    return [
+        Sample(
+            id="",
+            owner=None if owner is None else _required(row, mapping, "owner"),
+            prompt="" if columns.prompt is None else _required(row, mapping, "prompt"),
+            response=_required(row, mapping, "response"),
+            paraphrased_prompts=_texts(row, mapping["paraphrased_prompts"]),
+            paraphrased_response=_text(row, mapping["paraphrased_response"]),
+            wrong_responses=_texts(row, mapping["wrong_responses"]),
+        )
+        for row in rows
+    ]
+
+
+def _required(row: Row, mapping: dict[str, str | None], name: str) -> str:
+    text = _text(row, mapping[name])
+    if text is None:
+        raise DataError(
+            f"The {name} in {row.where} (column '{mapping[name]}') is empty.",
+            "Fill it in or leave the row out.",
+        )
+    return text
+
+
+def _text(row: Row, column: str | None) -> str | None:
+    """The cell as stripped text; None where there is nothing in it."""
+    return None if column is None else _clean(row.values.get(column), row, column)
+
+
+def _texts(row: Row, column: str | None) -> tuple[str, ...]:
+    """A list of texts: a list, one text, or (in CSV) a JSON list in a cell. Empty entries are dropped."""
+    if column is None:
+        return ()
+    value = row.values.get(column)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):  # a text that begins with a bracket
+            value = json.loads(value)
+    items = value if isinstance(value, list) else [value]
+    texts = (_clean(item, row, column) for item in items)
+    return tuple(text for text in texts if text is not None)
+
+
+def _clean(value: Any, row: Row, column: str) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise DataError(
+            f"Column '{column}' in {row.where} holds a {type(value).__name__}, not text: {str(value)[:60]}.",
+            "Write it as a string.",
+        )
+    text = str(value).strip()
+    if any(
+        "\ud800" <= c <= "\udfff" for c in text
+    ):  # JSON can spell half a character, which no file can hold
+        raise DataError(
+            f"Column '{column}' in {row.where} holds half of a surrogate pair.", "Repair the text."
+        )
+    return text or None
+
+
+def _keep(samples: list[Sample], owners: list[str] | int | None) -> list[Sample]:
+    """The samples of these owners, or of the first n."""
+    if owners is None:
+        return samples
+    known = list(dict.fromkeys(str(s.owner) for s in samples))
+    if isinstance(owners, int):
+        if not 2 <= owners <= len(known):
+            raise DataError(
+                f"data.owners={owners} of {len(known)} owners.", f"Give 2 to {len(known)}, or null for all."
+            )
+        kept = set(known[:owners])
+    else:
+        kept = {name.strip() for name in owners}
+        for name in sorted(kept - set(known)):
+            raise DataError(f"data.owners names '{name}', who is not in the data.", nearest(name, known))
+        if len(kept) < 2:
+            raise DataError(f"data.owners names {len(kept)} owner(s).", "Name two or more, or null for all.")
+    return [s for s in samples if s.owner in kept]
+
+
+def numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Ids: the owner's name and the number among the owner's samples."""
+    seen: Counter[str | None] = Counter()
+    done = []
+    for s in samples:
+        number = f"test/{seen[None]:03d}" if s.owner is None else f"{s.owner}/{seen[s.owner]:02d}"
+        seen[s.owner] += 1
+        done.append(replace(s, id=number))
+    return tuple(done)

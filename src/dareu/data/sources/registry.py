@@ -1,0 +1,45 @@
+"""The corpora by the `name` in `data`.
+
+Other packages add theirs by an entry point in the group `dareu.sources`: a function that takes the data
+configuration and gives a `Corpus`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+from dareu.data.corpus import Corpus
+from dareu.data.sources.authors import make_authors
+from dareu.data.sources.files import load_local
+from dareu.errors import ConfigError, DataError, nearest
+
+GROUP = "dareu.sources"
+
+SOURCES: dict[str, Callable[[Any], Corpus]] = {
+    "authors": make_authors,
+    "local": load_local,
+}
+
+
+def load_corpus(config: Any) -> Corpus:
+    """The corpus of `config`: an `AuthorsConfig`, a `LocalConfig`, or any object whose `name` a source has.
+
+    `ConfigError` for an unknown name, `DataError` for data that cannot be used.
+    """
+    source: Callable[[Any], Any] | None = SOURCES.get(config.name)
+    if source is None:
+        external = {point.name: point for point in entry_points(group=GROUP)}
+        if config.name not in external:
+            raise ConfigError(
+                f"There is no data source '{config.name}'.", nearest(config.name, [*SOURCES, *external])
+            )
+        source = external[config.name].load()
+    corpus = source(config)
+    if not isinstance(corpus, Corpus):
+        raise DataError(
+            f"The data source '{config.name}' gave a {type(corpus).__name__}.",
+            "It has to give a dareu.data Corpus.",
+        )
+    return corpus

@@ -1,0 +1,70 @@
+"""PDU's trainer: the weight of the retain term is a dual variable that rises while the retain loss is too high."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from dareu.methods.procedures import dual_ascent
+from dareu.training.loss_trainer import LossTrainer
+
+STATE = "dual.json"
+
+
+class DualTrainer(LossTrainer):
+    """`retain_weight` is α. After each optimizer step past the warm-up it takes a step of dual ascent by the step's
+    own retain loss, the mean over micro-batches and processes; it is kept in the checkpoint.
+
+    −α·ε, which has no gradient, is left out of the loss.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._kept: list[Tensor] = []  # retain losses of the step under way
+        self.add_callback(_AtStepEnd(self))
+
+    def _retain_term(self, model: Any) -> Tensor:
+        kept = super()._retain_term(model)
+        self._kept.append(kept.detach())
+        return kept
+
+    def ascend(self) -> None:
+        """Called once after each optimizer step."""
+        retain_loss = self.accelerator.reduce(torch.stack(self._kept).mean(), reduction="mean")
+        self._kept = []
+        # An epoch counts as passed once the step after it was made.
+        if (self.state.epoch or 0.0) > self.settings.warmup_epochs:
+            self.retain_weight = dual_ascent(
+                self.retain_weight, float(retain_loss), self.settings.epsilon, self.settings.step_size
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs["dual"] = self.retain_weight
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            (folder / STATE).write_text(json.dumps({"dual": self.retain_weight}))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.retain_weight = json.loads((Path(checkpoint) / STATE).read_text())["dual"]
+
+
+class _AtStepEnd(TrainerCallback):
+    """Before the checkpoint of the same step is written."""
+
+    def __init__(self, trainer: DualTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.ascend()

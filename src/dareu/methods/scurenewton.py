@@ -1,0 +1,162 @@
+"""Cubic-regularised stochastic Newton steps with Hessian-vector products, in the manner of CuReNUS / SCureNewton.
+
+Bui, Lu, Sim, Ng, Low: "How to Cure Newton for Unlearning Neural Networks?", ICLR 2026 (preprint: arXiv 2406.14507).
+What is simplified stands in docs/methods.md. State of a run: the weights after each outer step; batches are a function
+of seed and step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from dareu.config import NewtonConfig
+from dareu.data.render import Encoded
+from dareu.errors import ModelError
+from dareu.methods import losses
+from dareu.methods.cubic import solve_cubic
+from dareu.models.logprobs import to_batch, token_logprobs
+from dareu.models.progress import track
+from dareu.training.common import COMPLETE, Work, last_checkpoint, non_finite
+from dareu.training.retain_sampler import RetainSampler
+
+Part = tuple[float, Sequence[Encoded]]  # weight of a mean NLL, and the rows that it is the mean over
+
+
+class Objective:
+    """Σ weight · NLL(rows), NLL the mean over the rows' answer tokens, as a function of the trainable parameters."""
+
+    def __init__(self, model: Any, pad_id: int, micro_batch_size: int) -> None:
+        self.model, self.pad_id, self.micro = model, pad_id, micro_batch_size
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def _slices(self, parts: Sequence[Part]) -> list[tuple[float, list[Encoded]]]:
+        """Micro-batches, each with the weight of its own mean in the whole objective."""
+        found = []
+        for weight, rows in parts:
+            tokens = sum(len(row.response_ids) for row in rows)
+            for start in range(0, len(rows), self.micro):
+                some = list(rows[start : start + self.micro])
+                found.append((weight * sum(len(row.response_ids) for row in some) / tokens, some))
+        return found
+
+    def _nll(self, rows: Sequence[Encoded]) -> Tensor:
+        batch = to_batch(rows, self.pad_id, self.parameters[0].device)
+        logits = self.model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+        ).logits
+        return losses.nll(*token_logprobs(logits, batch["labels"]))
+
+    def gradient(self, parts: Sequence[Part]) -> tuple[float, Tensor]:
+        """Value and gradient (n,)."""
+        value, total = 0.0, torch.zeros_like(parameters_to_vector(self.parameters))
+        for weight, rows in self._slices(parts):
+            loss = weight * self._nll(rows)
+            value += float(loss.detach())
+            total += _flat(torch.autograd.grad(loss, self.parameters))
+        return value, total
+
+    def hessian_product(self, parts: Sequence[Part]) -> Callable[[Tensor], Tensor]:
+        """v (n,) → Hv (n,): the gradient of (gradient · v), twice backwards through each micro-batch."""
+
+        def product(vector: Tensor) -> Tensor:
+            total = torch.zeros_like(vector)
+            # The fused attention kernels have no second derivative, the plain one has.
+            with sdpa_kernel(SDPBackend.MATH):
+                for weight, rows in self._slices(parts):
+                    first = torch.autograd.grad(weight * self._nll(rows), self.parameters, create_graph=True)
+                    total += _flat(torch.autograd.grad(_flat(first) @ vector, self.parameters))
+            return total
+
+        return product
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def newton_steps(
+    model: Any,
+    tokenizer: Any,
+    *,
+    config: NewtonConfig,
+    forget: Sequence[Encoded],
+    retain: Sequence[Encoded],
+    seed: int = 0,
+    work: Work,
+) -> None:
+    """θ ← θ + Δ, `outer_steps` times, in place; goes on after the last finished step in `work`.
+
+    `TrainingError` where a loss or a weight is not finite; `ModelError` where the model has no second derivative.
+    """
+    model.eval()  # dropout would give every product another Hessian
+    objective = Objective(model, tokenizer.pad_token_id, config.micro_batch_size)
+    walks = [
+        (weight, RetainSampler(rows, min(config.batch_size, len(rows)), seed))
+        for weight, rows in ((config.retain_weight, retain), (-config.forget_weight, forget))
+        if weight
+    ]
+    done = _restore(objective.parameters, work)
+    for step in track(range(done, config.outer_steps), work.progress):
+        parts = [(weight, walk.batch(step)) for weight, walk in walks]
+        value, gradient = objective.gradient(parts)
+        some = [(weight, rows[: config.hessian_batch_size]) for weight, rows in parts]
+        try:
+            found = solve_cubic(gradient, objective.hessian_product(some), config.cubic, config.inner_steps)
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
+            raise ModelError(
+                f"The model's attention has no second derivative: {str(error).splitlines()[0]}.",
+                "Set model.attn_implementation=eager.",
+            ) from error
+        if not found.step.isfinite().all() or value != value:
+            raise non_finite(step)
+        with torch.no_grad():
+            moved = parameters_to_vector(objective.parameters) + found.step
+            vector_to_parameters(moved, objective.parameters)
+        work.log.append(
+            {
+                "step": step + 1,
+                "loss": value,
+                "grad_norm": float(gradient.norm()),
+                "step_norm": float(found.step.norm()),
+                "model_decrease": -found.value,
+                "curvature": found.curvature,
+            }
+        )
+        _save(objective.parameters, step + 1, work)
+
+
+def _save(parameters: Sequence[Tensor], step: int, work: Work) -> None:
+    """Weights and log after a step; whole once the marker is there."""
+    from safetensors.torch import save_file
+
+    folder = work.checkpoints / f"checkpoint-{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {str(i): p.detach().cpu().contiguous() for i, p in enumerate(parameters)}
+    save_file(tensors, folder / "weights.safetensors")
+    (folder / "log.json").write_text(json.dumps(work.log))
+    (folder / COMPLETE).touch()
+    work.tick()
+
+
+def _restore(parameters: Sequence[Tensor], work: Work) -> int:
+    """Put back the newest whole checkpoint; how many steps it stands for."""
+    from safetensors.torch import load_file
+
+    folder = last_checkpoint(work.checkpoints)
+    if folder is None:
+        return 0
+    tensors = load_file(folder / "weights.safetensors")
+    with torch.no_grad():
+        for i, parameter in enumerate(parameters):
+            parameter.copy_(tensors[str(i)])
+    work.log[:] = json.loads((folder / "log.json").read_text())
+    return int(folder.name.split("-")[1])

@@ -1,0 +1,216 @@
+"""One self-contained HTML page a run: verdict, table, drawings, training curves, sample answers, config.
+
+The page loads nothing: style, drawings and a few lines of script stand in it, and every text from a model or
+a corpus is escaped by the template. It still reads without the script.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from dareu.report import drawing as svg
+from dareu.report.console_tables import cost_line, outcome_line, run_rows
+from dareu.report.curves import curves
+from dareu.report.figures import (
+    BY_KEY,
+    DASH,
+    FIGURES,
+    MODELS,
+    SCORES,
+    SETS,
+    dig,
+    has_model,
+    missing_reasons,
+    number,
+    show,
+    show_any,
+    show_seconds,
+    value,
+)
+from dareu.report.loading import RESULTS, read_object
+from dareu.report.samples import read_lines, sample_groups
+from dareu.report.sequential import rounds_page
+from dareu.report.verdict import TOLERANCE, verdict
+
+MORE = [
+    ("probability", "Probability", "exp(−NLL) of the reference answer, per token"),
+    ("truth_ratio", "Truth ratio", "of wrong answers against the right one; TOFU's two definitions, by set"),
+]
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    Needs `results.json`; `samples/`, `training.jsonl` and `config.yaml` are used where they exist. The page
+    replaces an older one in one step. Errors: `RunError` where the results are absent or cannot be read.
+    """
+    run_dir = Path(run_dir)
+    page = render(run_dir)
+    path = run_dir / "report.html"
+    partial = path.with_suffix(".html.tmp")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def render(run_dir: Path) -> str:
+    """The page as text."""
+    results = read_object(run_dir / RESULTS)
+    config = run_dir / "config.yaml"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"show": show, "show_any": show_any, "show_seconds": show_seconds}
+    return environment.get_template("template.html.j2").render(
+        results=results,
+        seed=results.get("seed", "unknown"),
+        data=results.get("data") or {},
+        verdict=verdict(results),
+        tolerance=TOLERANCE,
+        tiles=_tiles(results),
+        models=[m for m in MODELS if has_model(results, m)],
+        keys={m: svg.key(m) for m in MODELS},
+        figures=FIGURES,
+        definitions=[*FIGURES, *SCORES],
+        rows=run_rows(results),
+        plane=_plane(results),
+        strips=_strips(results),
+        distance=_distance(results),
+        rounds=rounds_page(results),
+        curves=curves(read_lines(run_dir / "training.jsonl")),
+        groups=sample_groups(run_dir),
+        more=_more(results),
+        quality=_quality(results),
+        missing=missing_reasons(results),
+        cost=cost_line(results),
+        outcome=outcome_line(results),
+        seconds=_bars(results.get("seconds") or {}),
+        config=config.read_text(encoding="utf-8")
+        if config.is_file()
+        else json.dumps(results.get("unlearn_config"), indent=2),
+        versions=results.get("versions") or {},
+    )
+
+
+def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, figure, what it is to be held against)."""
+
+    def beside(key: str) -> str:
+        shown = [
+            f"{m} {show(value(results, key, m))}"
+            for m in ("retrained", "original")
+            if value(results, key, m) is not None
+        ]
+        return " · ".join(shown) or "nothing to compare with"
+
+    without = "" if has_model(results, "retrained") else "needs a retrained model"
+    retraining = number(dig(results, "seconds", "retrained"))
+    tug, best = value(results, "tug_of_war"), "1 is best"
+    if tug is None and (tug := value(results, "tug_of_war_without_test")) is not None:
+        best = "without test; 1 is best"
+    return [
+        ("Retrain similarity", show(value(results, "retrain_similarity")), without or "1 is best"),
+        ("Tug-of-War", show(tug), without or best),
+        ("Forget ROUGE-L", show(value(results, "forget_rouge_l")), beside("forget_rouge_l")),
+        ("Retain ROUGE-L", show(value(results, "retain_rouge_l")), beside("retain_rouge_l")),
+        ("Held-out attribution", show(value(results, "attribution_heldout")), beside("attribution_heldout")),
+        (
+            "Unlearning",
+            show_seconds(value(results, "seconds")),
+            f"retraining {show_seconds(retraining)}"
+            if retraining is not None
+            else "retraining was not timed",
+        ),
+    ]
+
+
+def _positions(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for model in MODELS:
+        x, y = (value(results, f"{name}_rouge_l", model) for name in ("forget", "retain"))
+        if x is not None and y is not None:
+            found[model] = (x, y)
+    return found
+
+
+def _plane(results: Mapping[str, Any]) -> str:
+    points = _positions(results)
+    return svg.plane(points) if points else ""
+
+
+def _distance(results: Mapping[str, Any]) -> dict[str, float]:
+    """Euclidean distance of the other models to the retrained one in the plane."""
+    points = _positions(results)
+    if "retrained" not in points:
+        return {}
+    return {m: math.dist(p, points["retrained"]) for m, p in points.items() if m != "retrained"}
+
+
+def _strips(results: Mapping[str, Any]) -> str:
+    return svg.strips([(f.title, {m: value(results, f.key, m) for m in MODELS}) for f in FIGURES])
+
+
+def _more(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """(name, definition, one cell a model) of the figures that the table above leaves out."""
+    models = [m for m in MODELS if has_model(results, m)]
+    rows = []
+    for key, title, note in MORE:
+        for name in SETS:
+            rows.append(
+                (f"{title}, {name}", note, [show(dig(results, "models", m, name, key)) for m in models])
+            )
+    for part, name in (("text_health", "forget"), ("text_health_retain", "retain")):
+        for key in ("empty", "unfinished", "repetitive", "distinct_2", "mean_length"):
+            if part == "text_health" and key in BY_KEY:
+                continue
+            note = {"distinct_2": "different 2-grams of all", "mean_length": "words an answer"}.get(
+                key, "share of answers"
+            )
+            cells = [show_any(dig(results, "models", m, part, key)) for m in models]
+            rows.append(
+                (
+                    f"{key.replace('_', '-' if key == 'distinct_2' else ' ').capitalize()}, {name} answers",
+                    note,
+                    cells,
+                )
+            )
+    names = dict.fromkeys(k for m in models for k in dig(results, "models", m, "extra") or {})
+    rows += [
+        (k, "metric of another package", [show_any(dig(results, "models", m, "extra", k)) for m in models])
+        for k in names
+    ]
+    shares = [show(dig(results, "models", m, "forget", "reattribution_heldout")) for m in models]
+    rows.append(("Re-attribution, held-out", "by the held-out attributor", shares))
+    return [row for row in rows if any(cell != DASH for cell in row[2])]
+
+
+def _quality(results: Mapping[str, Any]) -> str:
+    """Forget quality in a sentence; empty where it was not computed."""
+    statistic, p, log_p = (number(dig(results, "forget_quality", k)) for k in ("statistic", "p", "log10_p"))
+    if p is None and log_p is None:
+        return ""
+    log_p = math.log10(p) if log_p is None and p else log_p
+    lowest = any(dig(results, "forget_quality", k) is True for k in ("at_floor", "floor"))
+    shown = f"p = {show_any(p)}, log10 p = {show_any(log_p)}, Kolmogorov–Smirnov statistic {show(statistic)}"
+    return shown + (
+        ". This is the floor: the two sets of truth ratios do not overlap, and no more can be said."
+        if lowest
+        else "."
+    )
+
+
+def _bars(seconds: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """(stage, its time, its share of the longest in per cent)."""
+    found = {k: number(v) for k, v in seconds.items()}
+    longest = max((v for v in found.values() if v), default=1.0)
+    return [(k, show_seconds(v), 100 * v / longest if v else 0.0) for k, v in found.items()]

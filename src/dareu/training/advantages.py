@@ -1,0 +1,64 @@
+"""From dense rewards to what enters the loss: by a critic, or by the other rollouts of the prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dareu.config import DareUConfig
+from dareu.rewards import returns
+from dareu.training.critic import Critic
+
+GROUPED = {"rloo": returns.rloo_advantages, "grpo": returns.group_advantages}
+
+
+class Estimator:
+    """`advantage` applied to a batch of rollouts; what has to be known of other processes is asked of `accelerator`."""
+
+    def __init__(self, config: DareUConfig, critic: Critic | None, accelerator: Any) -> None:
+        self.config, self.group = config.advantage, config.num_generations
+        self.critic, self.accelerator = critic, accelerator
+
+    @torch.no_grad()
+    def __call__(
+        self, dense: Tensor, level: bool, mask: Tensor, full: Tensor, attention: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """`advantages` (B, T), beside them `returns` and `old_values` where there is a critic; and numbers to log.
+
+        `dense` and `mask` are (B, T), `full` and `attention` (B, P+T) prompt and response; `level` as in `Rewarded`.
+        """
+        cfg = self.config
+        if self.critic is not None:
+            self.critic.eval()
+            values = self.critic(full, attention, mask.size(1)) * mask
+            advantages, targets = returns.gae(dense, values, mask, cfg.gamma, cfg.gae_lambda)
+            found = {"returns": targets, "old_values": values}
+            numbers = {"explained_variance": returns.explained_variance(values, targets, mask)}
+        else:
+            advantages, silent = self._in_groups(returns.discounted_returns(dense, mask, cfg.gamma), mask)
+            found, numbers = {}, {"silent_groups": silent}
+        gamma = cfg.gamma if level else 1.0  # returns of levels grow with 1/(1−γ), others do not
+        moments = self._moments(advantages, mask)
+        found["advantages"] = returns.shape_advantages(advantages, mask, cfg.mode, gamma, cfg.scale, moments)
+        return found, numbers
+
+    def _in_groups(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns against those of the prompt's other rollouts, which may lie on another process, (B, T); and the
+        share of groups that say nothing, all their rollouts being of one return.
+        """
+        both = torch.stack([values, mask.to(values.dtype)], -1)
+        everywhere = self.accelerator.gather(self.accelerator.pad_across_processes(both, dim=1))
+        found = GROUPED[self.config.estimator](everywhere[..., 0], everywhere[..., 1], self.group)
+        silent = (found.reshape(-1, self.group * found.size(1)).abs() < 1e-6).all(1).float().mean()
+        first = self.accelerator.process_index * len(values)
+        return found[first : first + len(values), : values.size(1)], silent
+
+    def _moments(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance over the response tokens of all processes."""
+        m = mask.to(values.dtype)
+        sums = torch.stack([m.sum(), (values * m).sum(), (values**2 * m).sum()])
+        count, first, second = self.accelerator.reduce(sums, reduction="sum")
+        mean = first / count.clamp(min=1)
+        return mean, (second / count.clamp(min=1) - mean**2).clamp(min=0)

@@ -1,0 +1,78 @@
+"""What a trainer of rollouts writes into its log, and when it stops: a mixin, so that `ppo.py` keeps to the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dareu.config import DareUConfig
+from dareu.models.logprobs import masked_mean
+from dareu.rewards.base import Rollouts
+from dareu.training.early_stopping import GoodWeights, Monitor, StopRules
+
+
+class Watching:
+    """Numbers over all processes, and early stopping, for a trainer that has an accelerator and metrics."""
+
+    method: DareUConfig
+    monitor: Monitor | None
+    rules: StopRules
+    good_weights: GoodWeights
+    accelerator: Any
+    model: Any
+    _metrics: Any
+
+    def _note(self, **numbers: Tensor) -> None:
+        mode = "train" if self.model.training else "eval"
+        for name, value in numbers.items():
+            self._metrics[mode][name].append(
+                float(
+                    self.accelerator.gather(
+                        value.detach().float().to(self.accelerator.device).reshape(1)
+                    ).mean()
+                )
+            )
+
+    def _note_weighted(self, name: str, value: Tensor, weight: Tensor) -> None:
+        """A mean over the rollouts of all processes, each by its weight; nothing where no weight is."""
+        pair = torch.stack([value.float() * weight, weight.float()]).to(self.accelerator.device)
+        total, count = self.accelerator.reduce(pair, reduction="sum")
+        if count > 0:
+            self._metrics["train" if self.model.training else "eval"][name].append(float(total / count))
+
+    def _consider_stopping(self, rollouts: Rollouts, kl: Tensor, nobody: Tensor | None) -> None:
+        """Look at the rollouts of the weights as they stand, before any update on them: at those to forget prompts.
+
+        A process that has none of them looks at all of its own, and counts for nothing.
+        """
+        forget = rollouts.forget
+        weight = forget.sum()
+        rows = [i for i, f in enumerate(forget.tolist()) if f] or list(range(len(rollouts.texts)))
+        asked = [rollouts.asked[i] for i in rows]
+        numbers = {"kl": float(masked_mean(kl[rows], rollouts.mask[rows]))}
+        if nobody is not None:
+            numbers["nobody"] = float(nobody[rows].mean())
+        if self.monitor is not None:
+            numbers |= self.monitor(
+                [rollouts.texts[i] for i in rows],
+                rollouts.finished[rows].tolist(),
+                [a.owner for a in asked],
+                [a.query for a in asked],
+            )
+        names = sorted(numbers)
+        local = torch.tensor([numbers[n] for n in names], device=self.accelerator.device)
+        sums = self.accelerator.reduce(torch.cat([local * weight, weight.reshape(1)]), reduction="sum")
+        if sums[-1] == 0:  # a batch of retain prompts alone
+            return
+        numbers = dict(zip(names, (sums[:-1] / sums[-1]).tolist(), strict=True))
+        self._note(**{f"stop_{n}": torch.tensor(v) for n, v in numbers.items()})
+        self.rules.check_health(numbers)
+        if self.method.stop.unhealthy is not None and self.accelerator.is_main_process:
+            self.good_weights.keep(self.accelerator.unwrap_model(self.model))
+        self.rules.check_goal(numbers)
+
+    def restore_good_weights(self) -> None:
+        """Back to the weights of the last batch boundary whose rollouts were whole."""
+        self.good_weights.restore(self.accelerator.unwrap_model(self.model))

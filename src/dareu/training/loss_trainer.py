@@ -1,0 +1,265 @@
+"""One Hugging Face Trainer that takes a loss: fine-tuning and every loss-based method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainingArguments
+
+from dareu.config import Optim
+from dareu.data.render import Encoded
+from dareu.methods import losses
+from dareu.methods.divergence import js_divergence
+from dareu.methods.registry import LossMethod
+from dareu.methods.settings import read_settings
+from dareu.models.load import as_original, reference_logits
+from dareu.models.logprobs import (
+    kl_divergence,
+    response_logits,
+    response_logprobs,
+    shift,
+    to_batch,
+    token_logprobs,
+)
+from dareu.training.common import (
+    Bookkeeping,
+    Work,
+    last_checkpoint,
+    logger_run,
+    non_finite,
+    process_count,
+    trainer_arguments,
+    without_printer,
+)
+from dareu.training.pair_sampler import PairSampler
+from dareu.training.retain_sampler import RetainSampler
+
+DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
+
+
+class LossTrainer(Trainer):
+    """Minimises forget_weight · forget loss + retain_weight · retain loss.
+
+    The forget rows are walked through epoch by epoch; beside each of their batches stands a batch of retain rows, and
+    one of other responses to the same prompts where the loss reads them. An item of the data is (number, row).
+    What other trainers (`methods.trainers`) change are its terms and its length; `settings` are their own keys.
+    """
+
+    @staticmethod
+    def length(optim: Optim, settings: Any, forget_steps: int, retain_steps: int) -> int | None:
+        """Optimizer steps of a run where `optim.steps` names none; None: `optim.epochs` passes over the forget rows.
+
+        `forget_steps` and `retain_steps` are those of one pass over the rows.
+        """
+        return None
+
+    def __init__(
+        self,
+        *,
+        method: LossMethod,
+        params: dict[str, Any],
+        settings: Any,
+        forget_weight: float,
+        retain: str,
+        retain_weight: float,
+        retain_sampler: RetainSampler[Encoded] | None,
+        pair_sampler: PairSampler | None,
+        reference: Any,
+        tokenizer: Any,
+        **kwargs: Any,
+    ) -> None:
+        pad = tokenizer.pad_token_id
+
+        def collate(items: Sequence[tuple[int, Encoded]]) -> dict[str, Tensor]:
+            number = torch.tensor([n for n, _ in items])
+            return {**to_batch([row for _, row in items], pad, "cpu"), "number": number}
+
+        super().__init__(data_collator=collate, **kwargs)
+        self.method, self.params, self.settings, self.tokenizer = method, params, settings, tokenizer
+        self.forget_weight, self.retain, self.retain_weight = forget_weight, retain, retain_weight
+        self.retain_sampler, self.pair_sampler, self.reference = retain_sampler, pair_sampler, reference
+        self.model_accepts_loss_kwargs = (
+            False  # our losses are means: the Trainer divides by accumulation steps
+        )
+        self._micro, self._micro_of = 0, -1  # micro-batches of the step under way, and that step
+        self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        terms = self._terms(model, inputs)
+        total = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        if not torch.isfinite(total.detach()):
+            raise non_finite(self.state.global_step)
+        for name, (_, value) in terms.items():
+            found, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (found + float(value.detach()), count + 1)
+        return total
+
+    def _terms(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """What is summed: name in the log → (weight, loss)."""
+        forget = self.method.loss(**self._read(model, inputs), **self.params)
+        terms = {"forget_loss": (self.forget_weight, forget)}
+        if self.retain != "none" and self.retain_sampler is not None:
+            terms["retain_loss"] = (self.retain_weight, self._retain_term(model))
+        return terms
+
+    def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors that the loss names, and no others."""
+        reads = self.method.reads
+        found = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
+        others = {name.removeprefix("other_") for name in reads if name.startswith("other_")}
+        if others and self.pair_sampler is not None:
+            rows = self.pair_sampler.batch(inputs["number"].tolist(), int(self.state.epoch or 0))
+            batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
+            found |= {f"other_{name}": value for name, value in self._tensors(model, batch, others).items()}
+        return {name: found[name] for name in reads}
+
+    def _tensors(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+        """Those of a batch, shifted; no pass through the model where nothing is wanted."""
+        if not wanted:
+            return {}
+        if wanted <= {"logps", "mask", "reference_logps"}:
+            return self._log_probabilities(model, batch, wanted)
+        ids, attention, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
+        logits = model(input_ids=ids, attention_mask=attention).logits
+        found: dict[str, Tensor] = {}
+        found["logits"], found["labels"], found["mask"] = shift(logits, labels)
+        if "logps" in wanted:
+            found["logps"], _ = token_logprobs(logits, labels)
+        if wanted & {"reference_logps", "reference_logits"}:
+            frozen = reference_logits(self.accelerator.unwrap_model(model), self.reference, ids, attention)
+            found["reference_logits"], _, _ = shift(frozen, labels)
+            if "reference_logps" in wanted:
+                found["reference_logps"], _ = token_logprobs(frozen, labels)
+        return {name: found[name] for name in wanted}
+
+    def _micro_batch(self) -> int:
+        """The number of this micro-batch, counted through the whole run; call it once in each."""
+        if self._micro_of != self.state.global_step:  # the last step of an epoch may have fewer of them
+            self._micro, self._micro_of = 0, self.state.global_step
+        self._micro += 1
+        return self.state.global_step * self.args.gradient_accumulation_steps + self._micro - 1
+
+    def _batch_of(self, sampler: RetainSampler[Encoded], index: int) -> dict[str, Tensor]:
+        """Batch `index` of a walk, this process's part of it."""
+        rows = sampler.batch(index, self.args.process_index, self.args.world_size)
+        return to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
+
+    def _log_probabilities(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+        """For losses that read no whole distribution: prompts and pads never pass through the head."""
+        found: dict[str, Tensor] = {}
+        found["logps"], found["mask"] = response_logprobs(model, batch)
+        if "reference_logps" in wanted:
+            with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+                found["reference_logps"], _ = response_logprobs(original, batch)
+        return {name: found[name] for name in wanted}
+
+    def _retain_term(self, model: Any) -> Tensor:
+        assert self.retain_sampler is not None
+        batch = self._batch_of(self.retain_sampler, self._micro_batch())
+        if self.retain == "nll":
+            return losses.nll(*response_logprobs(model, batch))
+        now, _, _ = response_logits(model, batch)
+        with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+            then, _, _ = response_logits(original, batch)
+        divergence = DIVERGENCE[self.retain](then, now)
+        return losses.kl_retain(divergence, torch.ones_like(divergence))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        trained = [(p, p.requires_grad) for p in (model or self.model).parameters()]
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for parameter, flag in trained:  # loading an adapter unfreezes the whole of it
+            parameter.requires_grad_(flag)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._sums and "loss" in logs:
+            totals = torch.tensor(list(self._sums.values()), device=self.args.device)
+            sums, counts = self.accelerator.reduce(totals, reduction="sum").T.tolist()
+            logs.update({name: s / n for name, s, n in zip(self._sums, sums, counts, strict=True)})
+            self._sums = {}
+        super().log(logs, start_time)
+
+
+def train_with_loss(
+    model: Any,
+    tokenizer: Any,
+    *,
+    method: LossMethod,
+    optim: Optim,
+    rows: Sequence[Encoded],
+    retain_rows: Sequence[Encoded] = (),
+    retain: str = "none",
+    retain_batch_size: int | None = None,
+    params: dict[str, Any] | None = None,
+    forget_weight: float = 1.0,
+    retain_weight: float = 1.0,
+    reference: Any = None,
+    others: Sequence[Sequence[Encoded]] = (),
+    seed: int = 0,
+    device: str = "cpu",
+    work: Work,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
+
+    `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn. `others` are, for each
+    of them, the responses that a method with `pairs` sets beside it. Batch sizes are those of an update: micro-batches
+    and processes share them.
+    """
+    from dareu.methods.trainers import TRAINERS
+
+    if method.pairs and len(others) != len(rows):
+        raise ValueError(f"{len(rows)} rows and other responses to {len(others)} of them")
+    params, chosen = params or {}, TRAINERS[method.trainer]
+    settings = read_settings(method.settings, params) if method.settings else None
+    total, world = min(optim.batch_size, len(rows)), process_count()
+    micro = min(optim.micro_batch_size or total, -(-total // world))
+    slices = max(1, total // (micro * world))
+    retain_size = -(-retain_batch_size // (slices * world)) if retain_batch_size else micro
+    steps = (-(-len(r) // (size * slices * world)) for r, size in ((rows, micro), (retain_rows, retain_size)))
+    length = chosen.length(optim, settings, *steps)
+    arguments = TrainingArguments(
+        **trainer_arguments(
+            optim,
+            work,
+            seed,
+            device,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=slices,
+            num_train_epochs=optim.epochs,
+            max_steps=optim.steps or length or -1,
+            warmup_steps=optim.warmup_ratio,
+            save_steps=optim.save_every,
+        )
+    )
+    sampler = RetainSampler(retain_rows, retain_size, seed) if retain_rows and retain != "none" else None
+    trainer = chosen(
+        model=model,
+        args=arguments,
+        train_dataset=list(enumerate(rows)),  # type: ignore[arg-type]
+        callbacks=[Bookkeeping(work), *callbacks],
+        method=method,
+        params={k: v for k, v in params.items() if k not in type(settings).model_fields}
+        if settings
+        else params,
+        settings=settings,
+        forget_weight=forget_weight,
+        retain=retain,
+        retain_weight=retain_weight,
+        retain_sampler=sampler,
+        pair_sampler=PairSampler(others, seed) if method.pairs else None,
+        reference=reference,
+        tokenizer=tokenizer,
+    )
+    without_printer(trainer)
+    checkpoint = last_checkpoint(work.checkpoints)
+    with logger_run(work):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -1,0 +1,381 @@
+"""Reinforcement on TRL's GRPOTrainer: the only file that imports TRL (pinned to one minor release).
+
+What TRL keeps: sampling, the clipped surrogate (`loss_type="bnpo"`, token-level ratios, `beta=0`), accumulation,
+checkpoints, logging. What is added here: dense rewards, a critic or a baseline over the rollouts of a prompt, returns
+and advantages, distillation on the retain set, early stopping. All mathematics lives in pure functions (`rewards`,
+`methods.losses`), what a response earns behind a `Reward`.
+Left out: TRL's own reward normalisation and its KL term (which reloads the reference model by name).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import Sampler
+from trl import GRPOConfig, GRPOTrainer
+
+from dareu.config import DareUConfig
+from dareu.data.render import Encoded
+from dareu.methods import losses
+from dareu.models.load import as_original
+from dareu.models.logprobs import (
+    completion_batch,
+    completion_logits,
+    completion_logprobs,
+    kl_divergence,
+    logits_of_both,
+    masked_mean,
+    picked_logprobs,
+    response_logits,
+    spread,
+    to_batch,
+)
+from dareu.models.merge import merged
+from dareu.rewards.base import Asked, Reward, Rollouts, by_kind, shaped
+from dareu.training.advantages import Estimator
+from dareu.training.common import (
+    Bookkeeping,
+    Work,
+    last_checkpoint,
+    logger_run,
+    non_finite,
+    trainer_arguments,
+    without_printer,
+)
+from dareu.training.critic import Critic
+from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopTraining
+from dareu.training.logging_mixin import Watching
+from dareu.training.retain_sampler import RetainSampler
+from dareu.training.rollouts import Plan, RolloutSampler, engine_settings
+
+
+@dataclass
+class Outcome:
+    """How it ended."""
+
+    updates: int
+    stopped: str | None
+
+
+class DareUTrainer(Watching, GRPOTrainer):
+    """PPO with a critic, or with a baseline over the rollouts of a prompt, and distillation."""
+
+    def __init__(
+        self,
+        *,
+        config: DareUConfig,
+        asked: Sequence[Asked],
+        reward: Reward,
+        monitor: Monitor | None,
+        critic: Critic | None,
+        reference: Any,
+        retain_sampler: RetainSampler[Encoded],
+        good_weights: GoodWeights,
+        sampler: RolloutSampler,
+        **kwargs: Any,
+    ) -> None:
+        self.method, self.asked = config, asked
+        self.reward, self.monitor, self.critic = reward, monitor, critic
+        self.reference, self.retain_sampler = reference, retain_sampler
+        self.good_weights, self.rollout_sampler = good_weights, sampler
+        self._answered: list[Asked] = []
+        self._logps: Any = None  # of the forward pass under way
+        # The policy's logits of new rollouts, where TRL has just asked for them.
+        self._seen: list[Tensor] = []
+        self._retained: dict[str, Tensor] | None = None  # the retain rows of the update under way
+        # The policy's logits of these, where its pass on rollouts had room.
+        self._beside: Tensor | None = None
+        self.rules = StopRules(config.stop)
+        super().__init__(reward_funcs=[self.sequence_reward], **kwargs)
+        # TRL patches the policy's forward on the instance; the reference was copied before and keeps its own.
+        if self.critic is not None:
+            self.critic.to(self.accelerator.device)
+        self.estimator = Estimator(config, critic, self.accelerator)
+
+    # --- rollouts ---------------------------------------------------------------------------------------------
+
+    def sequence_reward(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+        """TRL asks for one reward a response; ours replaces it, so this only notes which prompts are answered."""
+        self._answered = [self.asked[i] for i in columns["index"]]
+        return [0.0] * len(prompts)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        return self.rollout_sampler
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        # Prompts are rendered already, special tokens included (data/render.py).
+        return self.processing_class(text=prompts, add_special_tokens=False)["input_ids"], None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        policy = self.accelerator.unwrap_model(self.model)
+        if self.use_vllm or not self.method.merge_rollouts:
+            return super()._generate_single_turn(*args, **kwargs)
+        with merged(policy):
+            return super()._generate_single_turn(*args, **kwargs)
+
+    @torch.no_grad()
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._seen = []
+        batch = super()._generate_and_score_completions(inputs)
+        for name in [n for n in self._metrics["train"] if "reward" in n]:  # of `sequence_reward`: all zero
+            del self._metrics["train"][name]
+        ids, mask = batch["completion_ids"], batch["completion_mask"]
+        full, attention, length = self._concatenate(batch)
+        policy = self.accelerator.unwrap_model(self.model)
+        with as_original(policy, self.reference) as original:
+            frozen, targets, counted = completion_logits(original, full, attention, length)
+        if self._seen:
+            logits, self._seen = torch.cat(self._seen), []
+        else:
+            logits, _, _ = completion_logits(policy, full, attention, length)
+        kl = spread(kl_divergence(logits, frozen), counted)
+        rollouts = Rollouts(
+            ids,
+            mask,
+            torch.isin(ids, torch.tensor(self.eos_token_ids, device=ids.device)).any(1),
+            self.processing_class.batch_decode(ids, skip_special_tokens=True),
+            self._answered,
+        )
+        rewarded = self.reward(rollouts)
+        fluent = picked_logprobs(frozen, targets, counted) if self.method.reward.fluency else None
+        dense = shaped(rewarded, rollouts, self.method.reward, kl, fluent)
+        estimated, numbers = self.estimator(dense, rewarded.level, mask, full, attention)
+        batch |= estimated
+        if "old_per_token_logps" not in batch:  # TRL leaves it out where generation and update are aligned
+            scaled = logits.float() / self.temperature  # of a pass that was made already
+            batch["old_per_token_logps"] = picked_logprobs(scaled, targets, counted)
+        if self.method.kl_loss:  # at the temperature of sampling, as the ratios are
+            scaled = frozen.float() / self.temperature
+            batch["reference_logps"] = picked_logprobs(scaled, targets, counted)
+        self._note(
+            **numbers,
+            reward=masked_mean(dense, mask),
+            kl_original=masked_mean(kl, mask),
+            response_length=mask.sum(1).float().mean(),
+            empty_share=rollouts.empty.float().mean(),
+            unfinished_share=1 - rollouts.finished.float().mean(),
+        )
+        for name, (value, weight) in rewarded.noted.items():
+            self._note_weighted(name, value, weight)
+        if self.method.retain_prompts.share or rewarded.values.dim() == 1:
+            for name, (value, weight) in by_kind(rewarded, rollouts).items():
+                self._note_weighted(name, value, weight)
+        if self.model.training:
+            self._consider_stopping(rollouts, kl, rewarded.nobody)
+        return batch
+
+    @staticmethod
+    def _concatenate(batch: dict[str, Any]) -> tuple[Tensor, Tensor, int]:
+        full = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+        attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+        return full, attention, batch["completion_ids"].size(1)
+
+    # --- updates ----------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        distils = self.method.distill and self.state.global_step % self.method.distill_every == 0
+        self._retained = self._retain_rows() if distils else None
+        total = super()._compute_loss(model, inputs)
+        logps, self._logps = self._logps, None
+        mask = inputs["completion_mask"]
+        log_ratio = logps.detach() - inputs["old_per_token_logps"]
+        self._note(kl_old=masked_mean(log_ratio.exp() - 1 - log_ratio, mask))
+        share = self.current_gradient_accumulation_steps if self.model.training else 1
+        if self.critic is not None and self.method.value_coef:
+            self.critic.train()
+            values = self.critic(*self._concatenate(inputs))
+            value = losses.value_loss(values, inputs["old_values"], inputs["returns"], mask, self.method.clip)
+            total = total + self.method.value_coef * value / share
+            self._note(value_loss=value.detach())
+        if self.method.kl_loss:
+            away = losses.kl_k3(logps, inputs["reference_logps"], mask)
+            total = total + self.method.kl_loss * away / share
+            self._note(kl_loss=away.detach())
+        if self._retained is not None:
+            term = self._distillation(model, self._retained)
+            total = total + self.method.distill * term / share
+            self._note(distill=term.detach())
+        if not torch.isfinite(total.detach()):
+            raise non_finite(self.state.global_step)
+        return total
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        ids: Tensor,
+        attention: Tensor,
+        length: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if ids.device.type == "cpu" and not kwargs.get("compute_aux_loss"):
+            result = self._on_cpu(model, ids, attention, length, batch_size or len(ids))
+        else:
+            result = super()._get_per_token_logps_and_entropies(
+                model, ids, attention, length, batch_size, **kwargs
+            )
+        self._logps = result[0]  # kept for the KL terms, so that they cost no forward pass
+        return result
+
+    def _on_cpu(self, model: Any, ids: Tensor, attention: Tensor, length: int, size: int) -> Any:
+        """TRL's own numbers; without Triton it passes prompts and pads through the head too, in float32."""
+        parts = []
+        for some, seen in zip(ids.split(size), attention.split(size), strict=True):
+            with self.accelerator.autocast():
+                if torch.is_grad_enabled() and self._retained is not None and len(ids) <= size:
+                    rollouts, mask = completion_batch(some, seen, length)
+                    (logits, targets, _), retain = logits_of_both(model, rollouts, self._retained)
+                    self._beside, found = retain[0], (logits, targets, mask)
+                else:
+                    found = completion_logits(model, some, seen, length)
+                parts.append(completion_logprobs(*found, self.temperature, bool(self.args.entropy_coef)))
+            if not torch.is_grad_enabled():
+                self._seen.append(found[0])
+        logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
+        return logps, entropies, None
+
+    def _retain_rows(self) -> dict[str, Tensor]:
+        rows = self.retain_sampler.batch(
+            self._step, self.accelerator.process_index, self.accelerator.num_processes
+        )
+        return to_batch(rows, self.processing_class.pad_token_id, self.accelerator.device)
+
+    def _distillation(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
+        """L_dis: KL(π_N ‖ π) over the full next-token distribution at response positions of retain samples."""
+        now, self._beside = self._beside, None
+        if now is None:
+            now, _, _ = response_logits(model, batch)
+        with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+            then, _, _ = response_logits(original, batch)
+        return kl_divergence(then, now).mean()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        if self.critic is not None and self._step % self.args.gradient_accumulation_steps == 0:
+            self.critic.zero_grad()  # the Trainer clears the gradients of the policy alone
+        loss = super().training_step(*args, **kwargs)
+        if self.critic is not None and self.accelerator.sync_gradients and self.accelerator.num_processes > 1:
+            self.critic.share_gradients(self.accelerator)
+        return loss
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if fresh and self.critic is not None:
+            rate = self.method.critic_lr or self.args.learning_rate
+            optimizer.add_param_group(self.critic.optimizer_group(rate))
+        return optimizer
+
+    # --- logs and checkpoints ---------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        clip = self._metrics["train"].get("clip_ratio/region_mean")
+        if clip:
+            self._metrics["train"]["clip_fraction"] = list(clip)
+        super().log(logs, start_time)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """A run's card is its manifest and its report."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.accelerator.is_main_process:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if self.critic is not None:
+                self.critic.save(folder)
+            self.rules.save(folder)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        if self.critic is not None:
+            self.critic.restore(Path(checkpoint))
+        self.rules.restore(Path(checkpoint))
+        # Distillation batches are a function of the step count; checkpoints stand on batch boundaries only.
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+
+
+def train_dareu(
+    policy: Any,
+    tokenizer: Any,
+    *,
+    config: DareUConfig,
+    reference: Any,
+    asked: Sequence[Asked],
+    retain_rows: Sequence[Encoded],
+    reward: Reward,
+    critic: Critic | None = None,
+    monitor: Monitor | None = None,
+    max_new_tokens: int,
+    seed: int = 0,
+    device: str = "cpu",
+    work: Work,
+) -> Outcome:
+    """Unlearn in place; resume from the newest whole checkpoint in `work`.
+
+    `critic` is needed for `advantage.estimator: critic`, and left out with the others. Errors: `ConfigError` for batch
+    sizes that do not fit, `TrainingError` for a loss that is not finite.
+    """
+    plan = Plan.of(config, len(asked))
+    updates = config.updates_per_batch * plan.parts  # between one batch of rollouts and the next
+    if (critic is None) == (config.advantage.estimator == "critic"):
+        raise ValueError(
+            f"advantage.estimator={config.advantage.estimator} {'with' if critic else 'without'} a critic"
+        )
+    arguments = GRPOConfig(
+        **trainer_arguments(
+            config.optim,
+            work,
+            seed,
+            device,
+            per_device_train_batch_size=plan.micro,
+            gradient_accumulation_steps=plan.slices,
+            num_train_epochs=1,
+            save_steps=math.ceil(config.optim.save_every / updates) * updates,
+            warmup_steps=config.optim.warmup_ratio,
+        ),
+        **engine_settings(config, plan, max_new_tokens),
+    )
+    sampler = RolloutSampler(
+        len(asked), plan.prompts, config.num_generations, updates * plan.slices, config.data_epochs, seed
+    )
+    with warnings.catch_warnings():
+        trainer = DareUTrainer(
+            model=policy,
+            args=arguments,
+            train_dataset=Dataset.from_dict(
+                {"prompt": [a.prompt for a in asked], "index": list(range(len(asked)))}
+            ),
+            processing_class=tokenizer,
+            callbacks=[Bookkeeping(work)],
+            config=config,
+            asked=asked,
+            reward=reward,
+            monitor=monitor,
+            critic=critic,
+            reference=reference,
+            retain_sampler=RetainSampler(retain_rows, plan.retain, seed),
+            good_weights=GoodWeights(work.folder / "good.safetensors"),
+            sampler=sampler,
+        )
+    without_printer(trainer)
+    checkpoint = last_checkpoint(work.checkpoints)
+    stopped = None
+    with logger_run(work):
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except StopTraining as stop:
+            stopped = stop.reason
+            trainer.log({})  # the rollouts that led to the stop
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+            if stop.restore:
+                trainer.restore_good_weights()
+    return Outcome(trainer.state.global_step, stopped)

@@ -1,0 +1,62 @@
+"""The supervised phase before reinforcement: refusals to the forget prompts, learnt by their likelihood."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from dareu.config import RefusalPhase
+from dareu.data.render import Encoded
+from dareu.methods.registry import METHODS
+from dareu.runs.files import read_json, write_json
+from dareu.training.common import Work
+from dareu.training.early_stopping import GoodWeights
+from dareu.training.loss_trainer import train_with_loss
+
+
+def learn_refusals(
+    policy: Any,
+    tokenizer: Any,
+    *,
+    phase: RefusalPhase,
+    rows: Sequence[Encoded],
+    retain_rows: Sequence[Encoded],
+    reference: Any,
+    seed: int,
+    device: str,
+    work: Work,
+) -> dict[str, Any]:
+    """NLL on `rows` (forget prompts, each with a refusal) and the retain term, in place. Steps and last loss.
+
+    The phase has a folder of its own below `work`, with its checkpoints; its weights are kept there at its end, so
+    that a resumed run takes them and does not repeat it.
+    """
+    folder = work.folder / "refusals"
+    kept, note = GoodWeights(folder / "learnt.safetensors"), folder / "learnt.json"
+    if kept.restore(policy):
+        found: dict[str, Any] = read_json(note)
+        return found
+    own = replace(work, folder=folder, report_to="none", log=[])
+    train_with_loss(
+        policy,
+        tokenizer,
+        method=METHODS["nll"],
+        optim=phase.optim,
+        rows=rows,
+        retain_rows=retain_rows,
+        retain=phase.retain,
+        retain_batch_size=phase.optim.batch_size,
+        retain_weight=phase.retain_weight,
+        reference=reference if phase.retain == "kl" else None,
+        seed=seed,
+        device=device,
+        work=own,
+    )
+    losses = [row["forget_loss"] for row in own.log if "forget_loss" in row]
+    found = {"steps": own.log[-1]["step"] if own.log else 0, "loss": losses[-1] if losses else None}
+    if os.environ.get("RANK", "0") == "0":
+        write_json(note, found)  # before the weights, whose being there says that the phase is over
+        kept.keep(policy)
+    return found

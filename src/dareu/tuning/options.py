@@ -1,0 +1,152 @@
+"""What `dareu tune` is asked for: its own keys, and the overrides that describe the runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from dareu.config import Count, Strict
+from dareu.config.compose import check_overrides, config_folder, options
+from dareu.errors import ConfigError, nearest
+
+# Hydra's launchers: the start of their names → plugin and extra.
+LAUNCHERS = {
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    "submitit": ("hydra_submitit_launcher", "submitit"),
+}
+
+
+class TuneConfig(Strict):
+    """The keys of `dareu tune`.
+
+    `batch` trials of a method are proposed at once, from the batches before: so the number of processes changes no
+    proposal. `trial_seed` is the seed of all trials, by default none of the reported ones.
+    """
+
+    methods: list[str]
+    trials: Count = 8
+    seeds: Annotated[list[int], Field(min_length=1)] = [41, 42, 43]
+    objective: Literal["retrain_similarity", "tug_of_war"] = "retrain_similarity"
+    trial_seed: int = 51
+    sampler_seed: int = 0
+    batch: Count = 4
+    workers: Count = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`tune`, the overrides of every run, Hydra's own, and the user's folder of YAML files."""
+
+    tune: TuneConfig
+    overrides: list[str]
+    hydra: list[str]
+    config_dir: str | None
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """Keys below `method.` that the command line sets: they are not searched."""
+        keys = (o.lstrip("+").partition("=")[0] for o in self.overrides)
+        return frozenset(key.removeprefix("method.") for key in keys if key.startswith("method."))
+
+
+def read(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
+    """Sort the command line's `key=value`s. `ConfigError` for what cannot be read, or lacks a package."""
+    own: dict[str, Any] = {}
+    rest, hydra = [], []
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key in TuneConfig.model_fields:
+            own[key] = _value(override.lstrip("+"))
+        elif key.startswith("hydra"):
+            hydra.append(override)
+        else:
+            rest.append(override)
+    check_overrides(rest, config_dir)
+    for override in rest:
+        _refuse(override.lstrip("+").partition("=")[0])
+    known = list(options(config_dir)["method"])
+    if own.get("methods") == "all":
+        own["methods"] = [name for name in known if searchable(name, config_dir)]
+    for key in {"methods", "seeds"} & own.keys():
+        own[key] = own[key] if isinstance(own[key], list) else [own[key]]
+    if not own.get("methods"):
+        raise ConfigError("`dareu tune` was given no methods.", "Say methods=dareu,npo, or methods=all.")
+    try:
+        tune = TuneConfig.model_validate(own)
+    except ValidationError as error:
+        told = "; ".join(f"'{'.'.join(map(str, e['loc']))}': {e['msg']}" for e in error.errors())
+        raise ConfigError(
+            f"{told}.", "Such as methods=dareu,npo trials=8 seeds=41,42,43 objective=tug_of_war."
+        ) from None
+    for name in tune.methods:
+        if name not in known:
+            raise ConfigError(f"There is no method '{name}'.", nearest(name, known))
+    tune = tune.model_copy(
+        update={"methods": list(dict.fromkeys(tune.methods)), "seeds": list(dict.fromkeys(tune.seeds))}
+    )
+    if tune.workers > 1 and not any(o.startswith("hydra/launcher") for o in hydra):
+        hydra = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={tune.workers}", *hydra]
+    _check_packages(hydra)
+    return Asked(tune, rest, hydra, config_dir)
+
+
+def _value(override: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep, Sweep
+    from hydra.errors import HydraException
+
+    try:
+        read = OverridesParser.create().parse_override(override)
+    except HydraException:
+        read = None
+    value = None if read is None else read.value()
+    if isinstance(value, ChoiceSweep) and value.simple_form:
+        return value.list
+    if value is None or isinstance(value, Sweep):
+        raise ConfigError(f"'{override}' cannot be read.", "Write methods=dareu,npo seeds=41,42 trials=8.")
+    return value
+
+
+def searchable(name: str, config_dir: str | None) -> bool:
+    """Whether a method's own YAML has a `search` block: variants that only inherit one are not tuned twice."""
+    folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
+    paths = [folder / "method" / f"{name}.yaml" for folder in folders]
+    return any(re.search(r"(?m)^search:", p.read_text(encoding="utf-8")) for p in paths if p.is_file())
+
+
+def _refuse(key: str) -> None:
+    """Keys of a run that `dareu tune` sets itself."""
+    instead = {
+        "method": "methods=…",
+        "seed": "seeds=… for what is reported, trial_seed=… for the trials",
+        "evaluation.part": "nothing: trials see the validation part, the chosen settings the report part",
+        "retrain": "retrain=true: trials are chosen by their likeness to the retrained model",
+    }
+    if key.partition(".")[0] == "rounds":
+        raise ConfigError("`dareu tune` takes no rounds: a trial is one request.", "Say forget.owners=….")
+    if key in instead:
+        raise ConfigError(f"`dareu tune` takes no {key}=….", f"Say {instead[key]}.")
+
+
+def _check_packages(hydra: Sequence[str]) -> None:
+    """`ConfigError`, which names the extra, where Optuna or the launcher's plugin is not installed."""
+    if find_spec("optuna") is None:
+        raise ConfigError("`dareu tune` needs a package that is not installed.", "pip install 'dareu[tune]'")
+    for override in hydra:
+        key, _, launcher = override.lstrip("+").partition("=")
+        row = next((row for start, row in LAUNCHERS.items() if launcher.startswith(start)), None)
+        if key == "hydra/launcher" and row and not _has_plugin(row[0]):
+            raise ConfigError(
+                f"hydra/launcher={launcher} needs a package that is not installed.",
+                f"pip install 'dareu[{row[1]}]'",
+            )
+
+
+def _has_plugin(name: str) -> bool:
+    return find_spec("hydra_plugins") is not None and find_spec(f"hydra_plugins.{name}") is not None

@@ -1,0 +1,174 @@
+"""Second responses to forget prompts: refusals, and alternate answers that the original model gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dareu.config import AlternatesConfig, LossMethodConfig, RunConfig
+from dareu.data.corpus import Sample, Split, Task
+from dareu.data.refusals import load_refusals
+from dareu.data.render import Encoded, encode, render_prompt
+from dareu.errors import DataError
+from dareu.evaluation.metrics.rouge import rouge_l
+from dareu.evaluation.metrics.text_health import is_empty, is_repetitive, words
+from dareu.runs.files import read_json, write_json
+
+KEPT = "alternates.json"
+
+
+def _pairs(method: Any) -> str | None:
+    if not isinstance(method, LossMethodConfig):
+        return None
+    from dareu.methods.registry import find_method
+
+    return find_method(method.loss).pairs
+
+
+def reads_refusals(method: Any) -> bool:
+    return _pairs(method) == "refusal"
+
+
+def refusals_for(
+    config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task
+) -> list[list[Encoded]]:
+    """Every refusal as a response to every forget prompt; nothing for a method that reads none.
+
+    `DataError` for a file that cannot be used, and where a refusal is longer than `model.max_length` allows.
+    """
+    if not reads_refusals(config.method):
+        return []
+    assert isinstance(config.method, LossMethodConfig)
+    length = config.model.max_length
+    texts = load_refusals(config.method.refusals)
+    said = [encode(tokenizer, forget[0].prompt, text, task, length).response_ids for text in texts]
+    longest = max(range(len(said)), key=lambda i: len(said[i]))
+    rows = [encode(tokenizer, s.prompt, texts[longest], task, length) for s in forget]
+    return [[Encoded(row.prompt_ids, ids) for ids in said] for row in rows]
+
+
+def check_truths(method: LossMethodConfig, split: Split) -> None:
+    """`DataError` where alternate answers are to be compared with paraphrased responses that are not there."""
+    if _pairs(method) != "alternate" or (method.alternates or AlternatesConfig()).check_fallback:
+        return
+    lacking = [s.id for s in split.forget if not s.paraphrased_response]
+    if lacking:
+        raise DataError(
+            f"{len(lacking)} of {len(split.forget)} forget samples have no paraphrased response (first: {lacking[0]}), "
+            f"which method={method.name} needs to tell whether an alternate answer is the truth in other words.",
+            "Name the column as data.columns.paraphrased_response, or set method.alternates.check_fallback=true to "
+            "compare with the response alone.",
+        )
+
+
+def is_reworded_truth(text: str, sample: Sample, max_rouge: float) -> bool:
+    """Whether `text` says what the response or its paraphrase says: ROUGE-L recall of either above `max_rouge`."""
+    for truth in filter(None, (sample.response, sample.paraphrased_response)):
+        score = rouge_l(truth, text)
+        same = (
+            words(truth) == words(text) if score is None else score.recall > max_rouge
+        )  # None: no Latin letters
+        if same:
+            return True
+    return False
+
+
+def alternates_for(
+    config: RunConfig,
+    forget: Sequence[Sample],
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    limit: int,
+    folder: Path,
+    progress: str | None = None,
+) -> list[list[Encoded]]:
+    """For each forget sample one to `count` alternate answers of `model`, sampled once and kept in `folder`.
+
+    A function of model, data, settings and seed, so that a run that lost them makes the same again. `DataError` names
+    a prompt that none was found for.
+    """
+    assert isinstance(config.method, LossMethodConfig)
+    wanted, length = config.method.alternates or AlternatesConfig(), config.model.max_length
+    if (folder / KEPT).is_file():
+        texts = [row["alternates"] for row in read_json(folder / KEPT)]
+    else:
+        texts = _sample(config, wanted, forget, model, tokenizer, task, limit, progress)
+        rows = [{"prompt": s.prompt, "alternates": t} for s, t in zip(forget, texts, strict=True)]
+        write_json(folder / KEPT, rows)
+    return [
+        [encode(tokenizer, s.prompt, text, task, length) for text in found]
+        for s, found in zip(forget, texts, strict=True)
+    ]
+
+
+def _sample(
+    config: RunConfig,
+    wanted: AlternatesConfig,
+    forget: Sequence[Sample],
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    limit: int,
+    progress: str | None,
+) -> list[list[str]]:
+    from dareu.models.generate import generate
+
+    prompts = [render_prompt(tokenizer, _asked(s, wanted.instruction), task) for s in forget]
+    found: list[list[str]] = [[] for _ in forget]
+    for turn in range(wanted.tries):
+        # As many as lack, for each prompt that lacks some.
+        asked = [i for i, texts in enumerate(found) for _ in range(wanted.count - len(texts))]
+        if not asked:
+            break
+        answers = generate(
+            model,
+            tokenizer,
+            [prompts[i] for i in asked],
+            max_new_tokens=limit,
+            batch_size=config.evaluation.batch_size,
+            temperature=wanted.temperature + turn * wanted.warming,
+            seed=config.seed + turn,
+            progress=progress,
+        )
+        for i, answer in zip(asked, answers, strict=True):
+            text, sample = answer.text, forget[i]
+            if (
+                answer.finished
+                and _is_new(text, found[i])
+                and _fits(config, sample, text, tokenizer, task)
+                and not is_reworded_truth(text, sample, wanted.max_rouge)
+            ):
+                found[i].append(text)
+    without = [s for s, texts in zip(forget, found, strict=True) if not texts]
+    if without:
+        raise DataError(
+            f"The original model gave no alternate answer to {len(without)} of {len(forget)} forget prompts in "
+            f"{wanted.tries} rounds of sampling: what it gave was the truth, or broken. The first of them: "
+            f"{without[0].prompt[:80]!r}.",
+            "Raise method.alternates.temperature, .warming or .tries, or .max_rouge.",
+        )
+    return found
+
+
+def _asked(sample: Sample, instruction: str | None) -> str:
+    if instruction is None:
+        return sample.prompt
+    return instruction.replace("{answer}", sample.response).replace("{question}", sample.prompt)
+
+
+def _is_new(text: str, others: Sequence[str]) -> bool:
+    """Whole text that is not there yet."""
+    return not (is_empty(text) or is_repetitive(text)) and words(text) not in [
+        words(other) for other in others
+    ]
+
+
+def _fits(config: RunConfig, sample: Sample, text: str, tokenizer: Any, task: Task) -> bool:
+    """Whether prompt and answer fit the model: the answer may have been given to a shorter or longer prompt."""
+    try:
+        encode(tokenizer, sample.prompt, text, task, config.model.max_length)
+    except DataError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""The README's commands: each composes, parses, or is a target that exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dareu import Unlearner
+from dareu.cli.commands import parser
+from dareu.config.compose import compose
+from dareu.tuning.options import read
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    inline = [
+        c for c in re.findall(r"`(make [^`]*|dareu [^`]*)`", TEXT) if "…" not in c and "FOLDER" not in c
+    ]
+    return [shlex.split(line, comments=True) for line in [*lines, *inline] if line.strip()]
+
+
+DAREU = [c[1:] for c in commands() if c[0] == "dareu"]
+MAKE = [c[1:] for c in commands() if c[0] == "make"]
+
+
+def test_counts() -> None:
+    assert len(DAREU) >= 7 and len(MAKE) >= 3  # the extraction has not gone blind
+
+
+@pytest.mark.parametrize("command", DAREU, ids=" ".join)
+def test_dareu_command(command: list[str]) -> None:
+    args = parser().parse_args(command)
+    assert args.command in command
+    overrides = getattr(args, "overrides", [])
+    if args.command == "tune":
+        asked = read(overrides)
+        overrides = [*asked.overrides, f"method={asked.tune.methods[0]}"]
+    # A sweep's commas make several runs; each of them has to compose.
+    first = [o.partition(",")[0] if getattr(args, "multirun", False) else o for o in overrides]
+    config = compose(first)
+    for override in first:
+        if override.startswith("method="):
+            assert config.method.name == override.removeprefix("method=")
+
+
+@pytest.mark.parametrize("command", MAKE, ids=" ".join)
+def test_make_target(command: list[str]) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    target, *variables = command
+    assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for variable in variables:
+        assert re.search(rf"^{variable.partition('=')[0]} \?=", makefile, re.MULTILINE)
+
+
+def test_python_block() -> None:
+    (block,) = blocks("python")
+    tree = ast.parse(block)
+    called = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "unlearner"
+    }
+    assert called == {"fit", "evaluate", "generate", "save_pretrained"}
+    assert all(callable(getattr(Unlearner, name)) for name in called)
+
+
+def test_links_and_groups() -> None:
+    for link in re.findall(r"\]\(((?!https?:)[^)#]+)\)", TEXT):
+        assert (ROOT / link).exists(), link

@@ -1,0 +1,155 @@
+"""The methods that sample as whole runs: what they read, what they leave, what their keys depend on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pipeline_fixture import SMALL, store, train
+
+from dareu.attribution.name_masking import Blinder
+from dareu.config.compose import compose
+from dareu.data.corpus import Sample
+from dareu.errors import ConfigError
+from dareu.models.load import load_tokenizer
+from dareu.workflow.reinforce import HealthMonitor, _judges, _with_level, similarity, text_judge
+from dareu.workflow.scoring import StoppingMonitor
+from dareu.workflow.stages import Bench
+from dareu.workflow.unlearn import unlearn_key
+
+__all__ = ["store"]
+SHORT = [
+    "method.data_epochs=1",
+    "method.prompts_per_batch=4",
+    "method.num_generations=2",
+    "method.stop.attribution=null",
+    "method.stop.unhealthy=null",
+]
+OTHER_ATTRIBUTOR = "attributor.holdout=0.2"
+
+
+def bench(store: Path, *overrides: str) -> Bench:
+    return Bench(compose([*SMALL, f"cache_dir={store}", *overrides]))
+
+
+@pytest.mark.parametrize("name", ["dareu", "dareu_rloo", "dareu_grpo", "rule", "purge", "demem"])
+def test_a_key_depends_on_the_attributor_where_it_is_read(store: Path, name: str) -> None:
+    keys = [unlearn_key(bench(store, f"method={name}", *extra)) for extra in ([], [OTHER_ATTRIBUTOR])]
+    assert (keys[0] != keys[1]) == name.startswith("dareu")
+    if not name.startswith("dareu"):  # a stopping rule that reads one makes it part of the key
+        told = [f"method={name}", "method.stop.attribution=0.1"]
+        assert unlearn_key(bench(store, *told)) != unlearn_key(bench(store, *told, OTHER_ATTRIBUTOR))
+
+
+@pytest.mark.parametrize(("blind", "nameless"), [(True, False), (False, False), (False, True), (True, True)])
+def test_what_the_reward_reads_through(store: Path, blind: bool, nameless: bool) -> None:
+    made = bench(store, f"method.reward.blind={blind}", f"method.reward.nameless={nameless}")
+    tokenizer = load_tokenizer(made.original.path / "model")
+    reward, _, _ = _judges(made, made.config.method, tokenizer, "cpu")  # type: ignore[arg-type]
+    first, *second = reward.scorer.readers  # type: ignore[attr-defined]
+    assert (first is not None and first.names is None) if blind else first is None
+    assert len(second) == nameless
+    for reader in second:
+        names = " ".join(made.corpus.owners).casefold().split()
+        assert set(names) <= reader.names and reader.text("", names[0]) == "_"
+
+
+def test_a_critic_of_its_own_is_part_of_the_key(store: Path) -> None:
+    shape = "attributor.backbone.hidden_size=64"
+    for name, same in (("demem", False), ("purge", True)):
+        keys = {unlearn_key(bench(store, f"method={name}", *extra)) for extra in ([], [shape])}
+        assert (len(keys) == 1) == same, name
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "logged"),
+    [
+        ("rule", ["method.refusal_phase.optim.epochs=1"], {"reward_retain", "silent_groups", "kl_loss"}),
+        ("demem", [], {"reward_forget", "value_loss"}),
+        ("dareu_grpo", ["method.retain_prompts.share=0.5"], {"reward_retain", "rollout_attribution"}),
+    ],
+)
+def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], logged: set[str]) -> None:
+    found = train(store, tmp_path / name, f"method={name}", *SHORT, *extra)
+    rows = [json.loads(line) for line in (tmp_path / name / "training.jsonl").read_text().splitlines()]
+    assert logged <= {key for row in rows for key in row}
+    # four forget prompts, and as many retain prompts where there are some: in batches of four
+    batches = 1 if name == "demem" else 2
+    updates = {"rule": 1, "demem": 3, "dareu_grpo": 2}[name]  # each its own YAML's, or `dareu`'s
+    assert found["outcome"]["steps"] == len(rows) == batches * updates
+    if name == "rule":
+        assert found["outcome"]["refusal_phase"]["steps"] == 1
+    assert ("stop_attribution" in {k for row in rows for k in row}) == name.startswith("dareu")
+
+
+def test_retain_prompts_count_where_batches_are_checked(store: Path) -> None:
+    """Three rollouts a micro-batch do not cut a batch of eight; the prompts of the retain set make it twelve."""
+    settings = ["method=demem", "method.prompts_per_batch=12", "method.optim.micro_batch_size=3"]
+    with pytest.raises(ConfigError, match="An update on 4 rollouts"):
+        bench(store, *settings)
+    bench(store, *settings, "method.retain_prompts.share=0.66")  # 4 · .66/.34 = 8 more
+
+
+def test_similarity_is_rouge_and_characters_where_it_reads_none() -> None:
+    assert similarity("the cat sat", "the cat") == pytest.approx(2 * (1 * 2 / 3) / (1 + 2 / 3))
+    assert similarity("猫が座る", "猫が走る") == pytest.approx(
+        2 * 3 / 8
+    )  # three of four characters in common
+    assert similarity("the cat", "") == 0.0
+
+
+def test_judges_of_a_text(store: Path) -> None:
+    from dareu.rewards.base import Asked
+
+    asked = {kind: Asked("", "", "", "the cat sat", kind=kind) for kind in ("forget", "boundary", "retain")}  # type: ignore[arg-type]
+
+    def judge(name: str) -> Any:
+        made = bench(store, f"method={name}")
+        return text_judge(made.config.method, made.split), made.split  # type: ignore[arg-type]
+
+    rule, _ = judge("rule")
+    refusal = "I cannot answer that."
+    assert [rule(refusal, asked[k]) for k in asked] == [1.0, 0.0, 0.0]
+    assert [rule("the cat sat", asked[k]) for k in asked] == [0.0, 1.0, 1.0]
+    assert [rule("a dog ran", asked[k]) for k in asked] == [0.0, 0.5, 0.5]
+    demem, _ = judge("demem")
+    assert demem("the cat sat", asked["forget"]) == -1.0 and demem("a dog", asked["forget"]) == 0.0
+    purge, split = judge("purge")
+    assert purge(f"by {split.forget_owners[0]}", asked["forget"]) == 0.0
+    assert purge("by nobody", asked["forget"]) == 1.0
+
+
+class Letters:
+    """An attributor of one owner: a tenth for each letter b."""
+
+    owners, nobody = ["bob"], True
+
+    def probabilities(self, texts: Any) -> Any:
+        return np.array([[t.count("b") / 10, 1 - t.count("b") / 10] for t in texts])
+
+
+@pytest.mark.parametrize(
+    ("blinder", "level"), [(None, (0.2 + 0.5 + 0.1) / 3), (Blinder([]), (0.0 + 0.3 + 0.1) / 3)]
+)
+def test_level_of_wrong_answers_each_with_its_question(
+    store: Path, blinder: Blinder | None, level: float
+) -> None:
+    forget = [
+        Sample("1", "bob", "Is bob here?", "x", wrong_responses=("bob ran", "bob bbb")),
+        Sample("2", "bob", "Who?", "x", wrong_responses=("b",)),
+        Sample("3", "bob", "Why?", "x"),
+    ]
+    monitor = StoppingMonitor(Letters(), ["bob"], blinder)  # type: ignore[arg-type]
+    method = bench(store, "method=dareu", "method.stop.attribution=wrong_answers").config.method
+    assert _with_level(method, monitor, forget).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
+    assert _with_level(method, monitor, forget[2:]).stop.attribution == 0.05  # type: ignore[arg-type]
+    fixed = bench(store, "method=dareu", "method.stop.attribution=0.3").config.method
+    assert _with_level(fixed, monitor, forget).stop.attribution == 0.3  # type: ignore[arg-type]
+
+
+def test_health_without_an_attributor() -> None:
+    numbers = HealthMonitor()(["no no no", "", "a b", "c"], [True, True, True, False], ["x"] * 4, ["y"] * 4)
+    assert numbers == {"empty": 0.25, "repetitive": 0.25, "unfinished": 0.25}

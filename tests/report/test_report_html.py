@@ -1,0 +1,232 @@
+"""The page of a run, parsed as a browser would."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fixture import NASTY, make_results, model, sample_rows, write_run
+
+from dareu.errors import RunError
+from dareu.report import drawing as svg
+from dareu.report.curves import curves
+from dareu.report.page import write_report
+from dareu.report.samples import spread, underlined
+from dareu.report.verdict import verdict
+
+VOID = {"meta", "input", "br", "link", "img"}
+
+
+class Page(HTMLParser):
+    """Every element's attributes, the text outside style and script, and whether tags close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.stack = "", []  # type: tuple[str, list[str]]
+        self.feed(text)
+        assert not self.stack, f"left open: {self.stack}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack and self.stack.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] not in ("style", "script"):
+            self.text += data
+
+    def having(self, name: str) -> list[dict[str, str | None]]:
+        return [a for _, a in self.found if name in str(a.get("class", "")).split()]
+
+
+def page(folder: Path, results: dict[str, Any] | None = None) -> Page:
+    return Page(write_report(write_run(folder / "run", results)).read_text(encoding="utf-8"))
+
+
+def test_page_loads_nothing(tmp_path: Path) -> None:
+    whole = page(tmp_path)
+    assert not [(t, a) for t, a in whole.found if {"src", "href", "xlink:href"} & set(a)]
+    assert not {"link", "iframe", "object", "img"} & {t for t, _ in whole.found}
+    style = (tmp_path / "run" / "report.html").read_text().split("<style>")[1].split("</style>")[0]
+    assert "@import" not in style and "url(" not in style
+    assert sorted(p.name for p in (tmp_path / "run").iterdir() if p.name.startswith("report")) == [
+        "report.html"
+    ]
+
+
+def test_all_samples_are_there_and_escaped(tmp_path: Path) -> None:
+    whole = page(tmp_path)
+    text = " ".join(whole.text.split())
+    for which in ("original", "retrained", "unlearned"):
+        for row in sample_rows(which):
+            for key in ("prompt", "reference", "response"):
+                assert " ".join(row[key].split()) in text
+    assert len(whole.having("sample")) == 18 and len(whole.having("answer")) == 54
+    raw = (tmp_path / "run" / "report.html").read_text()
+    assert NASTY in whole.text and NASTY not in raw and "<script>alert" not in raw
+    assert len([1 for t, _ in whole.found if t == "script"]) == 1
+    assert len(whole.having("flag")) == 3  # the nasty answer is unfinished in each model
+    assert (
+        text.index("Forget: these should go")
+        < text.index("Retain: these should stay")
+        < text.index("Test: owned")
+    )
+
+
+def test_owner_names_and_reasons_are_escaped(tmp_path: Path) -> None:
+    results = make_results(method="<b>m</b>", missing={"<i>": "<img src=x>"}, versions={"<u>": "<u>"})
+    results["data"]["forget_owners"] = ["<em>"]
+    whole = page(tmp_path, results)
+    assert not {"img", "em"} & {t for t, _ in whole.found}
+    assert "<b>m</b>" in whole.text and "<img src=x>" in whole.text
+
+
+def test_no_retrained_model(tmp_path: Path) -> None:
+    results = make_results(tug_of_war=None, retrain_similarity=None, forget_quality=None)
+    del results["models"]["retrained"]
+    whole = page(tmp_path, results)
+    assert "There is no retrained model in this run" in whole.text and "nobody can say" in whole.text
+    assert not whole.having("ring") and not whole.having("left")
+    assert not [a for t, a in whole.found if t == "tr" and a.get("class") == "retrained"]
+
+
+def test_without_a_test_set_the_tile_shows_the_score_of_the_other_two(tmp_path: Path) -> None:
+    assert "Tug-of-War.9711 is best" in page(tmp_path / "with", make_results()).text
+    whole = page(tmp_path / "without", make_results(tug_of_war=None))
+    assert "Tug-of-War.980without test; 1 is best" in whole.text
+
+
+def test_bare_results_make_a_page(tmp_path: Path) -> None:
+    """NaN and null are dashes; nothing but results.json is needed."""
+    results = make_results(
+        seconds={"unlearn": math.nan}, peak_memory_mb=None, versions=None, missing=None, outcome=None
+    )
+    results["models"]["unlearned"]["forget"] = {"rouge_l": math.nan, "attribution": None}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    whole = Page(write_report(tmp_path).read_text())
+    assert "nan" not in whole.text.lower() and "None" not in whole.text
+    assert "too few figures" in whole.text
+    assert "unlearned–.994.979–––.000.000.000" in whole.text  # the row of the table
+    with pytest.raises(RunError):
+        write_report(tmp_path / "absent")
+
+
+def test_page_is_replaced(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "report.html").write_text("old")
+    assert write_report(folder).read_text().startswith("<!doctype html>")
+
+
+def test_only_logged_curves_are_drawn(tmp_path: Path) -> None:
+    found = curves(
+        [
+            {"step": 2, "loss": 1.0, "a/b": 3, "epoch": 1, "entropy": None},
+            {"step": 4, "loss": math.nan, "own": 2},
+        ]
+    )
+    assert [(c["name"], c["known"]) for c in found] == [("loss", True), ("own", False)]
+    assert found[0]["points"] == '[[2.0, "1.000"]]'
+    whole = page(tmp_path)
+    assert len(whole.having("small")) == 8  # seven known, one of the user's own
+
+
+# --- verdict ---------------------------------------------------------------------------------------------
+
+
+def changed(**more: Any) -> dict[str, Any]:
+    """Another unlearned model; the retrained one has forget .544, retain 1.0, test .988, held-out .041."""
+    results = copy.deepcopy(make_results())
+    figures = {"forget": 0.55, "retain": 0.99, "test": 0.98, "attributed": 0.01, "heldout": 0.05} | more
+    results["models"]["unlearned"] = model(**figures)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("change", "tone", "words"),
+    [
+        ({}, "good", "never saw"),
+        ({"health": {"repetitive": 0.06}}, "bad", "broken text"),
+        ({"health": {"repetitive": 0.04}}, "good", "never saw"),
+        ({"forget": 0.9}, "bad", "not forgotten"),  # .1 of the way of .456
+        ({"forget": 0.7}, "fair", "only in part"),  # .3 of .456 is more than half
+        ({"forget": 0.3}, "fair", "more than retraining"),
+        ({"retain": 0.8}, "bad", "damaged what should stay"),
+        ({"test": 0.9}, "fair", "lost a little"),
+        ({"heldout": 0.4}, "fair", "still point to the forgotten owners"),
+        ({"reattribution": 0.5}, "fair", "other owners"),
+        ({"forget": 0.3, "retain": 0.5, "health": {"empty": 0.9}}, "bad", "broken text"),
+    ],
+)
+def test_verdict(change: dict[str, Any], tone: str, words: str) -> None:
+    found = verdict(changed(**change))
+    assert (found.tone, words in found.headline) == (tone, True), found.headline
+
+
+def test_verdict_names_the_figures() -> None:
+    texts = [p.text for p in verdict(changed(health={"empty": 0.25, "unfinished": 0.5})).points]
+    assert "Broken forget answers: 25% empty (retrained 0%), 50% unfinished (retrained 0%)." in texts
+    assert "Retain questions: ROUGE-L .990 (retrained 1.000, original .998). Nothing was lost." in texts
+
+
+def test_verdict_is_not_pleased_with_nothing_to_forget() -> None:
+    results = changed()
+    results["models"]["original"]["forget"]["rouge_l"] = 0.56
+    assert verdict(results).headline == "There was little to forget."
+
+
+def test_verdict_warns_of_a_blind_tug_of_war() -> None:
+    assert any(
+        "Go by the second" in p.text
+        for p in verdict(changed() | {"tug_of_war": 0.95, "retrain_similarity": 0.4}).points
+    )
+
+
+# --- drawings and pieces ---------------------------------------------------------------------------------
+
+
+def centres(drawing: str, name: str) -> tuple[float, float]:
+    found = next(a for a in Page(drawing).found if a[1].get("class") == f"mark {name}")[1]
+    return float(str(found["cx"])), float(str(found["cy"]))
+
+
+def test_plane_has_one_scale() -> None:
+    """A unit of forget ROUGE is as long as one of retain ROUGE, so rings are round; up and right are more."""
+    drawing = str(svg.plane({"retrained": (0.5, 0.5), "unlearned": (0.7, 0.5), "original": (0.5, 0.8)}))
+    (rx, ry), (ux, uy), (ox, oy) = (centres(drawing, m) for m in ("retrained", "unlearned", "original"))
+    assert uy == pytest.approx(ry, abs=0.02) and ox == pytest.approx(rx, abs=0.02)
+    assert (ux - rx) / 0.2 == pytest.approx((ry - oy) / 0.3, rel=1e-3) and ux > rx and oy < ry
+
+
+def test_strip_marks_sit_at_their_values() -> None:
+    drawing = str(svg.strips([("a", {"original": 1.0, "retrained": 0.0, "unlearned": 0.25})]))
+    x0, x, x1 = (centres(drawing, m)[0] for m in ("retrained", "unlearned", "original"))
+    assert (x - x0) / (x1 - x0) == pytest.approx(0.25, abs=1e-3)
+    assert "not computed" in svg.strips([("a", {"original": None})])
+
+
+def test_curve_spans_its_box() -> None:
+    line = next(a for t, a in Page(str(svg.curve([1, 2, 3], [0.0, 1.0, 0.5]))).found if t == "polyline")[
+        "points"
+    ]
+    points = [tuple(map(float, p.split(","))) for p in str(line).split()]
+    assert [x for x, _ in points] == [0, 100, 200] and points[1][1] < points[2][1] < points[0][1]
+    assert svg.curve([5], [0.3]) and svg.curve([1, 2], [1.0, 1.0])  # one step, no change
+
+
+def test_shared_words_are_underlined() -> None:
+    assert underlined("Ada was born <in> Lima.", "Ada was seen in Cusco.") == (
+        "<u>Ada</u> <u>was</u> born &lt;<u>in</u>&gt; Lima."
+    )
+
+
+def test_spread_is_even() -> None:
+    assert spread(range(10), 4) == [0, 2, 5, 7] and spread([1, 2], 4) == [1, 2]

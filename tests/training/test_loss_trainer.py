@@ -1,0 +1,278 @@
+"""The Trainer that takes a loss: what it learns, its batches, resuming, bad losses, loggers."""
+
+from __future__ import annotations
+
+import copy
+import math
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ppo_fixture import (
+    FORGET,
+    RETAIN,
+    column,
+    config,
+    encoded,
+    largest_difference,
+    mean_nll,
+    original,
+    unlearn,
+    weights,
+    with_lora,
+)
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dareu.config import LoggingConfig, Optim
+from dareu.errors import TrainingError
+from dareu.methods import losses
+from dareu.methods.registry import METHODS, LossMethod
+from dareu.models.load import POLICY, freeze_original
+from dareu.training.common import Work, last_checkpoint
+from dareu.training.loss_trainer import LossTrainer, train_with_loss
+from dareu.workflow.unlearn import _logger
+
+
+def train(folder: Path, method: str | LossMethod, **options: Any) -> tuple[Any, Work]:
+    """Train a copy of the original on the forget set, or what `options` say."""
+    model, tokenizer = original()
+    policy = options.pop("policy", None) or copy.deepcopy(model)
+    work = options.pop("work", None) or Work(folder)
+    optim = {"lr": 3e-3, "epochs": 4, "batch_size": 3, "scheduler": "constant", "save_every": 1000}
+    given: dict[str, Any] = {
+        "rows": encoded(tokenizer, FORGET), "retain_rows": encoded(tokenizer, RETAIN), "seed": 1,
+        "method": METHODS[method] if isinstance(method, str) else method,
+        "optim": Optim.model_validate(optim | options.pop("optim", {})),
+    }  # fmt: skip
+    train_with_loss(policy, tokenizer, work=work, **(given | options))
+    return policy, work
+
+
+# --- what it learns -------------------------------------------------------------------------------------------
+
+
+def test_gradient_ascent_forgets_and_the_retain_term_holds(tmp_path: Path) -> None:
+    optim = {"epochs": 8}
+    alone, _ = train(tmp_path / "a", "gradient_ascent", optim=optim)
+    held, work = train(tmp_path / "b", "gradient_ascent", optim=optim, retain="nll", retain_weight=3.0)
+    forget, retain = mean_nll(original()[0], FORGET), mean_nll(original()[0], RETAIN)
+    assert mean_nll(alone, FORGET) > forget + 1 and mean_nll(alone, RETAIN) > retain + 0.2
+    assert mean_nll(held, FORGET) > forget + 1 and mean_nll(held, RETAIN) < retain + 0.06
+    for row in work.log:
+        assert row["loss"] == pytest.approx(row["forget_loss"] + 3 * row["retain_loss"], abs=1e-5)
+
+
+def test_finetuning_learns_what_it_walks_through(tmp_path: Path) -> None:
+    model, work = train(tmp_path, "nll", rows=encoded(original()[1], RETAIN), retain_rows=())
+    assert mean_nll(model, RETAIN) < mean_nll(original()[0], RETAIN) - 0.01
+    assert column(work, "forget_loss") and not column(work, "retain_loss")
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_reference_is_the_model_as_it_was(tmp_path: Path, adapter: bool) -> None:
+    """NPO begins at (2/β)·ln 2 and the KL term at 0, where policy and reference are one; then they part."""
+    policy = with_lora(original()[0]) if adapter else copy.deepcopy(original()[0])
+    reference = freeze_original(policy)
+    before = weights(policy)
+    model, work = train(
+        tmp_path, "npo", policy=policy, reference=reference, params={"beta": 0.5}, retain="kl",
+        optim={"lr": 1e-2},
+    )  # fmt: skip
+    assert column(work, "forget_loss")[0] == pytest.approx(4 * math.log(2), abs=1e-5)
+    assert column(work, "retain_loss")[0] == pytest.approx(0, abs=1e-6)
+    assert column(work, "forget_loss")[-1] < 2.7 and column(work, "retain_loss")[-1] > 1e-4
+    for name, weight in weights(model).items():
+        frozen = adapter and f".{POLICY}." not in name
+        assert torch.equal(weight, before[name]) == frozen, name
+
+
+def test_loss_gets_the_tensors_that_it_reads(tmp_path: Path) -> None:
+    seen: list[dict[str, Tensor]] = []
+
+    def reading(**tensors: Tensor) -> Tensor:
+        seen.append(tensors)
+        return losses.nll(tensors["logps"], tensors["mask"])
+
+    reads = ("logps", "mask", "logits", "labels", "reference_logps", "reference_logits")
+    model = copy.deepcopy(original()[0])
+    train(
+        tmp_path / "a", LossMethod(reading, reads), policy=model, reference=freeze_original(model),
+        optim={"epochs": 1},
+    )  # fmt: skip
+    assert tuple(seen[0]) == reads
+    tensors = seen[0]
+    rows, width = tensors["mask"].shape
+    assert tensors["mask"].sum(1).tolist() == [5, 5, 5]  # the answers with their end, no prompt, no pad
+    assert tensors["logits"].shape == tensors["reference_logits"].shape == (rows, width, 19)
+    picked = tensors["logits"].log_softmax(-1).gather(2, tensors["labels"].unsqueeze(2)).squeeze(2)
+    assert torch.allclose(tensors["logps"], picked * tensors["mask"], atol=1e-5)
+    assert torch.allclose(tensors["reference_logps"], tensors["logps"].detach(), atol=1e-5)
+    train(tmp_path / "b", LossMethod(reading), optim={"epochs": 1})
+    assert tuple(seen[-1]) == ("logps", "mask")
+
+
+# --- batches --------------------------------------------------------------------------------------------------
+
+
+def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
+    """Losses are means over the tokens of a micro-batch; all answers here have five."""
+    rows = encoded(original()[1], FORGET | {"ask blue": "the secret is fig"})
+    options: dict[str, Any] = {"rows": rows, "retain": "nll", "retain_batch_size": 2}
+    whole, one = train(tmp_path / "a", "gradient_ascent", optim={"batch_size": 4}, **options)
+    cut, two = train(
+        tmp_path / "b", "gradient_ascent", optim={"batch_size": 4, "micro_batch_size": 2}, **options
+    )
+    assert largest_difference(weights(whole), weights(original()[0])) > 1e-3
+    assert largest_difference(weights(whole), weights(cut)) < 1e-5
+    for name in ("forget_loss", "retain_loss"):
+        assert column(one, name) == pytest.approx(column(two, name), abs=1e-5)
+
+
+def _retain_walk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(Optimizer step, index of the batch of retain rows) of each micro-batch."""
+    from dareu.training.retain_sampler import RetainSampler
+
+    walk: list[tuple[int, int]] = []
+    term, batch = LossTrainer._retain_term, RetainSampler.batch
+
+    def noting(trainer: Any, model: Any) -> Tensor:
+        def spy(sampler: Any, index: int, *args: Any) -> Any:
+            walk.append((trainer.state.global_step, index))
+            return batch(sampler, index, *args)
+
+        monkeypatch.setattr(RetainSampler, "batch", spy)
+        return term(trainer, model)
+
+    monkeypatch.setattr(LossTrainer, "_retain_term", noting)
+    return walk
+
+
+def test_no_retain_batch_comes_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where the last step of an epoch has fewer micro-batches than the others."""
+    rows = encoded(original()[1], FORGET | RETAIN)[:5]  # micro-batches of 2, 2 and 1: steps of two and of one
+    walk = _retain_walk(monkeypatch)
+    optim = {"batch_size": 4, "micro_batch_size": 2, "epochs": 3}
+    train(tmp_path, "gradient_ascent", rows=rows, retain="nll", optim=optim)
+    assert walk == [(0, 0), (0, 1), (1, 2), (2, 4), (2, 5), (3, 6), (4, 8), (4, 9), (5, 10)]
+
+
+def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    """Cut off where an epoch ended in a short step."""
+    options: dict[str, Any] = {
+        "rows": encoded(original()[1], FORGET | RETAIN)[:5],
+        "retain": "nll",
+        "optim": {"batch_size": 4, "micro_batch_size": 2, "save_every": 2, "scheduler": "linear"},
+    }
+    whole, work = train(tmp_path / "whole", "gradient_ascent", **options)
+
+    class Killed(Exception):
+        pass
+
+    def tick() -> None:
+        if (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir():
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", "gradient_ascent", work=Work(tmp_path / "cut", tick), **options)
+    torch.manual_seed(12345)
+    counting = Breaking(-1, "nothing")
+    model, resumed = train(tmp_path / "cut", LossMethod(counting), **options)
+    assert counting.calls == 6  # two steps of two micro-batches, two of one; nothing before the checkpoint
+    assert [row["step"] for row in work.log] == list(range(1, 9))
+    assert largest_difference(weights(whole), weights(model)) == 0
+    assert work.log == resumed.log
+
+
+# --- losses that are not finite -------------------------------------------------------------------------------
+
+
+class Breaking:
+    """The loss of gradient ascent, until its `count`-th call breaks the value, or the gradient alone."""
+
+    def __init__(self, count: int, what: str) -> None:
+        self.count, self.what, self.calls = count, what, 0
+
+    def __call__(self, logps: Tensor, mask: Tensor) -> Tensor:
+        self.calls += 1
+        loss = losses.gradient_ascent(logps, mask)
+        if self.calls != self.count:
+            return loss
+        return loss * float("nan") if self.what == "value" else loss + (loss - loss.detach()).sqrt()
+
+
+@pytest.mark.parametrize(("what", "cause"), [("value", "loss is"), ("gradient", "weights are")])
+@pytest.mark.parametrize("log_every", [1, 10])
+def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
+    tmp_path: Path, what: str, cause: str, log_every: int
+) -> None:
+    """A gradient that is not finite breaks the weights: they must not become the newest checkpoint."""
+    work = Work(tmp_path, log_every=log_every)
+    with pytest.raises(TrainingError, match=f"{cause} not finite") as error:
+        train(tmp_path, LossMethod(Breaking(3, what)), work=work, optim={"save_every": 1})
+    assert "Lower the learning rate" in error.value.cure
+    newest = last_checkpoint(work.checkpoints)
+    assert newest is not None and newest.name == "checkpoint-2"
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(newest / "model.safetensors").values())
+
+
+def test_last_update_that_breaks_the_weights_is_an_error(tmp_path: Path) -> None:
+    """No loss comes after it that could tell."""
+    with pytest.raises(TrainingError, match="weights are not finite at step 4"):
+        train(tmp_path, LossMethod(Breaking(4, "gradient")))
+
+
+# --- loggers --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever this process asks of any other machine fails."""
+    connect = socket.socket.connect
+
+    def local(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise AssertionError(f"asked the network for {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local)
+    for name in ("TENSORBOARD_LOGGING_DIR", "WANDB_DIR", "WANDB_PROJECT", "WANDB_MODE", "WANDB_SILENT"):
+        monkeypatch.setenv(name, "to be put back")
+        monkeypatch.delenv(name)
+    yield
+
+
+def _report_to(name: str, folder: Path) -> str:
+    settings = LoggingConfig.model_validate({"report_to": name, "project": "test"})
+    bench: Any = SimpleNamespace(config=SimpleNamespace(logging=settings))
+    return _logger(bench, folder)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_tensorboard_writes_into_the_given_folder(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    work = Work(tmp_path / "work", report_to=_report_to("tensorboard", tmp_path / "logs"))
+    unlearn(tmp_path / "work", config(data_epochs=1), work=work)
+    assert [p.parent for p in tmp_path.rglob("events.*")] == [tmp_path / "logs"]
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert {"train/reward", "train/kl_old", "train/loss"} <= set(events.Tags()["scalars"])
+    written = [event.value for event in events.Scalars("train/value_loss")]
+    assert written == pytest.approx(column(work, "value_loss"))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_wandb_works_offline_and_each_run_has_its_own(tmp_path: Path) -> None:
+    import wandb
+
+    for number in (1, 2):
+        work = Work(tmp_path / str(number), report_to=_report_to("wandb", tmp_path / "logs"))
+        train(tmp_path / str(number), "gradient_ascent", work=work, optim={"epochs": 1})
+        assert wandb.run is None
+    runs = sorted((tmp_path / "logs" / "wandb").glob("offline-run-*"))
+    assert len(runs) == 2
+    assert all(len(list(run.glob("*.wandb"))) == 1 for run in runs)
