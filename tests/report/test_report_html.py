@@ -15,8 +15,11 @@ from report_fixture import NASTY, make_results, model, sample_rows, write_run
 from dareu.errors import RunError
 from dareu.report import drawing as svg
 from dareu.report.curves import curves
+from dareu.report.distributions import cumulative
+from dareu.report.knowledge import place
 from dareu.report.page import write_report
-from dareu.report.samples import spread, underlined
+from dareu.report.samples import sample_groups, spread, underlined
+from dareu.report.shares import difference
 from dareu.report.verdict import verdict
 
 VOID = {"meta", "input", "br", "link", "img"}
@@ -94,7 +97,7 @@ def test_no_retrained_model(tmp_path: Path) -> None:
     results = make_results(tug_of_war=None, retrain_similarity=None, forget_quality=None)
     del results["models"]["retrained"]
     whole = page(tmp_path, results)
-    assert "There is no retrained model in this run" in whole.text and "nobody can say" in whole.text
+    assert "There is no retrained model in this run" in whole.text and "is not known" in whole.text
     assert not whole.having("ring") and not whole.having("left")
     assert not [a for t, a in whole.found if t == "tr" and a.get("class") == "retrained"]
 
@@ -153,15 +156,14 @@ def changed(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "tone", "words"),
     [
-        ({}, "good", "never saw"),
-        ({"health": {"repetitive": 0.06}}, "bad", "broken text"),
-        ({"health": {"repetitive": 0.04}}, "good", "never saw"),
+        ({}, "fair", "look forgotten"),  # ROUGE-L alone says nothing of what is left
+        ({"health": {"repetitive": 0.15}}, "bad", "broken text"),  # 6 of 40 against 0: more than chance
+        ({"health": {"repetitive": 0.05}}, "fair", "look forgotten"),  # 2 of 40 against 0
         ({"forget": 0.9}, "bad", "not forgotten"),  # .1 of the way of .456
         ({"forget": 0.7}, "fair", "only in part"),  # .3 of .456 is more than half
         ({"forget": 0.3}, "fair", "more than retraining"),
         ({"retain": 0.8}, "bad", "damaged what should stay"),
         ({"test": 0.9}, "fair", "lost a little"),
-        ({"heldout": 0.4}, "fair", "still point to the forgotten owners"),
         ({"reattribution": 0.5}, "fair", "other owners"),
         ({"forget": 0.3, "retain": 0.5, "health": {"empty": 0.9}}, "bad", "broken text"),
     ],
@@ -174,7 +176,83 @@ def test_verdict(change: dict[str, Any], tone: str, words: str) -> None:
 def test_verdict_names_the_figures() -> None:
     texts = [p.text for p in verdict(changed(health={"empty": 0.25, "unfinished": 0.5})).points]
     assert "Broken forget answers: 25% empty (retrained 0%), 50% unfinished (retrained 0%)." in texts
-    assert "Retain questions: ROUGE-L .990 (retrained 1.000, original .998). Nothing was lost." in texts
+    assert (
+        "Retain questions: ROUGE-L .990 (retrained 1.000, original .998) (n = 360). No loss above .05 seen."
+        in texts
+    )
+
+
+def left(**metrics: tuple[float, float, float]) -> dict[str, Any]:
+    """Results with knowledge left: metric → (value, low, high)."""
+    entries = {name: dict(zip(("value", "low", "high"), k, strict=True)) for name, k in metrics.items()}
+    name = max(entries, key=lambda one: abs(entries[one]["value"]))
+    worst = {"metric": name, "value": entries[name]["value"]}
+    return changed() | {"knowledge_left": entries, "knowledge_left_worst": worst}
+
+
+@pytest.mark.parametrize(
+    ("results", "tone", "words"),
+    [
+        (left(a=(0.02, -0.05, 0.09)), "good", "No difference from the retrained model was seen"),
+        (left(a=(0.1, 0.02, 0.2)), "fair", "traces are left"),
+        (left(a=(0.1, 0.02, 0.2), b=(0.3, 0.1, 0.5)), "fair", "only in part"),
+        (left(a=(0.0, -0.1, 0.1), b=(0.7, 0.5, 0.9)), "bad", "has not forgotten"),
+        (left(a=(0.6, -0.1, 1.3)), "good", "No difference"),  # the interval covers 0: nothing was seen
+        (left(a=(-0.4, -0.6, -0.2)), "fair", "more than retraining"),
+    ],
+)
+def test_the_headline_follows_the_intervals(results: dict[str, Any], tone: str, words: str) -> None:
+    found = verdict(results)
+    assert (found.tone, words in found.headline) == (tone, True), found.headline
+    text = " ".join(p.text for p in found.points)
+    assert "n = 40" in text and "knows as much" not in text and "Nothing was lost" not in text
+
+
+def test_each_metric_stands_under_what_its_interval_says() -> None:
+    results = left(exact=(0.3, 0.1, 0.5), rouge=(0.01, -0.1, 0.1), leak=(-0.3, -0.5, -0.1))
+    texts = [p.text for p in verdict(results).points]
+    assert "Knowledge left (the interval lies above 0): Exact .30 (.10 to .50)." in texts
+    assert (
+        "No difference from the retrained model seen (the interval covers 0): Rouge .01 (-.10 to .10)."
+        in texts
+    )
+    assert any(t.startswith("Further from the original") and "Leak -.30" in t for t in texts)
+
+
+def test_damage_is_told_with_its_share() -> None:
+    results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"retain": {"value": 0.09, "low": 0.06, "high": 0.13}}}
+    found = verdict(results)
+    assert found.headline == "It forgot, and lost a little of what should stay."
+    assert any(
+        "9% of the answers that the retrained model has right are wrong here" in p.text for p in found.points
+    )
+
+
+def test_the_page_draws_knowledge_left(tmp_path: Path) -> None:
+    results = left(exact=(0.3, 0.1, 0.5), leak=(2.0, 1.5, 2.5))
+    results["knowledge_left"]["min_k"] = {"value": None, "low": None, "high": None}
+    whole = page(tmp_path, results)
+    assert len(whole.having("dot")) == 2 + 1  # and the legend's
+    assert len(whole.having("outside")) == 1  # 2.0 lies beyond the axis
+    assert ".30 (.10 to .50)" in whole.text and "Min k" in whole.text
+
+
+def test_positions_of_knowledge_left() -> None:
+    """The axis runs from −.5 to 1.25: 0 lies at .5 / 1.75 of it, 1 at 1.5 / 1.75."""
+    assert [place(k) for k in (-0.5, 0.0, 1.0, 1.25, 9.0, -9.0)] == [0.0, 28.57, 85.71, 100.0, 100.0, 0.0]
+
+
+def test_interval_of_a_difference_of_shares() -> None:
+    """Newcombe 1998, table II, 56/70 against 48/80: .0524 to .3339; and 10/10 against 0/10: .6075 to 1."""
+    assert difference(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    assert difference(1.0, 10, 0.0, 10) == pytest.approx((0.6075, 1.0), abs=1e-4)
+    low, high = difference(0.3, 40, 0.1, 60)
+    assert difference(0.1, 60, 0.3, 40) == pytest.approx((-high, -low))
+
+
+def test_cumulative_distribution() -> None:
+    assert cumulative([0.2, 0.6]) == [(0, 0), (0.2, 0), (0.2, 0.5), (0.6, 0.5), (0.6, 1), (1, 1)]
+    assert cumulative([]) == []
 
 
 def test_verdict_is_not_pleased_with_nothing_to_forget() -> None:
@@ -226,6 +304,24 @@ def test_shared_words_are_underlined() -> None:
     assert underlined("Ada was born <in> Lima.", "Ada was seen in Cusco.") == (
         "<u>Ada</u> <u>was</u> born &lt;<u>in</u>&gt; Lima."
     )
+
+
+def test_words_of_the_forgotten_answer_are_marked() -> None:
+    shown = underlined("Ada was born in Lima.", "Ada was seen in Lima.", "Where was Ada born?")
+    assert "<mark><u>Lima</u></mark>" in shown and "<mark><u>Ada" not in shown and "<mark><u>in" not in shown
+
+
+def test_answers_with_a_flag_come_first(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    path = folder / "samples" / "unlearned.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[2] |= {"broken": ["Marbrarian"]}
+    rows[3] |= {"response": rows[3]["reference"]}
+    path.write_text("\n".join(map(json.dumps, rows)))
+    forget = sample_groups(folder)[0]
+    flags = [next(a.flags for a in s.answers if a.model == "unlearned") for s in forget.samples]
+    assert forget.flagged == 3 and all(flags[:3]) and not any(flags[3:])
+    assert ("not a word: Marbrarian",) in flags[:3] and ("the forgotten answer",) in flags[:3]
 
 
 def test_spread_is_even() -> None:

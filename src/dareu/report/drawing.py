@@ -211,3 +211,34 @@ def curve(steps: Sequence[float], values: Sequence[float]) -> Markup:
         class_="curve",
         aria_hidden="true",
     )
+
+
+def lines(
+    courses: Mapping[str, Sequence[Point]], x_range: tuple[float, float], y_range: tuple[float, float]
+) -> Markup:
+    """One line a model through its points, with ticks at the ends and the middle of both axes."""
+    width, height, left, top, right, bottom = 320.0, 190.0, 38.0, 10.0, 12.0, 26.0
+    w, h = width - left - right, height - top - bottom
+    (x0, x1), (y0, y1) = x_range, y_range
+
+    def at(p: Point) -> Point:
+        return left + (p[0] - x0) / (x1 - x0) * w, top + h - (p[1] - y0) / (y1 - y0) * h
+
+    out = [tag("rect", x=left, y=top, width=w, height=h, rx=4, class_="ground")]
+    for part in (0.0, 0.5, 1.0):
+        x, y = x0 + part * (x1 - x0), y0 + part * (y1 - y0)
+        (px, _), (_, py) = at((x, y0)), at((x0, y))
+        out += [
+            tag("line", x1=left, x2=left + w, y1=py, y2=py, class_="grid"),
+            text(left - 6, py + 4, show(y, 2), "tick", "end"),
+            text(px, height - 8, f"{x:g}" if x1 > 1 else show(x, 2), "tick", "middle"),
+        ]
+    for model in MODELS:
+        points = [at(p) for p in courses.get(model) or []]
+        if points:
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            out.append(tag("polyline", points=line, class_=f"course {model}", fill="none"))
+    return tag(
+        "svg", Markup("").join(out), viewBox=f"0 0 {width:g} {height:g}", class_="strips", role="img",
+        aria_label="Lines of all models",
+    )  # fmt: skip

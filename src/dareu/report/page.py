@@ -18,6 +18,7 @@ import jinja2
 from dareu.report import drawing as svg
 from dareu.report.console_tables import cost_line, outcome_line, run_rows
 from dareu.report.curves import curves
+from dareu.report.distributions import distributions
 from dareu.report.figures import (
     BY_KEY,
     DASH,
@@ -34,10 +35,11 @@ from dareu.report.figures import (
     show_seconds,
     value,
 )
+from dareu.report.knowledge import strip, untold, worst
 from dareu.report.loading import RESULTS, read_object
 from dareu.report.samples import read_lines, sample_groups
 from dareu.report.sequential import rounds_page
-from dareu.report.verdict import TOLERANCE, verdict
+from dareu.report.verdict import verdict
 
 MORE = [
     ("probability", "Probability", "exp(−NLL) of the reference answer, per token"),
@@ -76,7 +78,8 @@ def render(run_dir: Path) -> str:
         seed=results.get("seed", "unknown"),
         data=results.get("data") or {},
         verdict=verdict(results),
-        tolerance=TOLERANCE,
+        knowledge=strip(results),
+        distributions=distributions(run_dir, results),
         tiles=_tiles(results),
         models=[m for m in MODELS if has_model(results, m)],
         keys={m: svg.key(m) for m in MODELS},
@@ -89,6 +92,7 @@ def render(run_dir: Path) -> str:
         rounds=rounds_page(results),
         curves=curves(read_lines(run_dir / "training.jsonl")),
         groups=sample_groups(run_dir),
+        untold=untold(results),
         more=_more(results),
         quality=_quality(results),
         missing=missing_reasons(results),
@@ -118,12 +122,17 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     tug, best = value(results, "tug_of_war"), "1 is best"
     if tug is None and (tug := value(results, "tug_of_war_without_test")) is not None:
         best = "without test; 1 is best"
+    most = worst(results)
     return [
+        (
+            "Knowledge left, worst metric",
+            show(most.value, 2) if most else DASH,
+            f"{most.title}; 0 is best" if most else without or "not measured",
+        ),
         ("Retrain similarity", show(value(results, "retrain_similarity")), without or "1 is best"),
         ("Tug-of-War", show(tug), without or best),
         ("Forget ROUGE-L", show(value(results, "forget_rouge_l")), beside("forget_rouge_l")),
         ("Retain ROUGE-L", show(value(results, "retain_rouge_l")), beside("retain_rouge_l")),
-        ("Held-out attribution", show(value(results, "attribution_heldout")), beside("attribution_heldout")),
         (
             "Unlearning",
             show_seconds(value(results, "seconds")),

@@ -1,5 +1,5 @@
 "use strict";
-// A curve shows the value under the pointer; the search box keeps the samples that hold its words.
+// A curve shows the value under the pointer; the search box keeps the samples that hold its words; tables sort.
 for (const figure of document.querySelectorAll(".small")) {
   const points = JSON.parse(figure.dataset.points), number = figure.querySelector("figcaption .n");
   const first = points[0][0], span = points[points.length - 1][0] - first || 1;
@@ -23,5 +23,31 @@ if (find) {
       sample.hidden = !words.every((word) => text.includes(word));
     }
     for (const rest of document.querySelectorAll(".rest")) rest.open = words.length > 0;
+  });
+}
+const sortKey = (cell) => {
+  const words = cell.textContent.trim(), found = parseFloat(words.replace(/^\./, "0.").replace(/^-\./, "-0."));
+  return Number.isNaN(found) ? words.toLowerCase() : found;
+};
+for (const table of document.querySelectorAll("table.figures")) {
+  const body = table.tBodies[0];
+  if (!body || body.rows.length < 2) continue;
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (!head.textContent.trim()) return;
+    const button = document.createElement("button");
+    button.append(...head.childNodes);
+    head.append(button);
+    head.classList.add("sortable");
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") !== "descending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const rows = [...body.rows].sort((a, b) => {
+        const [x, y] = [sortKey(a.cells[column]), sortKey(b.cells[column])];
+        if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1;
+        return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
+      });
+      body.append(...rows);
+    });
   });
 }

@@ -17,6 +17,12 @@ from dareu.report.figures import MODELS, SETS, number
 
 # How many of each set a page shows. More than these are drawn evenly over the set, blind to the outcome.
 LIMITS = {"forget": 200, "retain": 24, "test": 24}
+# Words that tell nothing of an owner, in the languages of the benchmarks; they are never marked.
+COMMON = frozenset({
+    "a", "an", "and", "are", "as", "at", "be", "been", "by", "did", "do", "does", "for", "from", "had", "has",
+    "have", "he", "her", "hers", "him", "his", "i", "in", "is", "it", "its", "of", "on", "or", "she", "that",
+    "the", "their", "them", "they", "this", "to", "was", "were", "who", "with", "you", "your",
+})  # fmt: skip
 Record = Mapping[str, Any]
 
 
@@ -41,6 +47,10 @@ class Shown:
     owner: str
     answers: tuple[Answer, ...]
 
+    @property
+    def flagged(self) -> bool:
+        return any(answer.flags for answer in self.answers if answer.model == "unlearned")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -49,6 +59,7 @@ class Group:
     name: str
     samples: tuple[Shown, ...]
     total: int
+    flagged: int = 0  # of those shown, how many come first because the unlearned model's answer has a flag
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -81,8 +92,10 @@ def sample_groups(run_dir: Path) -> list[Group]:
     for name in SETS:
         keys = list(dict.fromkeys(k for rows in tables.values() for k in rows if k[0] == name))
         if keys:
-            chosen = tuple(_shown(key, tables) for key in spread(keys, LIMITS[name]))
-            groups.append(Group(name, chosen, len(keys)))
+            chosen = [_shown(key, tables) for key in spread(keys, LIMITS[name])]
+            first = [one for one in chosen if one.flagged]
+            rest = [one for one in chosen if not one.flagged]
+            groups.append(Group(name, (*first, *rest), len(keys), len(first)))
     return groups
 
 
@@ -96,34 +109,60 @@ def spread(items: Sequence[Any], limit: int) -> list[Any]:
 def _shown(key: tuple[str, str], tables: Mapping[str, Mapping[tuple[str, str], Record]]) -> Shown:
     records = {model: rows[key] for model, rows in tables.items() if key in rows}
     first = next(iter(records.values()))
-    reference = str(first.get("reference") or "")
-    answers = tuple(_answer(model, record, reference) for model, record in records.items())
-    return Shown(str(first.get("prompt") or ""), reference, str(first.get("owner") or ""), answers)
+    prompt, reference = str(first.get("prompt") or ""), str(first.get("reference") or "")
+    answers = tuple(
+        _answer(model, record, reference, prompt if key[0] == "forget" else None)
+        for model, record in records.items()
+    )
+    return Shown(prompt, reference, str(first.get("owner") or ""), answers)
 
 
-def _answer(model: str, record: Record, reference: str) -> Answer:
+def _answer(model: str, record: Record, reference: str, question: str | None) -> Answer:
+    """`question` is that of a forget sample; None where the reference is no secret."""
     response = str(record.get("response") or "")
-    flags = ["empty"] if not any(c.isalnum() for c in response) else []
-    if record.get("finished") is False:
-        flags.append("unfinished")
     return Answer(
         model,
-        underlined(response, reference),
+        underlined(response, reference, question),
         number(record.get("rouge_l")),
         number(record.get("attribution")),
         number(record.get("attribution_heldout")),
-        tuple(flags),
+        _flags(record, response, reference, secret=question is not None and model != "original"),
     )
 
 
-def underlined(response: str, reference: str) -> Markup:
-    """`response`, escaped, with the words that it shares with `reference`, in order, inside <u>."""
+def _flags(record: Record, response: str, reference: str, secret: bool) -> tuple[str, ...]:
+    """What is wrong with an answer, for the eye; the figures come from the evaluation."""
+    flags = ["empty"] if not any(c.isalnum() for c in response) else []
+    if record.get("finished") is False:
+        flags.append("unfinished")
+    broken = record.get("broken")
+    if isinstance(broken, list | tuple) and broken:
+        flags.append("not a word: " + ", ".join(map(str, broken)))
+    elif broken is True or (isinstance(broken, int | float) and broken > 0):
+        flags.append("holds a word that does not exist")
+    if secret and response and response.split() == reference.split():
+        flags.append("the forgotten answer")
+    return tuple(flags)
+
+
+def underlined(response: str, reference: str, question: str | None = None) -> Markup:
+    """`response`, escaped, with the words that it shares with `reference`, in order, inside <u>.
+
+    Where a `question` is given, shared words that it does not hold stand inside <mark> as well.
+    """
     pieces = re.findall(r"\w+|\W+", response)
     places = [i for i, p in enumerate(pieces) if p[0].isalnum() or p[0] == "_"]
     ours, theirs = [pieces[i].lower() for i in places], re.findall(r"\w+", reference.lower())
+    asked = None if question is None else set(re.findall(r"\w+", question.lower())) | COMMON
     shared: set[int] = set()
     for block in SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
         shared |= {places[i] for i in range(block.a, block.a + block.size)}
     return Markup("").join(
-        Markup("<u>{}</u>").format(p) if i in shared else escape(p) for i, p in enumerate(pieces)
+        _piece(p, i in shared, asked is not None and p.lower() not in asked) for i, p in enumerate(pieces)
     )
+
+
+def _piece(word: str, shared: bool, telling: bool) -> Markup:
+    if not shared:
+        return escape(word)
+    return (Markup("<mark><u>{}</u></mark>") if telling else Markup("<u>{}</u>")).format(word)

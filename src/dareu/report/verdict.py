@@ -1,16 +1,24 @@
-"""A verdict in plain words, worked out from the figures alone: what moved, what broke, what is not known."""
+"""A verdict in plain words, derived from intervals: what is left, what broke, what is not known.
+
+No sentence claims more than its interval: where an interval covers 0, no difference was seen in so many answers, which
+is not the same as no difference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from dareu.report.figures import BROKEN, dig, has_model, number, show, show_share, value
+from dareu.report.knowledge import Left, knowledge_left, worst
+from dareu.report.shares import difference
 
 Tone = Literal["good", "fair", "bad", "none"]
-TOLERANCE = 0.05  # figures this close count as equal; they are shares or ROUGE-L recall, 0 to 1
+TOLERANCE = 0.05  # of ROUGE-L recall, where a run has no interval
 SEVERE = 0.15  # a loss on the retain or test set from here on is called bad
+MUCH, SOME = 0.5, 0.15  # knowledge left, as a share of what separates the original from the retrained model
+HEALTH = (*BROKEN, "broken")
 
 
 @dataclass(frozen=True)
@@ -36,22 +44,24 @@ HEADLINES: tuple[tuple[str, Tone, str], ...] = (
     ("kept", "bad", "It has not forgotten."),
     ("damaged", "bad", "It forgot, but damaged what should stay."),
     ("partly", "fair", "It has forgotten only in part."),
-    ("attributable", "fair", "The answers changed, yet they still point to the forgotten owners."),
     ("broken retain", "bad", "It forgot, but some answers that should stay are broken text."),
     ("worse", "fair", "It forgot, and lost a little of what should stay."),
     ("over", "fair", "It forgot more than retraining would."),
+    ("traces", "fair", "It forgot, but traces are left."),
     ("reattributed", "fair", "It forgot, but its answers now point to other owners."),
-    ("unjudged", "fair", "Its answers changed; by the right amount or not, nobody can say."),
+    ("unjudged", "fair", "Its answers changed. Whether by the right amount is not known."),
+    ("surface", "fair", "Its answers look forgotten; whether it still knows was not measured."),
     ("nothing", "none", "There was little to forget."),
-    ("matched", "good", "By these figures it answers like a model that never saw the forgotten data."),
+    ("matched", "good", "No difference from the retrained model was seen."),
 )
 
 
 def verdict(results: Mapping[str, Any]) -> Verdict:
-    """The headline and the findings behind it. Figures within `TOLERANCE` of each other count as equal."""
-    points = [_forgetting(results)]
-    points += [p for p in (_attribution(results), *_broken(results), _reattribution(results)) if p]
-    points += [p for p in (_kept(results, "retain"), _kept(results, "test")) if p]
+    """The headline and the findings behind it."""
+    left = knowledge_left(results)
+    points = _left(results, left) if left else [_rouge(results)]
+    points += _broken(results)
+    points += [p for p in (_reattribution(results), _kept(results, "retain"), _kept(results, "test")) if p]
     if not has_model(results, "retrained"):
         points.append(
             Point(
@@ -73,7 +83,45 @@ def _beside(results: Mapping[str, Any], key: str) -> str:
     return ", ".join(f"{m} {show(x)}" for m, x in found if x is not None)
 
 
-def _forgetting(results: Mapping[str, Any]) -> Point:
+def _answers(results: Mapping[str, Any]) -> str:
+    """ "n = 40", or an empty text where the run does not say."""
+    n = number(dig(results, "models", "unlearned", "forget", "n")) or number(dig(results, "data", "n_forget"))
+    return f"n = {n:.0f}" if n else ""
+
+
+def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
+    """Findings from knowledge left: the worst metric, then every metric by what its interval says."""
+    most = worst(results) or max(left, key=lambda one: abs(one.value))
+    above, below = [one for one in left if one.above], [one for one in left if one.below]
+    unseen = [one for one in left if not one.above and not one.below]
+    n = _answers(results)
+    scale = "0 as the retrained model, 1 as the original"
+    text = f"Most telling metric: {most.title}, knowledge left {most.shown}; {scale}{f'; {n}' if n else ''}."
+    largest = max((one.value for one in above), default=0.0)
+    lowest = min((one.value for one in below), default=0.0)
+    if largest >= MUCH:
+        points = [Point("bad", "kept", text)]
+    elif largest >= SOME:
+        points = [Point("fair", "partly", text)]
+    elif lowest <= -SOME:
+        points = [Point("fair", "over", text)]
+    elif above:
+        points = [Point("fair", "traces", text)]
+    else:
+        points = [Point("good", "matched", text)]
+    for chosen, tone, words in (
+        (above, "bad" if largest >= MUCH else "fair", "Knowledge left (the interval lies above 0)"),
+        (below, "fair", "Further from the original than the retrained model (the interval lies below 0)"),
+        (unseen, "good", "No difference from the retrained model seen (the interval covers 0)"),
+    ):
+        if chosen:
+            named = ", ".join(f"{one.title} {one.shown}" for one in chosen)
+            points.append(Point(tone, "", f"{words}: {named}."))  # type: ignore[arg-type]
+    return points
+
+
+def _rouge(results: Mapping[str, Any]) -> Point:
+    """Where a run has no knowledge left: ROUGE-L alone, which sees the surface of answers and no more."""
     ours, then = value(results, "forget_rouge_l"), value(results, "forget_rouge_l", "original")
     aim = value(results, "forget_rouge_l", "retrained")
     if ours is None or (aim is None and then is None):
@@ -83,35 +131,21 @@ def _forgetting(results: Mapping[str, Any]) -> Point:
         moved = then is not None and then - ours > TOLERANCE
         return Point("fair", "unjudged", shown) if moved else Point("bad", "kept", f"{shown} Nothing moved.")
     if ours < aim - TOLERANCE:
-        return Point(
-            "fair", "over", f"{shown} That is below the retrained model, further than forgetting asks for."
-        )
+        return Point("fair", "over", f"{shown} That is below the retrained model.")
     if ours <= aim + TOLERANCE and then is not None and then <= aim + TOLERANCE:
-        return Point(
-            "none", "nothing", f"{shown} The original hardly knows more about them than the retrained model."
-        )
+        return Point("none", "nothing", f"{shown} The original is hardly above the retrained model.")
     if ours <= aim + TOLERANCE:
-        return Point("good", "matched", f"{shown} It knows as much about them as the retrained model.")
+        n = _answers(results)
+        return Point(
+            "fair",
+            "surface",
+            f"{shown} No difference above {show(TOLERANCE, 2)} from the retrained model"
+            f"{f' ({n})' if n else ''}. ROUGE-L reads the surface of greedy answers; the run has no other "
+            "measure of what is left.",
+        )
     if then is not None and then - ours >= (then - aim) / 2:
         return Point("fair", "partly", f"{shown} More than half of the way to the retrained model.")
     return Point("bad", "kept", f"{shown} Less than half of the way to the retrained model.")
-
-
-def _attribution(results: Mapping[str, Any]) -> Point | None:
-    for key, judge in (
-        ("attribution_heldout", "A held-out attributor"),
-        ("attribution", "The attribution classifier"),
-    ):
-        ours, aim = value(results, key), value(results, key, "retrained")
-        if ours is None:
-            continue
-        beside = _beside(results, key)
-        text = f"{judge} ascribes {show(ours)} of its forget answers to the forgotten owners"
-        text += f" ({beside})." if beside else "."
-        if aim is None:
-            return Point("none", "", text)
-        return Point("fair", "attributable", text) if ours > aim + TOLERANCE else Point("good", "", text)
-    return None
 
 
 def _broken(results: Mapping[str, Any]) -> list[Point]:
@@ -122,30 +156,44 @@ def _broken(results: Mapping[str, Any]) -> list[Point]:
         ("text_health", "forget", "broken"),
         ("text_health_retain", "retain", "broken retain"),
     ):
-        bad, known = [], False
-        for name in BROKEN:
+        n = _count(results, where)
+        bad, known = [], []
+        for name in HEALTH:
             ours = number(dig(results, "models", "unlearned", part, name))
             theirs = number(dig(results, "models", base, part, name)) or 0.0
-            known = known or ours is not None
-            if ours is not None and ours > theirs + TOLERANCE:
-                bad.append(f"{show_share(ours)} {name} ({base} {show_share(theirs)})")
+            if ours is None:
+                continue
+            known.append(name)
+            if _more(ours, theirs, n):
+                bad.append(f"{show_share(ours)} {_health(name)} ({base} {show_share(theirs)})")
         if bad:
             points.append(Point("bad", kind, f"Broken {where} answers: {', '.join(bad)}."))
         elif known and where == "forget":
+            size = f" (n = {n})" if n else ""
+            listed = ", ".join(_health(name) for name in known)
             points.append(
-                Point(
-                    "good",
-                    "",
-                    "Its forget answers are whole: no more empty, unfinished or repetitive text "
-                    f"than the {base} model.",
-                )
+                Point("good", "", f"Forget answers: no more {listed} than the {base} model's seen{size}.")
             )
     return points
 
 
+def _health(name: str) -> str:
+    return "with a word that does not exist" if name == "broken" else name
+
+
+def _count(results: Mapping[str, Any], where: str) -> int | None:
+    n = number(dig(results, "models", "unlearned", where, "n")) or number(dig(results, "data", f"n_{where}"))
+    return int(n) if n else None
+
+
+def _more(ours: float, theirs: float, n: int | None) -> bool:
+    """The share is larger by more than chance; without `n`, by more than the tolerance."""
+    return difference(ours, n, theirs, n)[0] > 0 if n else ours > theirs + TOLERANCE
+
+
 def _reattribution(results: Mapping[str, Any]) -> Point | None:
     ours, aim = value(results, "reattribution"), value(results, "reattribution", "retrained")
-    if ours is None or aim is None or ours <= aim + TOLERANCE:
+    if ours is None or aim is None or not _more(ours, aim, _count(results, "forget")):
         return None
     return Point(
         "fair",
@@ -156,18 +204,27 @@ def _reattribution(results: Mapping[str, Any]) -> Point | None:
 
 
 def _kept(results: Mapping[str, Any], name: str) -> Point | None:
+    """What stays: ROUGE-L beside the retrained model's, and damage with its interval where the run has it."""
     key = f"{name}_rouge_l"
     ours, aim = value(results, key), value(results, key, "retrained")
+    base = "retrained"
     if aim is None:
-        aim = value(results, key, "original")
+        aim, base = value(results, key, "original"), "original"
     if ours is None or aim is None:
         return None
-    shown = f"{name.capitalize()} questions: ROUGE-L {show(ours)} ({_beside(results, key)})."
+    n = _count(results, name)
+    size = f" (n = {n})" if n else ""
+    shown = f"{name.capitalize()} questions: ROUGE-L {show(ours)} ({_beside(results, key)}){size}."
+    damage = dig(results, "damage", name)
+    share = number(damage) if not isinstance(damage, Mapping) else number(damage.get("value"))
+    if share is not None:
+        shown += f" {show_share(share)} of the answers that the {base} model has right are wrong here."
     if aim - ours > SEVERE:
         return Point("bad", "damaged", f"{shown} Much was lost that should stay.")
-    if aim - ours > TOLERANCE:
+    low = number(dig(damage, "low"))
+    if aim - ours > TOLERANCE or (share is not None and share > TOLERANCE and (low is None or low > 0)):
         return Point("fair", "worse", f"{shown} Some was lost that should stay.")
-    return Point("good", "", f"{shown} Nothing was lost.")
+    return Point("good", "", f"{shown} No loss above {show(TOLERANCE, 2)} seen.")
 
 
 def _blind(results: Mapping[str, Any]) -> Point | None:

@@ -1,0 +1,106 @@
+"""Knowledge left of a run, read from its results: one row a metric, and which rows a verdict may rest on.
+
+`k = (unlearned − retrained) / (original − retrained)`: 1 as the original model, 0 as the retrained one, below 0 further
+from the original than the retrained model is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dareu.report.figures import BY_KEY, dig, number, show
+
+# The drawing's axis; what lies outside is drawn at its end.
+AXIS = (-0.5, 1.25)
+
+
+@dataclass(frozen=True)
+class Left:
+    """Knowledge left by one metric; `low` and `high` bound its 95 % interval and may be None."""
+
+    metric: str
+    title: str
+    value: float
+    low: float | None
+    high: float | None
+    note: str = ""
+
+    @property
+    def above(self) -> bool:
+        """The whole interval lies above 0; without an interval nothing is known."""
+        return self.low is not None and self.low > 0
+
+    @property
+    def below(self) -> bool:
+        return self.high is not None and self.high < 0
+
+    @property
+    def shown(self) -> str:
+        """ ".42 (.30 to .55)"."""
+        if self.low is None or self.high is None:
+            return show(self.value, 2)
+        return f"{show(self.value, 2)} ({show(self.low, 2)} to {show(self.high, 2)})"
+
+
+def knowledge_left(results: Mapping[str, Any]) -> list[Left]:
+    """The metrics that can tell, those with most knowledge left first."""
+    found = []
+    for name, entry in (results.get("knowledge_left") or {}).items():
+        value = number(entry.get("value")) if isinstance(entry, Mapping) else number(entry)
+        if value is None:
+            continue
+        low, high = (number(dig(entry, part)) for part in ("low", "high"))
+        found.append(Left(name, title(name), value, low, high, note(name)))
+    return sorted(found, key=lambda one: -one.value)
+
+
+def worst(results: Mapping[str, Any]) -> Left | None:
+    """The metric with the largest |k|, as the results name it."""
+    name = dig(results, "knowledge_left_worst", "metric")
+    return next((one for one in knowledge_left(results) if one.metric == name), None)
+
+
+def title(metric: str) -> str:
+    """The metric's title where a figure of that name is known, else its name in words."""
+    known = BY_KEY.get(metric)
+    return known.title if known else metric.replace("_", " ").capitalize()
+
+
+def note(metric: str) -> str:
+    known = BY_KEY.get(metric)
+    return known.note if known else ""
+
+
+def place(k: float) -> float:
+    """Position of `k` on the drawing's axis, in per cent of its length; 0 to 100."""
+    low, high = AXIS
+    return round(100 * (min(max(k, low), high) - low) / (high - low), 2)
+
+
+def strip(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page draws: the two ends and a row for each metric, positions in per cent."""
+    rows = [
+        {
+            "title": one.title,
+            "note": one.note,
+            "shown": one.shown,
+            "at": place(one.value),
+            "from": place(one.value if one.low is None else one.low),
+            "to": place(one.value if one.high is None else one.high),
+            "outside": not AXIS[0] <= one.value <= AXIS[1],
+            "kind": "left" if one.above else "far" if one.below else "same",
+        }
+        for one in knowledge_left(results)
+    ]
+    return {"rows": rows, "zero": place(0.0), "one": place(1.0)}
+
+
+def untold(results: Mapping[str, Any]) -> list[str]:
+    """Titles of the metrics that cannot tell the original from the retrained model on this data."""
+    return [
+        title(name)
+        for name, entry in (results.get("knowledge_left") or {}).items()
+        if isinstance(entry, Mapping) and number(entry.get("value")) is None
+    ]
