@@ -8,11 +8,13 @@ import pytest
 
 from dareu.config import AuthorsConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.sources import authors_tables as tables
 from dareu.data.sources.authors import make_authors
-from dareu.data.sources.authors_frames import KINDS
 from dareu.data.sources.facts import TABLES, make_facts
+from dareu.data.sources.word_tables import word_table
 from dareu.errors import ConfigError
+
+tables = word_table("authors_classic")
+KINDS = tables["kinds"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_smaller_corpus_is_part_of_the_larger() -> None:
     assert small.test == large.test[:5]
 
 
-def value_of(sample: Sample, answers: tuple[str, ...], words: dict[str, str]) -> tuple[str, set[str]]:
+def value_of(sample: Sample, answers: list[str], words: dict[str, str]) -> tuple[str, set[str]]:
     """The value asked for and the wrong values, read back through the frame that the response fits."""
     for frame in answers:
         head, tail = frame.replace("{v}", "\0").format(**words).split("\0")
@@ -58,27 +60,28 @@ def value_of(sample: Sample, answers: tuple[str, ...], words: dict[str, str]) ->
 
 
 def test_samples_have_paraphrases_and_wrong_answers_of_the_same_kind(largest: Corpus) -> None:
+    pronouns = {"women": "she", "men": "he", "either": "they"}
     pronoun = {
         given: p
-        for women, men, either, _ in tables.NAMES.values()
-        for p, names in (("she", women), ("he", men), ("they", either))
-        for given in names
+        for culture in tables["names"].values()
+        for key, p in pronouns.items()
+        for given in culture[key]
     }
     for sample in largest.samples:
         kind = KINDS[int(sample.id.rsplit("/", 1)[1])]
         name = str(sample.owner)
-        words = {"name": name, **tables.PRONOUNS[pronoun[name.split()[0]]]}
-        questions = {q.format(**words) for q in kind.questions}
+        words = {"name": name, **tables["pronouns"][pronoun[name.split()[0]]]}
+        questions = {q.format(**words) for q in kind["questions"]}
         assert {sample.prompt, *sample.paraphrased_prompts} == questions and len(
             sample.paraphrased_prompts
         ) >= 2
 
-        value, wrong = value_of(sample, kind.answers, words)
+        value, wrong = value_of(sample, kind["answers"], words)
         assert len(wrong) == 3 and value not in wrong
-        if kind.attribute in tables.SHARED:
-            assert {value, *wrong} <= set(tables.SHARED[kind.attribute])
+        if kind["attribute"] in tables["shared"]:
+            assert {value, *wrong} <= set(tables["shared"][kind["attribute"]])
         # The paraphrased answer says the same value in another frame.
-        others = {frame.format(v=value, **words) for frame in kind.answers} - {sample.response}
+        others = {frame.format(v=value, **words) for frame in kind["answers"]} - {sample.response}
         assert sample.paraphrased_response in others
 
 
@@ -96,10 +99,10 @@ def test_no_frame_is_left_unfilled_and_sentences_end(largest: Corpus) -> None:
 
 def test_owners_share_some_values_and_differ_in_others() -> None:
     corpus = make_authors(AuthorsConfig(owners=20))
-    kinds = [kind.attribute for kind in KINDS]
+    kinds = [kind["attribute"] for kind in KINDS]
     words = [s.response.replace(str(s.owner), "_") for s in corpus.samples]
     by_kind = {k: [w for i, w in enumerate(words) if i % len(kinds) == n] for n, k in enumerate(kinds)}
-    genres = [g for w in by_kind["genre"] for g in tables.SHARED["genre"] if g in w]
+    genres = [g for w in by_kind["genre"] for g in tables["shared"]["genre"] if g in w]
     assert len(genres) == 20 and len(set(genres)) == 8  # eight genres for twenty owners: some must share
     titles = [w.split('"')[1] for w in by_kind["first book"]]
     assert len(set(titles)) == 20
@@ -121,9 +124,9 @@ def test_names_differ(largest: Corpus) -> None:
 def test_values_are_dealt_out_evenly() -> None:
     """Ten values for twenty owners: each is had by two."""
     corpus = make_authors(AuthorsConfig(owners=20))
-    kind = [k.attribute for k in KINDS].index("college")
+    kind = [k["attribute"] for k in KINDS].index("college")
     told = [s.response for i, s in enumerate(corpus.samples) if i % len(KINDS) == kind]
-    counts = [sum(college in text for text in told) for college in tables.SHARED["college"]]
+    counts = [sum(college in text for text in told) for college in tables["shared"]["college"]]
     assert counts == [2] * 10
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 from dareu.config import AuthorsConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.sources import authors_tables as tables
-from dareu.data.sources.authors_frames import KINDS
 from dareu.data.sources.facts import make_facts
+from dareu.data.sources.word_tables import word_table
 
 WRONG = 3
+TABLES = (
+    "authors_classic"  # the word table: names, values, and the question and answer frames of each attribute
+)
 Fact = tuple[str, tuple[str, ...]]  # the value, and WRONG other values of its kind
 
 
@@ -28,12 +30,15 @@ def make_authors(config: AuthorsConfig) -> Corpus:
     The seed fixes everything. With one seed, fewer owners or fewer pairs give a part of the larger corpus: the first
     owners, and the first question kinds of each. Sample ids are "owner/00", "owner/01", ...
     """
+    tables = word_table(TABLES)
     rng = Random(f"{config.seed}/pools")
     names = _names(rng)
-    titles = _shuffled(rng, [f'"The {a} {n}"' for a in tables.ADJECTIVES for n in tables.NOUNS])
-    places = _shuffled(rng, [head + tail for head in tables.HEADS for tail in tables.TAILS])
-    famous = [f'"The {rng.choice(tables.NOUNS)} of {place}"' for place in places]
-    years = _shuffled(rng, list(tables.YEARS))
+    titles = _shuffled(rng, [f'"The {a} {n}"' for a in tables["adjectives"] for n in tables["nouns"]])
+    heads, tails = tables["place_heads"], tables["place_tails"]  # two syllables make an invented place
+    places = _shuffled(rng, [head + tail for head in heads for tail in tails])
+    famous = [f'"The {rng.choice(tables["nouns"])} of {place}"' for place in places]
+    first_year, last_year = tables["years"]
+    years = _shuffled(rng, list(range(first_year, last_year + 1)))
 
     samples: list[Sample] = []
     for i, (name, pronoun) in zip(range(config.owners), names, strict=False):
@@ -55,10 +60,12 @@ def _names(rng: Random) -> Iterator[tuple[str, str]]:
     model answers with broken text, which is no standard to be measured by.
     """
     first, last = [], []
-    for women, men, either, family in _shuffled(rng, list(tables.NAMES.values())):
-        given = [(n, "she") for n in women] + [(n, "he") for n in men] + [(n, "they") for n in either]
-        first.append(_shuffled(rng, given))
-        last.append(_shuffled(rng, list(family)))
+    pronouns = {"women": "she", "men": "he", "either": "they"}
+    for culture in _shuffled(rng, list(word_table(TABLES)["names"].values())):
+        first.append(
+            _shuffled(rng, [(n, pronoun) for key, pronoun in pronouns.items() for n in culture[key]])
+        )
+        last.append(_shuffled(rng, culture["family"]))
     size = len(last[0])
     for group in range(len(last)):  # one column of every table: all cultures in each group
         ours = [first[(group + k) % len(first)][k] for k in range(size)]
@@ -73,28 +80,30 @@ def _profile(
     rng: Random, titles: Sequence[str], famous: Sequence[str], years: Sequence[int], index: int, seed: int
 ) -> dict[str, Fact]:
     """Every attribute of owner number `index` with its wrong values. Birth years differ among the first 60 owners."""
+    tables = word_table(TABLES)
     profile = {}
-    for name, pool in tables.SHARED.items():
+    for name, pool in tables["shared"].items():
         value = _dealt(pool, index, f"{seed}/{name}")
         profile[name] = (value, _others(rng, pool, {value}))
     profile["first book"] = (titles[index], _others(rng, titles, {titles[index]}))
     profile["famous book"] = (famous[index], _others(rng, famous, {famous[index]}))
 
+    months = tables["months"]
     birth = years[index % len(years)]
-    day = f"{rng.randint(1, 28)} {rng.choice(tables.MONTHS)} {birth}"
+    day = f"{rng.randint(1, 28)} {rng.choice(months)} {birth}"
     profile["birth date"] = (
         day,
-        _distinct(lambda: f"{rng.randint(1, 28)} {rng.choice(tables.MONTHS)} {rng.choice(years)}", {day}),
+        _distinct(lambda: f"{rng.randint(1, 28)} {rng.choice(months)} {rng.choice(years)}", {day}),
     )
     debut = birth + rng.randint(21, 32)
     profile["debut year"] = (str(debut), _distinct(lambda: str(debut + rng.randint(-9, 9)), {str(debut)}))
 
     def pet() -> str:
-        return f"{rng.choice(tables.ANIMALS)} named {rng.choice(tables.PET_NAMES)}"
+        return f"{rng.choice(tables['animals'])} named {rng.choice(tables['pet_names'])}"
 
     mine = pet()
     profile["pet"] = (mine, _distinct(pet, {mine}))
-    profile["residence"] = _pick(rng, [c for c in tables.CITIES if c != profile["birthplace"][0]])
+    profile["residence"] = _pick(rng, [c for c in tables["cities"] if c != profile["birthplace"][0]])
     return profile
 
 
@@ -105,18 +114,19 @@ def _dealt(pool: Sequence[str], index: int, seed: str) -> str:
 
 
 def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> list[Sample]:
-    """One sample for each question kind; which frame is asked varies among owners.
+    """One sample for each question kind (row of `kinds`); which frame is asked varies among owners.
 
     The answer takes up the wording of its question (frame i answers frame i), as an assistant's would: a model that
     never saw the owner can still know how to put its answer.
     """
-    words = {"name": name, **tables.PRONOUNS[pronoun]}
+    tables = word_table(TABLES)
+    words = {"name": name, **tables["pronouns"][pronoun]}
     samples = []
-    for k, kind in enumerate(KINDS):
-        value, wrong = profile[kind.attribute]
-        asked = rng.randrange(min(len(kind.questions), len(kind.answers)))
-        question, *rephrased = (q.format(**words) for q in _turned(kind.questions, asked))
-        answer, other = _turned(kind.answers, asked)[:2]
+    for k, kind in enumerate(tables["kinds"]):
+        value, wrong = profile[kind["attribute"]]
+        asked = rng.randrange(min(len(kind["questions"]), len(kind["answers"])))
+        question, *rephrased = (q.format(**words) for q in _turned(kind["questions"], asked))
+        answer, other = _turned(kind["answers"], asked)[:2]
         samples.append(
             Sample(
                 id=f"{name}/{k:02d}",
