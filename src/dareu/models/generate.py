@@ -1,12 +1,15 @@
-"""Seeded generation, in batches ordered by length."""
+"""Seeded generation, in batches ordered by length: one greedy or sampled answer a prompt, or several samples of it."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from dareu.models.progress import track
 
@@ -67,18 +70,118 @@ def generate(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         for chunk in track([order[i : i + batch_size] for i in range(0, len(order), batch_size)], progress):
-            width = max(len(encoded[i]) for i in chunk)
-            ids = [[tokenizer.pad_token_id] * (width - len(encoded[i])) + encoded[i] for i in chunk]
-            mask = [[0] * (width - len(encoded[i])) + [1] * len(encoded[i]) for i in chunk]
+            ids, mask = _left_padded([encoded[i] for i in chunk], tokenizer.pad_token_id)
+            width = len(ids[0])
             output = model.generate(
                 input_ids=torch.tensor(ids, device=model.device),
                 attention_mask=torch.tensor(mask, device=model.device),
                 generation_config=config,
             )[:, width:].tolist()
             for i, row in zip(chunk, output, strict=True):
-                stop = next((k for k, t in enumerate(row) if t in ends), None)
-                kept = row if stop is None else row[:stop]
-                text = tokenizer.decode(kept, skip_special_tokens=True).strip()
-                results[i] = Generation(text, kept, stop is not None)
+                results[i] = _response(tokenizer, row, ends)
     model.train(was_training)
     return [r for r in results if r is not None]
+
+
+def _left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids padded on the left to one width, and their attention mask."""
+    width = max(len(row) for row in rows)
+    ids = [[pad] * (width - len(row)) + list(row) for row in rows]
+    return ids, [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+
+
+def _response(tokenizer: Any, row: Sequence[int], ends: Sequence[int]) -> Generation:
+    """What one row of new tokens says, up to the first token that ends a response."""
+    stop = next((k for k, t in enumerate(row) if t in ends), None)
+    kept = list(row if stop is None else row[:stop])
+    return Generation(tokenizer.decode(kept, skip_special_tokens=True).strip(), kept, stop is not None)
+
+
+class _InverseCdf:
+    """A logits processor after which the greedy token is a sample: the one at which the cumulative probability
+    passes a number in [0, 1) that was drawn beforehand for this row and this step.
+
+    Exact sampling from softmax(scores / T), but what a row draws depends on nothing else in its batch.
+    """
+
+    def __init__(self, uniforms: Tensor, width: int, temperature: float) -> None:
+        self.uniforms, self.width, self.temperature = uniforms, width, temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        step = input_ids.size(1) - self.width
+        total = (scores.float() / self.temperature).softmax(-1).cumsum(-1)
+        drawn = self.uniforms[:, step : step + 1] * total[:, -1:]
+        token = torch.searchsorted(total, drawn, right=True).clamp(max=scores.size(-1) - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+def _draws(prompt: str, copy: int, seed: int, length: int) -> np.ndarray:
+    """The numbers in [0, 1) for the `copy`-th sample of a prompt: a function of prompt, copy and seed."""
+    digest = hashlib.sha256(prompt.encode()).digest()
+    key = [seed, copy, *np.frombuffer(digest[:16], dtype=np.uint32).tolist()]
+    draws: np.ndarray = np.random.default_rng(key).random(length)
+    return draws
+
+
+@torch.no_grad()
+def sample(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    count: int,
+    temperature: float,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int = 0,
+    progress: str | None = None,
+) -> list[list[Generation]]:
+    """`count` samples of each rendered prompt, in the order of the prompts.
+
+    The numbers that decide a sample are a function of its prompt, its index and the seed: batch size, order, other
+    prompts and the model play no part in them. So two models are sampled with the same numbers, and a difference
+    between them is less noisy; the first samples of a larger `count` are those of a smaller one.
+
+    Args:
+        count: samples a prompt, ≥ 1.
+        temperature: > 0. Nothing is cut off (no top-k, no top-p).
+        batch_size: sequences in one batch; the samples of one prompt may lie in several.
+
+    Raises:
+        ValueError: for a `count` below 1 or a `temperature` that is not positive.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    if count < 1 or not temperature > 0:
+        raise ValueError(f"count={count} must be at least 1 and temperature={temperature} above 0")
+    was_training = model.training
+    model.eval()
+    ends = end_ids(model, tokenizer)
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=ends,
+        use_cache=True,
+        do_sample=False,
+    )
+    encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
+    rows = [
+        (i, copy)
+        for i in sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
+        for copy in range(count)
+    ]
+    results: dict[tuple[int, int], Generation] = {}
+    for chunk in track([rows[i : i + batch_size] for i in range(0, len(rows), batch_size)], progress):
+        ids, mask = _left_padded([encoded[i] for i, _ in chunk], tokenizer.pad_token_id)
+        draws = np.stack([_draws(prompts[i], copy, seed, max_new_tokens) for i, copy in chunk])
+        uniforms = torch.tensor(draws, dtype=torch.float32, device=model.device).clamp_(max=1 - 2**-24)
+        output = model.generate(
+            input_ids=torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([_InverseCdf(uniforms, len(ids[0]), temperature)]),
+        )[:, len(ids[0]) :].tolist()
+        for key, row in zip(chunk, output, strict=True):
+            results[key] = _response(tokenizer, row, ends)
+    model.train(was_training)
+    return [[results[i, copy] for copy in range(count)] for i in range(len(prompts))]

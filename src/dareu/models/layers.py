@@ -84,3 +84,45 @@ def parameters_below(model: Any, first: int, last: int, patterns: Sequence[str])
             )
         chosen += found
     return list(dict.fromkeys(chosen))
+
+
+def _states(output: Any) -> Tensor:
+    states: Tensor = output[0] if isinstance(output, tuple) else output
+    return states
+
+
+@contextmanager
+def block_outputs(model: Any) -> Iterator[list[Tensor]]:
+    """Within it every pass writes the output of each block, (B, T, d), into the list that it gives, in their order."""
+    _, blocks = find_blocks(model)
+    outputs: list[Tensor] = [None] * len(blocks)  # type: ignore[list-item]
+
+    def keep(index: int) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs[index] = _states(output)
+
+        return hook
+
+    handles = [block.register_forward_hook(keep(i)) for i, block in enumerate(blocks)]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def patched_block(model: Any, index: int, where: Tensor, values: Tensor) -> Iterator[None]:
+    """Within it block `index` puts out `values` (N, d) at the positions `where` (B, T), bool with N true entries."""
+
+    def patch(module: nn.Module, inputs: Any, output: Any) -> Any:
+        states = _states(output).clone()
+        states[where] = values.to(states)
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    _, blocks = find_blocks(model)
+    handle = blocks[index].register_forward_hook(patch)
+    try:
+        yield
+    finally:
+        handle.remove()

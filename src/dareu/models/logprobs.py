@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from dareu.data.render import Encoded, collate
 
 IGNORE = -100
+LOGITS = 2**26  # entries of one batch of logits: 256 MB in float32, whatever the vocabulary
 MOST_PADDED = 1.15  # two batches make one where that has no more than so many times their cells
 
 
@@ -211,3 +213,56 @@ def response_nll(
             result[i] = (-float(logps[row].sum()), int(mask[row].sum()))
     model.train(was_training)
     return result
+
+
+class TokenStatistics(NamedTuple):
+    """One response under a model, token by token, each array (T,); the last token is end-of-text.
+
+    `logps`: log p of the token, in nats, ≤ 0. `hits`: whether it is the likeliest one. `mean` and `std`: of log p over
+    the vocabulary, weighted by p itself (what min-k %++ normalises by).
+    """
+
+    logps: np.ndarray
+    hits: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@torch.no_grad()
+def token_statistics(
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[Encoded],
+    *,
+    batch_size: int,
+    progress: str | None = None,
+) -> list[TokenStatistics]:
+    """`TokenStatistics` of each pair's response, in their order, in one pass.
+
+    Batches are formed by length, and get smaller where their logits would take more than `LOGITS` entries.
+    """
+    from dareu.models.progress import track
+
+    was_training = model.training
+    model.eval()
+    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
+    longest = max((len(pair.response_ids) for pair in pairs), default=1)
+    size = max(1, min(batch_size, LOGITS // (longest * len(tokenizer))))
+    result: list[TokenStatistics | None] = [None] * len(pairs)
+    for chunk in track([order[i : i + size] for i in range(0, len(order), size)], progress):
+        batch = to_batch([pairs[i] for i in chunk], tokenizer.pad_token_id, model.device)
+        logits, targets, mask = response_logits(model, batch)
+        logps = logits.float().log_softmax(-1)
+        weighted = logps.exp()
+        hits = (logps.argmax(-1) == targets).cpu().numpy()
+        mean = torch.where(weighted > 0, weighted * logps, 0).sum(-1)
+        square = torch.where(weighted > 0, weighted * logps.square(), 0).sum(-1)
+        std = (square - mean.square()).clamp(min=0).sqrt().cpu().numpy()
+        picked = logps.gather(1, targets.unsqueeze(1)).squeeze(1).cpu().numpy()
+        counts = mask.sum(1).tolist()
+        stops = np.cumsum(counts)
+        for i, start, stop in zip(chunk, stops - counts, stops, strict=True):
+            parts = (picked, hits, mean.cpu().numpy(), std)
+            result[i] = TokenStatistics(*(part[start:stop].copy() for part in parts))
+    model.train(was_training)
+    return [one for one in result if one is not None]

@@ -1,0 +1,1 @@
+"""Metrics that need a model: functions of a loaded checkpoint that return a value for each sample."""

@@ -1,0 +1,106 @@
+"""FADE: how far two models are apart as distributions over answers, from each one's own samples.
+
+Functional Alignment for Distributional Equivalence (arXiv 2510.12981) compares what each model thinks of the other's
+samples with what it thinks of its own. Here: the mean of the two Kullback–Leibler divergences, estimated from
+samples, in nats a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dareu.data.corpus import Sample, Task
+from dareu.data.render import Encoded, render_prompt
+from dareu.evaluation.model_metrics.answers import sampled_answers
+from dareu.models.logprobs import response_nll
+
+
+class OwnSamples(NamedTuple):
+    """Samples of one model: token ids with their prompts, and the log-likelihood of each under the model itself."""
+
+    pairs: list[Encoded]
+    logps: list[float]
+
+
+def fade_distance(
+    own_a: Sequence[float],
+    cross_a: Sequence[float],
+    tokens_a: Sequence[int],
+    own_b: Sequence[float],
+    cross_b: Sequence[float],
+    tokens_b: Sequence[int],
+) -> float:
+    """½ · [ Σ(log a(y) − log b(y)) / Σ|y| over a's samples + Σ(log b(y) − log a(y)) / Σ|y| over b's samples ].
+
+    An estimate of the symmetrised KL divergence, nats a token: 0 for equal models, larger is further apart. With few
+    samples it may fall a little below 0. Symmetric in a and b.
+
+    Args:
+        own_a, cross_a: log-likelihoods (sums over tokens) of a's samples under a and under b.
+        tokens_a: their numbers of tokens. The same for b, with `cross_b` under a.
+
+    Raises:
+        ValueError: where either model has no sampled token.
+    """
+    if not sum(tokens_a) or not sum(tokens_b):
+        raise ValueError("FADE needs samples of both models")
+    one = sum(o - c for o, c in zip(own_a, cross_a, strict=True)) / sum(tokens_a)
+    other = sum(o - c for o, c in zip(own_b, cross_b, strict=True)) / sum(tokens_b)
+    return (one + other) / 2
+
+
+def own_samples(
+    model: Any,
+    tokenizer: Any,
+    samples: Sequence[Sample],
+    task: Task,
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+) -> OwnSamples:
+    """`count` samples of each query at temperature 1, with their log-likelihoods. Samples without a token are left
+    out where they did not end either."""
+    answers = sampled_answers(
+        model, tokenizer, samples, task, count=count, temperature=1.0, batch_size=batch_size, seed=seed
+    )
+    pairs = []
+    for one, of_query in zip(samples, answers, strict=True):
+        prompt = render_prompt(tokenizer, one.prompt, task)
+        prompt_ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        for answer in of_query:
+            ids = [*answer.ids, *([tokenizer.eos_token_id] if answer.finished else [])]
+            if ids:
+                pairs.append(Encoded(prompt_ids, ids))
+    return OwnSamples(pairs, likelihoods_of(model, tokenizer, pairs, batch_size))
+
+
+def likelihoods_of(model: Any, tokenizer: Any, pairs: Sequence[Encoded], batch_size: int) -> list[float]:
+    """log p of each response (sum over its tokens, nats) under `model`."""
+    if not pairs:
+        return []
+    return [-total for total, _ in response_nll(model, tokenizer, pairs, batch_size=batch_size)]
+
+
+def fade(
+    model: Any,
+    tokenizer: Any,
+    own: OwnSamples,
+    other: OwnSamples,
+    other_of_own: Sequence[float],
+    batch_size: int,
+) -> float:
+    """`fade_distance` of the loaded `model` with samples `own`, from another model with samples `other`.
+
+    `other_of_own`: the other model's log-likelihoods of `own`'s samples (`likelihoods_of`, with that model loaded), so
+    that only one model has to be in memory at a time.
+    """
+    return fade_distance(
+        own.logps,
+        other_of_own,
+        [len(p.response_ids) for p in own.pairs],
+        other.logps,
+        likelihoods_of(model, tokenizer, other.pairs, batch_size),
+        [len(p.response_ids) for p in other.pairs],
+    )

@@ -1,0 +1,130 @@
+"""Samples: from the model's own distribution, and decided by prompt, index and seed alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models_fixture import PROMPTS, make_folder
+
+from dareu.data.corpus import Sample
+from dareu.errors import DataError
+from dareu.evaluation.model_metrics.answers import is_exact, recall, room_for, sampled_answers
+from dareu.evaluation.model_metrics.fade import OwnSamples, fade, fade_distance, likelihoods_of, own_samples
+from dareu.models.generate import _draws, _InverseCdf, generate, sample
+from dareu.models.load import load_model
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    return load_model(make_folder(tmp_path_factory.mktemp("model")))
+
+
+def ids(samples: Any) -> list[list[list[int]]]:
+    return [[one.ids for one in of_prompt] for of_prompt in samples]
+
+
+def test_a_sample_is_where_the_cumulative_probability_passes_the_number() -> None:
+    scores = torch.log(torch.tensor([[0.1, 0.0, 0.6, 0.3]])).expand(5, 4)
+    uniforms = torch.tensor([[0.0], [0.0999], [0.1001], [0.6999], [0.7001]])
+    chosen = _InverseCdf(uniforms, 3, 1.0)(torch.zeros(5, 3, dtype=torch.long), scores).argmax(-1)
+    assert chosen.tolist() == [0, 0, 2, 2, 3]  # what has no probability is never drawn
+    cold = _InverseCdf(uniforms, 3, 0.01)(torch.zeros(5, 3, dtype=torch.long), scores).argmax(-1)
+    assert cold.tolist() == [2] * 5
+    last = _InverseCdf(torch.full((5, 1), 1.0), 3, 1.0)(torch.zeros(5, 3, dtype=torch.long), scores).argmax(
+        -1
+    )
+    assert last.tolist() == [3] * 5
+
+
+def test_batch_size_order_and_count_change_no_sample(tiny: tuple[Any, Any]) -> None:
+    def run(prompts: list[str], batch: int, count: int = 4, seed: int = 0) -> list[list[list[int]]]:
+        return ids(
+            sample(
+                *tiny, prompts, count=count, temperature=1.0, max_new_tokens=6, batch_size=batch, seed=seed
+            )
+        )
+
+    whole = run(PROMPTS, 64)
+    assert run(PROMPTS, 1) == run(PROMPTS, 3) == whole
+    assert run(PROMPTS[::-1], 8)[::-1] == whole
+    assert run(PROMPTS[2:3], 8) == whole[2:3]
+    assert [rows[:2] for rows in whole] == run(PROMPTS, 8, count=2)
+    assert run(PROMPTS, 8, seed=1) != whole
+    assert len({tuple(row) for rows in whole for row in rows}) > 10
+    with pytest.raises(ValueError, match="temperature"):
+        sample(*tiny, PROMPTS, count=1, temperature=0.0, max_new_tokens=2, batch_size=1)
+
+
+def test_a_low_temperature_is_greedy_and_the_global_random_state_is_left_alone(tiny: tuple[Any, Any]) -> None:
+    state = torch.get_rng_state()
+    cold = sample(*tiny, PROMPTS, count=2, temperature=1e-4, max_new_tokens=6, batch_size=8)
+    assert torch.equal(state, torch.get_rng_state())
+    greedy = generate(*tiny, PROMPTS, max_new_tokens=6, batch_size=8)
+    assert ids(cold) == [[one.ids, one.ids] for one in greedy]
+
+
+def test_first_tokens_follow_the_distribution(tiny: tuple[Any, Any]) -> None:
+    model, tokenizer = tiny
+    drawn = sample(*tiny, ["Who"], count=2000, temperature=1.0, max_new_tokens=1, batch_size=500)[0]
+    counts = Counter(one.ids[0] if one.ids else tokenizer.eos_token_id for one in drawn)
+    with torch.no_grad():
+        p = model(tokenizer("Who", return_tensors="pt")["input_ids"]).logits[0, -1].softmax(-1)
+    for token in p.topk(3).indices.tolist():
+        share = float(p[token])
+        assert counts[token] / 2000 == pytest.approx(share, abs=5 * (share * (1 - share) / 2000) ** 0.5)
+
+
+def test_numbers_are_a_function_of_prompt_index_and_seed() -> None:
+    assert np.array_equal(_draws("a", 0, 1, 9)[:5], _draws("a", 0, 1, 5))
+    rows = [_draws(*key, 5).tolist() for key in (("a", 0, 1), ("a", 1, 1), ("a", 0, 2), ("b", 0, 1))]
+    assert len({tuple(row) for row in rows}) == 4
+
+
+def test_answers_fit_the_context(tiny: tuple[Any, Any]) -> None:
+    question = Sample("1", "Ada", "Who wrote the second well?", "a potter from Nantes", ())
+    answers = sampled_answers(*tiny, [question], "qa", count=2, temperature=1.0, batch_size=4, seed=0)
+    assert len(answers) == 1 and len(answers[0]) == 2
+    assert sampled_answers(*tiny, [], "qa", count=2, temperature=1.0, batch_size=4, seed=0) == []
+    with pytest.raises(DataError, match="no room"):
+        room_for(*tiny, ["Who " * 80], 8)
+    assert recall("a potter", "a potter from Nantes") == 1.0 and is_exact("a b", " a b\n") == 1.0 != is_exact(
+        "a b", "a"
+    )
+
+
+def test_fade_by_hand() -> None:
+    # a's samples: 2 nats likelier under a, 4 tokens: ½; b's: 3 nats, 3 tokens: 1
+    assert fade_distance([-1.0, -2.0], [-2.0, -3.0], [1, 3], [-1.0], [-4.0], [3]) == pytest.approx(0.75)
+    assert fade_distance([-1.0], [-4.0], [3], [-1.0, -2.0], [-2.0, -3.0], [1, 3]) == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="both models"):
+        fade_distance([], [], [], [-1.0], [-4.0], [3])
+
+
+def test_fade_is_nought_to_oneself_and_grows_with_a_change(tiny: tuple[Any, Any]) -> None:
+    import copy
+
+    model, tokenizer = tiny
+    queries = [Sample(str(i), "Ada", prompt, "a potter") for i, prompt in enumerate(PROMPTS)]
+
+    def samples_of(which: Any) -> OwnSamples:
+        return own_samples(which, tokenizer, queries, "qa", count=8, batch_size=16, seed=3)
+
+    own = samples_of(model)
+    assert fade(model, tokenizer, own, own, own.logps, 16) == pytest.approx(0, abs=1e-5)
+    distances = []
+    for size in (0.02, 0.1):
+        other = copy.deepcopy(model)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in other.parameters():
+                weight.add_(size * torch.randn(weight.shape, generator=generator))
+        theirs = samples_of(other)
+        of_own = likelihoods_of(other, tokenizer, own.pairs, 16)
+        distances.append(fade(model, tokenizer, own, theirs, of_own, 7))
+        of_theirs = likelihoods_of(model, tokenizer, theirs.pairs, 16)
+        assert fade(other, tokenizer, theirs, own, of_theirs, 7) == pytest.approx(distances[-1], rel=1e-3)
+    assert 0 < distances[0] < distances[1]
