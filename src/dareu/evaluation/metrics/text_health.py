@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
-# Numbers with separators stay whole ("1,000,000"), so do words with an apostrophe; scripts written without
-# spaces give a word for each ideograph or kana. An underscore is no part of a word.
-_IDEOGRAPH = r"\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"\d+(?:[.,]\d+)+|[{_IDEOGRAPH}]|[^\W_{_IDEOGRAPH}]+(?:['’][^\W_]+)*")
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, case folded, punctuation left out."""
-    return _WORD.findall(text.casefold())
+from dareu.data.words import has_word, words
 
 
 def is_empty(text: str) -> bool:
     """Whether the text holds no word; punctuation and symbols are none."""
-    return _WORD.search(text.casefold()) is None
+    return not has_word(text)
 
 
 def _ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:

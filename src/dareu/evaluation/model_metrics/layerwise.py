@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dareu.data.corpus import Sample, Task
 from dareu.data.render import Encoded, encode, response_text
+from dareu.data.words import words
 from dareu.errors import ModelError
-from dareu.evaluation.metrics.text_health import words
 from dareu.models.layers import block_outputs, cut_after, find_blocks, patched_block
 from dareu.models.logprobs import IGNORE, response_logits, to_batch
 

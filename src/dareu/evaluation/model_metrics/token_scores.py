@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def zlib_score(logps: np.ndarray, text: str) -> float | None:
 
 
 def token_scores(
-    statistics: Mapping[str, np.ndarray] | Any, text: str, reference_loss: float | None = None
+    statistics: Sequence[np.ndarray], text: str, reference_loss: float | None = None
 ) -> dict[str, float | None]:
     """All scores of one answer.
 
