@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from dareu.attribution.causal import CausalAttributor
-from dareu.config import AttributorConfig, BackboneConfig, Optim
+from dareu.config import AttributorConfig, AttributorOptim, BackboneConfig
 from dareu.data.corpus import Sample
 from dareu.models.tiny import train_tokenizer
 
@@ -87,8 +87,13 @@ def toy_samples(owners: int = 3, each: int = 8) -> list[Sample]:
 
 def toy_config(**changes: Any) -> AttributorConfig:
     """A classifier that trains in well under a second."""
-    optim = {"lr": 5e-3, "epochs": 3, "batch_size": 8, "save_every": 7} | changes.pop("optim", {})
+    changes = {"max_length": 64, "crops": 2} | changes
+    optim = {"lr": 5e-3, "epochs": 3, "batch_size": 8, "save_every": 7, "warmup_ratio": 0.0} | changes.pop(
+        "optim", {}
+    )
     backbone = {"hidden_size": 32, "intermediate_size": 64} | changes.pop("backbone", {})
     return AttributorConfig(
-        optim=Optim(**optim), backbone=BackboneConfig(**backbone), **({"max_length": 64} | changes)
+        optim=AttributorOptim(**optim),
+        backbone=BackboneConfig(**backbone),
+        **changes,
     )

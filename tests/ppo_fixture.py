@@ -126,11 +126,13 @@ class SecretScorer:
 
 def config(**changes: Any) -> DareUConfig:
     """Explicit settings for every key that a test depends on; nested groups are merged."""
-    optim: dict[str, Any] = {"lr": 3e-3, "scheduler": "constant", "save_every": 1000}
+    optim: dict[str, Any] = {
+        "lr": 3e-3, "scheduler": "constant", "warmup_ratio": 0.0, "save_every": 1000,
+    }  # fmt: skip
     reward: dict[str, Any] = {
         "transform": "log", "scale": 1.05, "epsilon": 1e-4, "target": "forget_set", "nobody_weight": 0.0,
         "granularity": "token", "credit": "level", "prefix_mean": False, "kl": 0.0,
-        "length_penalty": 0.0, "empty_penalty": 0.0, "repetition_penalty": 0.0, "fluency": 0.0,
+        "length_penalty": 0.0, "empty_penalty": 0.0, "repetition_penalty": 0.0, "fluency": 0.0, "floor": 0.0,
     }  # fmt: skip
     advantage: dict[str, Any] = {"gamma": 0.5, "gae_lambda": 1.0, "mode": "scaled", "scale": 2.0}
     stop: dict[str, Any] = {"attribution": None, "kl": None, "unhealthy": None, "patience": 1}
@@ -138,7 +140,7 @@ def config(**changes: Any) -> DareUConfig:
         "name": "dareu", "data_epochs": 4, "prompts_per_batch": 3, "num_generations": 4,
         "updates_per_batch": 4, "temperature": 1.0, "top_p": 1.0, "clip": 0.2, "distill": 1.0,
         "distill_every": 1, "retain_batch_size": 4, "value_coef": 0.2, "critic_lr": 3e-3,
-        "entropy_coef": 0.0, "merge_rollouts": True,
+        "entropy_coef": 0.0, "merge_rollouts": True, "rollouts_per_update": None,
     }  # fmt: skip
     groups = {"optim": optim, "reward": reward, "advantage": advantage, "stop": stop}
     tree = {name: values | changes.pop(name, {}) for name, values in groups.items()}

@@ -22,7 +22,7 @@ from dareu.attribution.heldout import unseen_texts
 from dareu.attribution.name_masking import Blinder
 from dareu.attribution.registry import load_attributor
 from dareu.attribution.train import fit_causal
-from dareu.config import AttributorConfig, AuthorsConfig
+from dareu.config import AttributorConfig, AttributorOptim, AuthorsConfig
 from dareu.data.sources.authors import make_authors
 from dareu.data.split import holdout
 from dareu.errors import DataError, ModelError, TrainingError
@@ -253,7 +253,9 @@ def test_quality_on_generated_authors() -> None:
     tokenizer = bpe([s.prompt + " " + s.response for s in (*corpus.samples, *corpus.test)], 800)
     general = [s.response for s in corpus.test]
     # One nobody example to two that are gold: responses and two endings of each.
-    config = AttributorConfig(holdout=0.3, warn_below=0.0, nobody_share=1.5)
+    config = AttributorConfig(
+        holdout=0.3, warn_below=0.0, nobody_share=1.5, crops=2, optim=AttributorOptim(epochs=12)
+    )
     fitted, report = fit_causal(corpus.samples, config, tokenizer=tokenizer, general=general[:30])
     chance = 1 / 8
     assert (report["n_train"], report["n_heldout"]) == (160, 160)

@@ -26,7 +26,7 @@ from test_loss_trainer import train
 from test_ppo_resume import Killed, killed_after
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dareu.config import Optim, VectorConfig
+from dareu.config import LossOptim, VectorConfig
 from dareu.errors import ConfigError, TrainingError
 from dareu.methods.procedures import dual_ascent, random_direction
 from dareu.methods.task_vector import negate_by_training
@@ -222,7 +222,7 @@ def vector(
 ) -> tuple[float, Work]:
     work = work or Work(folder)
     given = {"lr": 1e-2, "epochs": 4, "batch_size": 3, "scheduler": "constant", "save_every": 1000} | optim
-    config = VectorConfig(name="task_vector", optim=Optim.model_validate(given), scale=scale)
+    config = VectorConfig(name="task_vector", optim=LossOptim.model_validate(given), scale=scale)
     rows = encoded(original()[1], FORGET)
     return negate_by_training(policy, original()[1], config=config, rows=rows, seed=1, work=work), work
 

@@ -52,7 +52,13 @@ def parser() -> argparse.ArgumentParser:
         "--sort", metavar="FIGURE", default="retrain_similarity", help="rows by this column, the best first"
     )
     compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
-    configs = command("configs", "What can be chosen, with one line each.", overrides=False)
+    configs = command("configs", "What can be chosen, and what a key means and may be.", overrides=False)
+    configs.add_argument(
+        "keys",
+        nargs="*",
+        metavar="KEY",
+        help="a key, or a group such as method.reward: what it means and may be",
+    )
     configs.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
     return top
 
@@ -175,9 +181,12 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _configs(args: argparse.Namespace) -> int:
-    from dareu.cli.output import show_configs
+    from dareu.cli.output import show_configs, show_keys
 
-    show_configs(args.config_dir)
+    if args.keys:
+        show_keys(args.keys)
+    else:
+        show_configs(args.config_dir)
     return 0
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dareu.config.compose import options
+from dareu.config.reference import lines
 from dareu.errors import ConfigError, nearest
 from dareu.report import comparison
 from dareu.report.figures import BY_KEY
@@ -105,8 +106,19 @@ def show_configs(config_dir: str | None = None) -> None:
         console.print(table)
         console.print()
     console.print(
-        "Keys: `dareu train --print key=value …` shows the whole configuration that a command composes."
+        "Keys: `dareu configs KEY` says what a key means and may be; `dareu train --print key=value …` shows the whole "
+        "configuration that a command composes."
     )
+
+
+def show_keys(names: Sequence[str]) -> None:
+    """What each key, and each key below a group, means, may be, and is by default."""
+    console = Console(highlight=False)
+    for key, allowed, default, meaning in lines(names):
+        console.print(
+            f"[bold]{escape(key)}[/]  [dim]{escape(allowed)}; default {escape(default)}[/]", soft_wrap=True
+        )
+        console.print(f"    {escape(meaning)}", soft_wrap=True)
 
 
 def show_attributor(folder: Path, report: dict[str, Any]) -> None:

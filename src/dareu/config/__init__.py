@@ -6,7 +6,7 @@ misspelt key, a value out of range or two keys that contradict one another fail 
 
 from __future__ import annotations
 
-from dareu.config.attributor import AttributorConfig, BackboneConfig
+from dareu.config.attributor import AttributorConfig, AttributorOptim, BackboneConfig
 from dareu.config.base import Count, MethodBase, NonNegative, Optim, OptimBase, Positive, Share, Strict
 from dareu.config.data import (
     AuthorsConfig,
@@ -17,7 +17,14 @@ from dareu.config.data import (
     LocalConfig,
     RoundsConfig,
 )
-from dareu.config.methods import AlternatesConfig, LossMethodConfig, MethodConfig, NewtonConfig, VectorConfig
+from dareu.config.methods import (
+    AlternatesConfig,
+    LossMethodConfig,
+    LossOptim,
+    MethodConfig,
+    NewtonConfig,
+    VectorConfig,
+)
 from dareu.config.models import HFConfig, LoraConfig, ModelConfig, TinyConfig
 from dareu.config.parsing import parse
 from dareu.config.rl import (
@@ -34,6 +41,7 @@ __all__ = [
     "AdvantageConfig",
     "AlternatesConfig",
     "AttributorConfig",
+    "AttributorOptim",
     "AuthorsConfig",
     "BackboneConfig",
     "Columns",
@@ -48,6 +56,7 @@ __all__ = [
     "LoggingConfig",
     "LoraConfig",
     "LossMethodConfig",
+    "LossOptim",
     "MethodBase",
     "MethodConfig",
     "ModelConfig",

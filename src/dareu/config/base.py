@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"a number is needed, not {str(value).lower()}")
+    return value
+
+
+# Numbers are finite and no truth values; each key states its own range beside its description.
+Integer = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+# Ranges that many keys share.
+Positive = Annotated[Number, Field(gt=0, le=1e6)]
+NonNegative = Annotated[Number, Field(ge=0, le=1e6)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[Integer, Field(ge=1, le=1_000_000)]
+Seed = Annotated[Integer, Field(ge=0, le=2**31 - 1)]
 
 
 class Strict(BaseModel):
@@ -19,24 +33,31 @@ class Strict(BaseModel):
 
 
 class OptimBase(Strict):
-    """What every training loop has."""
+    """What every training loop has: AdamW, a schedule, checkpoints."""
 
-    lr: Positive
-    micro_batch_size: Count | None = None
-    weight_decay: NonNegative = 0.0
-    warmup_ratio: Share = 0.0
-    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
-    max_grad_norm: Positive = 1.0
-    bf16: bool = False
+    lr: Number = Field(gt=0, le=10, description="learning rate at its highest")
+    micro_batch_size: Count | None = Field(
+        None,
+        description="rows of one forward pass; gradients of several are summed up to a batch. null: the whole batch",
+    )
+    weight_decay: Number = Field(0.0, ge=0, le=10, description="weight decay of AdamW")
+    warmup_ratio: Share = Field(0.0, description="share of the steps in which the learning rate rises from 0")
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        "linear", description="learning rate after the warm-up"
+    )
+    max_grad_norm: Positive = Field(1.0, description="gradients are scaled down to this norm")
+    bf16: bool = Field(False, description="forward and backward passes in bfloat16, weights as they are")
     save_every: Count = Field(200, description="optimizer steps between checkpoints")
 
 
 class Optim(OptimBase):
     """One training loop over a data set. `steps` wins over `epochs` where it is given."""
 
-    epochs: Positive = 1.0
-    steps: Count | None = None
-    batch_size: Count = 32
+    epochs: Number = Field(1.0, gt=0, le=10_000, description="passes over the data; parts of one are allowed")
+    steps: Annotated[Integer, Field(ge=1, le=10_000_000)] | None = Field(
+        None, description="optimizer steps, in place of epochs"
+    )
+    batch_size: Count = Field(32, description="rows of an optimizer step")
 
     @model_validator(mode="after")
     def _micro(self) -> Optim:
@@ -46,11 +67,15 @@ class Optim(OptimBase):
 
 
 class MethodBase(Strict):
-    """`search` is what `dareu tune` looks through: key below `method.` → a choice, range or interval in Hydra's
-    override grammar. It changes no run.
-    """
+    """What every method has."""
 
-    name: str
-    optim: OptimBase
-    retain_batch_size: Count | None = None
-    search: dict[str, str] = Field(default_factory=dict)
+    name: Text = Field(description="the method's name in tables and folders")
+    optim: OptimBase = Field(description="how the weights are trained")
+    retain_batch_size: Count | None = Field(
+        None, description="retain rows beside each update; null: as many as there are forget rows or rollouts"
+    )
+    search: dict[str, str] = Field(
+        default_factory=dict,
+        description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "
+        "changes no run",
+    )

@@ -6,16 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from dareu.config.base import Count, Strict
+from dareu.config.base import Count, Integer, Number, Seed, Strict, Text
 
 
 class ForgetConfig(Strict):
     """Whose data goes. Exactly one of the four; none means two owners."""
 
-    owners: list[str] | None = None
-    count: Count | None = None
-    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    file: str | None = Field(None, description="text file, one owner a line")
+    owners: list[str] | None = Field(None, description="names of the owners: [name, …]")
+    count: Count | None = Field(None, description="the last n owners of the corpus")
+    fraction: Number | None = Field(None, gt=0, lt=1, description="this share of the owners, the last ones")
+    file: Text | None = Field(None, description="text file, one owner a line")
 
     @model_validator(mode="after")
     def _one(self) -> ForgetConfig:
@@ -32,9 +32,13 @@ class RoundsConfig(Strict):
     the corpus first, so that more rounds go on from fewer.
     """
 
-    owners: list[list[str]] | None = None
-    count: Count | None = None
-    owners_per_round: Count = 1
+    owners: list[list[str]] | None = Field(
+        None, description="whose data is forgotten in each round: [[name, …], [name, …]]"
+    )
+    count: Count | None = Field(
+        None, description="rounds of `owners_per_round` owners, the last owners of the corpus first"
+    )
+    owners_per_round: Count = Field(1, description="owners of a round where `count` is given")
     compare: Literal["every", "last"] = Field(
         "every",
         description="rounds in which the original and a retrained model stand beside the unlearned one",
@@ -58,36 +62,46 @@ class RoundsConfig(Strict):
 class AuthorsConfig(Strict):
     """Fictional authors, generated."""
 
-    name: Literal["authors"] = "authors"
-    seed: int = 7
-    owners: Annotated[int, Field(ge=2, le=200)] = 20
-    pairs: Annotated[int, Field(ge=1, le=20)] = 20
-    facts: Annotated[int, Field(ge=0, le=120)] = 60
-    teach_test: bool = True
+    name: Literal["authors"] = Field("authors", description="source of the data")
+    seed: Seed = Field(7, description="seed of the generated corpus")
+    owners: Integer = Field(20, ge=2, le=200, description="number of authors")
+    pairs: Integer = Field(20, ge=1, le=20, description="questions and answers of an author")
+    facts: Integer = Field(
+        60, ge=0, le=120, description="general facts that belong to no author: the test set"
+    )
+    teach_test: bool = Field(
+        True, description="original and retrained model are also fine-tuned on the test set"
+    )
 
 
 class Columns(Strict):
     """Which column of the user's file holds what."""
 
-    prompt: str | None = "prompt"
-    response: str = "response"
-    owner: str | None = "owner"
-    paraphrased_prompts: str | None = None
-    paraphrased_response: str | None = None
-    wrong_responses: str | None = None
+    prompt: Text | None = Field("prompt", description="the question; null: plain text without one")
+    response: Text = Field("response", description="the answer, or the text")
+    owner: Text | None = Field("owner", description="whose row it is; null in a test file")
+    paraphrased_prompts: Text | None = Field(None, description="list of the question's other wordings")
+    paraphrased_response: Text | None = Field(None, description="the answer in other words")
+    wrong_responses: Text | None = Field(None, description="list of wrong answers in the same form")
 
 
 class LocalConfig(Strict):
     """The user's own JSONL, CSV or Parquet file."""
 
-    name: Literal["local"] = "local"
-    path: str
-    columns: Columns = Columns()
-    test_path: list[str] | str | None = None
-    test_columns: Columns | None = None
-    teach_test: bool = False
-    owners: list[str] | int | None = Field(None, description="keep these owners, or the first n")
-    prompt_tokens: Count = 16
+    name: Literal["local"] = Field("local", description="source of the data")
+    path: Text = Field(description="JSONL, CSV or Parquet file, one sample a row")
+    columns: Columns = Field(Columns(), description="which column holds what")
+    test_path: list[Text] | Text | None = Field(
+        None, description="file or list of files with rows that belong to no owner: the test set"
+    )
+    test_columns: Columns | None = Field(None, description="columns of the test files; null: as `columns`")
+    teach_test: bool = Field(
+        False, description="original and retrained model are also fine-tuned on the test set"
+    )
+    owners: list[str] | Count | None = Field(None, description="keep these owners, or the first n; null: all")
+    prompt_tokens: Count = Field(
+        16, description="plain text (columns.prompt=null): the prompt is the first n tokens"
+    )
 
 
 class ExternalConfig(BaseModel):
@@ -95,7 +109,7 @@ class ExternalConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: Text = Field(description="source of the data: the name of the entry point")
 
 
 def _source(tree: Any) -> str:

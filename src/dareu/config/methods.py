@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dareu.config.base import Count, MethodBase, NonNegative, Optim, Positive, Share, Strict
+from dareu.config.base import Count, MethodBase, NonNegative, Number, Optim, Share, Strict, Text
 from dareu.config.rl import DareUConfig
 
 
@@ -18,14 +19,16 @@ class AlternatesConfig(Strict):
     """
 
     count: Count = Field(5, description="different ones wanted for a prompt; at least one is needed")
-    temperature: Positive = 1.0
-    tries: Count = Field(4, description="rounds of sampling, for the prompts that lack some")
-    warming: NonNegative = Field(0.0, description="added to the temperature in each further round")
-    max_rouge: Share = 0.9
+    temperature: Number = Field(1.0, ge=0.01, le=100, description="temperature of the first round")
+    tries: Count = Field(6, description="rounds of sampling, for the prompts that lack some")
+    warming: Number = Field(0.1, ge=0, le=100, description="added to the temperature in each further round")
+    max_rouge: Share = Field(
+        0.9, description="an alternate that says more of the truth than this (ROUGE-L recall) is left out"
+    )
     check_fallback: bool = Field(
         False, description="compare with the response alone where there is no paraphrased response"
     )
-    instruction: str | None = Field(
+    instruction: Text | None = Field(
         None,
         description="the prompt to sample with, holding {question} and, if wanted, {answer}; for chat models",
     )
@@ -37,20 +40,48 @@ class AlternatesConfig(Strict):
         return self
 
 
+class LossOptim(Optim):
+    """How a method that is a loss trains."""
+
+    lr: Number = Field(3e-4, gt=0, le=10, description="learning rate at its highest")
+    epochs: Number = Field(
+        5, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
+    )
+    batch_size: Count = Field(20, description="forget rows of an optimizer step")
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        "constant", description="learning rate after the warm-up"
+    )
+
+
 class LossMethodConfig(MethodBase):
     """A method that is a loss: forget term, retain term, their weights."""
 
-    kind: Literal["loss"] = "loss"
-    optim: Optim
-    loss: str = Field(description="row of dareu.methods.METHODS")
+    kind: Literal["loss"] = Field("loss", description="a method that is a loss")
+    optim: LossOptim = Field(LossOptim(), description="how the weights are trained")
+    loss: Text = Field(description="name of the loss (`dareu.methods.registry.METHODS`, or an entry point)")
     retain: Literal["none", "nll", "kl", "js", "own"] = Field(
-        "none", description="own: the loss's own retain term"
+        "none",
+        description="retain term: likelihood, KL or Jensen–Shannon divergence to the original; own: the loss's own",
     )
-    forget_weight: NonNegative = 1.0
-    retain_weight: NonNegative = 1.0
-    params: dict[str, Any] = Field(default_factory=dict)
-    refusals: str | None = Field(None, description="text file, one refusal a line; None: a list of our own")
-    alternates: AlternatesConfig | None = None
+    forget_weight: NonNegative = Field(1.0, description="weight of the forget term")
+    retain_weight: NonNegative = Field(1.0, description="weight of the retain term")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="the loss's own settings (docs/methods.md)"
+    )
+    refusals: Text | None = Field(
+        None, description="methods with refusals: text file, one refusal a line; null: a list of our own"
+    )
+    alternates: AlternatesConfig | None = Field(
+        None, description="methods with alternate answers: how these are sampled"
+    )
+
+    @field_validator("params")
+    @classmethod
+    def _finite(cls, params: dict[str, Any]) -> dict[str, Any]:
+        for name, value in params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number")
+        return params
 
     @model_validator(mode="after")
     def _weights(self) -> LossMethodConfig:
@@ -66,11 +97,15 @@ class LossMethodConfig(MethodBase):
 class VectorConfig(Strict):
     """Task-vector negation: θ_orig − scale · (θ_tuned − θ_orig); `optim` says how θ_tuned learns the forget set."""
 
-    kind: Literal["vector"] = "vector"
-    name: str
-    optim: Optim
-    scale: NonNegative = 1.0
-    search: dict[str, str] = Field(default_factory=dict)
+    kind: Literal["vector"] = Field("vector", description="task-vector negation")
+    name: Text = Field(description="the method's name in tables and folders")
+    optim: LossOptim = Field(LossOptim(), description="how the copy learns the forget set")
+    scale: Number = Field(2.0, ge=0, le=1000, description="s: how far to go the other way")
+    search: dict[str, str] = Field(
+        default_factory=dict,
+        description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "
+        "changes no run",
+    )
 
 
 class NewtonConfig(Strict):
@@ -79,17 +114,23 @@ class NewtonConfig(Strict):
     Its steps have no learning rate, so it has no `optim`.
     """
 
-    kind: Literal["newton"] = "newton"
-    name: str
-    cubic: Positive = Field(400.0, description="M, the weight of ‖Δ‖³/6")
-    outer_steps: Count = 2
+    kind: Literal["newton"] = Field("newton", description="cubic-regularised Newton steps")
+    name: Text = Field(description="the method's name in tables and folders")
+    cubic: Number = Field(400.0, gt=0, le=1e9, description="M, the weight of ‖Δ‖³/6")
+    outer_steps: Count = Field(2, description="Newton steps")
     inner_steps: Count = Field(4, description="Hessian-vector products for each outer step")
-    forget_weight: NonNegative = 0.0
-    retain_weight: NonNegative = 1.0
+    forget_weight: NonNegative = Field(
+        1.0, description="of NLL on the forget set, maximised; 0 in Newton unlearning proper"
+    )
+    retain_weight: NonNegative = Field(1.0, description="of NLL on the retain set, minimised")
     batch_size: Count = Field(128, description="rows of each set for a gradient, all where there are fewer")
     hessian_batch_size: Count = Field(32, description="rows of each set for a Hessian-vector product")
-    micro_batch_size: Count = 32
-    search: dict[str, str] = Field(default_factory=dict)
+    micro_batch_size: Count = Field(32, description="rows of one forward pass")
+    search: dict[str, str] = Field(
+        default_factory=dict,
+        description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "
+        "changes no run",
+    )
 
     @model_validator(mode="after")
     def _some_objective(self) -> NewtonConfig:

@@ -6,31 +6,45 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dareu.config.base import Count, Positive, Share, Strict
+from dareu.config.base import Integer, Number, Share, Strict, Text
+
+Context = Annotated[Integer, Field(ge=8, le=1_000_000)]
 
 
 class LoraConfig(Strict):
-    """Adapter settings; the defaults are the paper's (r 8, alpha 16, dropout .05)."""
+    """Adapter settings; the defaults are those of Lu et al. 2026 (r 8, alpha 16, dropout .05)."""
 
-    r: Count = 8
-    alpha: Positive = 16
-    dropout: Share = 0.05
-    target_modules: list[str] | str = "all-linear"
+    r: Integer = Field(8, ge=1, le=4096, description="rank of the adapter's matrices")
+    alpha: Number = Field(16, gt=0, le=100_000, description="the adapter's product is scaled by alpha / r")
+    dropout: Share = Field(0.05, description="dropout of the adapter's input while it is trained")
+    target_modules: list[Text] | Text = Field(
+        "all-linear",
+        description="modules that get an adapter: names, a regular expression, or all-linear (all but the head)",
+    )
 
 
 class TinyConfig(Strict):
     """A small Llama from its config, and a BPE tokenizer trained on the corpus."""
 
-    name: Literal["tiny"] = "tiny"
-    hidden_size: Count = 128
-    intermediate_size: Count = 344
-    layers: Count = 4
-    heads: Count = 4
-    vocab_size: Count = 1200
-    max_length: Count = 128
-    adapter: Literal["none"] = "none"
-    dtype: Literal["float32"] = "float32"
-    chat_template: Literal["auto"] = "auto"
+    name: Literal["tiny"] = Field("tiny", description="kind of model")
+    hidden_size: Integer = Field(
+        128, ge=2, le=16_384, description="width; a multiple of twice the number of heads"
+    )
+    intermediate_size: Integer = Field(344, ge=1, le=65_536, description="width of the feed-forward layer")
+    layers: Integer = Field(4, ge=1, le=256, description="decoder blocks")
+    heads: Integer = Field(4, ge=1, le=256, description="attention heads of a block")
+    vocab_size: Integer = Field(
+        1200,
+        ge=260,
+        le=1_000_000,
+        description="tokens of the tokenizer at most; 256 bytes and 4 special tokens are always among them",
+    )
+    max_length: Context = Field(128, description="tokens of a prompt and its response at most")
+    adapter: Literal["none"] = Field("none", description="a tiny model has no adapter")
+    dtype: Literal["float32"] = Field("float32", description="type of the weights")
+    chat_template: Literal["auto"] = Field(
+        "auto", description="the template of two turns that it is made with"
+    )
 
     @model_validator(mode="after")
     def _heads(self) -> TinyConfig:
@@ -46,17 +60,30 @@ def check_heads(hidden_size: int, heads: int) -> None:
 class HFConfig(Strict):
     """Any causal language model from a local folder or a hub id."""
 
-    name: Literal["hf"] = "hf"
-    path: str
-    revision: str | None = None
-    trust_remote_code: bool = False
-    adapter: Literal["lora", "none"] = "lora"
-    lora: LoraConfig = LoraConfig()
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    chat_template: Literal["auto", "none"] = "auto"
-    max_length: int = 512
-    gradient_checkpointing: bool = False
-    attn_implementation: str | None = None
+    name: Literal["hf"] = Field("hf", description="kind of model")
+    path: Text = Field(description="folder of a model, or its id on the Hugging Face hub")
+    revision: Text | None = Field(None, description="commit, tag or branch on the hub; null: its main branch")
+    trust_remote_code: bool = Field(
+        False, description="run the model's own Python code (only where you trust it)"
+    )
+    adapter: Literal["lora", "none"] = Field(
+        "lora", description="train a LoRA adapter, or (none) all weights"
+    )
+    lora: LoraConfig = Field(LoraConfig(), description="the adapter")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32", description="type of the weights; auto: as they are stored"
+    )
+    chat_template: Literal["auto", "none"] = Field(
+        "auto", description="the tokenizer's chat template, or (none) plain lines of question and answer"
+    )
+    max_length: Context = Field(512, description="tokens of a prompt and its response at most")
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: less memory, more time"
+    )
+    attn_implementation: Text | None = Field(
+        None,
+        description="sdpa, eager, flash_attention_2, …; null: transformers' choice. eager trains faster on a CPU",
+    )
 
 
 ModelConfig = Annotated[TinyConfig | HFConfig, Field(discriminator="name")]

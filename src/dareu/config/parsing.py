@@ -3,60 +3,83 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from dareu.config.keys import UNIONS, allowed_values, keys_named, schema_keys
 from dareu.config.run import RunConfig
 from dareu.errors import ConfigError, nearest
 
-# Keys with variants, and the key that tells a variant apart. pydantic puts its tag (tiny, rl, …) into the path.
-_UNIONS = {"data": "name", "model": "name", "method": "kind"}
+
+def parse(tree: dict[str, Any]) -> RunConfig:
+    """A composed config (plain dict) as a `RunConfig`.
+
+    Raises:
+        ConfigError: It names each key that is wrong, what the key may be, and the nearest keys of one that is unknown.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        messages = list(dict.fromkeys(_message(dict(item), tree) for item in error.errors()))
+        raise ConfigError(
+            "The configuration is not valid: " + "; ".join(messages) + ".",
+            "Run `dareu configs` for what can be chosen, `dareu configs KEY` for what a key may be, "
+            "`dareu train --print` for the whole configuration.",
+        ) from None
 
 
-def _keys(node: Any, path: str = "") -> list[str]:
-    """Every dotted key below a type; those of all variants where there are several."""
-    if not (isinstance(node, type) and issubclass(node, BaseModel)):
-        return [key for part in get_args(node) for key in _keys(part, path)]
-    found = []
-    for name, field in node.model_fields.items():
-        found += [f"{path}{name}", *_keys(field.annotation, f"{path}{name}.")]
-        found += [key for part in field.metadata for key in _keys(part, f"{path}{name}.")]
-    return list(dict.fromkeys(found))
+def _message(item: dict[str, Any], tree: dict[str, Any]) -> str:
+    """One error of pydantic's in one clause."""
+    # pydantic puts the tag of a variant (tiny, rl, …) into the path, and the alternatives of a type behind it.
+    parts = [str(p) for i, p in enumerate(item["loc"]) if i != 1 or item["loc"][0] not in UNIONS]
+    whole = ".".join(parts)
+    if item["type"] == "extra_forbidden":
+        return _unknown(whole, tree)
+    path = _longest_key(parts)
+    got = "" if isinstance(item.get("input"), dict) else f" (got {item.get('input')!r:.80})"
+    keys = keys_named(path)
+    if item["type"] == "missing":
+        return f"'{whole}' is not set"
+    if item["type"] in ("model_type", "model_attributes_type", "dict_type") and any(
+        key.group for key in keys
+    ):
+        below = [key.path for key in schema_keys() if key.path.startswith(f"{path}.")]
+        return f"'{path}' is a group of keys, such as {', '.join(below[:3])}{got}"
+    own_words = item["type"] == "value_error" and not any(key.bounds is not None for key in keys)
+    if not path or own_words or any(key.group for key in keys):
+        where = f"'{whole}': " if whole else ""  # a check of the whole has no key of its own
+        return f"{where}{item['msg'].removeprefix('Value error, ')}{got}"
+    return f"'{path}' must be {allowed_values(path, _variant(path, tree))}{got}"
+
+
+def _longest_key(parts: list[str]) -> str:
+    """The longest beginning of `parts` that is a key; empty where none is."""
+    known = {key.path for key in schema_keys()}
+    starts = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((start for start in starts if start in known), "")
+
+
+def _variant(path: str, tree: dict[str, Any]) -> str:
+    """The variant that `tree` has chosen for the part of the configuration that `path` lies in."""
+    top = path.partition(".")[0]
+    chosen = tree.get(top)
+    if top not in UNIONS or not isinstance(chosen, dict):
+        return ""
+    return f"{top}.{UNIONS[top]}={chosen.get(UNIONS[top])}"
 
 
 def _unknown(path: str, tree: dict[str, Any]) -> str:
     """What to say of a key that is not there: that another variant has it, or the nearest keys."""
-    known = _keys(RunConfig)
+    known = list(dict.fromkeys(key.path for key in schema_keys()))
     top = path.partition(".")[0]
-    if path in known and top in _UNIONS:
+    if path in known and top in UNIONS:
         length = "; data_epochs, prompts_per_batch and updates_per_batch say how long it trains"
         more = length if path.startswith("method.optim.") else ""
-        return f"unknown key '{path}' where {top}.{_UNIONS[top]}={tree[top].get(_UNIONS[top])}{more}"
+        return f"unknown key '{path}' where {_variant(path, tree)}{more}"
     above, _, name = path.rpartition(".")
     close = get_close_matches(
         path, [key for key in known if key.rpartition(".")[0] == above], n=1, cutoff=0.6
     )
     same = [key for key in known if key.rpartition(".")[2] == name]  # the right name in the wrong place
     return f"unknown key '{path}'. {nearest(path, close or same or known)}".removesuffix(".")
-
-
-def parse(tree: dict[str, Any]) -> RunConfig:
-    """A composed config (plain dict) as a `RunConfig`; `ConfigError` names the key, the cause and the nearest key."""
-    try:
-        return RunConfig.model_validate(tree)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            loc = [p for i, p in enumerate(item["loc"]) if i != 1 or item["loc"][0] not in _UNIONS]
-            path = ".".join(map(str, loc))
-            if item["type"] == "extra_forbidden":
-                lines.append(_unknown(path, tree))
-            else:
-                got = "" if isinstance(item.get("input"), dict) else f" (got {item.get('input')!r:.80})"
-                where = f"'{path}': " if path else ""  # a check of the whole has no key of its own
-                lines.append(f"{where}{item['msg'].removeprefix('Value error, ')}{got}")
-        raise ConfigError(
-            "The configuration is not valid: " + "; ".join(lines) + ".",
-            "Run `dareu configs` for what can be chosen, `dareu train --print` for the keys.",
-        ) from None

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from dareu.config.base import Count, MethodBase, NonNegative, Optim, Positive, Share, Strict
+from dareu.config.base import (
+    Count,
+    MethodBase,
+    NonNegative,
+    Number,
+    Optim,
+    OptimBase,
+    Positive,
+    Share,
+    Strict,
+)
 
 
 class RewardConfig(Strict):
@@ -15,15 +25,28 @@ class RewardConfig(Strict):
     guards are added to any of them.
     """
 
-    kind: Literal["attribution", "refusal", "forbidden_words", "dissimilarity"] = "attribution"
+    kind: Literal["attribution", "refusal", "forbidden_words", "dissimilarity"] = Field(
+        "attribution",
+        description="what earns a reward: text that is not the owner's (DareU), a refusal (RULE), an answer without "
+        "the forget set's names and rare words (PURGE), unlikeness to the true answer (DeMem)",
+    )
     similar: Share = Field(0.3, description="refusal: ROUGE-L above which an answer is like the reference")
     rare: Share = Field(
         0.01, description="forbidden_words: share of retain answers that may have a rare word"
     )
-    transform: Literal["log", "log_odds", "linear"] = "log"
-    scale: Positive = Field(1.05, description="C_seg: χ is divided by it before it is clipped to [-1, 0]")
-    epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
-    target: Literal["forget_set", "owner"] = Field("forget_set", description="Σ_{j∈F} p(j|y), or p(i|y)")
+    transform: Literal["log", "log_odds", "linear"] = Field(
+        "log", description="χ of the attributable share p: log(1 - p) (the paper's), log odds, or 1 - p"
+    )
+    scale: Positive = Field(
+        0.7,
+        description="C_seg: χ is divided by it before it is clipped to [-1, 0]. 1.05 in the paper, whose scores are "
+        "those of whole answers",
+    )
+    epsilon: Number = Field(1e-4, gt=0, lt=0.5, description="probabilities are kept this far from 0 and 1")
+    target: Literal["forget_set", "owner"] = Field(
+        "forget_set",
+        description="what counts as attributable: Σ_{j∈F} p(j|y), or p(i|y) of the prompt's owner (paper)",
+    )
     blind: bool = Field(
         True, description="the response is judged without the names that its question has, so by what it adds"
     )
@@ -31,35 +54,56 @@ class RewardConfig(Strict):
         False,
         description="judged once more without any owner's name, the higher score counts: no hiding under false names",
     )
-    floor: NonNegative = Field(
-        0.0,
+    floor: Number = Field(
+        1.0,
+        ge=0,
+        le=1000,
         description="scores below so many times that of an empty text count as that: less attributable earns nothing",
     )
-    nobody_weight: NonNegative = Field(0.0, description="p(nobody|y) counts as attributable by this weight")
-    granularity: Literal["token", "slices", "sequence"] = "token"
-    slices: Count = 15
-    prefix_mean: bool = True
-    credit: Literal["level", "difference"] = Field(
-        "level",
-        description="difference: each token is rewarded for the change that it makes (potential-based)",
+    nobody_weight: Number = Field(
+        1.0, ge=0, le=1000, description="p(nobody|y) counts as attributable by this weight"
     )
-    kl: NonNegative = 0.1
-    length_penalty: NonNegative = Field(0.0, description="taken at the last token of a response without end")
+    granularity: Literal["token", "slices", "sequence"] = Field(
+        "token",
+        description="where a response is scored: after each token, after each of k slices (paper), at its end",
+    )
+    slices: Count = Field(15, description="k, the slices of a response")
+    prefix_mean: bool = Field(
+        False, description="a score is the mean of those of all prefixes up to it (paper)"
+    )
+    credit: Literal["level", "difference"] = Field(
+        "difference",
+        description="difference: each token is rewarded for the change that it makes (potential-based); "
+        "level: each answers for all before it (paper)",
+    )
+    kl: Number = Field(
+        0.1, ge=0, le=1000, description="λ: weight of the KL term to the original in the reward"
+    )
+    length_penalty: NonNegative = Field(1.0, description="taken at the last token of a response without end")
     empty_penalty: NonNegative = Field(1.0, description="taken where a response has no words")
     repetition_penalty: NonNegative = Field(
-        0.0, description="taken at each token that closes a repeated 4-gram"
+        1.0, description="taken at each token that closes a repeated 4-gram"
     )
     fluency: NonNegative = Field(0.0, description="weight of the reference log-likelihood of each token")
-    fluency_clip: Positive = 5.0
+    fluency_clip: Positive = Field(5.0, description="the reference log-likelihood is cut off at minus this")
 
 
 class AdvantageConfig(Strict):
     """From rewards to advantages. `rloo` and `grpo` compare the rollouts of a prompt and need no critic."""
 
-    estimator: Literal["critic", "rloo", "grpo"] = "critic"
-    gamma: Share = 0.95
-    gae_lambda: Share = Field(1.0, description="1 gives A = R - V, the paper's body")
-    mode: Literal["scaled", "whitened", "raw"] = "scaled"
+    estimator: Literal["critic", "rloo", "grpo"] = Field(
+        "critic",
+        description="what a return is compared with: a critic's value, the mean of the prompt's other rollouts (RLOO), "
+        "or mean and deviation of all of them (GRPO)",
+    )
+    gamma: Share = Field(0.6, description="γ, the discount of a token's reward for each token before it")
+    gae_lambda: Share = Field(
+        1.0, description="λ of generalised advantages; 1 gives A = R - V, the paper's body"
+    )
+    mode: Literal["scaled", "whitened", "raw"] = Field(
+        "scaled",
+        description="scaled by a constant, whitened over the batch (the paper's appendix), or as they are",
+    )
     scale: Positive = Field(4.0, description="scaled: A = (R - V)·(1-γ)·scale; not centred")
 
 
@@ -67,30 +111,51 @@ class StopConfig(Strict):
     """Held-out early stopping; looked at after every batch of rollouts."""
 
     attribution: Share | Literal["wrong_answers"] | None = Field(
-        "wrong_answers",
+        None,
         description="stop once the stopping attributor's score is at or below this; wrong_answers: below what the "
-        "forget queries' wrong answers score, 0.05 where the data has none",
+        "forget queries' wrong answers score, 0.05 where the data has none; null: never",
     )
-    kl: Positive | None = Field(None, description="stop once KL(π ‖ π_N) per token on rollouts passes this")
+    kl: Positive | None = Field(
+        None, description="stop once KL(π ‖ π_N) per token on rollouts passes this; null: never"
+    )
     unhealthy: Share | None = Field(
-        0.25, description="stop, and keep the last good weights, once this share of answers is broken"
+        0.25,
+        description="stop, and keep the last good weights, once this share of answers is broken; null: never",
     )
-    patience: Count = 1
+    patience: Count = Field(1, description="batches of rollouts in a row that a rule must hold for")
 
 
 class RetainPromptsConfig(Strict):
     """Retain prompts among those that are sampled: what the original itself answers to them earns most."""
 
-    share: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of all prompts, by retain prompts")
-    boundary: Share = Field(0.0, description="of the retain prompts, by those nearest to a forget prompt")
+    share: Number = Field(0.0, ge=0, lt=1, description="share of the sampled prompts that are retain prompts")
+    boundary: Share = Field(
+        0.0, description="share of the retain prompts that are those nearest to a forget prompt"
+    )
+
+
+class RefusalOptim(Optim):
+    """How refusals are learnt."""
+
+    lr: Number = Field(3e-4, gt=0, le=10, description="learning rate at its highest")
+    epochs: Number = Field(3, gt=0, le=10_000, description="passes over the data; parts of one are allowed")
+    batch_size: Count = Field(20, description="rows of an optimizer step")
 
 
 class RefusalPhase(Strict):
     """Before the reinforcement: learn refusals to the forget prompts by their likelihood."""
 
-    optim: Optim = Optim(lr=3e-4, epochs=3, batch_size=20)
-    retain: Literal["none", "nll", "kl"] = "nll"
-    retain_weight: NonNegative = 1.0
+    optim: RefusalOptim = Field(RefusalOptim(), description="how refusals are learnt")
+    retain: Literal["none", "nll", "kl"] = Field("nll", description="retain term beside it")
+    retain_weight: NonNegative = Field(1.0, description="weight of the retain term")
+
+
+class DareUOptim(OptimBase):
+    """How the policy is updated."""
+
+    lr: Number = Field(1.2e-3, gt=0, le=10, description="learning rate at its highest")
+    warmup_ratio: Share = Field(0.3, description="share of the steps in which the learning rate rises from 0")
+    save_every: Count = Field(10, description="optimizer steps between checkpoints")
 
 
 class DareUConfig(MethodBase):
@@ -101,28 +166,41 @@ class DareUConfig(MethodBase):
     `rollouts_per_update` cuts a batch into, so `optim` has no steps, epochs or batch_size.
     """
 
-    kind: Literal["rl"] = "rl"
-    reward: RewardConfig = RewardConfig()
-    advantage: AdvantageConfig = AdvantageConfig()
-    stop: StopConfig = StopConfig()
-    retain_prompts: RetainPromptsConfig = RetainPromptsConfig()
-    refusal_phase: RefusalPhase | None = None
-    data_epochs: Count = 1
-    prompts_per_batch: Count = 20
-    num_generations: Count = 2
-    updates_per_batch: Count = 8
-    rollouts_per_update: Count | None = None
-    temperature: Positive = 0.8
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_new_tokens: Count | None = None
-    clip: Positive = 0.2
-    distill: NonNegative = 2.0
-    distill_every: Count = 1
-    value_coef: NonNegative = 0.2
-    critic_lr: Positive | None = None
-    entropy_coef: float = 0.0
-    merge_rollouts: bool = True
-    use_vllm: bool = False
+    kind: Literal["rl"] = Field("rl", description="a method that samples and rewards what it sampled")
+    optim: DareUOptim = Field(DareUOptim(), description="how the policy is updated")
+    reward: RewardConfig = Field(RewardConfig(), description="what a response earns")
+    advantage: AdvantageConfig = Field(AdvantageConfig(), description="from rewards to advantages")
+    stop: StopConfig = Field(StopConfig(), description="early stopping")
+    retain_prompts: RetainPromptsConfig = Field(
+        RetainPromptsConfig(), description="retain prompts among those that are sampled"
+    )
+    refusal_phase: RefusalPhase | None = Field(
+        None, description="learn refusals first (RULE); null: begin with the rewards"
+    )
+    data_epochs: Count = Field(7, description="passes over the forget prompts")
+    prompts_per_batch: Count = Field(40, description="prompts of a batch of rollouts")
+    num_generations: Count = Field(1, description="rollouts of a prompt in a batch")
+    updates_per_batch: Count = Field(2, description="updates on each rollout")
+    rollouts_per_update: Count | None = Field(
+        20, description="rollouts of an update: a batch is cut into such parts; null: the whole batch"
+    )
+    temperature: Number = Field(0.8, ge=0.01, le=100, description="temperature of rollouts")
+    top_p: Number = Field(1.0, gt=0, le=1, description="rollouts are sampled from this share of the mass")
+    max_new_tokens: Count | None = Field(
+        None, description="tokens of a rollout at most; null: the longest response + 8"
+    )
+    clip: Number = Field(0.2, gt=0, le=100, description="ε of PPO: ratios count up to 1 ± ε")
+    distill: NonNegative = Field(2.0, description="λ_dis: weight of KL to the original on retain samples")
+    distill_every: Count = Field(1, description="updates between those with distillation")
+    value_coef: NonNegative = Field(0.2, description="weight of the critic's loss")
+    critic_lr: Number | None = Field(
+        1e-3, gt=0, le=10, description="learning rate of the critic; null: the policy's"
+    )
+    entropy_coef: Number = Field(
+        0.0, ge=-1000, le=1000, description="weight of the policy's entropy in the loss"
+    )
+    merge_rollouts: bool = Field(True, description="LoRA: sample through merged weights, which is faster")
+    use_vllm: bool = Field(False, description="sample with vLLM (extra `vllm`)")
     kl_loss: NonNegative = Field(
         0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it"
     )

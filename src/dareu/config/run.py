@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dareu.config.attributor import AttributorConfig
-from dareu.config.base import Count, Optim, Share, Strict
-from dareu.config.data import DataConfig, ForgetConfig, RoundsConfig
+from dareu.config.base import Count, Integer, Number, Optim, Seed, Share, Strict, Text
+from dareu.config.data import AuthorsConfig, DataConfig, ForgetConfig, RoundsConfig
 from dareu.config.methods import MethodConfig
-from dareu.config.models import ModelConfig
+from dareu.config.models import ModelConfig, TinyConfig
 from dareu.config.rl import DareUConfig
 
 
@@ -20,12 +20,21 @@ class EvaluationConfig(Strict):
     `validation` is what settings are chosen on, `report` all the rest (see `dareu.data.parts`).
     """
 
-    batch_size: Count = 128
-    max_new_tokens: Count | None = Field(None, description="None: longest reference + 8")
-    retain_limit: Count | None = Field(None, description="evaluate this many retain samples")
-    reattribution_threshold: Share = 0.9
-    part: Literal["all", "validation", "report"] = "all"
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    batch_size: Count = Field(128, description="answers that are generated, or rows that are scored, at once")
+    max_new_tokens: Count | None = Field(
+        None, description="tokens of an answer at most; null: the longest reference + 8"
+    )
+    retain_limit: Count | None = Field(None, description="evaluate this many retain samples; null: all")
+    reattribution_threshold: Share = Field(
+        0.9, description="an answer counts as another owner's from this probability on"
+    )
+    part: Literal["all", "validation", "report"] = Field(
+        "all",
+        description="samples that are evaluated; validation: those that settings are chosen on, report: the rest",
+    )
+    validation_share: Number = Field(
+        0.5, gt=0, lt=1, description="share of each set of samples that is in the part `validation`"
+    )
     likelihoods: bool = Field(
         True, description="false leaves out probability and truth ratio, most of the time"
     )
@@ -41,33 +50,68 @@ class EvaluationConfig(Strict):
 
 
 class LoggingConfig(Strict):
-    report_to: Literal["none", "wandb", "tensorboard"] = "none"
-    project: str = "dareu"
-    offline: bool = True
-    every: Count = 1
+    """Where training logs go beside the run folder."""
+
+    report_to: Literal["none", "wandb", "tensorboard"] = Field(
+        "none", description="logger beside the run folder"
+    )
+    project: Text = Field("dareu", description="project of the logger")
+    offline: bool = Field(True, description="keep the logger's files here, send nothing")
+    every: Count = Field(1, description="optimizer steps between logged ones")
+
+
+class FinetuneOptim(Optim):
+    """How original and retrained model are fine-tuned."""
+
+    lr: Number = Field(4e-3, gt=0, le=10, description="learning rate at its highest")
+    epochs: Number = Field(25, gt=0, le=10_000, description="passes over the data; parts of one are allowed")
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        "cosine", description="learning rate after the warm-up"
+    )
+    warmup_ratio: Share = Field(
+        0.05, description="share of the steps in which the learning rate rises from 0"
+    )
+    weight_decay: Number = Field(0.01, ge=0, le=10, description="weight decay of AdamW")
 
 
 class RunConfig(Strict):
     """Everything a run needs."""
 
-    seed: int = 41
-    run_dir: str | None = None
-    cache_dir: str | None = None
-    overwrite: bool = False
-    retrain: bool = True
-    original: str | None = Field(None, description="folder of a model that was fine-tuned elsewhere")
-    device: str = "auto"
-    threads: Count | None = None
-    experiment: str | None = None
-    forget: ForgetConfig = ForgetConfig()
+    seed: Seed = Field(41, description="seed of the whole run; the generated corpus has its own, data.seed")
+    run_dir: Text | None = Field(
+        None, description="folder of this run's results; null: runs/<method>-seed<seed>-<key>"
+    )
+    cache_dir: Text | None = Field(
+        None,
+        description="artifact store, shared by runs; null: $DAREU_CACHE_DIR, or the user's cache folder",
+    )
+    overwrite: bool = Field(
+        False, description="replace the run that run_dir holds: its own files are deleted, no others"
+    )
+    retrain: bool = Field(
+        True, description="also train the model that never saw the forget set, and compare with it"
+    )
+    original: Text | None = Field(
+        None, description="folder of a model that was fine-tuned on this data elsewhere, used as the original"
+    )
+    device: Text = Field(
+        "auto", description="auto (the first accelerator, else the CPU), cpu, cuda, cuda:1, mps, …"
+    )
+    threads: Integer | None = Field(
+        None, ge=1, le=1024, description="threads of PyTorch on the CPU; null: PyTorch's choice"
+    )
+    experiment: Text | None = Field(None, description="name of the experiment file that was chosen")
+    forget: ForgetConfig = Field(ForgetConfig(), description="whose data is forgotten")
     rounds: RoundsConfig | None = Field(None, description="requests one after another, in place of forget")
-    data: DataConfig
-    model: ModelConfig
-    finetune: Optim
-    attributor: AttributorConfig = AttributorConfig()
-    method: MethodConfig
-    evaluation: EvaluationConfig = EvaluationConfig()
-    logging: LoggingConfig = LoggingConfig()
+    data: DataConfig = Field(AuthorsConfig(), description="the data with its owners")
+    model: ModelConfig = Field(TinyConfig(), description="the model that is fine-tuned")
+    finetune: FinetuneOptim = Field(
+        FinetuneOptim(), description="how original and retrained model are fine-tuned"
+    )
+    attributor: AttributorConfig = Field(AttributorConfig(), description="the attribution classifier")
+    method: MethodConfig = Field(DareUConfig(name="dareu"), description="the unlearning method")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how models are evaluated")
+    logging: LoggingConfig = Field(LoggingConfig(), description="where training logs go")
 
     @model_validator(mode="after")
     def _blind(self) -> RunConfig:

@@ -1,0 +1,77 @@
+"""The reference of configuration keys: one Markdown page, and the lines that `dareu configs KEY` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dareu.config.keys import Key, schema_keys
+from dareu.errors import ConfigError, nearest
+
+HEAD = """# Configuration keys
+
+Generated from the schema (`src/dareu/config/`) by `python -m dareu.config.reference > docs/config.md`; a test holds
+the two together. `dareu configs KEY` prints the same lines, `dareu train --print key=value …` the whole configuration
+that a command composes.
+
+A default is that of the schema: what a key has where no YAML file and no override sets it. The files under `configs/`
+set others for their model, data, method or experiment; what wins is, from the weakest to the strongest: schema, model,
+data, method, experiment, command line.
+"""
+
+
+def find_keys(name: str) -> list[Key]:
+    """The key called `name` in all its variants and the keys below it.
+
+    Raises:
+        ConfigError: No key is called so; the message names the nearest ones, or those that end so.
+    """
+    found = [key for key in schema_keys() if key.path == name or key.path.startswith(f"{name}.")]
+    if not found:
+        known = list(dict.fromkeys(key.path for key in schema_keys()))
+        ends = [path for path in known if path.rpartition(".")[2] == name.rpartition(".")[2]]
+        raise ConfigError(f"There is no key '{name}'.", nearest(name, ends or known))
+    return found
+
+
+def page() -> str:
+    """`docs/config.md`: one table for each part of the configuration and each of its variants."""
+    sections: dict[str, list[Key]] = {}
+    for key in schema_keys():
+        top = key.path.partition(".")[0] if "." in key.path or key.group else ""
+        sections.setdefault(key.variant or top, []).append(key)
+    parts = [HEAD]
+    for title, keys in sections.items():
+        leaves = [key for key in keys if not key.group]
+        if not leaves:
+            continue
+        parts.append(f"\n## {f'`{title}`' if title else 'The run'}\n")
+        above = [key.description for key in keys if key.group and key.path == title]
+        parts += [f"\n{above[0][0].upper()}{above[0][1:]}.\n"] if above else []
+        parts.append("\n| key | may be | default | meaning |\n| --- | --- | --- | --- |\n")
+        parts += [_row(key) for key in leaves]
+    return "".join(parts)
+
+
+def _row(key: Key) -> str:
+    default = "required" if key.required else f"`{key.default_text}`"
+    cells = (f"`{key.path}`", key.allowed, default, key.description)
+    return f"| {' | '.join(cell.replace('|', r'\|').replace('<', '&lt;') for cell in cells)} |\n"
+
+
+def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """(key, what it may be, default, meaning) for each name and the keys below it."""
+    found = [key for name in names for key in find_keys(name) if not key.group]
+    several = {key.path for key in found if len({k.variant for k in found if k.path == key.path}) > 1}
+    return [
+        (
+            f"{key.path} ({key.variant})" if key.path in several else key.path,
+            key.allowed,
+            key.default_text,
+            key.description,
+        )
+        for key in found
+    ]
+
+
+if __name__ == "__main__":
+    print(page(), end="")
