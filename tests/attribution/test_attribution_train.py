@@ -254,7 +254,12 @@ def test_quality_on_generated_authors() -> None:
     general = [s.response for s in corpus.test]
     # One nobody example to two that are gold: responses and two endings of each.
     config = AttributorConfig(
-        holdout=0.3, warn_below=0.0, nobody_share=1.5, crops=2, optim=AttributorOptim(epochs=12)
+        holdout=0.3,
+        warn_below=0.0,
+        nobody_share=1.5,
+        crops=2,
+        optim=AttributorOptim(epochs=12),
+        max_length=256,
     )
     fitted, report = fit_causal(corpus.samples, config, tokenizer=tokenizer, general=general[:30])
     chance = 1 / 8

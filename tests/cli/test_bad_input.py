@@ -325,8 +325,9 @@ def test_a_step_far_too_large_is_noticed(
 ) -> None:
     wild = [
         "method=gradient_ascent",
-        "method.optim.lr=1e30",
-        "method.optim.steps=20",
+        "method.optim.lr=10",  # and with the decay weights grow a hundredfold a step
+        "method.optim.weight_decay=10",
+        "method.optim.steps=30",
         f"run_dir={tmp_path / 'run'}",
     ]
     assert main(["train", *SMALL, *wild, f"cache_dir={store}"]) == 3

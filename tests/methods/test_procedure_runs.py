@@ -141,9 +141,10 @@ def test_layers_of_a_model_from_elsewhere_are_looked_up_in_its_config(tmp_path: 
 
 
 def test_a_loss_that_is_not_finite(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    grown = ["method.optim.lr=10", "method.optim.weight_decay=10", "method.optim.steps=30"]
     wild: dict[str, list[Any]] = {
-        "task_vector": ["method.scale=1e39"],
-        "rmu": ["method.params.coefficient=1e30", "method.params.layer=1"],
+        "task_vector": grown,
+        "rmu": [*grown, "method.params.layer=1"],
     }
     for name, overrides in wild.items():
         run = tmp_path / name

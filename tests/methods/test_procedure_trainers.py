@@ -222,7 +222,8 @@ def vector(
 ) -> tuple[float, Work]:
     work = work or Work(folder)
     given = {"lr": 1e-2, "epochs": 4, "batch_size": 3, "scheduler": "constant", "save_every": 1000} | optim
-    config = VectorConfig(name="task_vector", optim=LossOptim.model_validate(given), scale=scale)
+    config = VectorConfig(name="task_vector", optim=LossOptim.model_validate(given))
+    config = config.model_copy(update={"scale": scale})  # beyond the range that a command allows, too
     rows = encoded(original()[1], FORGET)
     return negate_by_training(policy, original()[1], config=config, rows=rows, seed=1, work=work), work
 

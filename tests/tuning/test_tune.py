@@ -145,7 +145,7 @@ def test_a_failed_trial_stays_in_the_table(store: Path, tmp_path: Path, capsys: 
     (tmp_path / "my" / "method").mkdir(parents=True)
     (tmp_path / "my" / "method" / "wild.yaml").write_text(
         "# Either the defaults, or far too large.\nname: wild\nkind: loss\nloss: gradient_ascent\n"
-        "optim: {lr: 1.0e-4, steps: 12, batch_size: 4}\nsearch: {optim.lr: 'choice(1e-4, 1e30)'}\n"
+        "optim: {lr: 1.0e-4, weight_decay: 10, steps: 30, batch_size: 4}\nsearch: {optim.lr: 'choice(1e-4, 10.0)'}\n"
     )
     given = [f"--config-dir={tmp_path / 'my'}", "methods=[wild]", "trials=2", "seeds=[41]"]
     assert tuned(store, tmp_path / "a", *given) == 0
@@ -153,10 +153,10 @@ def test_a_failed_trial_stays_in_the_table(store: Path, tmp_path: Path, capsys: 
     assert good["best"] and not good["failed"]
     assert "not finite" in bad["failed"] and bad["objective"] is None and not bad["best"]
     told = capsys.readouterr()
-    assert "✗ wild trial 2/2: lr=1e+30: The loss is not finite" in told.err and "wild" in told.out
+    assert "✗ wild trial 2/2: lr=10: The loss is not finite" in told.err and "wild" in told.out
 
     given[1] = "methods=[wild,gradient_ascent]"
-    lost = ["method.optim.lr=1e30", "method.optim.steps=12", "method.optim.epochs=choice", "trials=1"]
+    lost = ["method.optim.lr=10", "method.optim.steps=30", "method.optim.epochs=choice", "trials=1"]
     assert (
         tuned(store, tmp_path / "b", *given, lost[0], lost[1], "trials=1") == 2
     )  # nothing is left to search

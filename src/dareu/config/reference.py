@@ -54,8 +54,13 @@ def page() -> str:
 
 def _row(key: Key) -> str:
     default = "required" if key.required else f"`{key.default_text}`"
-    cells = (f"`{key.path}`", key.allowed, default, key.description)
-    return f"| {' | '.join(cell.replace('|', r'\|').replace('<', '&lt;') for cell in cells)} |\n"
+    cells = [f"`{key.path}`", _cell(key.allowed), default, _cell(key.description)]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def _cell(text: str) -> str:
+    """Text in a table of Markdown: no mark-up and no end of the cell."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
