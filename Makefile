@@ -16,12 +16,13 @@ PINS := $(VENV)/constraints.txt
 
 # A step that fails leaves no stamp.
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint notebook clean
+.PHONY: help demo test lint notebook docs clean
 help:
 	@echo "make demo      install into $(VENV) and run 'dareu train' (ARGS=\"method=npo\" passes overrides on)"
 	@echo "make test      ruff, mypy and pytest"
 	@echo "make lint      ruff and mypy"
 	@echo "make notebook  run the notebook in docs/ and keep its outputs"
+	@echo "make docs      build the documentation into build/docs; a warning is an error"
 	@echo "make clean     remove $(VENV), builds and caches; runs/ stays"
 
 demo: $(VENV)/.installed
@@ -36,6 +37,10 @@ lint: $(VENV)/.installed-test
 
 notebook: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python scripts/run_notebook.py docs/unlearn_in_a_notebook.ipynb
+
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
@@ -59,4 +64,8 @@ $(VENV)/.installed: pyproject.toml $(PINS)
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) install -c $(PINS) -e ".[test]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install -c $(PINS) -e ".[docs]"
 	touch $@

@@ -140,7 +140,7 @@ def pretrained_item(args: argparse.Namespace, runner: Runner) -> Made:
         f"data.path={json.dumps(tofu_files(args.tofu, TOFU_FILES[:1])[0])}",
         f"model.path={json.dumps(str(args.model.resolve()))}",
         "method=dareu",
-        "method.data_epochs=18",  # ten passes left facts standing on the CPU (docs/log.md)
+        "method.data_epochs=18",  # ten passes left facts standing on the CPU (docs/dev/log.md)
     )
     records = [runner.run(f"pretrained-{seed}", (*data, f"seed={seed}")) for seed in args.seeds]
     table = to_markdown(load_runs([r.run_dir for r in records]))

@@ -1,4 +1,4 @@
-"""The README's commands: each composes, parses, or is a target that exists."""
+"""Commands in the README and the how-tos compose, parse, or are targets that exist; links between pages resolve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from dareu.config.compose import compose
 from dareu.tuning.options import read
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(language: str) -> list[str]:
@@ -77,6 +79,15 @@ def test_python_block() -> None:
     assert all(callable(getattr(Unlearner, name)) for name in called)
 
 
-def test_links_and_groups() -> None:
-    for link in re.findall(r"\]\(((?!https?:)[^)#]+)\)", TEXT):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:|#", target):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_each_method_has_its_page() -> None:
+    shown = {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")} - {"index"}
+    configured = {path.stem for path in (ROOT / "configs" / "method").glob("*.yaml")}
+    variants = {name for name in configured if name.startswith("dareu_")}
+    assert configured - variants <= shown

@@ -66,7 +66,7 @@ class LossMethodConfig(MethodBase):
     forget_weight: NonNegative = Field(1.0, description="weight of the forget term")
     retain_weight: NonNegative = Field(1.0, description="weight of the retain term")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="the loss's own settings (docs/methods.md)"
+        default_factory=dict, description="the loss's own settings (docs/methods/)"
     )
     refusals: Text | None = Field(
         None, description="methods with refusals: text file, one refusal a line; null: a list of our own"

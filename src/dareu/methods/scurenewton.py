@@ -1,7 +1,7 @@
 """Cubic-regularised stochastic Newton steps with Hessian-vector products, in the manner of CuReNUS / SCureNewton.
 
 Bui, Lu, Sim, Ng, Low: "How to Cure Newton for Unlearning Neural Networks?", ICLR 2026 (preprint: arXiv 2406.14507).
-What is simplified stands in docs/methods.md. State of a run: the weights after each outer step; batches are a function
+What is simplified stands in docs/methods/. State of a run: the weights after each outer step; batches are a function
 of seed and step.
 """
 
