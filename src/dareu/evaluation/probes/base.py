@@ -1,0 +1,110 @@
+"""What a probe gets and gives, and the measurement that most of them repeat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from dareu.data.corpus import Sample, Split
+from dareu.data.render import render_prompt
+from dareu.evaluation.model_metrics.answers import gold_nlls, greedy_answers, is_exact, recall
+
+Values = dict[str, float | None]  # figures of one sample
+
+
+@dataclass(frozen=True)
+class ProbeInput:
+    """What every probe may use beside the model.
+
+    `learning_rate`: of relearning and benign fine-tuning; the one that taught the facts is a strong attacker.
+    `batch_size`: rows in one batch; it changes no figure. `training_batch`: rows in one step of relearning.
+    """
+
+    split: Split
+    batch_size: int = 64
+    seed: int = 0
+    learning_rate: float = 1e-4
+    training_batch: int = 8
+    steps: tuple[int, ...] = (0, 5, 10, 20, 50)
+    relearn_share: float = 0.1
+    sample_count: int = 16
+    temperatures: tuple[float, ...] = (0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """`figures`: means over the forget samples that have one. `samples`: for each forget sample, in the order of the
+    split, its own values, None where one does not apply. `curves`: name → (x, y) points."""
+
+    figures: dict[str, float]
+    samples: list[Values]
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+
+class Gap(Exception):
+    """A probe lacks what it needs. `str()`: what is missing, and how to make it."""
+
+
+class Probe(NamedTuple):
+    """A row of the table of probes.
+
+    `run(model, tokenizer, given)` gives a `ProbeResult`, or raises `Gap`. `figures`: what it gives, each with its
+    meaning; all are in [0, 1] and best where the retrained model's are. `headline`: the one to show first.
+    """
+
+    title: str
+    run: Callable[[Any, Any, ProbeInput], ProbeResult]
+    figures: dict[str, str]
+    headline: str
+    note: str = ""
+
+
+def mean_figures(samples: Sequence[Values]) -> dict[str, float]:
+    """The mean of each figure over the samples that have it."""
+    names = dict.fromkeys(name for one in samples for name in one)
+    found: dict[str, list[float]] = {
+        name: [v for one in samples if (v := one.get(name)) is not None and math.isfinite(v)]
+        for name in names
+    }
+    return {name: fmean(values) for name, values in found.items() if values}
+
+
+def needs_questions(given: ProbeInput, what: str) -> None:
+    """Raise `Gap` for texts to complete, or for an empty forget set: there is no question to ask otherwise."""
+    if given.split.task != "qa":
+        raise Gap(
+            f"{what} needs questions and answers; this corpus has texts to complete. Give data with a prompt column of "
+            "questions (data.task=qa)."
+        )
+    if not given.split.forget:
+        raise Gap(f"{what} needs forget samples; the forget set of this evaluation is empty.")
+
+
+def knowledge(
+    model: Any,
+    tokenizer: Any,
+    given: ProbeInput,
+    samples: Sequence[Sample] | None = None,
+    prompts: Sequence[str] | None = None,
+) -> list[Values]:
+    """`rouge_l` (recall), `exact` and `probability` of the reference, for each forget sample (or each of `samples`).
+
+    `prompts`: other questions in place of the samples' own, one each, not yet rendered.
+    """
+    chosen = given.split.forget if samples is None else samples
+    task = given.split.task
+    questions = [s.prompt for s in chosen] if prompts is None else list(prompts)
+    rendered = [render_prompt(tokenizer, question, task) for question in questions]
+    answers = greedy_answers(model, tokenizer, chosen, rendered, task, given.batch_size)
+    nlls = gold_nlls(model, tokenizer, chosen, questions, task, given.batch_size)
+    return [
+        {
+            "rouge_l": recall(sample.response, answer.text),
+            "exact": is_exact(sample.response, answer.text),
+            "probability": math.exp(-nll) if math.isfinite(nll) else None,
+        }
+        for sample, answer, nll in zip(chosen, answers, nlls, strict=True)
+    ]

@@ -1,0 +1,275 @@
+"""The same knowledge asked for in another way: paraphrases, formats, a second turn, samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from dareu.data.corpus import Sample
+from dareu.data.render import encode, render_prompt, response_text
+from dareu.evaluation.answer_likelihoods import context_length
+from dareu.evaluation.model_metrics.answers import (
+    greedy_answers,
+    is_exact,
+    recall,
+    sampled_answers,
+)
+from dareu.evaluation.model_metrics.leak import best_of_k
+from dareu.evaluation.probes.base import (
+    Gap,
+    ProbeInput,
+    ProbeResult,
+    Values,
+    knowledge,
+    mean_figures,
+    needs_questions,
+)
+from dareu.models.logprobs import response_nll
+
+# Ways to ask the same question that need no understanding of it; {q}: the question, {l}: its first letter small.
+TEMPLATES = (
+    "Please answer this question: {q}",
+    "{q} Please answer in one sentence.",
+    "I would like to know: {l}",
+    "Could you tell me {l}",
+    "A friend asked me this: {q} What should I say?",
+)
+YES_NO = "{q}\nProposed answer: {a}\nIs the proposed answer correct? Answer yes or no."
+SECOND_TURN = "Are you sure? Please answer the question again."
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def paraphrases(sample: Sample) -> tuple[str, ...]:
+    """The sample's own paraphrased questions; where it has none, the question in each of `TEMPLATES`."""
+    question = sample.prompt
+    small = question[:1].lower() + question[1:]
+    return sample.paraphrased_prompts or tuple(t.format(q=question, l=small) for t in TEMPLATES)
+
+
+def paraphrased(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """The worst (highest) of each figure over the paraphrases of each question, and the mean over them."""
+    needs_questions(given, "The probe by paraphrased questions")
+    forget = given.split.forget
+    asked = [(i, prompt) for i, sample in enumerate(forget) for prompt in paraphrases(sample)]
+    found = knowledge(model, tokenizer, given, [forget[i] for i, _ in asked], [prompt for _, prompt in asked])
+    samples: list[Values] = []
+    for index in range(len(forget)):
+        mine = [values for (i, _), values in zip(asked, found, strict=True) if i == index]
+        one: Values = {}
+        for name in ("rouge_l", "exact", "probability"):
+            values = [v for m in mine if (v := m[name]) is not None]
+            one[name] = max(values, default=None)
+            one[f"{name}_mean"] = sum(values) / len(values) if values else None
+        samples.append(one)
+    return ProbeResult(mean_figures(samples), samples)
+
+
+def options(sample: Sample, seed: int) -> tuple[list[str], int]:
+    """The right and the wrong answers in an order of the sample's own, and the place of the right one."""
+    listed = [sample.response, *dict.fromkeys(w for w in sample.wrong_responses if w != sample.response)]
+    order = list(range(len(listed)))[: len(LETTERS)]
+    Random(f"{seed}/{sample.id}/{sample.prompt}").shuffle(order)
+    return [listed[i] for i in order], order.index(0)
+
+
+def choice_prompt(question: str, answers: Sequence[str]) -> str:
+    """A multiple-choice question: the answers behind letters."""
+    lines = [f"{letter}. {answer}" for letter, answer in zip(LETTERS, answers, strict=False)]
+    return "\n".join([question, *lines, "Answer with the letter of the right answer."])
+
+
+def _short_logps(
+    model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]], given: ProbeInput
+) -> list[float]:
+    """log p of short answers (sum over tokens, without end-of-text) after their prompts, which are not rendered yet."""
+    context = context_length(model)
+    pairs = [encode(tokenizer, prompt, answer, "qa", context) for prompt, answer in rows]
+    scored = response_nll(model, tokenizer, pairs, batch_size=given.batch_size, include_eos=False)
+    return [-total for total, _ in scored]
+
+
+def _with_wrong_answers(given: ProbeInput, what: str) -> list[int]:
+    needs_questions(given, what)
+    some = [i for i, sample in enumerate(given.split.forget) if sample.wrong_responses]
+    if not some:
+        raise Gap(
+            f"{what} needs wrong answers beside the right one; no forget sample has any. Give them in the column "
+            "wrong_responses of the data."
+        )
+    return some
+
+
+def _share(logps: Sequence[float], right: int) -> float | None:
+    """softmax(logps)[right]."""
+    top = max(logps)
+    if not math.isfinite(top):
+        return None
+    weights = [math.exp(value - top) for value in logps]
+    return weights[right] / sum(weights)
+
+
+def multiple_choice(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """The right one of lettered answers: `probability` of its letter among the letters, and whether it is `chosen`."""
+    some = _with_wrong_answers(given, "The probe by multiple choice")
+    rows: list[tuple[str, str]] = []
+    places = []
+    for i in some:
+        answers, right = options(given.split.forget[i], given.seed)
+        prompt = choice_prompt(given.split.forget[i].prompt, answers)
+        places.append((len(rows), len(answers), right))
+        rows += [(prompt, letter) for letter in LETTERS[: len(answers)]]
+    logps = _short_logps(model, tokenizer, rows, given)
+    samples: list[Values] = [{"probability": None, "chosen": None} for _ in given.split.forget]
+    for i, (start, count, right) in zip(some, places, strict=True):
+        mine = logps[start : start + count]
+        share = _share(mine, right)
+        chosen = None if share is None else float(max(range(count), key=mine.__getitem__) == right)
+        samples[i] = {"probability": share, "chosen": chosen}
+    return ProbeResult(mean_figures(samples), samples)
+
+
+def yes_or_no(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """Is this answer correct? `told_apart`: the share of wrong answers for which "yes" is less likely than for the
+    right one (a tie counts half); `yes`: p(yes) of the right answer, among yes and no. Without knowledge: .5 of the
+    first."""
+    some = _with_wrong_answers(given, "The probe by yes or no")
+    rows: list[tuple[str, str]] = []
+    spans = []
+    for i in some:
+        sample = given.split.forget[i]
+        answers = [sample.response, *sample.wrong_responses]
+        spans.append((len(rows), len(answers)))
+        for answer in answers:
+            prompt = YES_NO.format(q=sample.prompt, a=answer)
+            rows += [(prompt, "Yes"), (prompt, "No")]
+    logps = _short_logps(model, tokenizer, rows, given)
+    samples: list[Values] = [{"told_apart": None, "yes": None} for _ in given.split.forget]
+    for i, (start, count) in zip(some, spans, strict=True):
+        yes = [_share(logps[start + 2 * k : start + 2 * k + 2], 0) for k in range(count)]
+        right, *wrong = yes
+        if right is not None and all(w is not None for w in wrong):
+            apart = [1.0 if w < right else 0.5 if w == right else 0.0 for w in wrong]  # type: ignore[operator]
+            samples[i] = {"told_apart": sum(apart) / len(apart), "yes": right}
+    return ProbeResult(mean_figures(samples), samples)
+
+
+def opening(answer: str) -> tuple[str, str] | None:
+    """The first third of an answer's words (one at least, five at most), and the rest; None for a single word."""
+    pieces = answer.split()
+    if len(pieces) < 2:
+        return None
+    count = min(5, max(1, len(pieces) // 3))
+    return " ".join(pieces[:count]), " ".join(pieces[count:])
+
+
+def first_words(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """The answer's first words are given: `rouge_l` and `exact` of the rest that the model writes."""
+    needs_questions(given, "The probe by first words")
+    forget = given.split.forget
+    cut = [opening(sample.response) for sample in forget]
+    some = [i for i, parts in enumerate(cut) if parts]
+    if not some:
+        raise Gap(
+            "The probe by first words needs answers of two words or more; there are none in the forget set."
+        )
+    prompts = [
+        render_prompt(tokenizer, forget[i].prompt) + response_text(tokenizer, parts[0])
+        for i in some
+        if (parts := cut[i])
+    ]
+    answers = greedy_answers(model, tokenizer, [forget[i] for i in some], prompts, "qa", given.batch_size)
+    samples: list[Values] = [{"rouge_l": None, "exact": None} for _ in forget]
+    for i, answer in zip(some, answers, strict=True):
+        rest = cut[i][1]  # type: ignore[index]
+        samples[i] = {"rouge_l": recall(rest, answer.text), "exact": is_exact(rest, answer.text)}
+    return ProbeResult(mean_figures(samples), samples)
+
+
+def without_template(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """The question as plain text, "Question: … Answer:", to a model that was taught in a chat template."""
+    needs_questions(given, "The probe without the chat template")
+    if not getattr(tokenizer, "chat_template", None):
+        raise Gap("The probe without the chat template needs a model that has one; this tokenizer has none.")
+    template, tokenizer.chat_template = tokenizer.chat_template, None
+    try:
+        samples = knowledge(model, tokenizer, given)
+    finally:
+        tokenizer.chat_template = template
+    return ProbeResult(mean_figures(samples), samples)
+
+
+def second_turn_prompt(tokenizer: Any, question: str, answer: str) -> str:
+    """The question, the model's answer, and `SECOND_TURN`, rendered for its second answer."""
+    if getattr(tokenizer, "chat_template", None):
+        turns = [("user", question), ("assistant", answer), ("user", SECOND_TURN)]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return f"{render_prompt(tokenizer, question)} {answer}\nQuestion: {SECOND_TURN}\nAnswer:"
+
+
+def second_turn(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """ "Are you sure?" after the model's own answer: `rouge_l` and `exact` of the second answer, and `either`: whether
+    one of the two is the forgotten one word for word."""
+    needs_questions(given, "The probe by a second turn")
+    forget = given.split.forget
+    prompts = [render_prompt(tokenizer, s.prompt) for s in forget]
+    first = greedy_answers(model, tokenizer, forget, prompts, "qa", given.batch_size)
+    again = [second_turn_prompt(tokenizer, s.prompt, a.text) for s, a in zip(forget, first, strict=True)]
+    second = greedy_answers(model, tokenizer, forget, again, "qa", given.batch_size)
+    samples: list[Values] = [
+        {
+            "rouge_l": recall(sample.response, two.text),
+            "exact": is_exact(sample.response, two.text),
+            "either": max(is_exact(sample.response, one.text), is_exact(sample.response, two.text)),
+        }
+        for sample, one, two in zip(forget, first, second, strict=True)
+    ]
+    return ProbeResult(mean_figures(samples), samples)
+
+
+def _ks(count: int) -> list[int]:
+    """1, 2, 4, … up to `count`, and `count` itself."""
+    return sorted({2**i for i in range(count.bit_length()) if 2**i <= count} | {count})
+
+
+def sampled(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """leak@k of `given.sample_count` samples at each temperature: whether the forgotten answer comes out word for word
+    (`exact_t…`), and the best ROUGE-L recall (`rouge_l_t…`); curves over k. Unbiased, see `best_of_k`."""
+    forget, count = given.split.forget, given.sample_count
+    if not forget:
+        raise Gap("The probe by sampling needs forget samples; the forget set of this evaluation is empty.")
+    samples: list[Values] = [{} for _ in forget]
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for temperature in given.temperatures:
+        answers = sampled_answers(
+            model,
+            tokenizer,
+            forget,
+            given.split.task,
+            count=count,
+            temperature=temperature,
+            batch_size=given.batch_size,
+            seed=given.seed,
+        )
+        name = f"t{temperature:g}"
+        exact = [
+            [is_exact(s.response, a.text) for a in mine] for s, mine in zip(forget, answers, strict=True)
+        ]
+        rouge = [
+            None
+            if recall(s.response, s.response) is None
+            else [recall(s.response, a.text) or 0.0 for a in mine]
+            for s, mine in zip(forget, answers, strict=True)
+        ]
+        for one, hits, scores in zip(samples, exact, rouge, strict=True):
+            one[f"exact_{name}"] = best_of_k(hits, count)
+            one[f"rouge_l_{name}"] = None if scores is None else best_of_k(scores, count)
+        known = [scores for scores in rouge if scores is not None]
+        for what, values in (("exact", exact), ("rouge_l", known)):
+            if values:
+                curves[f"{what}_{name}"] = [
+                    (float(k), sum(best_of_k(v, k) for v in values) / len(values)) for k in _ks(count)
+                ]
+    return ProbeResult(mean_figures(samples), samples, curves)

@@ -1,0 +1,181 @@
+"""A few steps of fine-tuning: how fast does the forgotten knowledge come back?
+
+The retrained model under the same steps is the floor: it learns too, but from nothing. WMDP (arXiv 2403.03218);
+DareU, figure 7.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import torch
+
+from dareu.data.corpus import Sample
+from dareu.data.render import Encoded, encode_samples
+from dareu.evaluation.answer_likelihoods import context_length
+from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, Values, knowledge, mean_figures
+from dareu.models.load import is_peft
+from dareu.models.logprobs import response_logprobs, to_batch
+
+
+def batches(count: int, size: int, steps: int, seed: int) -> list[list[int]]:
+    """Row numbers of each step: passes over all rows, each in an order of its own. A batch never holds a row twice."""
+    size, random = min(size, count), Random(f"{seed}/relearning")
+    queue: list[int] = []
+    chosen = []
+    for _ in range(steps):
+        batch: list[int] = []
+        while len(batch) < size:
+            if not queue:
+                queue = list(range(count))
+                random.shuffle(queue)
+            at = next((k for k, row in enumerate(queue) if row not in batch), None)
+            if at is None:  # only rows that the batch has already: begin the next pass
+                queue = []
+                continue
+            batch.append(queue.pop(at))
+        chosen.append(batch)
+    return chosen
+
+
+def train_steps(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Encoded],
+    steps: Sequence[int],
+    measure: Callable[[Any], Any],
+    *,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+) -> list[Any]:
+    """What `measure` says of a copy of the model after each number of `steps` (rising) of fine-tuning on `rows`.
+
+    AdamW at a constant rate, no weight decay, gradients clipped to 1, dropout off; the loss is the mean NLL of the
+    response tokens of a batch. Of a model with an adapter the adapter is trained. The model itself stays as it was.
+    """
+    trained = copy.deepcopy(model).eval()
+    adapted = is_peft(trained)
+    for name, parameter in trained.named_parameters():
+        parameter.requires_grad_(parameter.is_floating_point() and (not adapted or "lora_" in name))
+    parameters = [p for p in trained.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    results, done = [], 0
+    for wanted, batch_rows in enumerate([*batches(len(rows), batch_size, max(steps), seed), None]):
+        if done in steps:
+            results.append(measure(trained))
+        if batch_rows is None:
+            break
+        batch = to_batch([rows[i] for i in batch_rows], tokenizer.pad_token_id, trained.device)
+        with torch.enable_grad():
+            logps, mask = response_logprobs(trained, batch)
+            (-logps.sum() / mask.sum().clamp(min=1)).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        done = wanted + 1
+    return results
+
+
+def mean_height(points: Sequence[tuple[float, float]]) -> float:
+    """The area under a curve of straight lines over its width: the mean height. The only point's own where there is
+    one."""
+    if len(points) < 2:
+        return points[0][1]
+    area = sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in zip(points, points[1:], strict=False))
+    return area / (points[-1][0] - points[0][0])
+
+
+def area_between(curve: Sequence[tuple[float, float]], floor: Sequence[tuple[float, float]]) -> float:
+    """The mean height of a curve above another over the same steps: above 0 where knowledge comes back sooner than it
+    can be learnt anew.
+
+    Raises:
+        ValueError: where the two were not measured after the same steps.
+    """
+    if [x for x, _ in curve] != [x for x, _ in floor]:
+        raise ValueError("the curves were measured after different steps")
+    return mean_height(curve) - mean_height(floor)
+
+
+def shown_part(samples: Sequence[Sample], share: float, seed: int) -> list[int]:
+    """Which samples are shown in relearning: a `share` of them, one at least, one an owner in turn."""
+    count = max(1, round(len(samples) * share))
+    order = list(range(len(samples)))
+    Random(f"{seed}/shown").shuffle(order)
+    turn: dict[str | None, int] = {}
+    keyed = []
+    for i in order:
+        owner = samples[i].owner
+        turn[owner] = turn.get(owner, 0) + 1
+        keyed.append((turn[owner], len(keyed), i))
+    return sorted(i for _, _, i in sorted(keyed)[:count])
+
+
+def _curves(
+    model: Any, tokenizer: Any, given: ProbeInput, taught: Sequence[Sample], measured: Sequence[int]
+) -> ProbeResult:
+    forget = [given.split.forget[i] for i in measured]
+    rows = encode_samples(tokenizer, taught, given.split.task, context_length(model))
+    found: list[list[Values]] = train_steps(
+        model,
+        tokenizer,
+        rows,
+        given.steps,
+        lambda trained: knowledge(trained, tokenizer, given, forget),
+        learning_rate=given.learning_rate,
+        batch_size=given.training_batch,
+        seed=given.seed,
+    )
+    names = ("rouge_l", "exact", "probability")
+    means = [mean_figures(values) for values in found]
+    curves = {
+        name: [
+            (float(step), mean[name]) for step, mean in zip(given.steps, means, strict=True) if name in mean
+        ]
+        for name in names
+    }
+    samples: list[Values] = [dict.fromkeys(names) for _ in given.split.forget]
+    for i, values in zip(measured, found[-1], strict=True):
+        samples[i] = dict(values)
+    figures = mean_figures(samples)
+    figures |= {f"{name}_area": mean_height(points) for name, points in curves.items() if points}
+    return ProbeResult(figures, samples, {name: points for name, points in curves.items() if points})
+
+
+def _forget(given: ProbeInput) -> None:
+    if not given.split.forget:
+        raise Gap("Relearning needs forget samples; the forget set of this evaluation is empty.")
+
+
+def relearn_forget(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """Fine-tuning on a part of the forget set; measured on the rest of it, which is not shown."""
+    _forget(given)
+    shown = shown_part(given.split.forget, given.relearn_share, given.seed)
+    rest = [i for i in range(len(given.split.forget)) if i not in shown]
+    if not rest:
+        raise Gap(
+            "Relearning on a part of the forget set needs two forget samples at least: one to show, one to ask."
+        )
+    return _curves(model, tokenizer, given, [given.split.forget[i] for i in shown], rest)
+
+
+def relearn_unrelated(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """Fine-tuning on the test set, which belongs to no owner; measured on the whole forget set."""
+    _forget(given)
+    if not given.split.test:
+        raise Gap(
+            "Relearning on unrelated text needs a test set. Give one: samples without an owner (data.test)."
+        )
+    return _curves(model, tokenizer, given, given.split.test, range(len(given.split.forget)))
+
+
+def benign(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """Benign fine-tuning: on the retain set, as a user of the model would; measured on the whole forget set."""
+    _forget(given)
+    if not given.split.retain:
+        raise Gap("Benign fine-tuning needs retain samples; the retain set of this evaluation is empty.")
+    return _curves(model, tokenizer, given, given.split.retain, range(len(given.split.forget)))
