@@ -107,7 +107,7 @@ def shown_part(samples: Sequence[Sample], share: float, seed: int) -> list[int]:
     order = list(range(len(samples)))
     Random(f"{seed}/shown").shuffle(order)
     turn: dict[str | None, int] = {}
-    keyed = []
+    keyed: list[tuple[int, int, int]] = []
     for i in order:
         owner = samples[i].owner
         turn[owner] = turn.get(owner, 0) + 1
