@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dareu.data.render import Encoded, collate
+from dareu.models.divergence import kl_divergence as kl_divergence
 
 IGNORE = -100
 LOGITS = 2**26  # entries of one batch of logits: 256 MB in float32, whatever the vocabulary
@@ -168,13 +169,6 @@ def spread(values: Tensor, mask: Tensor) -> Tensor:
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is true; 0 where it is true nowhere."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
-
-
-def kl_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    """KL(p ‖ q) over the last dimension, in nats: `(..., V)`, `(..., V)` → `(...)`. Range [0, ∞)."""
-    p = F.log_softmax(p_logits.float(), dim=-1)
-    q = F.log_softmax(q_logits.float(), dim=-1)
-    return (p.exp() * (p - q)).sum(-1)
 
 
 def to_batch(rows: Sequence[Encoded], pad_id: int, device: Any, side: str = "right") -> dict[str, Tensor]:
