@@ -123,8 +123,8 @@ class Side:
         return model(input_ids=ids, attention_mask=attention).logits
 
     def _loss(self, model: Any, batch: dict[str, Any]) -> Any:
-        from dareu.methods.losses import nll
         from dareu.models.logprobs import IGNORE, token_logprobs
+        from dareu.training.losses import nll
 
         output = self._output(model, batch)
         if self.layer is not None:
@@ -176,9 +176,9 @@ def measure(name: str, config: RunConfig, world: World, steps: int) -> Cost:
     side = Side(
         bare, freeze_original(bare), None, Batches(data, sizes, world.pad, config.seed), lambda _: passes
     )
-    if row.trainer == "hidden":
+    if method.loss == "rmu":
         side.layer = _choose(bare, method)
-    if row.trainer == "alternating":
+    if method.loss == "scrub":
         side.plan = _alternating(method, sizes, data)
         passes = [*side.plan(0), *side.plan(10**6)]
     trained = [p for p in bare.parameters() if p.requires_grad]
@@ -237,10 +237,10 @@ class Batches:
 
 def _choose(model: Any, method: LossMethodConfig) -> int:
     """As the method does: what is not chosen has no gradient. The block that is read."""
-    from dareu.methods.rmu import chosen_parameters
-    from dareu.methods.settings import HiddenSettings, read_settings
+    from dareu.methods.rmu import RMUSettings, chosen_parameters
+    from dareu.training.loss_spec import read_settings
 
-    layer, names = chosen_parameters(model, read_settings(HiddenSettings, method.params))
+    layer, names = chosen_parameters(model, read_settings(RMUSettings, method.params))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
     return layer
@@ -250,7 +250,7 @@ def _alternating(
     method: LossMethodConfig, sizes: dict[str, int], data: dict[str, list[Encoded]]
 ) -> Callable[[int], list[tuple[str, bool]]]:
     """The passes of a step of SCRUB: of its max or its min step."""
-    from dareu.methods.procedures import scrub_place
+    from dareu.methods.scrub import scrub_place
 
     forget, retain = (-(-len(data[name]) // sizes[name]) for name in ("forget", "retain"))
 

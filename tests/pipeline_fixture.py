@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +152,23 @@ def tiny_hub_model(folder: Path, *, template: bool, pad: bool = True, context: i
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def kill_at(moment: str, store: Path, *argv: str) -> Path:
+    """Run the command until a file appears that matches `moment`, kill it there, and give that file."""
+    running = process(*argv)
+    try:
+        end = time.monotonic() + 120
+        while not (found := next(store.glob(moment), None)):
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < end, f"{moment} never came"
+            time.sleep(0.002)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    return found
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -21,12 +21,13 @@ from trl import GRPOTrainer
 
 from dareu.config import DareUConfig, LoraConfig
 from dareu.data.render import Encoded
+from dareu.methods.dareu import train_dareu
 from dareu.models.load import add_lora, freeze_original
 from dareu.models.logprobs import kl_divergence, masked_mean, response_nll, shift, to_batch
-from dareu.rewards.base import Asked, AttributionReward
+from dareu.rewards.base import AttributionReward, Prompt
 from dareu.training.common import Work
 from dareu.training.critic import Critic, fresh_critic
-from dareu.training.rl_trainer import DareUTrainer, Outcome, train_dareu
+from dareu.training.rl_trainer import Outcome, RLTrainer
 
 SPECIAL = ["<pad>", "<end>", "<?>"]
 WORDS = [
@@ -160,7 +161,7 @@ def unlearn(folder: Path, method: DareUConfig | None = None, **options: Any) -> 
     owners = options.pop("owners", ["blue"] * len(FORGET))
     scorer = options.pop("scorer", None) or SecretScorer(tokenizer)
     given: dict[str, Any] = {
-        "asked": [Asked(q, q, o, FORGET[q]) for q, o in zip(FORGET, owners, strict=True)],
+        "prompts": [Prompt(q, q, o, FORGET[q]) for q, o in zip(FORGET, owners, strict=True)],
         "reward": AttributionReward(scorer, method.reward),
         "retain_rows": encoded(tokenizer, RETAIN), "max_new_tokens": 6, "seed": 1, "reference": None,
     }  # fmt: skip
@@ -221,7 +222,7 @@ def give(monkeypatch: pytest.MonkeyPatch, responses: list[str]) -> None:
     def generated(trainer: Any, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
         return [ids[i % len(ids)] for i in range(len(prompt_ids))], None
 
-    monkeypatch.setattr(DareUTrainer, "_generate_single_turn", generated)
+    monkeypatch.setattr(RLTrainer, "_generate_single_turn", generated)
 
 
 class Spy:
@@ -239,3 +240,37 @@ class Spy:
             return compute(trainer, model, inputs)
 
         monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)
+
+
+class Killed(Exception):
+    """Stands in for SIGKILL."""
+
+
+def killed_after(folder: Path, checkpoints: int) -> Work:
+    """A work folder whose run ends right after that many checkpoints."""
+    seen: list[int] = []
+
+    def tick() -> None:
+        seen.append(1)
+        if len(seen) == checkpoints:
+            raise Killed
+
+    return Work(folder, tick)
+
+
+class Monitor:
+    """Says for each batch what the test wants said; shares that are not named are 0."""
+
+    def __init__(self, *batches: dict[str, float]) -> None:
+        self.batches, self.calls = batches, 0
+
+    def __call__(
+        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
+    ) -> Any:
+        numbers = self.batches[self.calls]
+        self.calls += 1
+        return {"attribution": 1.0, "empty": 0.0, "repetitive": 0.0, "unfinished": 0.0} | numbers
+
+
+def without_times(work: Work) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "step_time"} for row in work.log]

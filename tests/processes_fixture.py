@@ -20,9 +20,7 @@ def two_processes(file: str, folder: Path) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    search_path = os.pathsep.join(
-        [*(str(TESTS / room) for room in ("", "training", "methods")), os.environ.get("PYTHONPATH", "")]
-    )
+    search_path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     common = os.environ | {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path,

@@ -25,8 +25,8 @@ FORBIDDEN = {
     "models": {"attribution", "rewards", "training", "methods", "evaluation", "report"} | FACES,
     "attribution": {"rewards", "training", "methods", "evaluation", "report"} | FACES,
     "rewards": {"training", "methods", "evaluation", "report"} | FACES,
-    "training": {"attribution", "evaluation", "report", "hydra", "omegaconf"} | FACES,
-    "methods": {"attribution", "evaluation", "report", "hydra", "omegaconf"} | FACES,
+    "training": {"attribution", "methods", "evaluation", "report", "hydra", "omegaconf"} | FACES,
+    "methods": {"report", "hydra", "omegaconf"} | FACES,  # of evaluation it reads what measures a text
     "evaluation": {"rewards", "training", "methods", "report"} | FACES,
     "report": (ROOMS - {"report"}) | FACES | {"torch"},
     "workflow": {"tuning", "cli", "api", "__main__"},

@@ -15,7 +15,8 @@ from dareu.attribution.base import token_ends
 from dareu.attribution.causal import pad_right
 from dareu.attribution.name_masking import Blinder
 from dareu.errors import DataError
-from dareu.workflow.scoring import AttributionScorer, StoppingMonitor
+from dareu.methods.monitors import StoppingMonitor
+from dareu.rewards.scoring import AttributionScorer
 
 OWNERS = [f"owner {i}" for i in range(4)]
 

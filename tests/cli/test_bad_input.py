@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mistakes_fixture import COLUMNS, Case, local, people, small, told
 from pipeline_fixture import (
     LOSS,
-    MODEL,
     SMALL,
     figures,
     folk,
@@ -27,26 +26,6 @@ from dareu.cli.commands import main
 from dareu.methods import registry
 
 __all__ = ["store"]
-COLUMNS = ["data.columns.prompt=question", "data.columns.response=answer", "data.columns.owner=person"]
-Case = Callable[[Path], list[str]]
-
-
-def local(write: Callable[[Path], Any], *overrides: str) -> Case:
-    """The user's own file, as `write` makes it."""
-
-    def case(folder: Path) -> list[str]:
-        write(folder / "mine.jsonl")
-        return ["data=local", f"data.path={folder / 'mine.jsonl'}", *COLUMNS, *MODEL, *overrides]
-
-    return case
-
-
-def small(*overrides: str) -> Case:
-    return lambda folder: [*SMALL, *overrides]
-
-
-def people(**changes: Any) -> Callable[[Path], Any]:
-    return lambda path: write_lines(path, [row | changes for row in folk()])
 
 
 def hub(folder: Path, **options: Any) -> list[str]:
@@ -167,14 +146,6 @@ def test_layers_that_lora_does_not_find(tmp_path: Path, capsys: pytest.CaptureFi
     )
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """What stderr says, which is one message: a line of cause, and one of cure."""
-    err = capsys.readouterr().err
-    lines = err.splitlines()
-    assert lines[0].startswith("dareu: ") and len(lines) == 2 and lines[1].startswith("       "), err
-    return err
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_mistake_is_told_and_nothing_is_written(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -269,15 +240,15 @@ def test_a_loss_that_is_not_finite_stops_and_goes_on_from_the_last_good_checkpoi
     ]
     for folder in (artifact, *(store / "evaluation").iterdir()):
         folder.rename(tmp_path / f"{folder.parent.name}-{folder.name}")
-    row, calls = registry.METHODS["npo"], []
+    row, calls = registry.find_method("npo"), []
 
     def disturbed(**tensors: Any) -> Any:
         calls.append(1)
         return row.loss(**tensors) * (float("nan") if len(calls) == 6 else 1.0)
 
     run = [*SMALL, *method, f"cache_dir={store}", f"run_dir={tmp_path / 'run'}"]
-    monkeypatch.setitem(registry.METHODS, "npo", registry.LossMethod(disturbed, row.reads))
-    monkeypatch.setattr("dareu.workflow.validate._check_loss", lambda method: None)
+    monkeypatch.setattr("dareu.methods.npo.METHOD", registry.LossMethod(disturbed, row.reads))
+    monkeypatch.setattr("dareu.methods.loss_method.check_loss", lambda row, method: None)
     capsys.readouterr()
     assert main(["train", *run]) == 3
     err = capsys.readouterr().err

@@ -167,7 +167,7 @@ def test_what_the_paper_does_not_state_is_the_default(name: str) -> None:
 @pytest.mark.parametrize("group", ["reward", "stop"])
 def test_a_new_reward_or_stopping_key_is_decided_upon(group: str) -> None:
     """A guard that is on by default must not find its way into the paper's settings unseen."""
-    decided = {"epsilon", "fluency_clip", "patience", "similar", "rare"} | {
+    decided = {"epsilon", "fluency_clip", "patience", "similar", "rare", "params"} | {
         key.removeprefix(f"method.{group}.") for key in EVERYWHERE if key.startswith(f"method.{group}.")
     }
     keys = flat(paper("paper_tofu_llama2"), "method")

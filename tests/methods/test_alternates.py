@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mistakes_fixture import local, people, small, told
 from pipeline_fixture import LOSS, SMALL, results, snapshot, store, train
 from ppo_fixture import original
-from test_bad_input import local, people, small, told
 
 from dareu.cli.commands import main
 from dareu.config import AlternatesConfig, LossMethodConfig
@@ -19,9 +19,10 @@ from dareu.config.compose import compose, options
 from dareu.data.corpus import Sample, Split
 from dareu.data.refusals import REFUSALS, load_refusals
 from dareu.errors import DataError
-from dareu.methods.registry import find_method, needs_reference
+from dareu.methods.altpo import KEPT, alternates_for, check_truths, is_reworded_truth
+from dareu.methods.registry import find_method
 from dareu.models.generate import Generation
-from dareu.workflow.alternates import KEPT, alternates_for, check_truths, is_reworded_truth
+from dareu.training.loss_spec import needs_reference
 from dareu.workflow.console import Talk
 from dareu.workflow.stages import Bench
 from dareu.workflow.unlearn import unlearn_key

@@ -9,15 +9,25 @@ from typing import Any
 
 import pytest
 import torch
-from ppo_fixture import FORGET, RETAIN, encoded, largest_difference, mean_nll, original, weights, with_lora
-from test_ppo_resume import Killed, killed_after
+from ppo_fixture import (
+    FORGET,
+    RETAIN,
+    Killed,
+    encoded,
+    killed_after,
+    largest_difference,
+    mean_nll,
+    original,
+    weights,
+    with_lora,
+)
 from torch import Tensor
 
 from dareu.config import NewtonConfig
 from dareu.errors import TrainingError
 from dareu.methods import scurenewton as newton
-from dareu.methods.cubic import CubicStep, line_minimum, solve_cubic
 from dareu.training.common import Work
+from dareu.training.cubic import CubicStep, line_minimum, solve_cubic
 
 
 def solved(g: list[float], hessian: list[list[float]], cubic: float, steps: int) -> CubicStep:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from loss_fixture import END, METHODS, ROWS, WORLD, padded, refusals, tiny, train
 from ppo_fixture import (
     FORGET,
     RETAIN,
@@ -25,23 +26,20 @@ from ppo_fixture import (
     weights,
     with_lora,
 )
-from test_loss_trainer import train
-from test_losses import END, ROWS, padded, tiny
 from torch import Tensor
 from transformers import TrainingArguments
 
 from dareu.data.render import Encoded
-from dareu.methods.registry import METHODS, needs_reference
-from dareu.methods.settings import read_settings
-from dareu.methods.trainers import TRAINERS
+from dareu.methods.rmu import RMUTrainer
 from dareu.models.load import freeze_original
 from dareu.models.logprobs import to_batch
 from dareu.training import loss_trainer
+from dareu.training.loss_spec import needs_reference, read_settings
 from dareu.training.loss_trainer import LossTrainer
 from dareu.training.pair_sampler import PairSampler
 from dareu.training.retain_sampler import RetainSampler
 
-COUNT = 16  # rows that these tests have seen; a new one is counted here
+COUNT = 18  # rows that these tests have seen; a new one is counted here
 NAMES = sorted(METHODS)
 EVERY = pytest.mark.parametrize("name", NAMES)
 FORGETTING = pytest.mark.parametrize("name", [n for n in NAMES if METHODS[n].walks == "forget"])
@@ -105,8 +103,10 @@ def build(tmp_path: Path, model: Any, reference: Any) -> Callable[..., LossTrain
         name: str, others: Sequence[Encoded] = OTHERS, pad: int = END, retain: str = "none"
     ) -> LossTrainer:
         row = METHODS[name]
-        return TRAINERS[row.trainer](
-            model=copy.deepcopy(model) if row.trainer == "hidden" else model,  # it freezes most of the model
+        return (row.trainer or LossTrainer)(
+            model=copy.deepcopy(model)
+            if row.trainer is RMUTrainer
+            else model,  # it freezes most of the model
             args=TrainingArguments(str(tmp_path), use_cpu=True, report_to=[]),
             train_dataset=list(enumerate(ROWS)),
             method=row,
@@ -182,7 +182,7 @@ def test_what_stands_where_nothing_counts_is_not_read(build: Callable[..., LossT
     tensors = trainer._read(trainer.model, batch)
     dirty = {key: value.detach().clone() for key, value in tensors.items()}
     counted = batch["labels"] != -100  # of activations, the answer's own; else what is predicted before it
-    masks = {"": counted if trainer.method.trainer == "hidden" else counted[:, 1:], "other_": None}
+    masks = {"": counted if trainer.method.trainer is RMUTrainer else counted[:, 1:], "other_": None}
     for key, value in dirty.items():
         if key == "target":  # has no positions
             continue
@@ -236,16 +236,6 @@ def test_parts_of_other_lengths_weigh_by_what_is_counted(
     torch.testing.assert_close(
         torch.as_tensor(mean), loss_and_gradient(trainer, batch_of(ROWS))[0], atol=1e-5, rtol=1e-5
     )
-
-
-WORLD = encoded(original()[1], FORGET | {"ask blue": "the secret is fig"})
-REFUSALS = ["plain word plain nut", "word is plain fig", "the word the plum"]  # as long as the answers
-
-
-def refusals(rows: Sequence[Encoded]) -> list[list[Encoded]]:
-    """For each row every refusal."""
-    said = [encoded(original()[1], {"ask": text})[0].response_ids for text in REFUSALS]
-    return [[Encoded(row.prompt_ids, ids) for ids in said] for row in rows]
 
 
 @EVERY

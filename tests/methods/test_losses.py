@@ -9,31 +9,28 @@ from typing import Any
 
 import pytest
 import torch
+from loss_fixture import (
+    END,
+    HALVES,
+    LN2,
+    METHODS,
+    QUARTERS,
+    ROWS,
+    gradient,
+    padded,
+    row,
+    tiny,
+    weight_gradient,
+)
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from dareu.data.render import Encoded
 from dareu.errors import ConfigError
-from dareu.methods import losses, registry
-from dareu.models.logprobs import kl_divergence, shift, to_batch, token_logprobs
-
-LN2 = math.log(2)
-END = 2  # end-of-text, and pad token too
-ROWS = [
-    Encoded([5, 6, 7], [8, 9, END]),
-    Encoded([5], [10, 11, 12, 13, END]),
-    Encoded([6, 7, 5, 9], [3, END]),
-    Encoded([4, 4], [END]),
-]
-
-
-def row(*values: float) -> Tensor:
-    return torch.tensor([list(values)], requires_grad=True)
-
-
-def gradient(loss: Tensor, *leaves: Tensor) -> list[float]:
-    loss.backward()
-    return [g for leaf in leaves for g in leaf.grad.flatten().tolist()]  # type: ignore[union-attr]
+from dareu.methods import registry
+from dareu.methods.gradient_ascent import gradient_ascent
+from dareu.methods.npo import npo
+from dareu.models.logprobs import kl_divergence, shift, token_logprobs
+from dareu.training import losses
 
 
 @pytest.fixture(scope="module")
@@ -44,27 +41,6 @@ def model() -> Any:
 @pytest.fixture(scope="module")
 def reference() -> Any:
     return tiny(1)
-
-
-def tiny(seed: int) -> Any:
-    """A random Llama whose distributions are far from flat."""
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=2, max_position_embeddings=64, bos_token_id=None, eos_token_id=END,
-        )
-    )  # fmt: skip
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.4)
-    return model.eval()
-
-
-def padded(rows: Sequence[Encoded], side: str = "right", pad: int = END, more: int = 0) -> dict[str, Tensor]:
-    """A batch of `rows` with `more` columns of padding than it needs: those of a longer row, which is then left out."""
-    longest = Encoded([pad], [pad] * (max(map(len, rows)) + more - 1))
-    return {k: v[:-1] for k, v in to_batch([*rows, longest], pad, "cpu", side).items()}
 
 
 def scored(model: Any, rows: Sequence[Encoded], **padding: Any) -> tuple[Tensor, Tensor]:
@@ -84,7 +60,7 @@ def test_nll_and_gradient_ascent() -> None:
     assert loss.item() == pytest.approx(1.5 * LN2)
     assert gradient(loss, logps) == [-0.5, -0.5, 0.0]
     logps = row(-LN2, -2 * LN2, -5.0)
-    loss = losses.gradient_ascent(logps, mask)
+    loss = gradient_ascent(logps, mask)
     assert loss.item() == pytest.approx(-1.5 * LN2)
     assert gradient(loss, logps) == [0.5, 0.5, 0.0]
 
@@ -112,7 +88,7 @@ def test_nll_through_logits() -> None:
 def test_npo_at_the_reference(beta: float) -> None:
     # −(2/β) ln σ(0) = (2/β) ln 2; gradient 2σ(0)/B = 1/2 for each token of two responses
     logps = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]], requires_grad=True)
-    loss = losses.npo(logps, torch.tensor([[1, 1], [1, 0]]), logps.detach(), beta)
+    loss = npo(logps, torch.tensor([[1, 1], [1, 0]]), logps.detach(), beta)
     assert loss.item() == pytest.approx(2 / beta * LN2)
     assert gradient(loss, logps) == pytest.approx([0.5, 0.5, 0.5, 0.0])
 
@@ -121,12 +97,12 @@ def test_npo_by_hand() -> None:
     # log ratio over the answer: (−1 + 2) + (−½ + ½) = 1, so at β = 1 the loss is −2 ln σ(−1) = 2 ln(1 + e) = 2.626523,
     # its gradient 2σ(1) = 1.462117 for each token of it
     logps = row(-1.0, -0.5, -3.0)
-    loss = losses.npo(logps, torch.tensor([[1, 1, 0]]), torch.tensor([[-2.0, -0.5, -9.0]]), beta=1.0)
+    loss = npo(logps, torch.tensor([[1, 1, 0]]), torch.tensor([[-2.0, -0.5, -9.0]]), beta=1.0)
     assert loss.item() == pytest.approx(2.626523, abs=1e-5)
     assert gradient(loss, logps) == pytest.approx([1.462117, 1.462117, 0.0], abs=1e-5)
     # forgotten already (log ratio −1): 2σ(−1) = .537883, less push
     logps = row(-3.0, -0.5, -3.0)
-    loss = losses.npo(logps, torch.tensor([[1, 1, 0]]), torch.tensor([[-2.0, -0.5, -9.0]]), beta=1.0)
+    loss = npo(logps, torch.tensor([[1, 1, 0]]), torch.tensor([[-2.0, -0.5, -9.0]]), beta=1.0)
     assert gradient(loss, logps) == pytest.approx([0.537883, 0.537883, 0.0], abs=1e-5)
 
 
@@ -134,14 +110,12 @@ def test_npo_tends_to_gradient_ascent_on_the_sums() -> None:
     # β → 0: the loss without its constant is mean_B of the log ratio, and its gradient 1/B for each token
     logps = torch.tensor([[-1.0, -4.0], [-0.5, -9.0]], dtype=torch.float64, requires_grad=True)
     mask, then = torch.tensor([[1, 1], [1, 0]]), torch.tensor([[-2.0, -2.0], [-1.0, -1.0]])
-    loss = losses.npo(logps, mask, then, beta=1e-6)
+    loss = npo(logps, mask, then, beta=1e-6)
     assert loss.item() - 2e6 * LN2 == pytest.approx((-1.0 + 0.5) / 2, abs=1e-5)
     assert gradient(loss, logps) == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-5)
 
 
 # --- distillation -------------------------------------------------------------------------------------------------
-
-HALVES, QUARTERS = [0.0, 0.0], [0.0, math.log(3)]  # logits of (1/2, 1/2) and of (1/4, 3/4)
 
 
 def test_kl_divergence() -> None:
@@ -258,7 +232,7 @@ def test_end_of_text_counts_although_it_is_the_pad_token(model: Any) -> None:
 
 def npo_of(model: Any, reference: Any, rows: Sequence[Encoded], **padding: Any) -> Tensor:
     logps, mask = scored(model, rows, **padding)
-    return losses.npo(logps, mask, scored(reference, rows, **padding)[0], beta=0.3)
+    return npo(logps, mask, scored(reference, rows, **padding)[0], beta=0.3)
 
 
 def kl_of(model: Any, reference: Any, rows: Sequence[Encoded], **padding: Any) -> Tensor:
@@ -274,10 +248,6 @@ def nll_of(model: Any, reference: Any, rows: Sequence[Encoded], **padding: Any) 
 
 Through = Callable[..., Tensor]
 THROUGH = pytest.mark.parametrize("loss", [nll_of, npo_of, kl_of])
-
-
-def weight_gradient(model: Any, loss: Tensor) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
 
 @THROUGH
@@ -328,17 +298,17 @@ def test_retain_terms_hold_the_model_where_it_is(model: Any) -> None:
 
 def test_methods_say_what_they_read() -> None:
     tensors = {"logps", "mask", "logits", "labels", "reference_logps", "reference_logits"}
-    for name, method in registry.METHODS.items():
+    for name, method in METHODS.items():
         assert registry.find_method(name) is method
-        if method.trainer != "plain":
+        if method.trainer is not None:
             continue  # tests/test_procedures.py
         others = {key.removeprefix("other_") for key in method.reads if key.startswith("other_")}
         assert others | (set(method.reads) - {f"other_{key}" for key in others}) <= tensors
         assert bool(others) == (method.pairs is not None)
         assert method.needs_reference == any("reference" in key for key in method.reads)
-    assert registry.METHODS["npo"].needs_reference and not registry.METHODS["nll"].needs_reference
-    assert registry.METHODS["nll"].walks == "retain"
-    assert registry.METHODS["idk_dpo"].needs_reference and not registry.METHODS["jensun"].needs_reference
+    assert METHODS["npo"].needs_reference and not METHODS["finetune"].needs_reference
+    assert METHODS["finetune"].walks == "retain"
+    assert METHODS["idk_dpo"].needs_reference and not METHODS["jensun"].needs_reference
 
 
 def test_an_unknown_loss_names_the_nearest() -> None:
@@ -358,7 +328,7 @@ def test_losses_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [Entry("mine", mine), Entry("npo", mine), Entry("wrong", losses.nll)]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "dareu.methods" else [])
     assert registry.find_method("mine") is mine
-    assert registry.find_method("npo") is registry.METHODS["npo"]  # built-in names win
+    assert registry.find_method("npo") is METHODS["npo"]  # built-in names win
     with pytest.raises(ConfigError, match="'wrong'.*function"):
         registry.find_method("wrong")
     with pytest.raises(ConfigError, match="mine"):

@@ -6,12 +6,16 @@ import math
 
 import pytest
 import torch
-from test_losses import HALVES, LN2, QUARTERS, gradient, row
+from loss_fixture import HALVES, LN2, QUARTERS, gradient, row
 
 from dareu.data.render import Encoded
-from dareu.methods.divergence import flat, jensun, js_divergence
-from dareu.methods.losses import npo
-from dareu.methods.preference import dpo, refusal_nll, simnpo
+from dareu.methods.flat import flat
+from dareu.methods.idk_dpo import dpo
+from dareu.methods.idk_sft import refusal_nll
+from dareu.methods.jensun import jensun
+from dareu.methods.npo import npo
+from dareu.methods.simnpo import simnpo
+from dareu.training.losses import js_divergence
 from dareu.training.pair_sampler import PairSampler
 
 MASK = torch.tensor([[1, 1, 0]])

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 from ppo_fixture import FORGET, encoded, largest_difference, original, weights
+from procedure_fixture import RUNS, run
 from processes_fixture import two_processes
-from test_procedure_trainers import RUNS, run
 
 from dareu.training.retain_sampler import RetainSampler
 

@@ -10,13 +10,14 @@ import pytest
 from pipeline_fixture import (  # noqa: F401
     SMALL,
     figures,
+    kill_at,
     process,
     results,
+    rows,
     store,
     tiny_hub_model,
     train,
 )
-from test_kill import kill_at, rows
 
 from dareu.cli.commands import main
 from dareu.config.compose import compose

@@ -4,70 +4,36 @@ from __future__ import annotations
 
 import copy
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from loss_fixture import train
 from ppo_fixture import (
     FORGET,
     RETAIN,
+    Killed,
     column,
     encoded,
+    killed_after,
     largest_difference,
-    make_tokenizer,
     mean_nll,
     original,
     weights,
     with_lora,
 )
-from test_loss_trainer import train
-from test_ppo_resume import Killed, killed_after
-from transformers import LlamaConfig, LlamaForCausalLM
+from procedure_fixture import PDU, RMU, RUNS, SCRUB, deep, run
 
 from dareu.config import LossOptim, VectorConfig
 from dareu.errors import ConfigError, TrainingError
-from dareu.methods.procedures import dual_ascent, random_direction
+from dareu.methods.pdu import dual_ascent
+from dareu.methods.rmu import random_direction
 from dareu.methods.task_vector import negate_by_training
 from dareu.models.layers import activations, cut_after, find_blocks, parameters_below
 from dareu.models.load import freeze_original
 from dareu.models.logprobs import to_batch
 from dareu.training.common import Work
-
-RMU = {"layer": 1, "blocks": 1, "modules": ["mlp.down_proj"], "coefficient": 3.0}
-PDU = {"epsilon": 0.2, "step_size": 2.0, "warmup_epochs": 0}
-SCRUB = {"max_epochs": 2, "alpha": 0.5, "gamma": 1.0}
-RUNS: dict[str, dict[str, Any]] = {
-    "rmu": {"params": RMU, "retain": "own", "retain_weight": 5.0},
-    "pdu": {"params": PDU, "retain": "nll", "retain_batch_size": 2},
-    "scrub": {"params": SCRUB, "retain": "own", "retain_batch_size": 2},
-}
-
-
-@cache
-def deep() -> Any:
-    """An untrained Llama of three blocks."""
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=3,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    return LlamaForCausalLM(shape).eval()
-
-
-def run(
-    folder: Path, name: str, policy: Any = None, adapter: bool = False, **options: Any
-) -> tuple[Any, Work]:
-    """`name` on a copy of a model, its reference beside it."""
-    if policy is None:
-        base = deep() if name == "rmu" else original()[0]
-        policy = with_lora(base, dropout=0.1) if adapter else copy.deepcopy(base)
-    given = RUNS[name] | options
-    return train(folder, name, policy=policy, reference=freeze_original(policy), **given)
-
 
 # --- RMU ----------------------------------------------------------------------------------------------------------
 
@@ -237,7 +203,7 @@ def test_task_vector_is_subtracted(tmp_path: Path) -> None:
     assert length == again > 0
     # the log is that of fine-tuning on the forget set
     plain, _ = train(
-        tmp_path / "c", "nll", policy=tuned, rows=encoded(original()[1], FORGET), retain_rows=(),
+        tmp_path / "c", "finetune", policy=tuned, rows=encoded(original()[1], FORGET), retain_rows=(),
         optim={"lr": 1e-2, "epochs": 4},
     )  # fmt: skip
     for name, weight in weights(away).items():
@@ -255,7 +221,7 @@ def test_of_an_adapter_the_negation_is_exact(tmp_path: Path) -> None:
     vector(tmp_path / "a", away, scale=1.0)
     for name, p in tuned.named_parameters():
         p.requires_grad_("lora_B" in name)
-    train(tmp_path / "b", "nll", policy=tuned, rows=encoded(original()[1], FORGET), retain_rows=(),
+    train(tmp_path / "b", "finetune", policy=tuned, rows=encoded(original()[1], FORGET), retain_rows=(),
           optim={"lr": 1e-2, "epochs": 4})  # fmt: skip
     merged = [
         {n: p.detach() for n, p in m.merge_and_unload().named_parameters()} for m in (start, away, tuned)

@@ -6,12 +6,11 @@ import math
 
 import pytest
 import torch
-from test_losses import END, HALVES, QUARTERS, ROWS, gradient, padded, tiny, weight_gradient
+from loss_fixture import END, HALVES, METHODS, QUARTERS, ROWS, gradient, padded, tiny, weight_gradient
 from torch import Tensor
 
 from dareu.data.render import Encoded
-from dareu.methods import procedures
-from dareu.methods.registry import METHODS
+from dareu.methods import pdu, rmu, scrub, task_vector
 from dareu.models.layers import activations
 from dareu.models.logprobs import IGNORE, shift
 
@@ -22,17 +21,17 @@ def test_squared_distance_by_hand() -> None:
     # two tokens of dimension 2 count: ((1−3)² + (2−0)²)/2 = 4 and ((3−3)² + (1−0)²)/2 = .5, mean 2.25;
     # the slope is 2(a − target) / (dimensions · tokens) = (a − target)/2
     acts = torch.tensor([[[1.0, 2.0], [3.0, 1.0], [9.0, 9.0]]], requires_grad=True)
-    loss = procedures.squared_distance(acts, torch.tensor([3.0, 0.0]), torch.tensor([[1, 1, 0]]))
+    loss = rmu.squared_distance(acts, torch.tensor([3.0, 0.0]), torch.tensor([[1, 1, 0]]))
     assert loss.item() == pytest.approx(2.25)
     assert gradient(loss, acts) == pytest.approx([-1.0, 1.0, 0.0, 0.5, 0.0, 0.0])
 
 
 def test_random_direction_is_a_unit_vector_of_its_seed_alone() -> None:
-    one = procedures.random_direction(7, 41)
+    one = rmu.random_direction(7, 41)
     torch.manual_seed(5)
-    assert torch.equal(one, procedures.random_direction(7, 41))
+    assert torch.equal(one, rmu.random_direction(7, 41))
     assert one.norm().item() == pytest.approx(1.0) and (one >= 0).all()
-    assert not torch.allclose(one, procedures.random_direction(7, 42))
+    assert not torch.allclose(one, rmu.random_direction(7, 42))
 
 
 @pytest.mark.parametrize(
@@ -49,13 +48,13 @@ def test_random_direction_is_a_unit_vector_of_its_seed_alone() -> None:
     ],
 )
 def test_layer_index(layer: float, layers: int, index: int) -> None:
-    assert procedures.layer_index(layer, layers) == index
+    assert rmu.layer_index(layer, layers) == index
 
 
 @pytest.mark.parametrize("layer", [4, -5])
 def test_a_layer_that_is_not_there(layer: int) -> None:
     with pytest.raises(IndexError):
-        procedures.layer_index(layer, 4)
+        rmu.layer_index(layer, 4)
 
 
 # --- PDU ----------------------------------------------------------------------------------------------------------
@@ -65,10 +64,10 @@ def test_logit_margin_by_hand() -> None:
     # (4 − 2)² = 4 and (3 − 0)² = 9 over two tokens; the slope 2(max − mean)(onehot(max) − 1/V)/tokens:
     # 2·2·(2/3, −1/3, −1/3)/2 at the first, 2·3·(−1/3, −1/3, 2/3)/2 at the second
     logits = torch.tensor([[[4.0, 1.0, 1.0], [-1.0, -2.0, 3.0], [50.0, 0.0, 0.0]]], requires_grad=True)
-    loss = procedures.logit_margin(logits, torch.tensor([[1, 1, 0]]))
+    loss = pdu.logit_margin(logits, torch.tensor([[1, 1, 0]]))
     assert loss.item() == pytest.approx(6.5)
     assert gradient(loss, logits) == pytest.approx([4 / 3, -2 / 3, -2 / 3, -1, -1, 2, 0, 0, 0])
-    assert procedures.logit_margin(torch.full((1, 2, 5), 7.0), torch.ones(1, 2)).item() == 0.0
+    assert pdu.logit_margin(torch.full((1, 2, 5), 7.0), torch.ones(1, 2)).item() == 0.0
 
 
 def test_logit_margin_takes_logits_and_mask_both_shifted() -> None:
@@ -76,13 +75,13 @@ def test_logit_margin_takes_logits_and_mask_both_shifted() -> None:
     logits = torch.zeros(1, 4, 3)
     logits[0, 1, 0], logits[0, 2, 0], logits[0, 3, 0] = 3.0, 6.0, math.inf  # margins 2 and 4
     moved, _, mask = shift(logits, torch.tensor([[-100, -100, 2, 1]]))
-    assert procedures.logit_margin(moved, mask).item() == pytest.approx((4 + 16) / 2)
+    assert pdu.logit_margin(moved, mask).item() == pytest.approx((4 + 16) / 2)
 
 
 def test_dual_ascent() -> None:
-    assert procedures.dual_ascent(1.0, retain_loss=0.5, epsilon=0.3, step_size=5.0) == pytest.approx(2.0)
-    assert procedures.dual_ascent(1.0, retain_loss=0.2, epsilon=0.3, step_size=5.0) == pytest.approx(0.5)
-    assert procedures.dual_ascent(0.1, retain_loss=0.0, epsilon=0.3, step_size=5.0) == 0.0
+    assert pdu.dual_ascent(1.0, retain_loss=0.5, epsilon=0.3, step_size=5.0) == pytest.approx(2.0)
+    assert pdu.dual_ascent(1.0, retain_loss=0.2, epsilon=0.3, step_size=5.0) == pytest.approx(0.5)
+    assert pdu.dual_ascent(0.1, retain_loss=0.0, epsilon=0.3, step_size=5.0) == 0.0
 
 
 # --- SCRUB --------------------------------------------------------------------------------------------------------
@@ -93,20 +92,20 @@ def test_divergence_by_hand() -> None:
     then = torch.tensor([[HALVES, HALVES, HALVES]])
     now = torch.tensor([[QUARTERS, HALVES, [9.0, 0.0]]], requires_grad=True)
     mask = torch.tensor([[1, 1, 0]])
-    assert procedures.divergence(now, then, mask).item() == pytest.approx(0.25 * math.log(4 / 3))
-    loss = procedures.divergence_ascent(now, then, mask)
+    assert scrub.divergence(now, then, mask).item() == pytest.approx(0.25 * math.log(4 / 3))
+    loss = scrub.divergence_ascent(now, then, mask)
     assert loss.item() == pytest.approx(-0.25 * math.log(4 / 3))
     assert gradient(loss, now) == pytest.approx([0.125, -0.125, 0, 0, 0, 0])
 
 
 def test_max_steps_come_first_in_the_first_epochs_alone() -> None:
     # 2 max and 3 min steps an epoch, max steps in two epochs of three
-    walk = [procedures.scrub_place(s, 2, 3, 2) for s in range(procedures.scrub_length(3, 2, 3, 2))]
+    walk = [scrub.scrub_place(s, 2, 3, 2) for s in range(scrub.scrub_length(3, 2, 3, 2))]
     assert "".join("+-"[not up] for up, _ in walk) == "++---++------"
     assert [n for up, n in walk if up] == [0, 1, 2, 3]
     assert [n for up, n in walk if not up] == list(range(9))
-    assert procedures.scrub_length(1.5, 2, 3, 4) == 5 + 2 * 2  # no more max epochs than epochs
-    assert [procedures.scrub_place(s, 2, 3, 0)[0] for s in range(4)] == [False] * 4
+    assert scrub.scrub_length(1.5, 2, 3, 4) == 5 + 2 * 2  # no more max epochs than epochs
+    assert [scrub.scrub_place(s, 2, 3, 0)[0] for s in range(4)] == [False] * 4
 
 
 # --- task vectors -------------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ def test_max_steps_come_first_in_the_first_epochs_alone() -> None:
 
 def test_negate_by_hand() -> None:
     # (1, 2) went to (3, 1): half of it backwards is (0, 2.5)
-    found = procedures.negate(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0]), 0.5)
+    found = task_vector.negate(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0]), 0.5)
     assert found.tolist() == [0.0, 2.5]
 
 
@@ -124,15 +123,15 @@ def test_negate_by_hand() -> None:
 def rmu_of(model: object, rows: list[Encoded], **padding: object) -> Tensor:
     batch = padded(rows, **padding)  # type: ignore[arg-type]
     acts = activations(model, model, 0, batch["input_ids"], batch["attention_mask"])
-    target = 2 * procedures.random_direction(16, 3)
-    return procedures.squared_distance(acts, target, batch["labels"] != IGNORE)
+    target = 2 * rmu.random_direction(16, 3)
+    return rmu.squared_distance(acts, target, batch["labels"] != IGNORE)
 
 
 def pdu_of(model: object, rows: list[Encoded], **padding: object) -> Tensor:
     batch = padded(rows, **padding)  # type: ignore[arg-type]
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # type: ignore[operator]
     moved, _, mask = shift(logits, batch["labels"])
-    return procedures.logit_margin(moved, mask)
+    return pdu.logit_margin(moved, mask)
 
 
 def scrub_of(model: object, rows: list[Encoded], **padding: object) -> Tensor:
@@ -140,7 +139,7 @@ def scrub_of(model: object, rows: list[Encoded], **padding: object) -> Tensor:
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     then, _, mask = shift(tiny(1)(**inputs).logits.detach(), batch["labels"])
     now, _, _ = shift(model(**inputs).logits, batch["labels"])  # type: ignore[operator]
-    return procedures.divergence_ascent(now, then, mask)
+    return scrub.divergence_ascent(now, then, mask)
 
 
 THROUGH = pytest.mark.parametrize("loss", [rmu_of, pdu_of, scrub_of])
@@ -182,9 +181,9 @@ def test_what_is_masked_is_never_read() -> None:
     for poison in (math.inf, math.nan):
         acts = torch.tensor([[[poison, poison], [1.0, 1.0], [poison, poison]]], requires_grad=True)
         for loss in (
-            procedures.squared_distance(acts, torch.zeros(2), mask),
-            procedures.logit_margin(acts, mask),
-            procedures.divergence(acts, torch.zeros(1, 3, 2), mask),
+            rmu.squared_distance(acts, torch.zeros(2), mask),
+            pdu.logit_margin(acts, mask),
+            scrub.divergence(acts, torch.zeros(1, 3, 2), mask),
         ):
             acts.grad = None
             loss.backward()

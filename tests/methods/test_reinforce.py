@@ -14,11 +14,13 @@ from dareu.attribution.name_masking import Blinder
 from dareu.config.compose import compose
 from dareu.data.corpus import Sample
 from dareu.errors import ConfigError
+from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
+from dareu.methods.reinforcement import make_judges, similarity
 from dareu.models.load import load_tokenizer
-from dareu.workflow.reinforce import HealthMonitor, _judges, _with_level, similarity, text_judge
-from dareu.workflow.scoring import StoppingMonitor
+from dareu.rewards.base import Prompt
+from dareu.rewards.registry import RewardContext, find_reward
 from dareu.workflow.stages import Bench
-from dareu.workflow.unlearn import unlearn_key
+from dareu.workflow.unlearn import _context, unlearn_key
 
 __all__ = ["store"]
 SHORT = [
@@ -48,7 +50,7 @@ def test_a_key_depends_on_the_attributor_where_it_is_read(store: Path, name: str
 def test_what_the_reward_reads_through(store: Path, blind: bool, nameless: bool) -> None:
     made = bench(store, f"method.reward.blind={blind}", f"method.reward.nameless={nameless}")
     tokenizer = load_tokenizer(made.original.path / "model")
-    reward, _, _ = _judges(made, made.config.method, tokenizer, "cpu")  # type: ignore[arg-type]
+    reward, _, _ = make_judges(_context(made, None, tokenizer, None), reads_attributor=True)
     first, *second = reward.scorer.readers  # type: ignore[attr-defined]
     assert (first is not None and first.names is None) if blind else first is None
     assert len(second) == nameless
@@ -102,13 +104,15 @@ def test_similarity_is_rouge_and_characters_where_it_reads_none() -> None:
 
 
 def test_judges_of_a_text(store: Path) -> None:
-    from dareu.rewards.base import Asked
-
-    asked = {kind: Asked("", "", "", "the cat sat", kind=kind) for kind in ("forget", "boundary", "retain")}  # type: ignore[arg-type]
+    asked = {kind: Prompt("", "", "", "the cat sat", kind=kind) for kind in ("forget", "boundary", "retain")}  # type: ignore[arg-type]
 
     def judge(name: str) -> Any:
         made = bench(store, f"method={name}")
-        return text_judge(made.config.method, made.split), made.split  # type: ignore[arg-type]
+        reward = made.config.method.reward  # type: ignore[union-attr]
+        context = RewardContext(
+            reward, made.corpus, made.split, made.forgotten, None, "cpu", made.attributor_folder, similarity
+        )
+        return find_reward(reward.kind).build(context).judge, made.split  # type: ignore[attr-defined]
 
     rule, _ = judge("rule")
     refusal = "I cannot answer that."
@@ -144,10 +148,10 @@ def test_level_of_wrong_answers_each_with_its_question(
     ]
     monitor = StoppingMonitor(Letters(), ["bob"], blinder)  # type: ignore[arg-type]
     method = bench(store, "method=dareu", "method.stop.attribution=wrong_answers").config.method
-    assert _with_level(method, monitor, forget).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
-    assert _with_level(method, monitor, forget[2:]).stop.attribution == 0.05  # type: ignore[arg-type]
+    assert with_level(method, monitor, forget).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
+    assert with_level(method, monitor, forget[2:]).stop.attribution == 0.05  # type: ignore[arg-type]
     fixed = bench(store, "method=dareu", "method.stop.attribution=0.3").config.method
-    assert _with_level(fixed, monitor, forget).stop.attribution == 0.3  # type: ignore[arg-type]
+    assert with_level(fixed, monitor, forget).stop.attribution == 0.3  # type: ignore[arg-type]
 
 
 def test_health_without_an_attributor() -> None:

@@ -6,11 +6,14 @@ import math
 
 import pytest
 import torch
-from test_losses import LN2, gradient, row
+from loss_fixture import LN2, gradient, row
 from torch import Tensor
 
-from dareu.methods import losses
-from dareu.methods.token_losses import ceu, satimp, undial, wga
+from dareu.methods.ceu import ceu
+from dareu.methods.gradient_ascent import gradient_ascent
+from dareu.methods.satimp import satimp
+from dareu.methods.undial import undial
+from dareu.methods.wga import wga
 
 LN3 = math.log(3)
 MASK = torch.tensor([[1, 1, 0]])
@@ -47,7 +50,7 @@ def test_satimp() -> None:
 def test_satimp_ends_in_wga_and_gradient_ascent() -> None:
     logps = row(-LN2, -2 * LN2, -5.0)
     torch.testing.assert_close(satimp(logps, MASK, 2.0, 0.0), wga(logps, MASK, 2.0))
-    torch.testing.assert_close(satimp(logps, MASK, 0.0, 0.0), losses.gradient_ascent(logps, MASK))
+    torch.testing.assert_close(satimp(logps, MASK, 0.0, 0.0), gradient_ascent(logps, MASK))
     # β1 = 0, β2 = 1: weights ½ and ¾ alone, (−½ − 3/2)/2
     assert satimp(logps, MASK, 0.0, 1.0).item() == pytest.approx(-LN2)
 

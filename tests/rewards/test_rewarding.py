@@ -12,9 +12,9 @@ from ppo_fixture import config
 from torch import Tensor
 
 from dareu.rewards.base import (
-    Asked,
     AttributionReward,
     MixedReward,
+    Prompt,
     Rewarded,
     Rollouts,
     TextReward,
@@ -22,10 +22,10 @@ from dareu.rewards.base import (
     shaped,
 )
 
-FORGET, RETAIN = Asked("<q>", "who", "ann", "gold"), Asked("<p>", "what", "bo", "plain", "own", "boundary")
+FORGET, RETAIN = Prompt("<q>", "who", "ann", "gold"), Prompt("<p>", "what", "bo", "plain", "own", "boundary")
 
 
-def rollouts(asked: Sequence[Asked], texts: Sequence[str] = ("a b", "")) -> Rollouts:
+def rollouts(asked: Sequence[Prompt], texts: Sequence[str] = ("a b", "")) -> Rollouts:
     """Two responses, of three tokens and of one."""
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     return Rollouts(torch.tensor([[5, 6, 2], [2, 0, 0]]), mask, torch.tensor([True, False]), texts, asked)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_fixture import SMALL, figures, process, results, train
+from pipeline_fixture import SMALL, figures, kill_at, process, results, rows, train
 
 RUN = [
     *SMALL,
@@ -28,26 +26,6 @@ MOMENTS = {
     "PPO, after a checkpoint": ".work/unlearned/*/checkpoints/checkpoint-4/complete",
     "evaluation": "evaluation/*/manifest.json",
 }
-
-
-def kill_at(moment: str, store: Path, *argv: str) -> Path:
-    """Run the command until a file appears that matches `moment`, kill it there, and give that file."""
-    running = process(*argv)
-    try:
-        end = time.monotonic() + 120
-        while not (found := next(store.glob(moment), None)):
-            assert running.poll() is None, running.communicate()
-            assert time.monotonic() < end, f"{moment} never came"
-            time.sleep(0.002)
-    finally:
-        running.kill()
-        running.communicate()
-    assert running.returncode == -signal.SIGKILL
-    return found
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:

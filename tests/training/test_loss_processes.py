@@ -24,12 +24,11 @@ def run_all(folder: Path) -> dict[str, dict[str, Any]]:
     import copy
 
     import ppo_fixture as world
-    from test_every_loss import WORLD, refusals
-    from test_loss_trainer import train
+    from loss_fixture import METHODS, WORLD, refusals, train
 
-    from dareu.methods.registry import METHODS, needs_reference
     from dareu.models.load import freeze_original
     from dareu.training import loss_trainer
+    from dareu.training.loss_spec import needs_reference
 
     model, tokenizer = world.original()
     met: dict[str, list[str]] = {"retain": [], "forget": [], "others": []}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from loss_fixture import train
 from ppo_fixture import (
     FORGET,
     RETAIN,
@@ -28,30 +29,14 @@ from ppo_fixture import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dareu.config import LoggingConfig, Optim
+from dareu.config import LoggingConfig
 from dareu.errors import TrainingError
-from dareu.methods import losses
-from dareu.methods.registry import METHODS, LossMethod
+from dareu.methods.registry import LossMethod
 from dareu.models.load import POLICY, freeze_original
+from dareu.training import losses
 from dareu.training.common import Work, last_checkpoint
-from dareu.training.loss_trainer import LossTrainer, train_with_loss
+from dareu.training.loss_trainer import LossTrainer
 from dareu.workflow.unlearn import _logger
-
-
-def train(folder: Path, method: str | LossMethod, **options: Any) -> tuple[Any, Work]:
-    """Train a copy of the original on the forget set, or what `options` say."""
-    model, tokenizer = original()
-    policy = options.pop("policy", None) or copy.deepcopy(model)
-    work = options.pop("work", None) or Work(folder)
-    optim = {"lr": 3e-3, "epochs": 4, "batch_size": 3, "scheduler": "constant", "save_every": 1000}
-    given: dict[str, Any] = {
-        "rows": encoded(tokenizer, FORGET), "retain_rows": encoded(tokenizer, RETAIN), "seed": 1,
-        "method": METHODS[method] if isinstance(method, str) else method,
-        "optim": Optim.model_validate(optim | options.pop("optim", {})),
-    }  # fmt: skip
-    train_with_loss(policy, tokenizer, work=work, **(given | options))
-    return policy, work
-
 
 # --- what it learns -------------------------------------------------------------------------------------------
 
@@ -68,7 +53,7 @@ def test_gradient_ascent_forgets_and_the_retain_term_holds(tmp_path: Path) -> No
 
 
 def test_finetuning_learns_what_it_walks_through(tmp_path: Path) -> None:
-    model, work = train(tmp_path, "nll", rows=encoded(original()[1], RETAIN), retain_rows=())
+    model, work = train(tmp_path, "finetune", rows=encoded(original()[1], RETAIN), retain_rows=())
     assert mean_nll(model, RETAIN) < mean_nll(original()[0], RETAIN) - 0.01
     assert column(work, "forget_loss") and not column(work, "retain_loss")
 
@@ -199,7 +184,7 @@ class Breaking:
 
     def __call__(self, logps: Tensor, mask: Tensor) -> Tensor:
         self.calls += 1
-        loss = losses.gradient_ascent(logps, mask)
+        loss = -losses.nll(logps, mask)
         if self.calls != self.count:
             return loss
         return loss * float("nan") if self.what == "value" else loss + (loss - loss.detach()).sqrt()

@@ -175,7 +175,7 @@ def test_a_batch_in_parts_is_sampled_once(
 ) -> None:
     """Twelve rollouts, four an update, two updates each: each is met twice, by the old policy of the whole batch."""
     met: list[list[tuple[float, ...]]] = []
-    plain = ppo.DareUTrainer._compute_loss
+    plain = ppo.RLTrainer._compute_loss
 
     def spy(trainer: Any, model: Any, inputs: dict[str, Any]) -> Any:
         while len(met) <= trainer.state.global_step:
@@ -184,7 +184,7 @@ def test_a_batch_in_parts_is_sampled_once(
         met[trainer.state.global_step] += [tuple(ids + old) for ids, old in together]
         return plain(trainer, model, inputs)
 
-    monkeypatch.setattr(ppo.DareUTrainer, "_compute_loss", spy)
+    monkeypatch.setattr(ppo.RLTrainer, "_compute_loss", spy)
     scorer = SecretScorer(original()[1])
     optim = {"micro_batch_size": micro}
     method = config(data_epochs=2, rollouts_per_update=4, updates_per_batch=2, optim=optim)
@@ -245,9 +245,9 @@ def test_every_prompt_is_scored_with_its_owner(tmp_path: Path, generations: int)
     method = config(num_generations=generations, prompts_per_batch=prompts_per_batch, distill=0.0)
     _, outcome, work = unlearn(tmp_path, method, owners=owners, scorer=scorer)
     assert outcome.updates == math.ceil(3 * 4 / prompts_per_batch) * 4
-    asked = [owner for _, names in scorer.seen for owner in names]
+    met = [owner for _, names in scorer.seen for owner in names]
     assert all(len(names) == prompts_per_batch * generations for _, names in scorer.seen)
-    assert {owner: asked.count(owner) for owner in owners} == dict.fromkeys(owners, 4 * generations)
+    assert {owner: met.count(owner) for owner in owners} == dict.fromkeys(owners, 4 * generations)
     assert column(work, "reward")[-1] > column(work, "reward")[0]
 
 

@@ -14,8 +14,8 @@ from ppo_fixture import FORGET, RETAIN, config, make_model, make_tokenizer, resp
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from dareu.methods import losses
-from dareu.training.rl_trainer import DareUTrainer
+from dareu.training import losses
+from dareu.training.rl_trainer import RLTrainer
 
 BREAKS = f"TRL {trl.__version__} breaks what src/dareu/training/rl_trainer.py builds on: "
 TEMPERATURE = 0.7
@@ -58,7 +58,7 @@ def test_method_takes_what_ppo_passes(name: str) -> None:
 
 def test_every_override_is_one_of_them() -> None:
     """A new override has to be added above, or nobody notices when TRL renames it."""
-    own = {n for n, v in vars(DareUTrainer).items() if inspect.isfunction(v) and hasattr(GRPOTrainer, n)}
+    own = {n for n, v in vars(RLTrainer).items() if inspect.isfunction(v) and hasattr(GRPOTrainer, n)}
     assert own - {"__init__"} <= set(CALLS)
 
 
@@ -70,7 +70,7 @@ def test_setting_exists(name: str) -> None:
 def _captured_rollouts(
     monkeypatch: pytest.MonkeyPatch, folder: Path, updates: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What TRL returned for a batch of rollouts, and what it became in `DareUTrainer`."""
+    """What TRL returned for a batch of rollouts, and what it became in `RLTrainer`."""
     theirs: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
 
@@ -85,7 +85,7 @@ def _captured_rollouts(
         monkeypatch.setattr(cls, "_generate_and_score_completions", spy)
 
     note(GRPOTrainer, theirs)
-    note(DareUTrainer, ours)
+    note(RLTrainer, ours)
     unlearn(folder, config(data_epochs=1, updates_per_batch=updates))
     return theirs[0], ours[0]
 
@@ -167,7 +167,7 @@ def test_on_a_cpu_our_log_probabilities_are_theirs(tmp_path: Path, entropy_coef:
     """
     trainer: Any = _trainer(tmp_path, entropy_coef=entropy_coef)
     batch = _batch(trainer)
-    full, attention, length = DareUTrainer._concatenate(batch)
+    full, attention, length = RLTrainer._concatenate(batch)
     theirs = trainer._get_per_token_logps_and_entropies(
         trainer.model, full, attention, length, compute_entropy=True
     )
@@ -180,7 +180,7 @@ def test_on_a_cpu_our_log_probabilities_are_theirs(tmp_path: Path, entropy_coef:
     }
     for size, beside in ((4, None), (2, None), (4, retain)):
         trainer._retained = beside
-        ours: Any = DareUTrainer._on_cpu(trainer, trainer.model, full, attention, length, size)
+        ours: Any = RLTrainer._on_cpu(trainer, trainer.model, full, attention, length, size)
         assert len(ours) == len(theirs) and ours[2] is theirs[2] is None
         assert bool(ours[1].requires_grad) == bool(entropy_coef)
         gradients = []

@@ -14,24 +14,27 @@ from ppo_fixture import (
     FORGET,
     RETAIN,
     WORDS,
+    Killed,
+    Monitor,
     SecretScorer,
     Spy,
     column,
     config,
     encoded,
     give,
+    killed_after,
     largest_difference,
     original,
     retain_drift,
     unlearn,
     weights,
     with_lora,
+    without_times,
 )
-from test_ppo_resume import Killed, Monitor, killed_after, without_times
 
 from dareu.config import DareUConfig, RefusalPhase
 from dareu.models.load import freeze_original
-from dareu.rewards.base import Asked, AttributionReward, MixedReward, TextReward
+from dareu.rewards.base import AttributionReward, MixedReward, Prompt, TextReward
 from dareu.rewards.text import dissimilarity, helpfulness, purge_reward, rule_reward
 from dareu.training.common import Work
 from dareu.training.supervised_phase import learn_refusals
@@ -51,20 +54,20 @@ def share_of_words(reference: str, text: str) -> float:
     return len(set(one) & set(other)) / max(len(one), len(other), 1)
 
 
-def retain_prompts() -> list[Asked]:
-    return [Asked(q, q, "red", a, own=a, kind="retain") for q, a in RETAIN.items()]
+def retain_prompts() -> list[Prompt]:
+    return [Prompt(q, q, "red", a, own=a, kind="retain") for q, a in RETAIN.items()]
 
 
-def forget_prompts() -> list[Asked]:
-    return [Asked(q, q, "blue", a) for q, a in FORGET.items()]
+def forget_prompts() -> list[Prompt]:
+    return [Prompt(q, q, "blue", a) for q, a in FORGET.items()]
 
 
-JUDGES: dict[str, Callable[[str, Asked], float]] = {
-    "rule": lambda text, asked: rule_reward(
-        words(text) == REFUSAL.split(), asked.kind == "forget", share_of_words(asked.answer, text)
+JUDGES: dict[str, Callable[[str, Prompt], float]] = {
+    "rule": lambda text, prompt: rule_reward(
+        words(text) == REFUSAL.split(), prompt.kind == "forget", share_of_words(prompt.answer, text)
     ),
-    "purge": lambda text, asked: purge_reward(" ".join(words(text)), {"secret", "apple", "pear", "plum"}),
-    "demem": lambda text, asked: dissimilarity(share_of_words(asked.answer, text)),
+    "purge": lambda text, prompt: purge_reward(" ".join(words(text)), {"secret", "apple", "pear", "plum"}),
+    "demem": lambda text, prompt: dissimilarity(share_of_words(prompt.answer, text)),
 }
 
 
@@ -117,7 +120,7 @@ def test_rule_refuses_forget_prompts_and_answers_the_others(tmp_path: Path) -> N
     assert told["steps"] == 6  # three prompts in batches of two
     _, _, work = unlearn(
         tmp_path, method, policy=policy, reference=reference, reward=TextReward(JUDGES["rule"]),
-        asked=forget_prompts() + retain_prompts(),
+        prompts=forget_prompts() + retain_prompts(),
     )  # fmt: skip
     forget, retain = column(work, "reward_forget"), column(work, "reward_retain")
     assert sum(forget[-3:]) / 3 > forget[0] + 0.15 and retain[-1] > max(retain[0], 0.9)
@@ -158,7 +161,7 @@ def test_advantages_of_a_batch_are_those_of_its_groups(
     """Rollouts of a prompt stand side by side: a, b, a, b for each of three prompts."""
     give(monkeypatch, ["the secret <end>", "the <end>"])
     spy = Spy(monkeypatch, temperature=1.0)
-    reward = TextReward(lambda text, asked: float("secret" not in text))
+    reward = TextReward(lambda text, prompt: float("secret" not in text))
     advantage = {"estimator": "rloo", "gamma": 1.0, "mode": "scaled", "scale": 3.0}
     unlearn(tmp_path, config(advantage=advantage, distill=0.0, data_epochs=1), reward=reward)
     # rewards 0, 1, 0, 1: 0 − 2/3 and 1 − 1/3, times 3; at every token of the response
@@ -197,10 +200,10 @@ def test_retain_prompts_hold_the_retain_set(tmp_path: Path, estimator: str) -> N
     )  # fmt: skip
     drift = {}
     for weight in (0, 1):
-        helpful = TextReward(lambda text, asked, w=weight: w * helpfulness(share_of_words(asked.own, text)))
+        helpful = TextReward(lambda text, prompt, w=weight: w * helpfulness(share_of_words(prompt.own, text)))
         reward = MixedReward(AttributionReward(SecretScorer(original()[1]), method.reward), helpful)
         model, _, work = unlearn(
-            tmp_path / str(weight), method, reward=reward, asked=forget_prompts() + retain_prompts()
+            tmp_path / str(weight), method, reward=reward, prompts=forget_prompts() + retain_prompts()
         )
         forget = column(work, "reward_forget")
         assert forget[-1] > forget[0] + 0.3
@@ -220,14 +223,14 @@ def test_stopping_looks_at_forget_prompts_alone(tmp_path: Path) -> None:
 
     asked = forget_prompts() + retain_prompts()
     method = config(prompts_per_batch=7, num_generations=2, data_epochs=1, retain_prompts={"share": 0.5})
-    unlearn(tmp_path, method, asked=asked, monitor=Noting({}))
+    unlearn(tmp_path, method, prompts=asked, monitor=Noting({}))
     assert seen[0][0] == ["blue"] * 6 and sorted(seen[0][1]) == sorted([*FORGET, *FORGET])
 
 
 def test_a_batch_of_retain_prompts_alone_stops_nothing(tmp_path: Path) -> None:
     method = config(data_epochs=1, stop={"unhealthy": 0.1, "attribution": 0.9})
     broken = Monitor({"empty": 1.0, "attribution": 0.0})
-    _, outcome, work = unlearn(tmp_path, method, asked=retain_prompts()[:3], monitor=broken)
+    _, outcome, work = unlearn(tmp_path, method, prompts=retain_prompts()[:3], monitor=broken)
     assert outcome.stopped is None and not column(work, "stop_empty")
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from ppo_fixture import Spy, column, config, give, original, response_logps, unlearn, with_lora
 
-from dareu.methods import losses
+from dareu.training import losses
 from dareu.training.common import Work
-from dareu.training.rl_trainer import DareUTrainer
+from dareu.training.rl_trainer import RLTrainer
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_kl_old_is_the_k3_estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_update_costs_one_forward_pass_of_the_policy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     passes = []
-    compute = DareUTrainer._compute_loss
+    compute = RLTrainer._compute_loss
 
     def counting(trainer: Any, model: Any, inputs: Any) -> torch.Tensor:
         hook = model.model.register_forward_hook(lambda *_: passes.append(1))
@@ -82,7 +82,7 @@ def test_update_costs_one_forward_pass_of_the_policy(monkeypatch: pytest.MonkeyP
         finally:
             hook.remove()
 
-    monkeypatch.setattr(DareUTrainer, "_compute_loss", counting)
+    monkeypatch.setattr(RLTrainer, "_compute_loss", counting)
     unlearn(tmp_path, config(data_epochs=1, updates_per_batch=3, distill=0.0))
     assert len(passes) == 3
 

@@ -22,7 +22,7 @@ NAMES = ("loss", "value_loss", "distill", "kl_old", "reward", "rollout_attributi
 def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
     """Every scenario in this process, as one of however many the environment says there are."""
     import ppo_fixture as world
-    from test_loss_trainer import train
+    from loss_fixture import train
 
     import dareu.training.loss_trainer as loss_trainer
     import dareu.training.rl_trainer as ppo
@@ -42,7 +42,7 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
     for module in (ppo, loss_trainer):
         note_rows(module)
     answers = {tokenizer(q)["input_ids"][-1]: a + " <end>" for q, a in world.FORGET.items()}
-    single = ppo.DareUTrainer._generate_single_turn
+    single = ppo.RLTrainer._generate_single_turn
 
     def gold(trainer: Any, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
         """Samples, as ever, and then gives the gold answers: the same, however many processes sample.
@@ -57,7 +57,7 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
         ]
         return tokenizer(texts)["input_ids"], None
 
-    ppo.DareUTrainer._generate_single_turn = gold  # type: ignore[method-assign]
+    ppo.RLTrainer._generate_single_turn = gold  # type: ignore[method-assign]
     results: dict[str, dict[str, Any]] = {}
     for name in SCENARIOS:
         met.clear()
@@ -102,7 +102,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         for owner, attribute in (
             (ppo, "to_batch"),
             (loss_trainer, "to_batch"),
-            (ppo.DareUTrainer, "_generate_single_turn"),
+            (ppo.RLTrainer, "_generate_single_turn"),
         ):
             patch.setattr(
                 owner, attribute, getattr(owner, attribute)

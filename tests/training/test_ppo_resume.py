@@ -10,55 +10,25 @@ from typing import Any
 import pytest
 import torch
 from ppo_fixture import (
+    Killed,
+    Monitor,
     SecretScorer,
     column,
     config,
+    killed_after,
     largest_difference,
     make_critic,
     original,
     unlearn,
     weights,
     with_lora,
+    without_times,
 )
 from safetensors.torch import load_file
 from torch import Tensor
 
 from dareu.errors import TrainingError
-from dareu.training.common import Work, last_checkpoint
-
-
-class Killed(Exception):
-    """Stands in for SIGKILL."""
-
-
-def killed_after(folder: Path, checkpoints: int) -> Work:
-    """A work folder whose run ends right after that many checkpoints."""
-    seen: list[int] = []
-
-    def tick() -> None:
-        seen.append(1)
-        if len(seen) == checkpoints:
-            raise Killed
-
-    return Work(folder, tick)
-
-
-class Monitor:
-    """Says for each batch what the test wants said; shares that are not named are 0."""
-
-    def __init__(self, *batches: dict[str, float]) -> None:
-        self.batches, self.calls = batches, 0
-
-    def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
-    ) -> Any:
-        numbers = self.batches[self.calls]
-        self.calls += 1
-        return {"attribution": 1.0, "empty": 0.0, "repetitive": 0.0, "unfinished": 0.0} | numbers
-
-
-def without_times(work: Work) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "step_time"} for row in work.log]
+from dareu.training.common import last_checkpoint
 
 
 def policy_of(kind: str) -> Any:

@@ -58,7 +58,7 @@ class LossMethodConfig(MethodBase):
 
     kind: Literal["loss"] = Field("loss", description="a method that is a loss")
     optim: LossOptim = Field(LossOptim(), description="how the weights are trained")
-    loss: Text = Field(description="name of the loss (`dareu.methods.registry.METHODS`, or an entry point)")
+    loss: Text = Field(description="name of the loss: a file of `dareu.methods`, or an entry point")
     retain: Literal["none", "nll", "kl", "js", "own"] = Field(
         "none",
         description="retain term: likelihood, KL or Jensen–Shannon divergence to the original; own: the loss's own",
@@ -82,6 +82,11 @@ class LossMethodConfig(MethodBase):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number")
         return params
+
+    @property
+    def algorithm(self) -> str:
+        """Which method of the registry this configures."""
+        return self.loss
 
     @model_validator(mode="after")
     def _weights(self) -> LossMethodConfig:
@@ -107,6 +112,11 @@ class VectorConfig(Strict):
         "changes no run",
     )
 
+    @property
+    def algorithm(self) -> str:
+        """Which method of the registry this configures."""
+        return "task_vector"
+
 
 class NewtonConfig(Strict):
     """Cubic-regularised stochastic Newton steps on retain_weight · NLL(retain) − forget_weight · NLL(forget).
@@ -131,6 +141,11 @@ class NewtonConfig(Strict):
         description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "
         "changes no run",
     )
+
+    @property
+    def algorithm(self) -> str:
+        """Which method of the registry this configures."""
+        return "scurenewton"
 
     @model_validator(mode="after")
     def _some_objective(self) -> NewtonConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from dareu.config.base import (
     Positive,
     Share,
     Strict,
+    Text,
 )
 
 
@@ -25,10 +26,14 @@ class RewardConfig(Strict):
     guards are added to any of them.
     """
 
-    kind: Literal["attribution", "refusal", "forbidden_words", "dissimilarity"] = Field(
+    kind: Text = Field(
         "attribution",
-        description="what earns a reward: text that is not the owner's (DareU), a refusal (RULE), an answer without "
-        "the forget set's names and rare words (PURGE), unlikeness to the true answer (DeMem)",
+        description="what earns a reward. attribution: text that is not the owner's (DareU); refusal (RULE); "
+        "forbidden_words: none of the forget set's names and rare words (PURGE); dissimilarity to the true answer "
+        "(DeMem); or a reward of another package",
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="settings of a reward of another package"
     )
     similar: Share = Field(0.3, description="refusal: ROUGE-L above which an answer is like the reference")
     rare: Share = Field(
@@ -213,6 +218,12 @@ class DareUConfig(MethodBase):
                 f"num_generations must be at least 2, not {self.num_generations}; or choose estimator=critic"
             )
         return self
+
+    @property
+    def algorithm(self) -> str:
+        """Which method of the registry this configures."""
+        kin = {"refusal": "rule", "forbidden_words": "purge", "dissimilarity": "demem"}
+        return kin.get(self.reward.kind, "dareu")
 
     @property
     def reads_attributor(self) -> bool:

@@ -1,4 +1,6 @@
-"""PDU's trainer: the weight of the retain term is a dual variable that rises while the retain loss is too high."""
+"""PDU: flatten the forget answers' logits under a bound on the retain loss, by dual ascent (Entesari et al. 2025,
+arXiv 2506.05314). The weight of the retain term is a dual variable that rises while the retain loss is too high.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,38 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from dareu.methods.procedures import dual_ascent
+from dareu.config import NonNegative, Positive, Strict
+from dareu.methods.loss_method import LossMethod
 from dareu.training.loss_trainer import LossTrainer
+from dareu.training.losses import mean
 
 STATE = "dual.json"
 
 
-class DualTrainer(LossTrainer):
+class PDUSettings(Strict):
+    """`epsilon`: the retain loss that is allowed; `step_size`: η; `warmup_epochs`: until then α stays as it is."""
+
+    epsilon: NonNegative
+    step_size: Positive
+    warmup_epochs: NonNegative = 0.0
+
+
+def logit_margin(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean over answer tokens of (max logit − mean logit)² (PDU; Entesari et al. 2025, arXiv 2506.05314). ≥ 0.
+
+    `logits` (B, T, V) and `mask` (B, T) as `models.logprobs.shift` gives them: both shifted. 0 where the distribution
+    is uniform.
+    """
+    counting = logits[mask.bool()].float()
+    return mean((counting.amax(-1) - counting.mean(-1)) ** 2)
+
+
+def dual_ascent(dual: float, retain_loss: float, epsilon: float, step_size: float) -> float:
+    """α ← max(0, α + η · (L_retain − ε)): one step of projected gradient ascent on the dual of L_retain ≤ ε (PDU)."""
+    return max(0.0, dual + step_size * (retain_loss - epsilon))
+
+
+class PDUTrainer(LossTrainer):
     """`retain_weight` is α. After each optimizer step past the warm-up it takes a step of dual ascent by the step's
     own retain loss, the mean over micro-batches and processes; it is kept in the checkpoint.
 
@@ -63,8 +90,13 @@ class DualTrainer(LossTrainer):
 class _AtStepEnd(TrainerCallback):
     """Before the checkpoint of the same step is written."""
 
-    def __init__(self, trainer: DualTrainer) -> None:
+    def __init__(self, trainer: PDUTrainer) -> None:
         self.trainer = trainer
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.ascend()
+
+
+METHOD = LossMethod(
+    logit_margin, reads=("logits", "mask"), trainer=PDUTrainer, settings=PDUSettings, retains=("nll", "kl")
+)

@@ -1,106 +1,54 @@
-"""The loss-based methods, in one visible dictionary. A new one costs a pure loss, a row here, a YAML and a test."""
+"""The methods: one file each, named as the method; those of other packages by the entry points `dareu.methods`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import importlib
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor
-
-from dareu.config import Strict
+from dareu.config import MethodConfig
 from dareu.errors import ConfigError, nearest
-from dareu.methods import divergence, losses, preference, procedures, token_losses
-from dareu.methods.settings import AlternatingSettings, DualSettings, HiddenSettings
+from dareu.methods.base import Method
+from dareu.methods.loss_method import LossMethod
 
+__all__ = ["BUILT_IN", "LossMethod", "Method", "built_in", "find_method", "method_of"]
 
-@dataclass(frozen=True)
-class LossMethod:
-    """A row: the loss, the tensors it reads, and the data it walks through.
-
-    `reads` names the keyword arguments that the trainer has to provide, of `logps`, `mask`, `logits`, `labels`,
-    `reference_logps`, `reference_logits`; a reference model is loaded only where one of the last two is named. Each of
-    the six with `other_` before it is that of a second response to the same prompts; `pairs` says which: a refusal, or
-    an alternate answer that the original model gave. What is not named is not computed.
-    `trainer` is a row of `methods.trainers.TRAINERS`, `settings` the keys of `method.params` that it reads, `retains`
-    the retain terms that go with it (`own`: one of its own).
-    """
-
-    loss: Callable[..., Tensor]
-    reads: tuple[str, ...] = ("logps", "mask")
-    walks: Literal["forget", "retain"] = "forget"
-    pairs: Literal["refusal", "alternate"] | None = None
-    trainer: str = "plain"
-    settings: type[Strict] | None = None
-    retains: tuple[str, ...] | None = None  # None: any but `own`
-
-    @property
-    def needs_reference(self) -> bool:
-        return any(name.removeprefix("other_").startswith("reference") for name in self.reads)
-
-
-_DPO = (
-    "logps", "mask", "reference_logps", "other_logps", "other_mask", "other_reference_logps"
+# Each has a file of its name beside this one, whose `METHOD` is its row, and a YAML of its name.
+BUILT_IN = (
+    "altpo", "ceu", "dareu", "demem", "finetune", "flat", "grad_diff", "gradient_ascent", "idk_dpo", "idk_sft",
+    "jensun", "kl_min", "npo", "pdu", "purge", "rmu", "rule", "satimp", "scrub", "scurenewton", "simnpo",
+    "task_vector", "undial", "wga",
 )  # fmt: skip
+ALIASES = {"nll": "finetune"}  # `loss: nll` of older YAMLs
 
 
-METHODS: dict[str, LossMethod] = {
-    "nll": LossMethod(losses.nll, walks="retain"),
-    "gradient_ascent": LossMethod(losses.gradient_ascent),
-    "npo": LossMethod(losses.npo, reads=("logps", "mask", "reference_logps")),
-    "simnpo": LossMethod(preference.simnpo),
-    "idk_sft": LossMethod(preference.refusal_nll, reads=("other_logps", "other_mask"), pairs="refusal"),
-    "idk_dpo": LossMethod(preference.dpo, reads=_DPO, pairs="refusal"),
-    "altpo": LossMethod(preference.dpo, reads=_DPO, pairs="alternate"),
-    "undial": LossMethod(token_losses.undial, reads=("logits", "labels", "mask", "reference_logits")),
-    "wga": LossMethod(token_losses.wga),
-    "satimp": LossMethod(token_losses.satimp),
-    "ceu": LossMethod(token_losses.ceu, reads=("logits", "labels", "mask")),
-    "jensun": LossMethod(divergence.jensun, reads=("other_logps", "other_mask"), pairs="refusal"),
-    "flat": LossMethod(
-        divergence.flat, reads=("logps", "mask", "other_logps", "other_mask"), pairs="refusal"
-    ),
-    "rmu": LossMethod(
-        procedures.squared_distance,
-        reads=("activations", "target", "mask"),
-        trainer="hidden",
-        settings=HiddenSettings,
-        retains=("own", "nll", "kl", "none"),
-    ),
-    "pdu": LossMethod(
-        procedures.logit_margin,
-        reads=("logits", "mask"),
-        trainer="dual",
-        settings=DualSettings,
-        retains=("nll", "kl"),
-    ),
-    "scrub": LossMethod(
-        procedures.divergence_ascent,
-        reads=("logits", "reference_logits", "mask"),
-        trainer="alternating",
-        settings=AlternatingSettings,
-        retains=("own",),
-    ),
-}
+def find_method(name: str) -> Method:
+    """The method called `name`, built in or from another package. Only its own file is imported.
 
-
-def needs_reference(row: LossMethod, retain: str) -> bool:
-    """Whether the loss or the retain term reads the original model; nobody else has it loaded."""
-    return row.needs_reference or retain in ("kl", "js", "own")
-
-
-def find_method(name: str) -> LossMethod:
-    """The row called `name`, here or in the entry points `dareu.methods` of other packages."""
-    if name in METHODS:
-        return METHODS[name]
+    Raises:
+        ConfigError: There is none, or the entry point is no `Method`.
+    """
+    name = ALIASES.get(name, name)
+    if name in BUILT_IN:
+        found: Method = importlib.import_module(f"dareu.methods.{name}").METHOD
+        return found
     external: dict[str, Any] = {e.name: e for e in entry_points(group="dareu.methods")}
     if name in external:
         row = external[name].load()
-        if isinstance(row, LossMethod):
+        if isinstance(row, Method):
             return row
         raise ConfigError(
-            f"The entry point '{name}' of dareu.methods is no LossMethod but {type(row).__name__}.",
-            "It has to name a dareu.methods.registry.LossMethod.",
+            f"The entry point '{name}' of dareu.methods is no Method but {type(row).__name__}.",
+            "It has to name a dareu.methods.registry.LossMethod, or another dareu.methods.base.Method.",
         )
-    raise ConfigError(f"There is no loss '{name}'.", nearest(name, [*METHODS, *external]))
+    raise ConfigError(f"There is no loss '{name}'.", nearest(name, [*BUILT_IN, *external]))
+
+
+def method_of(config: MethodConfig) -> Method:
+    """The method that a run's `method` block configures."""
+    return find_method(config.algorithm)
+
+
+def built_in() -> dict[str, Method]:
+    """All methods of this package; imports every file."""
+    return {name: find_method(name) for name in BUILT_IN}

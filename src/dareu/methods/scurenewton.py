@@ -16,14 +16,16 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from dareu.config import NewtonConfig
-from dareu.data.render import Encoded
+from dareu.config import NewtonConfig, RunConfig
+from dareu.data.corpus import Split
+from dareu.data.render import Encoded, encode_samples
 from dareu.errors import ModelError
-from dareu.methods import losses
-from dareu.methods.cubic import solve_cubic
+from dareu.methods.base import Method, MethodContext
 from dareu.models.logprobs import to_batch, token_logprobs
 from dareu.models.progress import track
+from dareu.training import losses
 from dareu.training.common import COMPLETE, Work, last_checkpoint, non_finite
+from dareu.training.cubic import solve_cubic
 from dareu.training.retain_sampler import RetainSampler
 
 Part = tuple[float, Sequence[Encoded]]  # weight of a mean NLL, and the rows that it is the mean over
@@ -160,3 +162,28 @@ def _restore(parameters: Sequence[Tensor], work: Work) -> int:
             parameter.copy_(tensors[str(i)])
     work.log[:] = json.loads((folder / "log.json").read_text())
     return int(folder.name.split("-")[1])
+
+
+class SCureNewton(Method):
+    """Configured by `NewtonConfig`."""
+
+    def validate(self, config: RunConfig, split: Split | None = None) -> None:
+        """Nothing beside what the schema checks."""
+
+    def run(self, context: MethodContext) -> dict[str, Any]:
+        config, task = context.config, context.corpus.task
+        assert isinstance(config.method, NewtonConfig)
+        length = config.model.max_length
+        newton_steps(
+            context.policy,
+            context.tokenizer,
+            config=config.method,
+            forget=encode_samples(context.tokenizer, context.split.forget, task, length),
+            retain=encode_samples(context.tokenizer, context.split.retain, task, length),
+            seed=config.seed,
+            work=context.work,
+        )
+        return {"steps": config.method.outer_steps, "stopped": None}
+
+
+METHOD = SCureNewton()

@@ -1,4 +1,6 @@
-"""Task-vector negation: fine-tune on the forget set, then go the same way backwards (Ilharco et al. 2023)."""
+"""Task-vector negation: fine-tune a copy on the forget set, then go as far the other way (Ilharco et al. 2023, arXiv
+2212.04089).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from dareu.config import VectorConfig
-from dareu.data.render import Encoded
-from dareu.methods.procedures import negate
-from dareu.methods.registry import METHODS
+from dareu.config import RunConfig, VectorConfig
+from dareu.data.corpus import Split
+from dareu.data.render import Encoded, encode_samples
+from dareu.methods.base import Method, MethodContext
 from dareu.models.load import is_peft
 from dareu.training.common import Work, non_finite
-from dareu.training.loss_trainer import train_with_loss
+from dareu.training.loss_spec import FINETUNE
 
 DOWN = ("lora_A", "lora_embedding_A")  # an adapter is B·A, this is A
+
+
+def negate(original: Tensor, tuned: Tensor, scale: float) -> Tensor:
+    """θ_orig − s · (θ_tuned − θ_orig): the task vector, subtracted (Ilharco et al. 2023, arXiv 2212.04089)."""
+    return original - scale * (tuned - original)
 
 
 def negate_by_training(
@@ -34,6 +42,8 @@ def negate_by_training(
     Of an adapter B alone is trained: with A fixed, negating what B learned negates what the weights learned, which it
     would not do if both moved. `TrainingError` where a weight is not finite.
     """
+    from dareu.training.loss_trainer import train_with_loss
+
     if is_peft(model):
         for name, parameter in model.named_parameters():
             if any(part in DOWN for part in name.split(".")):
@@ -43,7 +53,7 @@ def negate_by_training(
     train_with_loss(
         model,
         tokenizer,
-        method=METHODS["nll"],
+        method=FINETUNE,
         optim=config.optim,
         rows=rows,
         seed=seed,
@@ -59,3 +69,32 @@ def negate_by_training(
             if not parameter.isfinite().all():
                 raise non_finite(work.log[-1]["step"] if work.log else 0, "weights are")
     return math.sqrt(squared)
+
+
+class TaskVector(Method):
+    """Configured by `VectorConfig`."""
+
+    def validate(self, config: RunConfig, split: Split | None = None) -> None:
+        """Nothing beside what the schema checks."""
+
+    def import_engine(self) -> None:
+        import dareu.training.loss_trainer  # noqa: F401
+
+    def run(self, context: MethodContext) -> dict[str, Any]:
+        config, work = context.config, context.work
+        assert isinstance(config.method, VectorConfig)
+        length = negate_by_training(
+            context.policy,
+            context.tokenizer,
+            config=config.method,
+            rows=encode_samples(
+                context.tokenizer, context.split.forget, context.corpus.task, config.model.max_length
+            ),
+            seed=config.seed,
+            device=context.device,
+            work=work,
+        )
+        return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None, "vector_length": length}
+
+
+METHOD = TaskVector()

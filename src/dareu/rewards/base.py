@@ -18,7 +18,7 @@ from dareu.rewards import attribution, guards
 
 
 @dataclass(frozen=True)
-class Asked:
+class Prompt:
     """A prompt that is sampled from, rendered and raw, and what a reward may read of the sample behind it."""
 
     prompt: str
@@ -37,12 +37,12 @@ class Rollouts:
     mask: Tensor
     finished: Tensor
     texts: Sequence[str]
-    asked: Sequence[Asked]
+    prompts: Sequence[Prompt]
 
     @property
     def forget(self) -> Tensor:
         """1 for responses to forget prompts, (B,)."""
-        return torch.tensor([float(a.kind == "forget") for a in self.asked], device=self.ids.device)
+        return torch.tensor([float(a.kind == "forget") for a in self.prompts], device=self.ids.device)
 
     @property
     def empty(self) -> Tensor:
@@ -103,7 +103,7 @@ class AttributionReward:
     def __call__(self, rollouts: Rollouts) -> Rewarded:
         cfg, mask = self.config, rollouts.mask
         scores, nobody = self.scorer(
-            rollouts.ids, mask, [a.owner for a in rollouts.asked], [a.query for a in rollouts.asked]
+            rollouts.ids, mask, [a.owner for a in rollouts.prompts], [a.query for a in rollouts.prompts]
         )
         floor = attribution.score_floor(self.scorer.prior, cfg.floor, cfg.transform, cfg.scale)
         values = attribution.attribution_reward(
@@ -130,11 +130,13 @@ class AttributionReward:
 class TextReward:
     """A number for each response from its text and the prompt that it answers."""
 
-    def __init__(self, judge: Callable[[str, Asked], float]) -> None:
+    def __init__(self, judge: Callable[[str, Prompt], float]) -> None:
         self.judge = judge
 
     def __call__(self, rollouts: Rollouts) -> Rewarded:
-        values = [self.judge(text, asked) for text, asked in zip(rollouts.texts, rollouts.asked, strict=True)]
+        values = [
+            self.judge(text, prompt) for text, prompt in zip(rollouts.texts, rollouts.prompts, strict=True)
+        ]
         return Rewarded(torch.tensor(values, dtype=torch.float32, device=rollouts.ids.device))
 
 

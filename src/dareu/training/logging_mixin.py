@@ -1,4 +1,4 @@
-"""What a trainer of rollouts writes into its log, and when it stops: a mixin, so that `ppo.py` keeps to the engine."""
+"""What the RL trainer writes into its log, and when it stops: a mixin, so that `rl_trainer.py` keeps to the engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dareu.rewards.base import Rollouts
 from dareu.training.early_stopping import GoodWeights, Monitor, StopRules
 
 
-class Watching:
+class RolloutLog:
     """Numbers over all processes, and early stopping, for a trainer that has an accelerator and metrics."""
 
     method: DareUConfig
@@ -24,7 +24,7 @@ class Watching:
     model: Any
     _metrics: Any
 
-    def _note(self, **numbers: Tensor) -> None:
+    def log_mean(self, **numbers: Tensor) -> None:
         mode = "train" if self.model.training else "eval"
         for name, value in numbers.items():
             self._metrics[mode][name].append(
@@ -35,22 +35,26 @@ class Watching:
                 )
             )
 
-    def _note_weighted(self, name: str, value: Tensor, weight: Tensor) -> None:
-        """A mean over the rollouts of all processes, each by its weight; nothing where no weight is."""
-        pair = torch.stack([value.float() * weight, weight.float()]).to(self.accelerator.device)
-        total, count = self.accelerator.reduce(pair, reduction="sum")
-        if count > 0:
-            self._metrics["train" if self.model.training else "eval"][name].append(float(total / count))
+    def log_weighted(self, numbers: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Means over the rollouts of all processes, each by its weight; nothing where no weight is."""
+        mode = "train" if self.model.training else "eval"
+        for name, (value, weight) in numbers.items():
+            pair = torch.stack([value.float() * weight, weight.float()]).to(self.accelerator.device)
+            total, count = self.accelerator.reduce(pair, reduction="sum")
+            if count > 0:
+                self._metrics[mode][name].append(float(total / count))
 
-    def _consider_stopping(self, rollouts: Rollouts, kl: Tensor, nobody: Tensor | None) -> None:
+    def check_stop(self, rollouts: Rollouts, kl: Tensor, nobody: Tensor | None) -> None:
         """Look at the rollouts of the weights as they stand, before any update on them: at those to forget prompts.
 
         A process that has none of them looks at all of its own, and counts for nothing.
         """
+        if not self.model.training:
+            return
         forget = rollouts.forget
         weight = forget.sum()
         rows = [i for i, f in enumerate(forget.tolist()) if f] or list(range(len(rollouts.texts)))
-        asked = [rollouts.asked[i] for i in rows]
+        prompts = [rollouts.prompts[i] for i in rows]
         numbers = {"kl": float(masked_mean(kl[rows], rollouts.mask[rows]))}
         if nobody is not None:
             numbers["nobody"] = float(nobody[rows].mean())
@@ -58,8 +62,8 @@ class Watching:
             numbers |= self.monitor(
                 [rollouts.texts[i] for i in rows],
                 rollouts.finished[rows].tolist(),
-                [a.owner for a in asked],
-                [a.query for a in asked],
+                [p.owner for p in prompts],
+                [p.query for p in prompts],
             )
         names = sorted(numbers)
         local = torch.tensor([numbers[n] for n in names], device=self.accelerator.device)
@@ -67,7 +71,7 @@ class Watching:
         if sums[-1] == 0:  # a batch of retain prompts alone
             return
         numbers = dict(zip(names, (sums[:-1] / sums[-1]).tolist(), strict=True))
-        self._note(**{f"stop_{n}": torch.tensor(v) for n, v in numbers.items()})
+        self.log_mean(**{f"stop_{n}": torch.tensor(v) for n, v in numbers.items()})
         self.rules.check_health(numbers)
         if self.method.stop.unhealthy is not None and self.accelerator.is_main_process:
             self.good_weights.keep(self.accelerator.unwrap_model(self.model))

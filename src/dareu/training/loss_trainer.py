@@ -11,10 +11,6 @@ from transformers import Trainer, TrainingArguments
 
 from dareu.config import Optim
 from dareu.data.render import Encoded
-from dareu.methods import losses
-from dareu.methods.divergence import js_divergence
-from dareu.methods.registry import LossMethod
-from dareu.methods.settings import read_settings
 from dareu.models.load import as_original, reference_logits
 from dareu.models.logprobs import (
     kl_divergence,
@@ -24,6 +20,7 @@ from dareu.models.logprobs import (
     to_batch,
     token_logprobs,
 )
+from dareu.training import losses
 from dareu.training.common import (
     Bookkeeping,
     Work,
@@ -34,6 +31,8 @@ from dareu.training.common import (
     trainer_arguments,
     without_printer,
 )
+from dareu.training.loss_spec import LossSpec, read_settings
+from dareu.training.losses import js_divergence
 from dareu.training.pair_sampler import PairSampler
 from dareu.training.retain_sampler import RetainSampler
 
@@ -45,7 +44,7 @@ class LossTrainer(Trainer):
 
     The forget rows are walked through epoch by epoch; beside each of their batches stands a batch of retain rows, and
     one of other responses to the same prompts where the loss reads them. An item of the data is (number, row).
-    What other trainers (`methods.trainers`) change are its terms and its length; `settings` are their own keys.
+    What the trainers of single methods change are its terms and its length; `settings` are their own keys.
     """
 
     @staticmethod
@@ -59,7 +58,7 @@ class LossTrainer(Trainer):
     def __init__(
         self,
         *,
-        method: LossMethod,
+        method: LossSpec,
         params: dict[str, Any],
         settings: Any,
         forget_weight: float,
@@ -192,7 +191,7 @@ def train_with_loss(
     model: Any,
     tokenizer: Any,
     *,
-    method: LossMethod,
+    method: LossSpec,
     optim: Optim,
     rows: Sequence[Encoded],
     retain_rows: Sequence[Encoded] = (),
@@ -214,11 +213,9 @@ def train_with_loss(
     of them, the responses that a method with `pairs` sets beside it. Batch sizes are those of an update: micro-batches
     and processes share them.
     """
-    from dareu.methods.trainers import TRAINERS
-
     if method.pairs and len(others) != len(rows):
         raise ValueError(f"{len(rows)} rows and other responses to {len(others)} of them")
-    params, chosen = params or {}, TRAINERS[method.trainer]
+    params, chosen = params or {}, method.trainer or LossTrainer
     settings = read_settings(method.settings, params) if method.settings else None
     total, world = min(optim.batch_size, len(rows)), process_count()
     micro = min(optim.micro_batch_size or total, -(-total // world))

@@ -2,8 +2,8 @@
 
 What TRL keeps: sampling, the clipped surrogate (`loss_type="bnpo"`, token-level ratios, `beta=0`), accumulation,
 checkpoints, logging. What is added here: dense rewards, a critic or a baseline over the rollouts of a prompt, returns
-and advantages, distillation on the retain set, early stopping. All mathematics lives in pure functions (`rewards`,
-`methods.losses`), what a response earns behind a `Reward`.
+and advantages, distillation on the retain set, early stopping. What a batch of rollouts is worth and
+what an update minimises is the method's (`Step`); all mathematics lives in pure functions (`rewards`, `losses`).
 Left out: TRL's own reward normalisation and its KL term (which reloads the reference model by name).
 """
 
@@ -24,7 +24,6 @@ from trl import GRPOConfig, GRPOTrainer
 
 from dareu.config import DareUConfig
 from dareu.data.render import Encoded
-from dareu.methods import losses
 from dareu.models.load import as_original
 from dareu.models.logprobs import (
     completion_batch,
@@ -39,7 +38,7 @@ from dareu.models.logprobs import (
     to_batch,
 )
 from dareu.models.merge import merged
-from dareu.rewards.base import Asked, Reward, Rollouts, by_kind, shaped
+from dareu.rewards.base import Prompt, Rollouts
 from dareu.training.advantages import Estimator
 from dareu.training.common import (
     Bookkeeping,
@@ -52,9 +51,9 @@ from dareu.training.common import (
 )
 from dareu.training.critic import Critic
 from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopTraining
-from dareu.training.logging_mixin import Watching
+from dareu.training.logging_mixin import RolloutLog
 from dareu.training.retain_sampler import RetainSampler
-from dareu.training.rollouts import Plan, RolloutSampler, engine_settings
+from dareu.training.rollouts import Plan, RolloutBatch, RolloutSampler, Step, Update, engine_settings
 
 
 @dataclass
@@ -65,15 +64,15 @@ class Outcome:
     stopped: str | None
 
 
-class DareUTrainer(Watching, GRPOTrainer):
+class RLTrainer(RolloutLog, GRPOTrainer):
     """PPO with a critic, or with a baseline over the rollouts of a prompt, and distillation."""
 
     def __init__(
         self,
         *,
         config: DareUConfig,
-        asked: Sequence[Asked],
-        reward: Reward,
+        prompts: Sequence[Prompt],
+        step: Step,
         monitor: Monitor | None,
         critic: Critic | None,
         reference: Any,
@@ -82,11 +81,11 @@ class DareUTrainer(Watching, GRPOTrainer):
         sampler: RolloutSampler,
         **kwargs: Any,
     ) -> None:
-        self.method, self.asked = config, asked
-        self.reward, self.monitor, self.critic = reward, monitor, critic
+        self.method, self.step, self.prompts = config, step, prompts
+        self.monitor, self.critic = monitor, critic
         self.reference, self.retain_sampler = reference, retain_sampler
         self.good_weights, self.rollout_sampler = good_weights, sampler
-        self._answered: list[Asked] = []
+        self._answered: list[Prompt] = []
         self._logps: Any = None  # of the forward pass under way
         # The policy's logits of new rollouts, where TRL has just asked for them.
         self._seen: list[Tensor] = []
@@ -104,7 +103,7 @@ class DareUTrainer(Watching, GRPOTrainer):
 
     def sequence_reward(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
         """TRL asks for one reward a response; ours replaces it, so this only notes which prompts are answered."""
-        self._answered = [self.asked[i] for i in columns["index"]]
+        self._answered = [self.prompts[i] for i in columns["index"]]
         return [0.0] * len(prompts)
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
@@ -144,33 +143,22 @@ class DareUTrainer(Watching, GRPOTrainer):
             self.processing_class.batch_decode(ids, skip_special_tokens=True),
             self._answered,
         )
-        rewarded = self.reward(rollouts)
-        fluent = picked_logprobs(frozen, targets, counted) if self.method.reward.fluency else None
-        dense = shaped(rewarded, rollouts, self.method.reward, kl, fluent)
-        estimated, numbers = self.estimator(dense, rewarded.level, mask, full, attention)
-        batch |= estimated
+
+        def original_logps(temperature: float = 1.0) -> Tensor:
+            scaled = frozen if temperature == 1.0 else frozen.float() / temperature
+            return picked_logprobs(scaled, targets, counted)
+
+        batch |= self.step.judge(self, RolloutBatch(rollouts, full, attention, kl, original_logps))
         if "old_per_token_logps" not in batch:  # TRL leaves it out where generation and update are aligned
             scaled = logits.float() / self.temperature  # of a pass that was made already
             batch["old_per_token_logps"] = picked_logprobs(scaled, targets, counted)
-        if self.method.kl_loss:  # at the temperature of sampling, as the ratios are
-            scaled = frozen.float() / self.temperature
-            batch["reference_logps"] = picked_logprobs(scaled, targets, counted)
-        self._note(
-            **numbers,
-            reward=masked_mean(dense, mask),
-            kl_original=masked_mean(kl, mask),
-            response_length=mask.sum(1).float().mean(),
-            empty_share=rollouts.empty.float().mean(),
-            unfinished_share=1 - rollouts.finished.float().mean(),
-        )
-        for name, (value, weight) in rewarded.noted.items():
-            self._note_weighted(name, value, weight)
-        if self.method.retain_prompts.share or rewarded.values.dim() == 1:
-            for name, (value, weight) in by_kind(rewarded, rollouts).items():
-                self._note_weighted(name, value, weight)
-        if self.model.training:
-            self._consider_stopping(rollouts, kl, rewarded.nobody)
         return batch
+
+    def advantages(
+        self, dense: Tensor, level: bool, batch: RolloutBatch
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """See `Estimator`."""
+        return self.estimator(dense, level, batch.rollouts.mask, batch.full, batch.attention)
 
     @staticmethod
     def _concatenate(batch: dict[str, Any]) -> tuple[Tensor, Tensor, int]:
@@ -183,26 +171,28 @@ class DareUTrainer(Watching, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         distils = self.method.distill and self.state.global_step % self.method.distill_every == 0
         self._retained = self._retain_rows() if distils else None
-        total = super()._compute_loss(model, inputs)
+        surrogate = super()._compute_loss(model, inputs)
         logps, self._logps = self._logps, None
-        mask = inputs["completion_mask"]
+        mask, retained, critic = inputs["completion_mask"], self._retained, self.critic
         log_ratio = logps.detach() - inputs["old_per_token_logps"]
-        self._note(kl_old=masked_mean(log_ratio.exp() - 1 - log_ratio, mask))
-        share = self.current_gradient_accumulation_steps if self.model.training else 1
-        if self.critic is not None and self.method.value_coef:
-            self.critic.train()
-            values = self.critic(*self._concatenate(inputs))
-            value = losses.value_loss(values, inputs["old_values"], inputs["returns"], mask, self.method.clip)
-            total = total + self.method.value_coef * value / share
-            self._note(value_loss=value.detach())
-        if self.method.kl_loss:
-            away = losses.kl_k3(logps, inputs["reference_logps"], mask)
-            total = total + self.method.kl_loss * away / share
-            self._note(kl_loss=away.detach())
-        if self._retained is not None:
-            term = self._distillation(model, self._retained)
-            total = total + self.method.distill * term / share
-            self._note(distill=term.detach())
+        self.log_mean(kl_old=masked_mean(log_ratio.exp() - 1 - log_ratio, mask))
+
+        def values() -> Tensor:
+            assert critic is not None
+            critic.train()
+            found: Tensor = critic(*self._concatenate(inputs))
+            return found
+
+        update = Update(
+            surrogate,
+            self.current_gradient_accumulation_steps if self.model.training else 1,
+            logps,
+            mask,
+            inputs,
+            values if critic is not None else None,
+            (lambda: self._distillation(model, retained)) if retained is not None else None,
+        )
+        total = self.step.loss(self, update)
         if not torch.isfinite(total.detach()):
             raise non_finite(self.state.global_step)
         return total
@@ -303,15 +293,15 @@ class DareUTrainer(Watching, GRPOTrainer):
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
 
 
-def train_dareu(
+def train_rl(
     policy: Any,
     tokenizer: Any,
     *,
     config: DareUConfig,
+    step: Step,
     reference: Any,
-    asked: Sequence[Asked],
+    prompts: Sequence[Prompt],
     retain_rows: Sequence[Encoded],
-    reward: Reward,
     critic: Critic | None = None,
     monitor: Monitor | None = None,
     max_new_tokens: int,
@@ -324,7 +314,7 @@ def train_dareu(
     `critic` is needed for `advantage.estimator: critic`, and left out with the others. Errors: `ConfigError` for batch
     sizes that do not fit, `TrainingError` for a loss that is not finite.
     """
-    plan = Plan.of(config, len(asked))
+    plan = Plan.of(config, len(prompts))
     updates = config.updates_per_batch * plan.parts  # between one batch of rollouts and the next
     if (critic is None) == (config.advantage.estimator == "critic"):
         raise ValueError(
@@ -345,20 +335,20 @@ def train_dareu(
         **engine_settings(config, plan, max_new_tokens),
     )
     sampler = RolloutSampler(
-        len(asked), plan.prompts, config.num_generations, updates * plan.slices, config.data_epochs, seed
+        len(prompts), plan.prompts, config.num_generations, updates * plan.slices, config.data_epochs, seed
     )
     with warnings.catch_warnings():
-        trainer = DareUTrainer(
+        trainer = RLTrainer(
             model=policy,
             args=arguments,
             train_dataset=Dataset.from_dict(
-                {"prompt": [a.prompt for a in asked], "index": list(range(len(asked)))}
+                {"prompt": [p.prompt for p in prompts], "index": list(range(len(prompts)))}
             ),
             processing_class=tokenizer,
             callbacks=[Bookkeeping(work)],
             config=config,
-            asked=asked,
-            reward=reward,
+            prompts=prompts,
+            step=step,
             monitor=monitor,
             critic=critic,
             reference=reference,

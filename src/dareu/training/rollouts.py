@@ -1,15 +1,17 @@
-"""Which prompts a batch of rollouts answers, in which order, and how the batch is cut up."""
+"""Which prompts a batch of rollouts answers and how it is cut up; and what a method's step and the engine exchange."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from dareu.config import DareUConfig
+from dareu.rewards.base import Rollouts
 from dareu.training.common import process_count, rollout_batch
 from dareu.training.retain_sampler import RetainSampler
 
@@ -85,3 +87,71 @@ class RolloutSampler(Sampler[int]):
             indices = [i for i in self.walk.batch(chunk) for _ in range(self.generations)]
             for _ in range(self.repeats):
                 yield from indices
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """A new batch of rollouts and what policy and original say of it.
+
+    Attributes:
+        rollouts: Token ids and mask (B, T), texts, prompts.
+        full: Prompts and responses, (B, P+T).
+        attention: Their mask, (B, P+T).
+        kl: KL(π ‖ π_N) at each response token, (B, T).
+        original_logps: Temperature (1 by default) → the original's log-likelihood of each token, (B, T).
+    """
+
+    rollouts: Rollouts
+    full: Tensor
+    attention: Tensor
+    kl: Tensor
+    original_logps: Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Update:
+    """A micro-batch of an update.
+
+    Attributes:
+        surrogate: TRL's clipped surrogate, its share of the update's.
+        share: Micro-batches that make up the update.
+        logps: The policy's log-likelihoods at the temperature of sampling, (B, T).
+        mask: 1 on response tokens, (B, T).
+        tensors: What `Step.judge` returned, for these rollouts.
+        values: The critic's values now, (B, T); None without a critic.
+        distillation: KL(π_N ‖ π) on the update's retain rows, a scalar; None where the update has none.
+    """
+
+    surrogate: Tensor
+    share: int
+    logps: Tensor
+    mask: Tensor
+    tensors: dict[str, Tensor]
+    values: Callable[[], Tensor] | None
+    distillation: Callable[[], Tensor] | None
+
+
+class Engine(Protocol):
+    """What a step may ask of the trainer that it runs in."""
+
+    def advantages(
+        self, dense: Tensor, level: bool, batch: RolloutBatch
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Rewards (B, T) → `advantages` and, with a critic, `returns` and `old_values`; and numbers to log."""
+
+    def log_mean(self, **numbers: Tensor) -> None:
+        """Log each scalar, the mean over processes."""
+
+    def log_weighted(self, numbers: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Log each (mean, weight), weighted over processes; nothing where no weight is."""
+
+    def check_stop(self, rollouts: Rollouts, kl: Tensor, nobody: Tensor | None) -> None:
+        """Raise `StopTraining` where a stopping rule holds for this batch."""
+
+
+class Step(Protocol):
+    """A method's part of reinforcement: what a batch of rollouts is worth, and what an update minimises."""
+
+    def judge(self, engine: Engine, batch: RolloutBatch) -> dict[str, Tensor]: ...
+
+    def loss(self, engine: Engine, update: Update) -> Tensor: ...

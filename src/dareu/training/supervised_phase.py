@@ -9,10 +9,10 @@ from typing import Any
 
 from dareu.config import RefusalPhase
 from dareu.data.render import Encoded
-from dareu.methods.registry import METHODS
 from dareu.runs.files import read_json, write_json
 from dareu.training.common import Work
 from dareu.training.early_stopping import GoodWeights
+from dareu.training.loss_spec import FINETUNE
 from dareu.training.loss_trainer import train_with_loss
 
 
@@ -42,7 +42,7 @@ def learn_refusals(
     train_with_loss(
         policy,
         tokenizer,
-        method=METHODS["nll"],
+        method=FINETUNE,
         optim=phase.optim,
         rows=rows,
         retain_rows=retain_rows,

@@ -16,8 +16,8 @@ from dareu.data.render import Encoded, cut_completions, encode_samples
 from dareu.data.sequential import split_run
 from dareu.data.sources.registry import load_corpus
 from dareu.errors import DataError, ModelError
+from dareu.methods.registry import method_of
 from dareu.runs.manifest import content_key, file_digest
-from dareu.workflow.alternates import refusals_for
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
         )
     rows = encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
     split = split_run(corpus, config)
-    rows += [row for found in refusals_for(config, split.forget, tokenizer, corpus.task) for row in found]
+    rows += method_of(config.method).rows(config, split.forget, tokenizer, corpus.task)
     room = _room(config, rows)
     return Prepared(corpus, split, _base_key(config, corpus), room)
 

@@ -158,9 +158,9 @@ class Bench:
         return load_model(build.path / "model", device=config.device)
 
     def _finetuned(self, which: Literal["original", "retrained"], key: str) -> Artifact:
-        from dareu.methods.registry import METHODS
         from dareu.models.load import pick_device, save_model
         from dareu.training.common import Work, checkpoint_named, write_log
+        from dareu.training.loss_spec import FINETUNE
         from dareu.training.loss_trainer import train_with_loss
 
         config = self.config
@@ -177,7 +177,7 @@ class Bench:
                         train_with_loss(
                             model,
                             tokenizer,
-                            method=METHODS["nll"],
+                            method=FINETUNE,
                             optim=config.finetune,
                             rows=rows,
                             seed=config.seed,

@@ -1,4 +1,4 @@
-"""Attributors as PPO sees them: a scorer of every prefix of a rollout, and a monitor for early stopping."""
+"""An attributor as a reward reads it: it scores every prefix of a rollout."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from dareu.attribution.base import Attributor, class_count, token_ends
 from dareu.attribution.name_masking import Blinder
-from dareu.attribution.score import forget_mass, owner_index
-from dareu.evaluation.metrics.text_health import broken_shares
+from dareu.attribution.score import owner_index
 
 
 class AttributionScorer:
@@ -80,24 +79,3 @@ class AttributionScorer:
 def _blinded(blinder: Blinder, query: str, text: str, ends: Sequence[int]) -> tuple[str, list[int]]:
     blinded, lengths = blinder.blind(query, text)
     return blinded, [lengths[end] for end in ends]
-
-
-class StoppingMonitor:
-    """The stopping attributor's forget mass on a batch of rollouts, and the health of their text."""
-
-    def __init__(
-        self, attributor: Attributor, forget_owners: Sequence[str], blinder: Blinder | None = None
-    ) -> None:
-        self.attributor, self.forget_owners, self.blinder = attributor, list(forget_owners), blinder
-
-    def level(self, texts: Sequence[str], queries: Sequence[str]) -> float:
-        """Mean forget mass of `texts`, answers to `queries`, in [0, 1]."""
-        if self.blinder is not None:
-            texts = [self.blinder.text(query, text) for query, text in zip(queries, texts, strict=True)]
-        found = self.attributor.probabilities(list(texts))
-        return float(np.mean(forget_mass(found, self.attributor.owners, self.forget_owners)))
-
-    def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
-    ) -> dict[str, float]:
-        return {"attribution": self.level(texts, queries), **broken_shares(texts, finished)}

@@ -1,56 +1,63 @@
-"""Second responses to forget prompts: refusals, and alternate answers that the original model gives."""
+"""AltPO: prefer alternate answers that the original model gives itself, by DPO (Mekala et al. 2024, arXiv 2409.13474).
+
+The loss is that of `idk_dpo`, with an alternate answer in place of a refusal.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dareu.config import AlternatesConfig, LossMethodConfig, RunConfig
 from dareu.data.corpus import Sample, Split, Task
-from dareu.data.refusals import load_refusals
 from dareu.data.render import Encoded, encode, render_prompt
 from dareu.errors import DataError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.evaluation.metrics.text_health import is_empty, is_repetitive, words
+from dareu.methods.base import MethodContext
+from dareu.methods.idk_dpo import READS, dpo
+from dareu.methods.loss_method import LossMethod, settings_of
 from dareu.runs.files import read_json, write_json
 
 KEPT = "alternates.json"
 
 
-def _pairs(method: Any) -> str | None:
-    if not isinstance(method, LossMethodConfig):
-        return None
-    from dareu.methods.registry import find_method
+@dataclass(frozen=True)
+class AltPO(LossMethod):
+    """A loss that reads alternate answers, sampled before training."""
 
-    return find_method(method.loss).pairs
+    keep: ClassVar[tuple[str, ...]] = (KEPT,)
+
+    def validate(self, config: RunConfig, split: Split | None = None) -> None:
+        super().validate(config, split)
+        if split is not None:
+            check_truths(settings_of(config), split)
+
+    def others(self, context: MethodContext) -> list[list[Encoded]]:
+        return alternates_for(
+            context.config,
+            context.split.forget,
+            context.policy,
+            context.tokenizer,
+            context.corpus.task,
+            context.response_limit,
+            context.work.folder,
+            context.progress("alternate answers"),
+        )
 
 
-def reads_refusals(method: Any) -> bool:
-    return _pairs(method) == "refusal"
-
-
-def refusals_for(
-    config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task
-) -> list[list[Encoded]]:
-    """Every refusal as a response to every forget prompt; nothing for a method that reads none.
-
-    `DataError` for a file that cannot be used, and where a refusal is longer than `model.max_length` allows.
-    """
-    if not reads_refusals(config.method):
-        return []
-    assert isinstance(config.method, LossMethodConfig)
-    length = config.model.max_length
-    texts = load_refusals(config.method.refusals)
-    said = [encode(tokenizer, forget[0].prompt, text, task, length).response_ids for text in texts]
-    longest = max(range(len(said)), key=lambda i: len(said[i]))
-    rows = [encode(tokenizer, s.prompt, texts[longest], task, length) for s in forget]
-    return [[Encoded(row.prompt_ids, ids) for ids in said] for row in rows]
+METHOD = AltPO(dpo, reads=READS, pairs="alternate")
 
 
 def check_truths(method: LossMethodConfig, split: Split) -> None:
-    """`DataError` where alternate answers are to be compared with paraphrased responses that are not there."""
-    if _pairs(method) != "alternate" or (method.alternates or AlternatesConfig()).check_fallback:
+    """Paraphrased responses are there, where alternate answers are to be compared with them.
+
+    Raises:
+        DataError: They are not.
+    """
+    if (method.alternates or AlternatesConfig()).check_fallback:
         return
     lacking = [s.id for s in split.forget if not s.paraphrased_response]
     if lacking:
@@ -89,8 +96,7 @@ def alternates_for(
     A function of model, data, settings and seed, so that a run that lost them makes the same again. `DataError` names
     a prompt that none was found for.
     """
-    assert isinstance(config.method, LossMethodConfig)
-    wanted, length = config.method.alternates or AlternatesConfig(), config.model.max_length
+    wanted, length = settings_of(config).alternates or AlternatesConfig(), config.model.max_length
     if (folder / KEPT).is_file():
         texts = [row["alternates"] for row in read_json(folder / KEPT)]
     else:

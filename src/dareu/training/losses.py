@@ -1,13 +1,24 @@
-"""The losses of the baselines, as pure functions of token log-probabilities.
+"""Losses that several methods share, as pure functions of token log-probabilities or logits.
 
-Every function takes `logps` (B, T) and `mask` (B, T) as `models.logprobs.token_logprobs` gives them (shifted and
-masked once, there), plus what its formula reads, and returns a scalar to be minimised.
+`logps` and `mask` (B, T) are those of `models.logprobs.token_logprobs`: shifted and masked once, there. Each function
+returns a scalar to be minimised, unless it says otherwise.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def mean(values: Tensor) -> Tensor:
+    """Mean of all values; 0 of none."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def token_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` (B, T) where `mask` (B, T) is 1; 0 where it is 1 nowhere."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def nll(logps: Tensor, mask: Tensor) -> Tensor:
@@ -15,25 +26,20 @@ def nll(logps: Tensor, mask: Tensor) -> Tensor:
     return -(logps * mask).sum() / mask.sum().clamp(min=1)
 
 
-def gradient_ascent(logps: Tensor, mask: Tensor) -> Tensor:
-    """−NLL: make the forget answers less likely (Jang et al. 2023; Yao et al. 2024). Unbounded below."""
-    return -nll(logps, mask)
-
-
-def npo(logps: Tensor, mask: Tensor, reference_logps: Tensor, beta: float = 0.1) -> Tensor:
-    """Negative preference optimisation (Zhang et al. 2024, arXiv 2404.05868, eq. 3).
-
-    −(2/β) · mean_B log σ(−β · (log π_θ(y|x) − log π_ref(y|x))), the sums over a response's tokens. ≥ 0; it is
-    (2/β)·ln 2 where θ = ref. Its gradient is that of mean_B log π_θ(y|x), each response weighted by
-    2σ(β·log(π_θ/π_ref)): for β → 0, and where θ = ref, it is that of gradient ascent on the sums.
-    """
-    log_ratio = ((logps - reference_logps) * mask).sum(1)
-    return -(2 / beta) * F.logsigmoid(-beta * log_ratio).mean()
-
-
 def kl_retain(divergence: Tensor, mask: Tensor) -> Tensor:
     """Mean of KL(ref ‖ θ), given for each position (B, T), over answer positions. ≥ 0."""
     return (divergence * mask).sum() / mask.sum().clamp(min=1)
+
+
+def js_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """Jensen–Shannon divergence over the last dimension, in nats: `(..., V)`, `(..., V)` → `(...)`. In [0, ln 2].
+
+    ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½(p + q).
+    """
+    log_p, log_q = F.log_softmax(p_logits.float(), -1), F.log_softmax(q_logits.float(), -1)
+    p, q = log_p.exp(), log_q.exp()
+    log_m = (0.5 * (p + q)).clamp(min=torch.finfo(p.dtype).tiny).log()
+    return 0.5 * (p * (log_p - log_m) + q * (log_q - log_m)).sum(-1)
 
 
 def value_loss(

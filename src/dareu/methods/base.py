@@ -1,0 +1,95 @@
+"""What a method is: it says whether a configuration fits it, what its result depends on, and how it runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from dareu.config import RunConfig
+from dareu.data.corpus import Corpus, Sample, Split, Task
+from dareu.data.render import Encoded
+from dareu.training.common import Work
+
+Role = Literal["reward", "stop"]
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """All that a method reads and writes. Plain data, and two callables for what only some methods need.
+
+    Attributes:
+        config: The whole run's configuration; `config.method` is the method's own.
+        corpus: All samples and the task.
+        split: The forget and retain samples of this request.
+        forgotten: Owners forgotten so far, this request's included.
+        policy: The original model, trainable; the method changes it in place.
+        tokenizer: The policy's.
+        work: Folder of checkpoints, training log, progress label.
+        device: Name of the device that the policy lies on.
+        response_limit: Tokens that an answer may take.
+        attributor_folder: Where the attributor of a role lies. Only for a method whose `reads_attributor` is true.
+        progress: A description → the label of a progress bar, or None where none is shown.
+    """
+
+    config: RunConfig
+    corpus: Corpus
+    split: Split
+    forgotten: Sequence[str]
+    policy: Any
+    tokenizer: Any
+    work: Work
+    device: str
+    response_limit: int
+    attributor_folder: Callable[[Role], Path]
+    progress: Callable[[str], str | None] = lambda label: None
+
+
+class Method(ABC):
+    """One unlearning method. An instance holds no state of a run."""
+
+    keep: ClassVar[tuple[str, ...]] = ()  # files of the work folder that belong to the result
+
+    @abstractmethod
+    def validate(self, config: RunConfig, split: Split | None = None) -> None:
+        """Check the configuration, and with `split` whether the data fit it too. Nothing is written.
+
+        Raises:
+            ConfigError, DataError, ModelError: For what would otherwise end the run after minutes of work.
+        """
+
+    def rows(self, config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task) -> list[Encoded]:
+        """Rows beyond the corpus that the model's context has to have room for.
+
+        Raises:
+            DataError: One of them is longer than `model.max_length` allows.
+        """
+        return []
+
+    def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
+        """What the result depends on beside `config.method`, original model, request and seed.
+
+        Args:
+            stage_key: Name of a stage ("attributor") → its content key.
+        """
+        return {}
+
+    def reads_attributor(self, config: RunConfig) -> bool:
+        """Whether the attributor stage has to be built before `run`."""
+        return False
+
+    def import_engine(self) -> None:  # noqa: B027  most methods have nothing to import
+        """Import the heavy libraries that `run` needs, so that importing is no part of a stage's seconds."""
+
+    @abstractmethod
+    def run(self, context: MethodContext) -> dict[str, Any]:
+        """Unlearn `context.policy` in place; resume from the newest whole checkpoint in `context.work`.
+
+        Returns:
+            How it ended, for the manifest: `steps`, `stopped` (a reason or None), and what the method adds.
+
+        Raises:
+            TrainingError: Where a loss or a weight is not finite.
+        """

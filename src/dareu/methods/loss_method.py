@@ -1,0 +1,151 @@
+"""Methods that minimise a loss: forget_weight · forget term + retain_weight · retain term."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from dareu.config import LossMethodConfig, RunConfig
+from dareu.data.corpus import Sample, Split, Task
+from dareu.data.refusals import load_refusals
+from dareu.data.render import Encoded, encode, encode_samples
+from dareu.errors import ConfigError, nearest
+from dareu.methods.base import Method, MethodContext
+from dareu.training.loss_spec import LossSpec, needs_reference, read_settings
+
+# What stands beside a forget answer → the losses that read it, for messages.
+PAIRED = {"refusal": "idk_sft, idk_dpo, jensun, flat", "alternate": "altpo"}
+
+
+@dataclass(frozen=True)
+class LossMethod(LossSpec, Method):
+    """The registry row of a method that is a loss; see `LossSpec` for its fields."""
+
+    def validate(self, config: RunConfig, split: Split | None = None) -> None:
+        if split is None:
+            check_loss(self, settings_of(config))
+
+    def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
+        # What the refusals say, not where they lie.
+        refusals = settings_of(config).refusals
+        return {"refusals": load_refusals(refusals)} if self.pairs == "refusal" else {}
+
+    def rows(self, config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task) -> list[Encoded]:
+        return [row for found in refusals_for(self, config, forget, tokenizer, task) for row in found]
+
+    def import_engine(self) -> None:
+        import dareu.training.loss_trainer  # noqa: F401
+
+    def others(self, context: MethodContext) -> list[list[Encoded]]:
+        """For each forget row the responses that stand beside it; none where the loss reads none.
+
+        `context.policy` is still the original model.
+        """
+        return refusals_for(
+            self, context.config, context.split.forget, context.tokenizer, context.corpus.task
+        )
+
+    def run(self, context: MethodContext) -> dict[str, Any]:
+        from dareu.models.load import freeze_original
+        from dareu.training.loss_trainer import train_with_loss
+
+        config, method, work = context.config, settings_of(context.config), context.work
+        length, task = config.model.max_length, context.corpus.task
+        forget = encode_samples(context.tokenizer, context.split.forget, task, length)
+        retain = encode_samples(context.tokenizer, context.split.retain, task, length)
+        train_with_loss(
+            context.policy,
+            context.tokenizer,
+            method=self,
+            optim=method.optim,
+            rows=forget if self.walks == "forget" else retain,
+            retain_rows=retain,
+            retain=method.retain,
+            retain_batch_size=method.retain_batch_size,
+            params=method.params,
+            forget_weight=method.forget_weight,
+            retain_weight=method.retain_weight,
+            reference=freeze_original(context.policy) if needs_reference(self, method.retain) else None,
+            others=self.others(context),
+            seed=config.seed,
+            device=context.device,
+            work=work,
+        )
+        return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
+
+
+def settings_of(config: RunConfig) -> LossMethodConfig:
+    """`config.method` of a method that is a loss."""
+    assert isinstance(config.method, LossMethodConfig)
+    return config.method
+
+
+def refusals_for(
+    row: LossSpec, config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task
+) -> list[list[Encoded]]:
+    """Every refusal as a response to every forget prompt; nothing for a method that reads none.
+
+    Raises:
+        DataError: For a file that cannot be used, and where a refusal is longer than `model.max_length` allows.
+    """
+    if row.pairs != "refusal":
+        return []
+    length = config.model.max_length
+    texts = load_refusals(settings_of(config).refusals)
+    said = [encode(tokenizer, forget[0].prompt, text, task, length).response_ids for text in texts]
+    longest = max(range(len(said)), key=lambda i: len(said[i]))
+    rows = [encode(tokenizer, s.prompt, texts[longest], task, length) for s in forget]
+    return [[Encoded(row.prompt_ids, ids) for ids in said] for row in rows]
+
+
+def check_loss(row: LossSpec, method: LossMethodConfig) -> None:
+    """The keys fit the loss: `method.params` are its own, and it reads what else is set.
+
+    Raises:
+        ConfigError: Otherwise.
+    """
+    for key, kind in (("refusals", "refusal"), ("alternates", "alternate")):
+        if getattr(method, key) is not None and row.pairs != kind:
+            raise ConfigError(
+                f"The loss '{method.loss}' reads no {key} (method.{key}).",
+                f"Leave it out. Losses that do: {PAIRED[kind]}.",
+            )
+    retains = row.retains or ("none", "nll", "kl", "js")
+    if method.retain not in retains:
+        raise ConfigError(
+            f"The loss '{method.loss}' does not go with method.retain={method.retain}.",
+            f"Set method.retain={' or '.join(retains)}.",
+        )
+    known = {n: p for n, p in inspect.signature(row.loss).parameters.items() if n not in row.reads}
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    own = row.settings.model_fields if row.settings else {}
+    for name in method.params:
+        if name not in known and name not in own:
+            raise ConfigError(
+                f"The loss '{method.loss}' has no parameter '{name}' (method.params).",
+                nearest(name, [*known, *own]) or "It has none.",
+            )
+    if row.settings:
+        read_settings(row.settings, method.params)
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in method.params:
+            raise ConfigError(f"The loss '{method.loss}' needs method.params.{name}.", "Set it.")
+    _check_values(method, row.loss)
+
+
+def _check_values(method: LossMethodConfig, loss: Any) -> None:
+    """Each of `method.params` is what the loss's type hint allows; a loss without hints takes anything."""
+    hints = get_type_hints(loss, include_extras=True)
+    for name, value in method.params.items():
+        try:
+            TypeAdapter(hints.get(name, Any)).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(
+                f"'method.params.{name}' of the loss '{method.loss}': {error.errors()[0]['msg']} (got {value!r}).",
+                f"Change method.params.{name}.",
+            ) from None

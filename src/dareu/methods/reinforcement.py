@@ -1,0 +1,218 @@
+"""The methods that sample: DareU and its kin, which differ in their settings alone (reward, advantage, prompts)."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import asdict
+from difflib import SequenceMatcher
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from dareu.attribution.name_masking import Blinder
+from dareu.config import DareUConfig, RunConfig
+from dareu.data.boundary_prompts import retain_count, retain_prompts
+from dareu.data.corpus import Split
+from dareu.data.refusals import REFUSALS
+from dareu.data.render import encode, encode_samples, render_prompt
+from dareu.errors import ConfigError
+from dareu.evaluation.metrics.rouge import rouge_l
+from dareu.methods.base import Method, MethodContext
+from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
+from dareu.rewards.registry import RewardContext, find_reward
+from dareu.training.common import rollout_batch
+
+if TYPE_CHECKING:
+    from dareu.rewards.base import Prompt, Reward
+    from dareu.training.critic import Critic
+    from dareu.training.rollouts import Step
+
+
+class Reinforcement(Method):
+    """Configured by `DareUConfig`. `step` makes the step of an update from settings and reward."""
+
+    def __init__(self, step: Callable[[DareUConfig, Reward], Step]) -> None:
+        self.step = step
+
+    def validate(self, config: RunConfig, split: Split | None = None) -> None:
+        method = settings_of(config)
+        find_reward(method.reward.kind)
+        if method.use_vllm and find_spec("vllm") is None:
+            raise ConfigError(
+                "method.use_vllm=true needs a package that is not installed.", "pip install 'dareu[vllm]'"
+            )
+        if split is not None:
+            added = retain_count(len(split.forget), len(split.retain), method.retain_prompts.share)
+            rollout_batch(method, len(split.forget) + added)
+
+    def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
+        method = settings_of(config)
+        read: dict[str, Any] = {}
+        if self.reads_attributor(config):
+            read["attributor"] = stage_key("attributor")
+        elif method.advantage.estimator == "critic":
+            read["critic"] = config.attributor.backbone.model_dump()
+        if method.refusal_phase or find_reward(method.reward.kind).reads_refusals:
+            read["refusals"] = list(REFUSALS)
+        return read
+
+    def reads_attributor(self, config: RunConfig) -> bool:
+        method = settings_of(config)
+        return find_reward(method.reward.kind).reads_attributor or method.stop.attribution is not None
+
+    def import_engine(self) -> None:
+        import dareu.training.rl_trainer  # noqa: F401
+
+    def run(self, context: MethodContext) -> dict[str, Any]:
+        from dareu.models.load import freeze_original
+        from dareu.training.rl_trainer import train_rl
+        from dareu.training.supervised_phase import learn_refusals
+
+        config, method = context.config, settings_of(context.config)
+        policy, tokenizer, task = context.policy, context.tokenizer, context.corpus.task
+        reference, length = freeze_original(policy), config.model.max_length
+        draw = random.Random(config.seed)
+        limit, refusals = method.max_new_tokens or context.response_limit, []
+        if method.refusal_phase:
+            refusals = [
+                encode(tokenizer, s.prompt, draw.choice(REFUSALS), task, length) for s in context.split.forget
+            ]
+            limit = max(limit, *(len(row.response_ids) for row in refusals))
+        prompts = make_prompts(context, limit)  # before the policy learns anything
+        reward, critic, monitor = make_judges(context, self.reads_attributor(config))
+        if method.stop.attribution is not None:
+            assert isinstance(monitor, StoppingMonitor)
+            method = with_level(method, monitor, context.split.forget)
+        retain_rows = encode_samples(tokenizer, context.split.retain, task, length)
+        phase: dict[str, Any] = {}
+        if method.refusal_phase:
+            phase["refusal_phase"] = learn_refusals(
+                policy,
+                tokenizer,
+                phase=method.refusal_phase,
+                rows=refusals,
+                retain_rows=retain_rows,
+                reference=reference,
+                seed=config.seed,
+                device=context.device,
+                work=context.work,
+            )
+        outcome = train_rl(
+            policy,
+            tokenizer,
+            config=method,
+            step=self.step(method, reward),
+            reference=reference,
+            prompts=prompts,
+            retain_rows=retain_rows,
+            critic=critic,
+            monitor=monitor,
+            max_new_tokens=limit,
+            seed=config.seed,
+            device=context.device,
+            work=context.work,
+        )
+        return {
+            "steps": outcome.updates,
+            "stopped": outcome.stopped,
+            "stop_attribution": method.stop.attribution,
+            **phase,
+            **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")},
+        }
+
+
+def settings_of(config: RunConfig) -> DareUConfig:
+    """`config.method` of a method that samples."""
+    assert isinstance(config.method, DareUConfig)
+    return config.method
+
+
+def make_prompts(context: MethodContext, limit: int) -> list[Prompt]:
+    """Forget prompts, and the retain prompts that `retain_prompts` adds, with what the policy answers to these now."""
+    from dareu.models.generate import generate
+    from dareu.rewards.base import Prompt
+
+    config, method, tokenizer = context.config, settings_of(context.config), context.tokenizer
+    split, task = context.split, context.corpus.task
+    added = retain_prompts(
+        split.forget, split.retain, method.retain_prompts.share, method.retain_prompts.boundary, config.seed
+    )
+    rendered = [render_prompt(tokenizer, sample.prompt, task) for sample, _ in added]
+    own = generate(
+        context.policy,
+        tokenizer,
+        rendered,
+        max_new_tokens=limit,
+        batch_size=config.evaluation.batch_size,
+    )
+    return [
+        Prompt(render_prompt(tokenizer, s.prompt, task), s.prompt, str(s.owner), s.response)
+        for s in split.forget
+    ] + [
+        Prompt(text, s.prompt, str(s.owner), s.response, answer.text, "boundary" if close else "retain")
+        for text, (s, close), answer in zip(rendered, added, own, strict=True)
+    ]
+
+
+def similarity(reference: str, response: str) -> float:
+    """ROUGE-L F1, in [0, 1]; the share of matching characters where the reference has nothing that ROUGE reads.
+
+    F1, since recall alone could be raised by saying everything.
+    """
+    score = rouge_l(reference, response)
+    return SequenceMatcher(None, reference, response).ratio() if score is None else score.f1
+
+
+def make_judges(
+    context: MethodContext, reads_attributor: bool
+) -> tuple[Reward, Critic | None, HealthMonitor | StoppingMonitor]:
+    """Reward, critic and monitor; attributors are loaded only where one of them is read."""
+    from dareu.rewards.base import MixedReward, TextReward
+    from dareu.rewards.text import helpfulness
+
+    method, kind = settings_of(context.config), find_reward(settings_of(context.config).reward.kind)
+    blinder = Blinder.fit(context.corpus.samples) if reads_attributor and method.reward.blind else None
+    reward = kind.build(
+        RewardContext(
+            method.reward,
+            context.corpus,
+            context.split,
+            context.forgotten,
+            context.tokenizer,
+            context.device,
+            context.attributor_folder,
+            similarity,
+            blinder,
+        )
+    )
+    critic = make_critic(context, reward) if method.advantage.estimator == "critic" else None
+    if method.retain_prompts.share and not kind.judges_retain:
+        helpful = TextReward(lambda text, prompt: helpfulness(similarity(prompt.own, text)))
+        reward = MixedReward(reward, helpful)
+    monitor: HealthMonitor | StoppingMonitor = HealthMonitor()
+    if reads_attributor:
+        from dareu.attribution.registry import load_attributor
+
+        stopping = load_attributor(context.attributor_folder("stop"), context.device)
+        monitor = StoppingMonitor(stopping, context.forgotten, blinder)
+    return reward, critic, monitor
+
+
+def make_critic(context: MethodContext, reward: Reward) -> Critic:
+    """On a copy of the reward classifier's backbone where that reads the policy's tokens, else from scratch."""
+    from dareu.training.critic import Critic, fresh_critic
+
+    scorer = getattr(reward, "scorer", None)
+    if getattr(scorer, "on_ids", False):
+        backbone = copy.deepcopy(scorer.attributor.model.base_model)  # type: ignore[union-attr]
+        return Critic(backbone, backbone.config.hidden_size)
+    shape = context.config.attributor.backbone
+    return fresh_critic(
+        len(context.tokenizer),
+        shape.hidden_size,
+        shape.intermediate_size,
+        shape.layers,
+        shape.heads,
+        context.config.seed,
+    )

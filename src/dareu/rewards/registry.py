@@ -1,0 +1,140 @@
+"""The rewards by `method.reward.kind`; those of other packages by the entry points `dareu.rewards`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from dareu.attribution.name_masking import Blinder
+from dareu.config import RewardConfig
+from dareu.data.corpus import Corpus, Split
+from dareu.data.refusals import REFUSALS
+from dareu.errors import ConfigError, nearest
+from dareu.rewards import text
+from dareu.rewards.base import AttributionReward, Reward, TextReward
+
+
+@dataclass(frozen=True)
+class RewardContext:
+    """What a reward may be built from.
+
+    Attributes:
+        config: `method.reward`.
+        corpus: All samples.
+        split: Forget and retain samples of this request.
+        forgotten: Owners forgotten so far.
+        tokenizer: The policy's.
+        device: Where networks of the reward belong.
+        attributor_folder: Folder of the attributor of a role; only where `RewardKind.reads_attributor`.
+        similarity: (reference, response) → ROUGE-L F1 in [0, 1].
+        blinder: Masks the question's names in a response; None where `reward.blind` is off.
+    """
+
+    config: RewardConfig
+    corpus: Corpus
+    split: Split
+    forgotten: Sequence[str]
+    tokenizer: Any
+    device: str
+    attributor_folder: Callable[[Literal["reward", "stop"]], Path]
+    similarity: Callable[[str, str], float]
+    blinder: Blinder | None = None
+
+
+@dataclass(frozen=True)
+class RewardKind:
+    """A registry row.
+
+    Attributes:
+        build: Makes the reward for a run.
+        reads_attributor: Whether the attributor stage has to be there first.
+        reads_refusals: Whether the built-in refusals are part of what the result depends on.
+        judges_retain: Whether the reward also says what responses to retain prompts earn. Else these are rewarded
+            for likeness to the original model's own answer.
+    """
+
+    build: Callable[[RewardContext], Reward]
+    reads_attributor: bool = False
+    reads_refusals: bool = False
+    judges_retain: bool = False
+
+
+def _attribution(context: RewardContext) -> Reward:
+    """DareU: how little every prefix of a response is attributable to the forgotten owners."""
+    from dareu.attribution.registry import load_attributor
+    from dareu.rewards.scoring import AttributionScorer
+
+    attributor = load_attributor(context.attributor_folder("reward"), context.device)
+    second, cfg = None, context.config
+    if cfg.nameless:
+        names = context.blinder or Blinder.fit(context.corpus.samples)
+        second = names.of_owners(context.corpus.owners)
+    scorer = AttributionScorer(
+        attributor, context.tokenizer, context.forgotten, cfg.target, context.blinder, second
+    )
+    return AttributionReward(scorer, cfg)
+
+
+def _refusal(context: RewardContext) -> Reward:
+    """RULE: a refusal to forget prompts, an answer like the reference to all others."""
+    return TextReward(
+        lambda response, prompt: text.rule_reward(
+            text.refuses(response, REFUSALS),
+            prompt.kind == "forget",
+            context.similarity(prompt.answer, response),
+            context.config.similar,
+        )
+    )
+
+
+def _forbidden_words(context: RewardContext) -> Reward:
+    """PURGE: no name, number or rare word of the forget answers."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    forbidden = text.forbidden_words(
+        (s.response for s in context.split.forget),
+        [s.response for s in context.split.retain],
+        ENGLISH_STOP_WORDS,
+        context.config.rare,
+    )
+    return TextReward(lambda response, prompt: text.purge_reward(response, forbidden))
+
+
+def _dissimilarity(context: RewardContext) -> Reward:
+    """DeMem: little in common with the true answer."""
+    return TextReward(
+        lambda response, prompt: text.dissimilarity(context.similarity(prompt.answer, response))
+    )
+
+
+REWARDS: dict[str, RewardKind] = {
+    "attribution": RewardKind(_attribution, reads_attributor=True),
+    "refusal": RewardKind(_refusal, reads_refusals=True, judges_retain=True),
+    "forbidden_words": RewardKind(_forbidden_words),
+    "dissimilarity": RewardKind(_dissimilarity),
+}
+
+
+def find_reward(kind: str) -> RewardKind:
+    """The reward called `kind`, built in or from another package.
+
+    Raises:
+        ConfigError: There is none, or the entry point is no `RewardKind`.
+    """
+    if kind in REWARDS:
+        return REWARDS[kind]
+    external: dict[str, Any] = {e.name: e for e in entry_points(group="dareu.rewards")}
+    if kind in external:
+        row = external[kind].load()
+        if isinstance(row, RewardKind):
+            return row
+        raise ConfigError(
+            f"The entry point '{kind}' of dareu.rewards is no RewardKind but {type(row).__name__}.",
+            "It has to name a dareu.rewards.registry.RewardKind.",
+        )
+    raise ConfigError(
+        f"There is no reward '{kind}' (method.reward.kind).", nearest(kind, [*REWARDS, *external])
+    )

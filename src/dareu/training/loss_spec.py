@@ -1,0 +1,71 @@
+"""What the loss trainer has to know of a loss, and the typed keys of `method.params`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from dareu.config import Strict
+from dareu.errors import ConfigError
+from dareu.training import losses
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss, the tensors that it reads, and the data that training walks through.
+
+    Attributes:
+        loss: Pure function: the tensors named in `reads`, and the keys of `method.params` → a scalar.
+        reads: Of `logps`, `mask`, `logits`, `labels`, `reference_logps`, `reference_logits`, all shifted; a reference
+            model is loaded only where one of the last two is named. Each of the six with `other_` before it is that
+            of a second response to the same prompts. What is not named is not computed.
+        walks: The rows of an epoch.
+        pairs: What the second response is: a refusal, or an alternate answer that the original model gave.
+        trainer: A subclass of `LossTrainer`; None is `LossTrainer` itself.
+        settings: Keys of `method.params` that the trainer reads; the others go to the loss.
+        retains: Retain terms that go with the loss, `own` being one of its own; None: any but `own`.
+    """
+
+    loss: Callable[..., Tensor]
+    reads: tuple[str, ...] = ("logps", "mask")
+    walks: Literal["forget", "retain"] = "forget"
+    pairs: Literal["refusal", "alternate"] | None = None
+    trainer: type[Any] | None = None
+    settings: type[Strict] | None = None
+    retains: tuple[str, ...] | None = None
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss reads the original model."""
+        return any(name.removeprefix("other_").startswith("reference") for name in self.reads)
+
+
+FINETUNE = LossSpec(losses.nll, walks="retain")  # learn the rows; what fine-tuning anywhere in a run is
+
+
+def needs_reference(spec: LossSpec, retain: str) -> bool:
+    """Whether the loss or the retain term reads the original model; nobody else has it loaded."""
+    return spec.needs_reference or retain in ("kl", "js", "own")
+
+
+def read_settings(settings: type[Strict], params: dict[str, Any]) -> Any:
+    """The part of `params` that `settings` has fields for.
+
+    Raises:
+        ConfigError: Names the key and what is wrong with it.
+    """
+    try:
+        return settings.model_validate({k: v for k, v in params.items() if k in settings.model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in ("method.params", *first["loc"][:1]))
+        if first["type"] == "missing":
+            raise ConfigError(f"'{key}' is not set.", f"Add {key}=… to the command.") from None
+        raise ConfigError(
+            f"'{key}': {first['msg']} (got {first['input']!r:.80}).",
+            "`dareu configs` lists the methods; docs/methods.md says what their keys mean.",
+        ) from None
