@@ -27,6 +27,7 @@ from pipeline_fixture import (
     write_lines,
 )
 
+from dareu.attribution.registry import ROLES
 from dareu.cli.commands import main
 from dareu.config import parse
 from dareu.config.compose import compose
@@ -34,7 +35,6 @@ from dareu.report.loading import load_runs
 from dareu.workflow import unlearn as unlearning
 from dareu.workflow.console import Talk
 from dareu.workflow.partial import finetune
-from dareu.workflow.stages import ROLES
 
 __all__ = ["store"]
 LOCAL = [

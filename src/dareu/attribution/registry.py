@@ -1,31 +1,138 @@
-"""The attributors by the `kind` in their folder's `attributor.json`."""
+"""The attributors by name; those of other packages by the entry points `dareu.attributors`.
+
+An attributor of another package is a class of the interface `AttributorKind`: `attributor.name=NAME` makes it give the
+reward, while the built-in word attributor tells when to stop.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from dareu.attribution.base import Attributor
-from dareu.attribution.causal import CausalAttributor
-from dareu.attribution.lexical import LexicalAttributor
-from dareu.errors import ModelError, nearest
+from dareu.attribution.name_masking import Blinder
+from dareu.config import AttributorConfig
+from dareu.data.corpus import Corpus
+from dareu.errors import ConfigError, ModelError, nearest
 
-ATTRIBUTORS: dict[str, Any] = {
-    CausalAttributor.kind: CausalAttributor,
-    LexicalAttributor.kind: LexicalAttributor,
+Role = Literal["reward", "stop"]
+
+# attributor.name → the folder of the one that gives the reward, and of the one that tells when to stop: never the same.
+# `char`, a third one, judges the finished run and has no role here.
+ROLES: dict[str, dict[Role, str]] = {
+    "causal": {"reward": "causal", "stop": "word"},
+    "lexical": {"reward": "word", "stop": "causal"},
 }
 
 
+@dataclass(frozen=True)
+class FitContext:
+    """What an attributor is fitted from.
+
+    Attributes:
+        corpus: All samples with their owners; `corpus.test` are texts of no owner.
+        config: `attributor`, with `params` for what only this attributor reads.
+        model: The original model, in memory.
+        tokenizer: Its tokenizer.
+        own_responses: (owner, text) pairs that the original model wrote.
+        blinder: Masks the question's names in a response; None with `attributor.blind=false`.
+        seed: Of the run.
+        device: Where networks belong.
+        work: Folder for checkpoints, kept when a run is cut off.
+    """
+
+    corpus: Corpus
+    config: AttributorConfig
+    model: Any
+    tokenizer: Any
+    own_responses: Sequence[tuple[str, str]]
+    blinder: Blinder | None
+    seed: int
+    device: str
+    work: Path
+
+
+class AttributorKind(Protocol):
+    """A class of attributors of another package."""
+
+    @classmethod
+    def fit(cls, context: FitContext) -> Any:
+        """A fitted attributor (`attribution.base.Attributor`)."""
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` needs into `folder`, which exists. `attributor.json` is written by the run."""
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Any:
+        """What `save` wrote."""
+
+
+def find_attributor(name: str) -> AttributorKind | None:
+    """The class called `name` in another package; None for a built-in name.
+
+    Raises:
+        ConfigError: There is none, or the entry point lacks a part of `AttributorKind`.
+    """
+    if name in ROLES:
+        return None
+    external: dict[str, Any] = {e.name: e for e in entry_points(group="dareu.attributors")}
+    if name not in external:
+        raise ConfigError(
+            f"There is no attributor '{name}' (attributor.name).", nearest(name, [*ROLES, *external])
+        )
+    found: AttributorKind = external[name].load()
+    lacking = [part for part in ("fit", "save", "load") if not callable(getattr(found, part, None))]
+    if lacking:
+        raise ConfigError(
+            f"The entry point '{name}' of dareu.attributors has no {', '.join(lacking)}.",
+            "It has to name a class with the parts of dareu.attribution.registry.AttributorKind.",
+        )
+    return found
+
+
+def role_folder(name: str, role: Role) -> str:
+    """The folder, below that of the attributor stage, of the attributor with this role."""
+    return ROLES.get(name, {"reward": name, "stop": "word"})[role]
+
+
+def fit_external(name: str, context: FitContext, folder: Path) -> None:
+    """Fit the attributor `name` of another package and save it into `folder`; nothing for a built-in name."""
+    kind = find_attributor(name)
+    if kind is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    kind.fit(context).save(folder)
+    (folder / "attributor.json").write_text(json.dumps({"kind": name}), encoding="utf-8")
+
+
 def load_attributor(folder: Path, device: str = "cpu") -> Attributor:
-    """The attributor that `save` wrote into `folder`; `ModelError` where there is none that is known."""
+    """The attributor that `save` wrote into `folder`.
+
+    Raises:
+        ModelError: There is none that is known.
+    """
     path = Path(folder) / "attributor.json"
     if not path.is_file():
         raise ModelError(
             f"There is no attributor in {folder}: attributor.json is missing.", "Train one first."
         )
     kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
-    if kind not in ATTRIBUTORS:
-        raise ModelError(f"{path} names the unknown kind '{kind}'.", nearest(kind, ATTRIBUTORS))
-    loaded: Attributor = ATTRIBUTORS[kind].load(Path(folder), device=device)
+    if kind == "causal":
+        from dareu.attribution.causal import CausalAttributor
+
+        return CausalAttributor.load(Path(folder), device=device)
+    if kind == "lexical":
+        from dareu.attribution.lexical import LexicalAttributor
+
+        return LexicalAttributor.load(Path(folder), device=device)
+    external = {e.name: e for e in entry_points(group="dareu.attributors")}
+    if kind not in external:
+        raise ModelError(
+            f"{path} names the unknown kind '{kind}'.", nearest(kind, ["causal", "lexical", *external])
+        )
+    loaded: Attributor = external[kind].load().load(Path(folder), device=device)
     return loaded

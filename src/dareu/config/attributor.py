@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -61,11 +61,14 @@ class AttributorOptim(Optim):
 class AttributorConfig(Strict):
     """The attribution classifier (METHOD: phase 1)."""
 
-    name: Literal["causal", "lexical"] = Field(
+    name: Text = Field(
         "causal",
-        description="which attributor gives the reward; the other one tells when to stop, so that the stopping rule "
+        description="which attributor gives the reward; another one tells when to stop, so that the stopping rule "
         "does not read what the policy was trained against. causal: the classifier; lexical: words and pairs of words, "
-        "without a network and without a class for broken text",
+        "without a network and without a class for broken text; or one of another package",
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="settings of an attributor of another package"
     )
     backbone: BackboneConfig = Field(BackboneConfig(), description="the classifier's language model")
     optim: AttributorOptim = Field(AttributorOptim(), description="how the classifier is trained")

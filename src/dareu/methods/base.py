@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
+from dareu.attribution.registry import Role
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus, Sample, Split, Task
 from dareu.data.render import Encoded
 from dareu.training.common import Work
-
-Role = Literal["reward", "stop"]
 
 
 @dataclass(frozen=True)

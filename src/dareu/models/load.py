@@ -218,6 +218,17 @@ def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def checkpoint_activations(model: Any) -> None:
+    """Keep only each block's input for the backward pass and compute the rest again: less memory, more time.
+
+    It acts on a model in training mode alone, so neither sampling nor the frozen original change; gradients stay the
+    same. Under an adapter the input of the first block has no gradient of its own and is given one.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if is_peft(model):
+        model.enable_input_require_grads()
+
+
 def is_peft(model: Any) -> bool:
     return hasattr(model, "peft_config")
 

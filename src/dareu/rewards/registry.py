@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dareu.attribution.name_masking import Blinder
+from dareu.attribution.registry import Role, load_attributor
 from dareu.config import RewardConfig
 from dareu.data.corpus import Corpus, Split
 from dareu.data.refusals import REFUSALS
@@ -39,7 +40,7 @@ class RewardContext:
     forgotten: Sequence[str]
     tokenizer: Any
     device: str
-    attributor_folder: Callable[[Literal["reward", "stop"]], Path]
+    attributor_folder: Callable[[Role], Path]
     similarity: Callable[[str, str], float]
     blinder: Blinder | None = None
 
@@ -64,7 +65,6 @@ class RewardKind:
 
 def _attribution(context: RewardContext) -> Reward:
     """DareU: how little every prefix of a response is attributable to the forgotten owners."""
-    from dareu.attribution.registry import load_attributor
     from dareu.rewards.scoring import AttributionScorer
 
     attributor = load_attributor(context.attributor_folder("reward"), context.device)

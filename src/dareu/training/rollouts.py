@@ -60,7 +60,9 @@ def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dic
         "entropy_coef": config.entropy_coef,
         "disable_dropout": True,  # so that the ratio to π_old is 1 before the first update
         "use_vllm": config.use_vllm,
+        # `models.load.checkpoint_activations` switches it on; TRL switches it off while it samples, and on again so.
         "gradient_checkpointing": False,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "shuffle_dataset": False,
     }
 

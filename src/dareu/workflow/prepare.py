@@ -123,7 +123,8 @@ def _base_key(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
         return {}
     if isinstance(config.model, HFConfig):
         local = Path(config.model.path).is_dir()
-        tree = config.model.model_dump(exclude={"path", "adapter", "lora"} if local else {"adapter", "lora"})
+        unread = {"adapter", "lora", "gradient_checkpointing"}  # the last one changes no number
+        tree = config.model.model_dump(exclude=unread | {"path"} if local else unread)
         return tree | ({"content": folder_digest(Path(config.model.path))} if local else {})
     return {
         "model": config.model.model_dump(),

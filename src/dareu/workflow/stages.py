@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from dareu.attribution.registry import role_folder
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.render import encode_samples, render_prompt
@@ -21,9 +22,6 @@ from dareu.runs.store import ArtifactStore, Building
 from dareu.workflow.console import Talk
 from dareu.workflow.prepare import Prepared, digest, folder_digest, prepare, taught, texts_of
 from dareu.workflow.validate import check_run, check_split
-
-# attributor.name → who gives the reward, and who tells when to stop: never the same. `char` judges the finished run.
-ROLES = {"causal": {"reward": "causal", "stop": "word"}, "lexical": {"reward": "word", "stop": "causal"}}
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ class Bench:
         return load_model(build.path / "model", device=config.device)
 
     def _finetuned(self, which: Literal["original", "retrained"], key: str) -> Artifact:
-        from dareu.models.load import pick_device, save_model
+        from dareu.models.load import checkpoint_activations, pick_device, save_model
         from dareu.training.common import Work, checkpoint_named, write_log
         from dareu.training.loss_spec import FINETUNE
         from dareu.training.loss_trainer import train_with_loss
@@ -169,6 +167,8 @@ class Bench:
             if not build.done:
                 with self.talk.stage(f"{which} model"):
                     model, tokenizer = self._base()
+                    if isinstance(config.model, HFConfig) and config.model.gradient_checkpointing:
+                        checkpoint_activations(model)
                     rows = encode_samples(
                         tokenizer, self._taught(which), self.corpus.task, config.model.max_length
                     )
@@ -193,10 +193,12 @@ class Bench:
 
     @cached_property
     def attributor(self) -> Artifact:
-        """The causal classifier and two lexical attributors, `word` and `char`; who does what: see `ROLES`."""
+        """The causal classifier and two lexical attributors, `word` and `char`; and one of another package
+        where `attributor.name` is its. Who does what: `attribution.registry.ROLES`."""
         from dareu.attribution.heldout import lexical_report
         from dareu.attribution.lexical import LexicalAttributor
         from dareu.attribution.name_masking import Blinder
+        from dareu.attribution.registry import FitContext, fit_external
         from dareu.attribution.train import fit_causal
         from dareu.models.load import pick_device
 
@@ -231,6 +233,19 @@ class Bench:
                 char = LexicalAttributor.fit(self.corpus.samples, "char", config.seed)
                 word.save(build.out / "word")
                 char.save(build.out / "char")
+                name = config.attributor.name
+                context = FitContext(
+                    self.corpus,
+                    config.attributor,
+                    model,
+                    tokenizer,
+                    answers,
+                    blinder,
+                    config.seed,
+                    str(pick_device(config.device)),
+                    build.work,
+                )
+                fit_external(name, context, build.out / name)
                 if config.attributor.name == "lexical":
                     report = lexical_report(
                         self.corpus.samples,
@@ -249,7 +264,7 @@ class Bench:
 
     def attributor_folder(self, role: Literal["reward", "stop"]) -> Path:
         """Where the attributor lies that gives the reward, or the one that tells when to stop."""
-        return self.attributor.path / ROLES[self.config.attributor.name][role]
+        return self.attributor.path / role_folder(self.config.attributor.name, role)
 
     def own_responses(self, model: Any, tokenizer: Any, per_owner: int = 5) -> list[tuple[str, str]]:
         """(owner, what the original model writes) for the first prompts of every owner."""

@@ -101,7 +101,7 @@ def _policy(bench: Bench, original: Path) -> tuple[Any, Any]:
     """
     from transformers import set_seed
 
-    from dareu.models.load import add_lora, is_peft
+    from dareu.models.load import add_lora, checkpoint_activations, is_peft
 
     policy, tokenizer = bench.load(original, trainable=True)
     config = bench.config.model
@@ -111,6 +111,8 @@ def _policy(bench: Bench, original: Path) -> tuple[Any, Any]:
             policy = add_lora(policy, config.lora)
         elif config.adapter == "none" and is_peft(policy):
             policy = policy.merge_and_unload().requires_grad_(True)
+    if isinstance(config, HFConfig) and config.gradient_checkpointing:
+        checkpoint_activations(policy)
     return policy, tokenizer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from dareu.attribution.registry import find_attributor
 from dareu.config import RunConfig
 from dareu.data.corpus import Split
 from dareu.errors import ConfigError
@@ -18,6 +19,7 @@ def check_run(config: RunConfig) -> None:
     pick_device(config.device)
     _check_processes()
     _check_logger(config)
+    find_attributor(config.attributor.name)
     method_of(config.method).validate(config)
     if config.attributor.backbone.path:
         check_model_folder(config.attributor.backbone.path)
