@@ -67,5 +67,5 @@ def read_settings(settings: type[Strict], params: dict[str, Any]) -> Any:
             raise ConfigError(f"'{key}' is not set.", f"Add {key}=… to the command.") from None
         raise ConfigError(
             f"'{key}': {first['msg']} (got {first['input']!r:.80}).",
-            "`dareu configs` lists the methods; docs/methods.md says what their keys mean.",
+            "`dareu configs` lists the methods; docs/methods/ says what their keys mean.",
         ) from None
