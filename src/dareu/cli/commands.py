@@ -52,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
         "--sort", metavar="FIGURE", default="retrain_similarity", help="rows by this column, the best first"
     )
     compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
+    receipt = command("receipt", "The deletion record of a run: asked, done, measured.", overrides=False)
+    receipt.add_argument("run", metavar="RUN", help="the folder of a finished run")
+    receipt.add_argument("--records", action="store_true", help="list the salted hash of each record too")
+    receipt.add_argument(
+        "--verify", action="store_true", help="hash everything anew and name what has changed"
+    )
+    receipt.add_argument("--json", action="store_true", help="print the record as JSON")
     configs = command("configs", "What can be chosen, and what a key means and may be.", overrides=False)
     configs.add_argument(
         "keys",
@@ -180,6 +187,22 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _receipt(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from dareu.report.receipt import JSON_FILE, verify_receipt, write_receipt
+
+    run = Path(args.run)
+    if args.verify:
+        wrong = verify_receipt(run)
+        for line in wrong or ["Everything agrees with the deletion record."]:
+            print(line)
+        return int(bool(wrong))
+    path = write_receipt(run, args.records)
+    print((run / JSON_FILE).read_text(encoding="utf-8").rstrip() if args.json else path)
+    return 0
+
+
 def _configs(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_configs, show_keys
 
@@ -208,5 +231,6 @@ COMMANDS = {
     "evaluate": _evaluate,
     "tune": _tune,
     "compare": _compare,
+    "receipt": _receipt,
     "configs": _configs,
 }

@@ -1,0 +1,203 @@
+"""The deletion record of a run: what was asked, what was done, what was measured, and what is not claimed.
+
+It names owners, counts and hashes, never a record's text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from dareu.errors import RunError
+from dareu.report.figures import dig, number, show, show_seconds
+from dareu.report.knowledge import Left, knowledge_left, untold, worst
+from dareu.report.loading import RESULTS, read_object
+from dareu.runs.provenance import digest, model_hashes, read_provenance, record_hash, sha256_file
+
+SCHEMA = 1
+JSON_FILE, MARKDOWN_FILE = "receipt.json", "receipt.md"
+NOT_CLAIMED = (
+    "That nothing can be extracted. The figures say what these metrics found on these questions, no more.",
+    "That the model is equal to one that never saw the records. “No difference seen” depends on the number of answers.",
+    "That copies are gone: of the original model, of the data, of answers that were stored or sent elsewhere.",
+    "That a legal duty is fulfilled.",
+)
+
+
+def make_receipt(run: Path, records: bool = False) -> dict[str, Any]:
+    """The deletion record of the finished run in `run`; `records` lists the salted hash of each record too.
+
+    Raises:
+        RunError: where the folder holds no finished run, or one without hashes.
+    """
+    results, kept = read_object(run / RESULTS), read_provenance(run)
+    request: dict[str, Any] = {
+        "owners": dig(results, "data", "forget_owners") or [],
+        "records": kept["records"]["count"],
+        "records_digest": kept["records"]["digest"],
+        "data_key": results.get("data_key"),
+    }
+    if records:
+        request["record_hashes"] = kept["records"]["hashes"]
+    return {
+        "schema_version": SCHEMA,
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "request": request,
+        "done": {
+            "method": results.get("method"),
+            "seed": results.get("seed"),
+            "settings": results.get("unlearn_config"),
+            "config_sha256": sha256_file(run / "config.yaml"),
+            "seconds": dig(results, "seconds", "unlearn"),
+            "versions": results.get("versions"),
+            "git": results.get("git"),
+            "model_before": kept["models"].get("original"),
+            "model_after": kept["models"].get("unlearned"),
+        },
+        "measured": _measured(results),
+        "not_claimed": list(NOT_CLAIMED),
+    }
+
+
+def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "forget_answers": dig(results, "models", "unlearned", "forget", "n")
+        or dig(results, "data", "n_forget"),
+        "retrained_model": "retrained" in (results.get("models") or {}),
+        "knowledge_left": results.get("knowledge_left") or {},
+        "knowledge_left_worst": results.get("knowledge_left_worst"),
+        "damage": results.get("damage"),
+        "tug_of_war": results.get("tug_of_war"),
+        "retrain_similarity": results.get("retrain_similarity"),
+        "not_computed": results.get("missing") or {},
+    }
+
+
+def to_markdown(receipt: Mapping[str, Any]) -> str:
+    """The record for a reader."""
+    request, done, measured = receipt["request"], receipt["done"], receipt["measured"]
+    lines = [
+        "# Deletion record",
+        "",
+        f"Written {receipt['written']}.",
+        "",
+        "## What was asked",
+        "",
+        f"- Owners: {', '.join(map(_plain, request['owners']))}",
+        f"- Records: {request['records']}; digest of their salted hashes `{request['records_digest']}`",
+        "",
+        "## What was done",
+        "",
+        f"- Method: {_plain(done['method'])}, seed {done['seed']}, {show_seconds(done['seconds'])}",
+        f"- Configuration: SHA-256 `{done['config_sha256']}`",
+        "- Versions: " + ", ".join(f"{k} {v}" for k, v in (done["versions"] or {}).items() if v),
+        *_files("Model before", done["model_before"]),
+        *_files("Model after", done["model_after"]),
+        "",
+        "## What was measured",
+        "",
+        *_figures(measured),
+        "",
+        "## What is not claimed",
+        "",
+        *(f"- {line}" for line in receipt["not_claimed"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: Any) -> str:
+    """Text of a user inside Markdown: signs of markup and control characters cannot act."""
+    shown = "".join(c if c.isprintable() else " " for c in str(text))
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in shown)
+
+
+def _files(title: str, hashes: Mapping[str, str] | None) -> list[str]:
+    if not hashes:
+        return [f"- {title}: no hashes were kept"]
+    return [f"- {title}:", *(f"  - `{name}` SHA-256 `{value}`" for name, value in hashes.items())]
+
+
+def _figures(measured: Mapping[str, Any]) -> list[str]:
+    n = number(measured["forget_answers"])
+    lines = [f"- Answers to forget queries: {n:.0f}" if n else "- The number of answers is not known"]
+    if not measured["retrained_model"]:
+        lines.append("- No retrained model was made, so what “never knew” looks like was not measured")
+    found, most = knowledge_left(measured), worst(measured)
+    if most:
+        lines.append(
+            f"- Knowledge left (0 as a retrained model, 1 as the original), worst metric: {most.title} {most.shown}"
+        )
+    lines += [f"  - {one.title}: {one.shown}, {_said(one)}" for one in found]
+    names = untold(measured)
+    if names:
+        lines.append(f"- Metrics that cannot tell on this data: {', '.join(names)}")
+    for key, title in (("tug_of_war", "Tug-of-War"), ("retrain_similarity", "Retrain similarity")):
+        if number(measured[key]) is not None:
+            lines.append(f"- {title}: {show(measured[key])} (1 is best)")
+    lines += [
+        f"- Not computed: {_plain(name)}: {_plain(why)}" for name, why in measured["not_computed"].items()
+    ]
+    return lines
+
+
+def _said(one: Left) -> str:
+    if one.above:
+        return "knowledge left"
+    return "further from the original than the retrained model" if one.below else "no difference seen"
+
+
+def write_receipt(run: Path, records: bool = False) -> Path:
+    """Write `receipt.json` and `receipt.md` into the run folder; returns the path of the second."""
+    from dareu.runs.files import write_json, write_text
+
+    receipt = make_receipt(run, records)
+    write_json(run / JSON_FILE, receipt)
+    write_text(run / MARKDOWN_FILE, to_markdown(receipt))
+    return run / MARKDOWN_FILE
+
+
+def verify_receipt(run: Path) -> list[str]:
+    """What no longer agrees with `receipt.json`, one sentence each; empty where everything does.
+
+    The model in the run folder and the configuration are hashed anew, and the digest of the records from the run's
+    kept hashes and, where the run holds the answers to all of them, from the records themselves.
+
+    Raises:
+        RunError: where there is no receipt, or it cannot be read.
+    """
+    if not (run / JSON_FILE).is_file():
+        raise RunError(f"There is no {JSON_FILE} in {run}.", f"Make it first: dareu receipt {run}")
+    receipt, kept = read_object(run / JSON_FILE), read_provenance(run)
+    wrong = []
+    if sha256_file(run / "config.yaml") != dig(receipt, "done", "config_sha256"):
+        wrong.append("config.yaml has changed.")
+    wrong += _changed(dig(receipt, "done", "model_after") or {}, run / "model")
+    expected = dig(receipt, "request", "records_digest")
+    if digest(kept["records"]["hashes"]) != expected:
+        wrong.append("The hashes of the records have changed.")
+    found = _records(run)
+    whole = bool(found) and len(found) == dig(receipt, "request", "records")
+    if whole and digest(record_hash(kept["salt"], *record) for record in found) != expected:
+        wrong.append("The records in samples/ are not those of the request.")
+    return wrong
+
+
+def _changed(before: Mapping[str, str], folder: Path) -> list[str]:
+    if not before:
+        return []
+    now = model_hashes(folder) if folder.is_dir() else {}
+    wrong = [f"model/{name} is missing." for name in before if name not in now]
+    wrong += [f"model/{name} has changed." for name in before if name in now and now[name] != before[name]]
+    return wrong + [f"model/{name} is new." for name in now if name not in before]
+
+
+def _records(run: Path) -> list[tuple[str, str, str]]:
+    """(prompt, reference, owner) of the forget samples that the run's records hold."""
+    path = run / "samples" / "unlearned.jsonl"
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    return [(r["prompt"], r["reference"], str(r["owner"])) for r in rows if r.get("set") == "forget"]

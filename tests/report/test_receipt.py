@@ -1,0 +1,116 @@
+"""The deletion record: hashes and figures, no text, and a check that notices every change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from report_fixture import make_results, sample_rows, write_run
+
+from dareu.cli.commands import main
+from dareu.errors import RunError
+from dareu.report.receipt import to_markdown, verify_receipt, write_receipt
+from dareu.runs.provenance import FILE, digest, provenance, record_hash
+
+
+def make_run(folder: Path) -> Path:
+    results = make_results()
+    results["knowledge_left"] = {
+        "exact": {"value": 0.3, "low": 0.1, "high": 0.5},
+        "rouge": {"value": 0.02, "low": -0.1, "high": 0.1},
+    }
+    results["knowledge_left_worst"] = {"metric": "exact", "value": 0.3}
+    run = write_run(folder, results)
+    (run / "model").mkdir()
+    (run / "model" / "model.safetensors").write_bytes(b"weights")
+    (run / "model" / "config.json").write_text("{}")
+    original = folder.parent / "original"
+    original.mkdir()
+    (original / "model.safetensors").write_bytes(b"others")
+    records = [
+        (r["prompt"], r["reference"], r["owner"]) for r in sample_rows("unlearned") if r["set"] == "forget"
+    ]
+    kept = provenance(records, {"original": original, "unlearned": run / "model"})
+    (run / FILE).write_text(json.dumps(kept))
+    return run
+
+
+def test_hashes_by_hand() -> None:
+    text = json.dumps(["s", "Ada", "q", "ä"], ensure_ascii=False)
+    assert record_hash("s", "q", "ä", "Ada") == hashlib.sha256(text.encode()).hexdigest()
+    assert digest(["b", "a"]) == hashlib.sha256(b"a\nb").hexdigest() == digest(["a", "b"])
+
+
+def test_the_record_says_what_was_done_and_holds_no_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    text = write_receipt(run).read_text()
+    record = json.loads((run / "receipt.json").read_text())
+    assert (
+        record["request"]["owners"] == ["Jonas Huaman", "Dario Duarte"] and record["request"]["records"] == 9
+    )
+    assert record["done"]["model_before"] == {"model.safetensors": hashlib.sha256(b"others").hexdigest()}
+    assert record["done"]["model_after"]["model.safetensors"] == hashlib.sha256(b"weights").hexdigest()
+    assert "record_hashes" not in record["request"] and "salt" not in json.dumps(record)
+    assert "Exact .30 (.10 to .50)" in text and "no difference seen" in text and "Not computed" not in text
+    for row in sample_rows("unlearned"):
+        if row["set"] == "forget":
+            assert row["reference"] not in text and row["reference"] not in json.dumps(record)
+    assert (
+        len(
+            json.loads((write_receipt(run, records=True).parent / "receipt.json").read_text())["request"][
+                "record_hashes"
+            ]
+        )
+        == 9
+    )
+
+
+def test_verification_notices_each_change(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"receipt\.json"):
+        verify_receipt(run)
+    write_receipt(run)
+    assert verify_receipt(run) == []
+    for path, change, said in (
+        (run / "model" / "model.safetensors", b"weightz", "model/model.safetensors has changed."),
+        (run / "config.yaml", b"seed: 1", "config.yaml has changed."),
+        (run / "model" / "extra.json", b"{}", "model/extra.json is new."),
+    ):
+        before = path.read_bytes() if path.exists() else None
+        path.write_bytes(change)
+        assert verify_receipt(run) == [said]
+        path.unlink() if before is None else path.write_bytes(before)
+    (run / "model" / "config.json").unlink()
+    assert verify_receipt(run) == ["model/config.json is missing."]
+    (run / "model" / "config.json").write_text("{}")
+    samples = run / "samples" / "unlearned.jsonl"
+    samples.write_text(samples.read_text().replace("Cusco", "Lima"))
+    assert verify_receipt(run) == ["The records in samples/ are not those of the request."]
+
+
+def test_markup_in_names_does_not_act(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    write_receipt(run)
+    record = json.loads((run / "receipt.json").read_text())
+    record["request"]["owners"] = ["<b>*x*</b>\x1b[31m"]
+    assert r"\<b\>\*x\*\</b\> \[31m" in to_markdown(record)
+
+
+def test_a_folder_without_hashes_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"provenance\.json"):
+        write_receipt(run)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    assert main(["receipt", str(run)]) == 0 and "receipt.md" in capsys.readouterr().out
+    assert main(["receipt", str(run), "--verify"]) == 0 and "agrees" in capsys.readouterr().out
+    assert main(["receipt", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 1
+    (run / "model" / "config.json").write_text("[]")
+    assert main(["receipt", str(run), "--verify"]) == 1
+    assert "model/config.json has changed." in capsys.readouterr().out
+    assert main(["receipt", str(tmp_path / "absent")]) == 2
