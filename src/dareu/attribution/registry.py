@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,6 +19,7 @@ from dareu.config import AttributorConfig
 from dareu.data.corpus import Corpus
 from dareu.errors import ConfigError, ModelError, nearest
 
+GROUP = "dareu.attributors"
 Role = Literal["reward", "stop"]
 
 # attributor.name → the folder of the one that gives the reward, and of the one that tells when to stop: never the same.
@@ -26,6 +27,14 @@ Role = Literal["reward", "stop"]
 ROLES: dict[str, dict[Role, str]] = {
     "causal": {"reward": "causal", "stop": "word"},
     "lexical": {"reward": "word", "stop": "causal"},
+}
+# Further kinds of ours, in the same interface as those of other packages: name → where the class stands.
+KINDS = {
+    "encoder": "dareu.attribution.encoder:EncoderAttributor",
+    "bm25": "dareu.attribution.nearest:BM25Attributor",
+    "substring": "dareu.attribution.nearest:SubstringAttributor",
+    "embedding": "dareu.attribution.nearest:EmbeddingAttributor",
+    "watermark": "dareu.attribution.watermark:WatermarkAttributor",
 }
 
 
@@ -71,6 +80,12 @@ class AttributorKind(Protocol):
         """What `save` wrote."""
 
 
+def _further() -> dict[str, Any]:
+    """Name → entry point of every kind but the causal and the lexical one; ours win over those of other packages."""
+    ours = {name: EntryPoint(name, place, GROUP) for name, place in KINDS.items()}
+    return {point.name: point for point in entry_points(group=GROUP)} | ours
+
+
 def find_attributor(name: str) -> AttributorKind | None:
     """The class called `name` in another package; None for a built-in name.
 
@@ -79,12 +94,12 @@ def find_attributor(name: str) -> AttributorKind | None:
     """
     if name in ROLES:
         return None
-    external: dict[str, Any] = {e.name: e for e in entry_points(group="dareu.attributors")}
-    if name not in external:
+    further = _further()
+    if name not in further:
         raise ConfigError(
-            f"There is no attributor '{name}' (attributor.name).", nearest(name, [*ROLES, *external])
+            f"There is no attributor '{name}' (attributor.name).", nearest(name, [*ROLES, *further])
         )
-    found: AttributorKind = external[name].load()
+    found: AttributorKind = further[name].load()
     lacking = [part for part in ("fit", "save", "load") if not callable(getattr(found, part, None))]
     if lacking:
         raise ConfigError(
@@ -129,10 +144,10 @@ def load_attributor(folder: Path, device: str = "cpu") -> Attributor:
         from dareu.attribution.lexical import LexicalAttributor
 
         return LexicalAttributor.load(Path(folder), device=device)
-    external = {e.name: e for e in entry_points(group="dareu.attributors")}
-    if kind not in external:
+    further = _further()
+    if kind not in further:
         raise ModelError(
-            f"{path} names the unknown kind '{kind}'.", nearest(kind, ["causal", "lexical", *external])
+            f"{path} names the unknown kind '{kind}'.", nearest(kind, ["causal", "lexical", *further])
         )
-    loaded: Attributor = external[kind].load().load(Path(folder), device=device)
+    loaded: Attributor = further[kind].load().load(Path(folder), device=device)
     return loaded

@@ -1,0 +1,64 @@
+"""The attributors of the audit: made from the data alone, beside the one that gives the reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dareu.attribution.base import Attributor
+from dareu.attribution.lexical import LexicalAttributor
+from dareu.attribution.nearest import BM25Attributor, EmbeddingAttributor, SubstringAttributor
+from dareu.attribution.watermark import WatermarkAttributor
+from dareu.data.corpus import Sample
+from dareu.errors import ConfigError, DareuError, nearest
+
+AUDITORS = ("char", "word", "bm25", "substring", "embedding", "encoder", "watermark")
+
+
+def fit_auditor(
+    name: str, samples: Sequence[Sample], *, tokenizer: Any = None, seed: int = 0, device: str = "cpu"
+) -> Attributor:
+    """An attributor of the kind `name` for the owners of `samples`.
+
+    Args:
+        name: one of `AUDITORS`. "char" and "word": n-grams with logistic regression.
+        tokenizer: what the small encoder that is trained from scratch reads with; only "encoder" needs it.
+
+    Raises:
+        ConfigError: for another name, or where a package is missing (the message names the extra).
+        DataError: for fewer than two owners, or for "watermark" where no response carries one.
+    """
+    attributor: Attributor
+    if name in ("char", "word"):
+        attributor = LexicalAttributor.fit(samples, name, seed)  # type: ignore[arg-type]
+    elif name == "bm25":
+        attributor = BM25Attributor.from_samples(samples, seed)
+    elif name == "substring":
+        attributor = SubstringAttributor.from_samples(samples, seed)
+    elif name == "embedding":
+        attributor = EmbeddingAttributor.from_samples(samples, seed)
+    elif name == "encoder":
+        from dareu.attribution.encoder import fit_encoder
+
+        attributor = fit_encoder(samples, tokenizer=tokenizer, seed=seed, device=device)
+    elif name == "watermark":
+        attributor = WatermarkAttributor.from_samples(samples)
+    else:
+        raise ConfigError(f"There is no attributor '{name}'.", nearest(name, AUDITORS))
+    return attributor
+
+
+def fit_auditors(
+    names: Sequence[str], samples: Sequence[Sample], **options: Any
+) -> tuple[dict[str, Attributor], dict[str, str]]:
+    """Each attributor that can be made, by name; and for the others what is missing, and the cure."""
+    made: dict[str, Attributor] = {}
+    missing: dict[str, str] = {}
+    for name in names:
+        if name not in AUDITORS:
+            raise ConfigError(f"There is no attributor '{name}'.", nearest(name, AUDITORS))
+        try:
+            made[name] = fit_auditor(name, samples, **options)
+        except DareuError as error:
+            missing[name] = str(error)
+    return made, missing

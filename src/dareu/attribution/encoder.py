@@ -1,0 +1,215 @@
+"""An encoder classifier: any sequence-classification model whose labels are the owners."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.special import softmax
+
+from dareu.attribution.base import class_count, prefix_by_calls, uniform
+from dareu.attribution.calibration import fit_temperature
+from dareu.attribution.heldout import unseen_texts
+from dareu.data.corpus import Sample
+from dareu.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from dareu.attribution.registry import FitContext
+
+STATE = "encoder.json"
+
+
+class EncoderAttributor:
+    """`AutoModelForSequenceClassification` over the owners; it reads whole responses, and prefixes one by one.
+
+    `temperature` divides the logits. Of a long text the first `max_length` tokens are read. No nobody class.
+    """
+
+    kind: ClassVar[str] = "encoder"
+    nobody = False
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        owners: Sequence[str],
+        *,
+        temperature: float = 1.0,
+        max_length: int = 256,
+        batch_size: int = 64,
+    ) -> None:
+        if model.config.num_labels != len(owners):
+            raise ModelError(
+                f"The classifier has {model.config.num_labels} labels for {len(owners)} owners.",
+                "Give a model whose id2label names the owners of the data.",
+            )
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = tokenizer.pad_token_id
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.owners = list(owners)
+        self.temperature, self.max_length, self.batch_size = temperature, max_length, batch_size
+
+    @classmethod
+    def fit(cls, context: FitContext) -> EncoderAttributor:
+        """`fit_encoder` on a run's corpus; `attributor.params` are its keywords (`base`: a pretrained encoder)."""
+        return fit_encoder(
+            context.corpus.samples,
+            tokenizer=context.tokenizer,
+            seed=context.seed,
+            device=context.device,
+            **context.config.params,
+        )
+
+    @torch.no_grad()
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C), float64."""
+        rows = np.zeros((len(texts), len(self.owners)))
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        for start in range(0, len(order), self.batch_size):
+            chunk = order[start : start + self.batch_size]
+            batch = self._encode([texts[i] for i in chunk])
+            rows[chunk] = self.model(**batch).logits.double().cpu().numpy()
+        return rows
+
+    def _encode(self, texts: Sequence[str]) -> dict[str, Any]:
+        encoded = self.tokenizer(
+            list(texts),
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+            return_token_type_ids=False,
+        )
+        return {name: values.to(self.model.device) for name, values in encoded.items()}
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C), float64; uniform for a blank text."""
+        probs = uniform(len(texts), class_count(self))
+        some = [i for i, text in enumerate(texts) if text.strip()]
+        if some:
+            probs[some] = softmax(self.logits([texts[i] for i in some]) / self.temperature, axis=1)
+        return probs
+
+    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """One row for each prefix, by one call for each distinct prefix."""
+        return prefix_by_calls(self, texts, ends)
+
+    def save(self, folder: Path) -> None:
+        """The model and its tokenizer as `save_pretrained` writes them, `attributor.json` and `encoder.json`."""
+        folder = Path(folder)
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+        state = {"owners": self.owners, "temperature": self.temperature, "max_length": self.max_length}
+        (folder / STATE).write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+        (folder / "attributor.json").write_text(json.dumps({"kind": self.kind}), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "cpu") -> EncoderAttributor:
+        """What `save` wrote, or any sequence-classification model: its `id2label` then names the owners."""
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        path = Path(folder)
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(str(folder), use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"No sequence classifier could be loaded from {folder}: {str(error).splitlines()[0]}",
+                "Give a folder written by save_pretrained, with config.json, weights and tokenizer files.",
+            ) from None
+        model.to(device)
+        state = json.loads((path / STATE).read_text(encoding="utf-8")) if (path / STATE).is_file() else {}
+        labels = [name for _, name in sorted(model.config.id2label.items())]
+        settings = {key: state[key] for key in ("temperature", "max_length") if key in state}
+        return cls(model, tokenizer, state.get("owners", labels), **settings)
+
+
+def fit_encoder(
+    samples: Sequence[Sample],
+    *,
+    base: str | None = None,
+    tokenizer: Any = None,
+    epochs: int = 8,
+    learning_rate: float | None = None,
+    batch_size: int = 32,
+    holdout: float = 0.1,
+    seed: int = 0,
+    device: str = "cpu",
+) -> EncoderAttributor:
+    """A classifier of the owned responses: a fine-tuned encoder (folder or hub id `base`), or a new small BERT.
+
+    The temperature is fitted on texts that were not learnt: paraphrased responses, or a share `holdout` of all.
+
+    Args:
+        tokenizer: of the small BERT; with `base` the base's own is used.
+        learning_rate: 5e-5 for a base and 1e-3 from scratch unless given.
+
+    Raises:
+        DataError: for fewer than two owners.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+    owned = [s for s in samples if s.owner is not None and s.response.strip()]
+    owners = list(dict.fromkeys(str(s.owner) for s in owned))
+    if len(owners) < 2:
+        raise DataError(
+            f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
+        )
+    names = {"id2label": dict(enumerate(owners)), "label2id": {owner: i for i, owner in enumerate(owners)}}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if base is None:
+            shape = {
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "intermediate_size": 172,
+            }
+            config = BertConfig(
+                vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **shape, **names
+            )
+            model = AutoModelForSequenceClassification.from_config(config)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(base)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                base, use_safetensors=True, ignore_mismatched_sizes=True, num_labels=len(owners), **names
+            )
+        attributor = EncoderAttributor(model.to(device), tokenizer, owners)
+        learnt, held = unseen_texts(owned, holdout, seed)
+        rows = [(s.response, owners.index(str(s.owner))) for s in learnt]
+        _train(attributor, rows, epochs, learning_rate or (1e-3 if base is None else 5e-5), batch_size)
+    if held:
+        labels = np.array([owners.index(str(s.owner)) for s in held])
+        attributor.temperature = fit_temperature(attributor.logits([s.response for s in held]), labels)
+    return attributor
+
+
+def _train(
+    attributor: EncoderAttributor,
+    rows: Sequence[tuple[str, int]],
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+) -> None:
+    model = attributor.model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    for _ in range(epochs):
+        order = torch.randperm(len(rows)).tolist()
+        for start in range(0, len(order), batch_size):
+            chunk = [rows[i] for i in order[start : start + batch_size]]
+            labels = torch.tensor([label for _, label in chunk], device=model.device)
+            loss = torch.nn.functional.cross_entropy(
+                model(**attributor._encode([text for text, _ in chunk])).logits, labels
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    model.eval()

