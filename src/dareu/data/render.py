@@ -7,7 +7,7 @@ everywhere, so that the model meets the same tokens in each stage.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dareu.data.corpus import Sample, Task
@@ -88,7 +88,7 @@ def cut_completions(tokenizer: Any, samples: Sequence[Sample], prompt_tokens: in
                 f"Text {sample.id} has {count} tokens; its prompt alone takes {prompt_tokens}.",
                 "Lower data.prompt_tokens or leave the text out.",
             )
-        cut.append(Sample(sample.id, sample.owner, text[:end], text[end:]))
+        cut.append(replace(sample, prompt=text[:end], response=text[end:]))
     return tuple(cut)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from math import floor
@@ -9,6 +10,7 @@ from random import Random
 
 from dareu.config import ForgetConfig
 from dareu.data.corpus import Corpus, Sample, Split
+from dareu.data.owner_names import canonical, spellings
 from dareu.data.readers import read_text
 from dareu.errors import DataError, nearest
 
@@ -17,8 +19,12 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
     """Cut `corpus` along the forget request into D_F, D_R and D_test, all in corpus order.
 
     `owners`: these; `count`: the last n owners of the corpus; `fraction`: the last owners that make up this
-    share, rounded to whole owners; `file`: one owner a line; none of them: the last `default_count` owners.
-    `DataError` for an owner who is not in the corpus, and where nobody or everybody would be forgotten.
+    share, rounded to whole owners; `file`: one owner a line; none of them: those that the corpus itself names
+    (`Corpus.forget_owners`), else the last `default_count` owners. A name matches every owner whose name a person would
+    call the same (`owner_names.canonical`).
+
+    Raises:
+        DataError: An owner is not in the corpus, or nobody or everybody would be forgotten.
     """
     owners = corpus.owners
     unowned = next((s for s in corpus.samples if s.owner is None), None)
@@ -38,8 +44,11 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
         if forget.fraction is not None:
             count = floor(forget.fraction * len(owners) + 0.5)
         gone = set(owners[-count:]) if count else set()
+        if forget.count is None and forget.fraction is None and corpus.forget_owners:
+            gone = set(corpus.forget_owners)
     request = ", ".join(f"forget.{k}={v}" for k, v in forget.model_dump(exclude_none=True).items())
-    request = request or f"The default (the last {default_count} owners)"
+    default = "those that the data names" if corpus.forget_owners else f"the last {default_count} owners"
+    request = request or f"The default ({default})"
     if not gone:
         raise DataError(
             f"{request} leaves nobody to forget, of {len(owners)} owners.", "Ask for at least one owner."
@@ -63,18 +72,46 @@ def cut(corpus: Corpus, asked: Collection[str], gone: Collection[str]) -> Split:
         retain_owners=tuple(o for o in owners if o not in gone),
         task=corpus.task,
         teach_test=corpus.teach_test,
+        holdout=corpus.holdout,
+        attacks=tuple(s for s in corpus.attacks if s.owner in asked),
     )
 
 
 def known_owners(named: Iterable[tuple[str, str]], owners: Sequence[str]) -> set[str]:
-    """The names, each of them an owner; `named` also says where each name was given."""
-    gone = set()
+    """The owners of these names; `named` also says where each name was given.
+
+    Raises:
+        DataError: A name belongs to no owner; the message lists the nearest ones.
+    """
+    known = spellings(owners)
+    gone: set[str] = set()
     for name, where in named:
-        found = name if name in owners else name.strip()
-        if found not in owners:
-            raise DataError(f"{where} names '{found}', who owns no sample.", nearest(found, owners))
-        gone.add(found)
+        found = known.get(canonical(name))
+        if found is None:
+            raise DataError(f"{where} names '{name.strip()}', who owns no sample.", nearest(name, owners))
+        gone.update(found)
     return gone
+
+
+def match_notes(named: Iterable[str], corpus: Corpus, gone: Collection[str]) -> list[str]:
+    """What a person should know of how the names of a request were matched.
+
+    A note for each name that matched another spelling, and one for owners who stay although their name comes near.
+    """
+    known, notes = spellings(corpus.owners), []
+    for name in named:
+        found = known.get(canonical(name), [])
+        if found != [name]:
+            notes.append(f"{name!r} was read as the owner {', '.join(map(repr, found))}.")
+    stay = {canonical(owner): owner for owner in corpus.owners if owner not in gone}
+    for owner in corpus.owners:
+        if owner in gone:
+            near = difflib.get_close_matches(canonical(owner), stay, n=5, cutoff=0.85)
+            if near:
+                notes.append(
+                    f"{owner!r} is forgotten; near names stay: {', '.join(repr(stay[n]) for n in near)}."
+                )
+    return notes
 
 
 def holdout(

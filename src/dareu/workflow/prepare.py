@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,9 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
     tokenizer = base_tokenizer(config, corpus)
     if corpus.task == "completion":
         count = int(getattr(config.data, "prompt_tokens", 16))
-        corpus = corpus.with_samples(
-            cut_completions(tokenizer, corpus.samples, count), cut_completions(tokenizer, corpus.test, count)
+        parts = {name: getattr(corpus, name) for name in ("samples", "test", "holdout", "attacks")}
+        corpus = replace(
+            corpus, **{name: cut_completions(tokenizer, part, count) for name, part in parts.items()}
         )
     rows = encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
     split = split_run(corpus, config)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dareu.config import Columns, LocalConfig
+from dareu.config import Columns, HubConfig, LocalConfig
+from dareu.data.chat import conversation, is_conversation
 from dareu.data.corpus import Corpus, Sample
+from dareu.data.list_cells import parse_list
+from dareu.data.owner_names import canonical, spellings
 from dareu.data.readers import Row, read_rows
 from dareu.errors import DataError, nearest
 
 OPTIONAL = ("paraphrased_prompts", "paraphrased_response", "wrong_responses")
+MESSAGES = "messages"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def load_local(config: LocalConfig) -> Corpus:
@@ -36,31 +40,63 @@ def load_local(config: LocalConfig) -> Corpus:
             "Of data.columns.prompt and data.test_columns.prompt one is null and the other is not.",
             "Questions with answers and plain texts do not mix: name both or neither.",
         )
-    samples = owned_samples(read_rows(config.path), config.path, columns, config.owners)
+    owned = owned_samples(read_rows(config.path), config.path, columns, config.owners)
     paths = [config.test_path] if isinstance(config.test_path, str) else config.test_path or []
     test = [s for path in paths for s in general_samples(read_rows(path), path, test_columns)]
     return Corpus(
-        samples=numbered(samples),
+        samples=numbered(owned.samples),
         test=numbered(test),
-        task="completion" if columns.prompt is None else "qa",
+        task="completion" if columns.prompt is None and columns.messages is None else "qa",
         teach_test=config.teach_test,
+        notes=owned.notes,
     )
+
+
+@dataclass(frozen=True)
+class OwnedSamples:
+    """Samples with their owners, and what a person should know of how owners were read."""
+
+    samples: list[Sample]
+    notes: tuple[str, ...] = ()
 
 
 def owned_samples(
     rows: Sequence[Row], name: str, columns: Columns, owners: list[str] | int | None = None
-) -> list[Sample]:
+) -> OwnedSamples:
     """The samples of these owners (the first n; None: all) in `rows`, which errors call `name`; not yet numbered.
 
-    `DataError` where all of them belong to one owner.
+    Spellings of one name (`owner_names.canonical`) are one owner, called as most rows call it.
+
+    Raises:
+        DataError: A row is broken, an owner of `owners` is not there, or all samples belong to one owner.
     """
-    samples = _keep(_samples(rows, name, columns, "data.columns", columns.owner), owners)
+    samples, notes = one_spelling(_samples(rows, name, columns, "data.columns", columns.owner))
+    samples = _keep(samples, owners)
     if len({s.owner for s in samples}) < 2:
         raise DataError(
             f"The data of {name} belongs to one owner only: {samples[0].owner}.",
             "Attribution needs two owners or more; check data.columns.owner and data.owners.",
         )
-    return samples
+    return OwnedSamples(samples, notes)
+
+
+def one_spelling(samples: list[Sample]) -> tuple[list[Sample], tuple[str, ...]]:
+    """`samples` with one spelling of each owner's name, the most frequent one, and a note for each that had several."""
+    rows = Counter(str(s.owner) for s in samples)
+    chosen, notes = {}, []
+    for names in spellings(rows).values():
+        best = max(names, key=lambda name: rows[name])
+        chosen |= dict.fromkeys(names, best)
+        if len(names) > 1:
+            listed = ", ".join(f"{ascii_marks(name)} ({rows[name]} rows)" for name in names)
+            notes.append(f"Owner {best!r} is spelt in {len(names)} ways, read as one: {listed}.")
+    return [replace(s, owner=chosen[str(s.owner)]) for s in samples], tuple(notes)
+
+
+def ascii_marks(name: str) -> str:
+    """A name in quotes in which what looks alike can be told apart: signs beyond ASCII are spelt out as well."""
+    plain = repr(name)
+    return plain if name.isascii() and "  " not in name else f"{plain} = {ascii(name)}"
 
 
 def general_samples(rows: Sequence[Row], name: str, columns: Columns) -> list[Sample]:
@@ -68,7 +104,7 @@ def general_samples(rows: Sequence[Row], name: str, columns: Columns) -> list[Sa
     return _samples(rows, name, columns, "data.test_columns", None)
 
 
-def columns_of_test(config: LocalConfig) -> Columns:
+def columns_of_test(config: LocalConfig | HubConfig) -> Columns:
     """The columns of the test set: as the data's, but for what `test_columns` names."""
     if config.test_columns is None:
         return config.columns
@@ -79,7 +115,7 @@ def columns_of_test(config: LocalConfig) -> Columns:
 def check_columns(key: str, columns: Columns) -> None:
     """`DataError` for columns that plain text cannot have."""
     given = [name for name in OPTIONAL if getattr(columns, name) is not None]
-    if columns.prompt is None and given:
+    if columns.prompt is None and columns.messages is None and given:
         raise DataError(
             f"{key}.{given[0]} has no use for plain text ({key}.prompt is null).",
             f"Set {key}.{given[0]}=null.",
@@ -88,36 +124,51 @@ def check_columns(key: str, columns: Columns) -> None:
 
 def _samples(rows: Sequence[Row], path: str, columns: Columns, key: str, owner: str | None) -> list[Sample]:
     """The samples of one file's rows, not yet numbered; `owner` None leaves that column unread."""
-    mapping: dict[str, str | None] = {
-        name: getattr(columns, name) for name in ("prompt", "response", *OPTIONAL)
-    }
-    mapping["owner"] = owner
     present = list(dict.fromkeys(column for row in rows for column in row.values))
+    chat = columns.messages
+    if chat is None and MESSAGES in present and not {columns.prompt or "", columns.response} & set(present):
+        chat = MESSAGES  # the form that chat data sets have
+    own = ("messages", *OPTIONAL) if chat else ("prompt", "response", *OPTIONAL)
+    mapping: dict[str, str | None] = {name: getattr(columns, name) for name in own}
+    mapping |= {"owner": owner} | ({"messages": chat} if chat else {})
     for name, column in mapping.items():
         if column is not None and column not in present:
             raise DataError(
                 f"{path} has no column '{column}' ({key}.{name}); it has {', '.join(present)}.",
                 f"Set {key}.{name}{' (null: none)' if name in OPTIONAL else ''}. {nearest(column, present)}",
             )
-    return [
-        Sample(
-            id="",
-            owner=None if owner is None else _required(row, mapping, "owner"),
-            prompt="" if columns.prompt is None else _required(row, mapping, "prompt"),
-            response=_required(row, mapping, "response"),
-            paraphrased_prompts=_texts(row, mapping["paraphrased_prompts"]),
-            paraphrased_response=_text(row, mapping["paraphrased_response"]),
-            wrong_responses=_texts(row, mapping["wrong_responses"]),
-        )
-        for row in rows
-    ]
+    return [_sample(row, mapping, columns, owner) for row in rows]
+
+
+def _sample(row: Row, mapping: dict[str, str | None], columns: Columns, owner: str | None) -> Sample:
+    if mapping.get("messages"):
+        prompt, response = conversation(row.values.get(str(mapping["messages"])), row.where)
+    else:
+        prompt = "" if columns.prompt is None else _required(row, mapping, "prompt")
+        response = _required(row, mapping, "response")
+    return Sample(
+        id="",
+        owner=None if owner is None else _required(row, mapping, "owner"),
+        prompt=prompt,
+        response=response,
+        paraphrased_prompts=_texts(row, mapping["paraphrased_prompts"]),
+        paraphrased_response=_text(row, mapping["paraphrased_response"]),
+        wrong_responses=_texts(row, mapping["wrong_responses"]),
+    )
 
 
 def _required(row: Row, mapping: dict[str, str | None], name: str) -> str:
-    text = _text(row, mapping[name])
+    column = str(mapping[name])
+    value = row.values.get(column)
+    if name in ("prompt", "response") and is_conversation(value):  # chat data in two columns
+        text: str | None = "\n\n".join(str(turn["content"]).strip() for turn in value) or None
+    elif name == "owner" and isinstance(value, float) and value.is_integer():
+        text = str(int(value))  # pandas turns a column of numbers with a gap in it into floats
+    else:
+        text = _text(row, column)
     if text is None:
         raise DataError(
-            f"The {name} in {row.where} (column '{mapping[name]}') is empty.",
+            f"The {name} in {row.where} (column '{column}') is empty.",
             "Fill it in or leave the row out.",
         )
     return text
@@ -129,13 +180,19 @@ def _text(row: Row, column: str | None) -> str | None:
 
 
 def _texts(row: Row, column: str | None) -> tuple[str, ...]:
-    """A list of texts: a list, one text, or (in CSV) a JSON list in a cell. Empty entries are dropped."""
+    """A list of texts: a list, one text, or (in CSV) a list that is spelt in the cell. Empty entries are dropped."""
     if column is None:
         return ()
     value = row.values.get(column)
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        with suppress(ValueError):  # a text that begins with a bracket
-            value = json.loads(value)
+    if isinstance(value, str):
+        try:
+            found = parse_list(value)
+        except ValueError as error:
+            raise DataError(
+                f"Column '{column}' in {row.where} holds {error}: {value[:60]}.",
+                "Write the list in full, such as JSON.",
+            ) from None
+        value = value if found is None else found
     items = value if isinstance(value, list) else [value]
     texts = (_clean(item, row, column) for item in items)
     return tuple(text for text in texts if text is not None)
@@ -150,9 +207,7 @@ def _clean(value: Any, row: Row, column: str) -> str | None:
             "Write it as a string.",
         )
     text = str(value).strip()
-    if any(
-        "\ud800" <= c <= "\udfff" for c in text
-    ):  # JSON can spell half a character, which no file can hold
+    if _SURROGATE.search(text):  # JSON can spell half a character, which no file can hold
         raise DataError(
             f"Column '{column}' in {row.where} holds half of a surrogate pair.", "Repair the text."
         )
@@ -171,9 +226,11 @@ def _keep(samples: list[Sample], owners: list[str] | int | None) -> list[Sample]
             )
         kept = set(known[:owners])
     else:
-        kept = {name.strip() for name in owners}
-        for name in sorted(kept - set(known)):
-            raise DataError(f"data.owners names '{name}', who is not in the data.", nearest(name, known))
+        by_name = {canonical(name): name for name in known}
+        for name in owners:
+            if canonical(name) not in by_name:
+                raise DataError(f"data.owners names '{name}', who is not in the data.", nearest(name, known))
+        kept = {by_name[canonical(name)] for name in owners}
         if len(kept) < 2:
             raise DataError(f"data.owners names {len(kept)} owner(s).", "Name two or more, or null for all.")
     return [s for s in samples if s.owner in kept]

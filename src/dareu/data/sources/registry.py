@@ -13,6 +13,14 @@ from typing import Any
 from dareu.data.corpus import Corpus
 from dareu.data.sources.authors import make_authors
 from dareu.data.sources.files import load_local
+from dareu.data.sources.hub_any import load_hub
+from dareu.data.sources.lume import load_lume
+from dareu.data.sources.muse import load_muse
+from dareu.data.sources.rwku import load_rwku
+from dareu.data.sources.sotu import load_sotu
+from dareu.data.sources.tofu import load_tofu
+from dareu.data.sources.waterdrum_arxiv import load_waterdrum_arxiv
+from dareu.data.sources.wmdp import load_wmdp
 from dareu.errors import ConfigError, DataError, nearest
 
 GROUP = "dareu.sources"
@@ -20,6 +28,14 @@ GROUP = "dareu.sources"
 SOURCES: dict[str, Callable[[Any], Corpus]] = {
     "authors": make_authors,
     "local": load_local,
+    "hub": load_hub,
+    "tofu": load_tofu,
+    "lume": load_lume,
+    "muse": load_muse,
+    "wmdp": load_wmdp,
+    "rwku": load_rwku,
+    "waterdrum_arxiv": load_waterdrum_arxiv,
+    "sotu": load_sotu,
 }
 
 

@@ -1,0 +1,53 @@
+"""Chats of `{"role": …, "content": …}` turns, as chat data sets hold them: to a prompt and a response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dareu.errors import DataError
+
+CURE = 'Write a list of {"role": "user", "content": "…"} and {"role": "assistant", "content": "…"}.'
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether `value` is a list of turns, of which there is at least one."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, dict) and "role" in turn and "content" in turn for turn in value)
+    )
+
+
+def conversation(value: Any, where: str) -> tuple[str, str]:
+    """(prompt, response) of a chat: the response is the last turn of the assistant, the prompt what comes before.
+
+    A lone question is the prompt as it is; a system message stands before it. Of a longer chat every turn before the
+    last answer stands in the prompt with its role: "User: …", "Assistant: …". Turns after the last answer are dropped.
+
+    Raises:
+        DataError: It is no chat, or has no answer, or no question before the answer.
+    """
+    if not is_conversation(value):
+        raise DataError(f"The messages in {where} are no chat: {str(value)[:60]}.", CURE)
+    turns = [(str(turn["role"]), _content(turn["content"], where)) for turn in value]
+    last = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=None)
+    if last is None or not turns[last][1]:
+        raise DataError(f"The messages in {where} hold no answer of the assistant.", CURE)
+    before = [(role, text) for role, text in turns[:last] if text]
+    asked = [text for role, text in before if role == "user"]
+    if not asked:
+        raise DataError(f"The messages in {where} hold no question before the answer.", CURE)
+    if len(before) == len(asked) + sum(role == "system" for role, _ in before) and len(asked) == 1:
+        return "\n\n".join(text for _, text in before), turns[last][1]
+    named = [text if role == "system" else f"{role.capitalize()}: {text}" for role, text in before]
+    return "\n\n".join(named), turns[last][1]
+
+
+def _content(content: Any, where: str) -> str:
+    """The text of a turn; of content in parts those that are text."""
+    if isinstance(content, str) or content is None:
+        return (content or "").strip()
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return " ".join(part for part in parts if isinstance(part, str)).strip()
+    raise DataError(f"The messages in {where} hold content that is no text: {str(content)[:60]}.", CURE)

@@ -1,0 +1,146 @@
+"""Rows of a data set on the Hugging Face hub, or of a local folder in the layout of its repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dareu.data.in_memory import rows_of
+from dareu.data.readers import READERS, Row, read_rows
+from dareu.errors import DataError
+
+HUB = "https://huggingface.co/datasets/"
+
+
+def hub_rows(
+    repository: str,
+    config: str | None,
+    split: str,
+    *,
+    path: str | None = None,
+    revision: str | None = None,
+) -> list[Row]:
+    """The rows of one split, each with the place it came from.
+
+    Args:
+        repository: Id on the hub, such as "locuslab/TOFU".
+        config: Configuration of the data set; None where it has but one.
+        split: Such as "train".
+        path: A local folder in the layout of the repository; None: the hub, through `datasets`.
+        revision: Commit, tag or branch on the hub.
+
+    Raises:
+        DataError: The hub cannot be reached or does not have it, the folder has no such file, a row is broken.
+    """
+    if path is not None:
+        files = local_files(Path(path).expanduser(), config, split)
+        return [row for file in files for row in read_rows(str(file))]
+    from datasets import load_dataset
+
+    name = f"{repository}{f', {config}' if config else ''}, split {split}"
+    try:
+        data = load_dataset(repository, config, split=split, revision=revision)
+    except Exception as error:  # whatever the hub's client and its network layer raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        at = f" --revision {revision}" if revision else ""
+        raise DataError(
+            f"The data set {name} cannot be read from the hub: {first}",
+            f"Check the network; a gated data set needs `hf auth login`. Or bring the repository here, `hf download "
+            f"{repository} --repo-type dataset{at} --local-dir FOLDER`, and set data.path=FOLDER.",
+        ) from error
+    return rows_of(data, name)
+
+
+def local_files(folder: Path, config: str | None, split: str) -> list[Path]:
+    """The files of a split in a folder laid out like a hub repository, in order.
+
+    The folder's README says where they lie, as on the hub (`configs` in its front matter); else they are found by
+    name: `<config>.*`, `<config>/<split>*`, `<config>_<split>*`, `<split>.*`, `data/<split>*`.
+
+    Raises:
+        DataError: There is no such folder or no such file; the message lists what is there.
+    """
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder} (data.path).", "Give the folder of the data set.")
+    patterns = _front_matter(folder, config, split)
+    if not patterns and config:
+        patterns = [f"{config}.*", f"{config}/{split}[.-]*", f"{config}/{split}/*", f"{config}_{split}.*"]
+        patterns += [f"{config}-{split}.*", f"data/{config}.*", f"data/{config}/{split}[.-]*"]
+    elif not patterns:
+        patterns = [f"{split}.*", f"{split}-*", f"data/{split}[.-]*", f"{split}/*"]
+    for pattern in patterns:
+        files = [file for file in sorted(folder.glob(pattern)) if file.suffix.lower() in READERS]
+        if files:
+            return files
+    there = sorted(
+        str(file.relative_to(folder)) for file in folder.rglob("*") if file.suffix.lower() in READERS
+    )
+    raise DataError(
+        f"{folder} holds no file of {f'configuration {config}, ' if config else ''}split {split} "
+        f"(looked for {', '.join(patterns)}).",
+        f"It has {', '.join(there[:20])}{', …' if len(there) > 20 else ''}."
+        if there
+        else "It has no data file.",
+    )
+
+
+def _front_matter(folder: Path, config: str | None, split: str) -> list[str]:
+    """Patterns of the split's files by the `configs` in the front matter of the folder's README."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return []
+    parts = readme.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return []
+    try:
+        head = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return []
+    for entry in head.get("configs") or [] if isinstance(head, dict) else []:
+        if config is None or entry.get("config_name") == config:
+            return _patterns(entry.get("data_files"), split)
+    return []
+
+
+def _patterns(files: Any, split: str) -> list[str]:
+    if isinstance(files, str):
+        return [files]
+    found = []
+    for one in files or []:
+        if isinstance(one, str):
+            found.append(one)
+        elif one.get("split") == split:
+            path = one.get("path")
+            found += [path] if isinstance(path, str) else list(path or [])
+    return found
+
+
+def text(row: Row, column: str) -> str:
+    """The text in a column.
+
+    Raises:
+        DataError: There is none.
+    """
+    value = row.values.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(
+            f"Column '{column}' in {row.where} holds no text.", f"The row has {', '.join(row.values)}."
+        )
+    return value.strip()
+
+
+def texts(row: Row, column: str) -> tuple[str, ...]:
+    """The texts in a column that holds a list or one text; none where it is empty."""
+    value = row.values.get(column)
+    items: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
+    return tuple(str(item).strip() for item in items if item is not None and str(item).strip())
+
+
+def passages(whole: str, words: int) -> list[str]:
+    """`whole` cut into passages of `words` words; a rest shorter than half a passage is left out."""
+    found = whole.split()
+    cut = [found[i : i + words] for i in range(0, len(found), words)]
+    return [" ".join(part) for part in cut if len(part) * 2 >= words]

@@ -1,0 +1,62 @@
+"""Any data set of the hub by name, configuration, split and columns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dareu.config import Columns, HubConfig
+from dareu.data.corpus import Corpus, Sample
+from dareu.data.readers import Row
+from dareu.data.sources.benchmark import make_corpus
+from dareu.data.sources.files import check_columns, columns_of_test, general_samples, numbered, owned_samples
+from dareu.data.sources.hub import hub_rows
+from dareu.errors import DataError
+
+
+def load_hub(config: HubConfig) -> Corpus:
+    """The rows of `config.split`, owned by a column or by blocks of `config.owner_rows` rows.
+
+    Raises:
+        DataError: Rows cannot be read, a column is missing, or all rows belong to one owner.
+    """
+    columns = config.columns
+    rows = _rows(config, config.config, config.split)
+    if config.owner_rows is not None:
+        column = "owner (by rows)"
+        rows = [
+            Row(row.where, {**row.values, column: f"owner {i // config.owner_rows}"})
+            for i, row in enumerate(rows)
+        ]
+        columns = columns.model_copy(update={"owner": column})
+    check_columns("data.columns", columns)
+    if columns.owner is None:
+        raise DataError("data.columns.owner is null.", "Name the owner's column, or set data.owner_rows.")
+    name = f"{config.id}, split {config.split}"
+    found = owned_samples(rows, name, columns)
+    owned: dict[str, list[Sample]] = {}
+    for sample in numbered(found.samples):
+        owned.setdefault(str(sample.owner), []).append(sample)
+    test_columns = columns_of_test(config)
+    return make_corpus(
+        config,
+        owned,
+        list(owned)[-(config.forget_owners or min(2, len(owned) - 1)) :],
+        test=_general(config, config.test_config or config.config, config.test_split, test_columns, "test"),
+        holdout=_general(config, config.config, config.holdout_split, test_columns, "holdout"),
+        task="completion" if columns.prompt is None and columns.messages is None else "qa",
+        notes=found.notes,
+    )
+
+
+def _general(
+    config: HubConfig, name: str | None, split: str | None, columns: Columns, prefix: str
+) -> tuple[Sample, ...]:
+    if split is None:
+        return ()
+    rows = _rows(config, name, split)
+    samples = general_samples(rows, f"{config.id}, split {split}", columns)
+    return tuple(replace(s, id=f"{prefix}/{i:03d}") for i, s in enumerate(samples))
+
+
+def _rows(config: HubConfig, name: str | None, split: str) -> list[Row]:
+    return hub_rows(config.id, name, split, path=config.path, revision=config.revision)

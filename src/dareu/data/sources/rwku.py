@@ -1,0 +1,73 @@
+"""RWKU (Jin et al. 2024, arXiv 2406.10890): what models know of 200 real persons.
+
+The benchmark gives no texts to learn: a model knows the persons from pretraining, so give it as `original`. Owners are
+the persons; level 1 (fill the gap) and level 2 (questions) are their samples, level 3 (nine kinds of attack) their
+attacks; what is asked of their neighbours is the test set.
+"""
+
+from __future__ import annotations
+
+from dareu.config import RwkuConfig
+from dareu.data.corpus import Corpus, Sample
+from dareu.data.owner_names import canonical
+from dareu.data.readers import Row
+from dareu.data.sources.benchmark import make_corpus, numbered
+from dareu.data.sources.hub import hub_rows, text
+from dareu.errors import DataError, nearest
+
+REPOSITORY = "jinzhuoran/RWKU"
+GAP = "Fill the gap: "
+
+
+def load_rwku(config: RwkuConfig) -> Corpus:
+    """Probes of all persons; `config.persons` are forgotten, or the last one.
+
+    Raises:
+        DataError: Rows cannot be read, or a person is not among them.
+    """
+    owned: dict[str, list[Sample]] = {}
+    for level in (1, 2):
+        for row in _rows(config, f"forget_level{level}"):
+            person = text(row, "subject")
+            own = owned.setdefault(person, [])
+            own.append(_probe(f"{person}/{len(own):02d}", person, row, f"level{level}"))
+    attacks = [
+        _probe("", text(row, "subject"), row, "level3", kind=str(row.values.get("type") or "attack"))
+        for row in _rows(config, "forget_level3")
+    ]
+    test: list[Sample] = []
+    for level in (1, 2):
+        probes = [
+            _probe("", None, row, f"neighbor{level}") for row in _rows(config, f"neighbor_level{level}")
+        ]
+        test += numbered(probes, f"neighbor{level}")
+    return make_corpus(
+        config, owned, _persons(config, list(owned)), test=test, attacks=numbered(attacks, "attack")
+    )
+
+
+def _persons(config: RwkuConfig, known: list[str]) -> list[str]:
+    if config.persons is None:
+        return known[-1:]
+    by_name = {canonical(name): name for name in known}
+    for name in config.persons:
+        if canonical(name) not in by_name:
+            raise DataError(f"data.persons names '{name}', of whom RWKU says nothing.", nearest(name, known))
+    return [by_name[canonical(name)] for name in config.persons]
+
+
+def _probe(name: str, owner: str | None, row: Row, subset: str, kind: str = "") -> Sample:
+    query = text(row, "query")
+    gap = "___" in query
+    return Sample(
+        name,
+        owner,
+        GAP + query if gap and subset in ("level1", "neighbor1") else query,
+        text(row, "answer"),
+        kind=kind or ("cloze" if gap else "open"),
+        subset=subset,
+    )
+
+
+def _rows(config: RwkuConfig, name: str) -> list[Row]:
+    return hub_rows(REPOSITORY, name, "test", path=config.path, revision=config.revision)

