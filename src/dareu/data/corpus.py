@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 Task = Literal["qa", "completion"]
@@ -77,9 +77,6 @@ class Corpus:
         tree = {k: v for k, v in asdict(self).items() if k != "notes"}
         text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def with_samples(self, samples: tuple[Sample, ...], test: tuple[Sample, ...]) -> Corpus:
-        return replace(self, samples=samples, test=test)
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,12 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
     tokenizer = base_tokenizer(config, corpus)
     if corpus.task == "completion":
         count = int(getattr(config.data, "prompt_tokens", 16))
-        parts = {name: getattr(corpus, name) for name in ("samples", "test", "holdout", "attacks")}
         corpus = replace(
-            corpus, **{name: cut_completions(tokenizer, part, count) for name, part in parts.items()}
+            corpus,
+            samples=cut_completions(tokenizer, corpus.samples, count),
+            test=cut_completions(tokenizer, corpus.test, count),
+            holdout=cut_completions(tokenizer, corpus.holdout, count),
+            attacks=cut_completions(tokenizer, corpus.attacks, count),
         )
     rows = encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
     split = split_run(corpus, config)

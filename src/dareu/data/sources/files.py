@@ -83,7 +83,8 @@ def owned_samples(
 def one_spelling(samples: list[Sample]) -> tuple[list[Sample], tuple[str, ...]]:
     """`samples` with one spelling of each owner's name, the most frequent one, and a note for each that had several."""
     rows = Counter(str(s.owner) for s in samples)
-    chosen, notes = {}, []
+    chosen: dict[str, str] = {}
+    notes: list[str] = []
     for names in spellings(rows).values():
         best = max(names, key=lambda name: rows[name])
         chosen |= dict.fromkeys(names, best)
@@ -160,8 +161,9 @@ def _sample(row: Row, mapping: dict[str, str | None], columns: Columns, owner: s
 def _required(row: Row, mapping: dict[str, str | None], name: str) -> str:
     column = str(mapping[name])
     value = row.values.get(column)
-    if name in ("prompt", "response") and is_conversation(value):  # chat data in two columns
-        text: str | None = "\n\n".join(str(turn["content"]).strip() for turn in value) or None
+    text: str | None
+    if name in ("prompt", "response") and isinstance(value, list) and is_conversation(value):
+        text = "\n\n".join(str(turn["content"]).strip() for turn in value) or None  # chat data in two columns
     elif name == "owner" and isinstance(value, float) and value.is_integer():
         text = str(int(value))  # pandas turns a column of numbers with a gap in it into floats
     else:

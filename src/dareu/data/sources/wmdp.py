@@ -34,8 +34,8 @@ def load_wmdp(config: WmdpConfig) -> Corpus:
     domains = [domain for domain in config.domains if domain != "chem"]
     if not domains:
         raise DataError("WMDP has no corpora of chemistry.", "Set data.domains=[bio], [cyber] or both.")
-    texts_by_owner = {f"{domain} {kind}": [] for kind in ("retain", "forget") for domain in domains}
-    owned = {owner: texts_of_owner(owner, _corpus(config, owner)) for owner in texts_by_owner}
+    owners = [f"{domain} {kind}" for kind in ("retain", "forget") for domain in domains]
+    owned = {owner: texts_of_owner(owner, _corpus(config, owner)) for owner in owners}
     return make_corpus(config, owned, [f"{domain} forget" for domain in domains], task="completion")
 
 
