@@ -1,0 +1,136 @@
+"""How much memory training will take, by part, estimated from shapes before any weight is loaded.
+
+Weights, gradients and optimizer states are counted; activations follow Korthikanti et al. 2022 ("Reducing Activation
+Recomputation in Large Transformer Models", about 17 values a token, layer and unit of width without attention scores).
+An estimate of tensors alone: libraries and their workspaces come on top.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from dareu.errors import ConfigError
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
+STORED = 17  # activations of a block that its backward pass reads, as multiples of tokens × width
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Counts that an estimate needs. `cached`: numbers that one token of one layer leaves in the sampling cache."""
+
+    parameters: int
+    trainable: int
+    layers: int
+    width: int
+    vocabulary: int
+    cached: int
+    bytes: int = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """One update. `rows` × `length` tokens pass through the model, `answers` of the `length` tokens have logits;
+    `sampled` rows are generated at once; `checkpointing` keeps one value a token, layer and unit of width; `frozen`: a
+    second copy of what is trained stays as reference.
+    """
+
+    rows: int
+    length: int
+    answers: int
+    sampled: int = 0
+    checkpointing: bool = False
+    frozen: bool = True
+    bf16: bool = False
+
+
+def estimate(size: ModelSize, work: Work) -> dict[str, float]:
+    """MiB by part; `total` is the peak: what stays, and the larger of an update and of sampling."""
+    activation = 2 if work.bf16 else size.bytes
+    tokens, counted = work.rows * work.length, work.rows * work.answers
+    stored = size.layers + STORED if work.checkpointing else size.layers * STORED
+    parts = {
+        "weights": size.parameters * size.bytes,
+        "reference": size.trainable * size.bytes if work.frozen else 0,
+        "gradients": size.trainable * size.bytes,
+        "optimizer": size.trainable * 2 * 4,
+        "activations": tokens * size.width * stored * activation,
+        "logits": counted * size.vocabulary * 3 * 4,
+        "sampling": work.sampled * work.length * size.layers * size.cached * size.bytes,
+    }
+    update = parts["activations"] + parts["logits"]
+    stays = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer"))
+    parts["total"] = stays + max(update, parts["sampling"])
+    return {name: value / MIB for name, value in parts.items()}
+
+
+def size_of(model: Any, adapter_rank: int | None, dtype: str = "float32") -> ModelSize:
+    """Sizes of a causal language model (on any device, meta included).
+
+    `adapter_rank`: LoRA of that rank on every linear layer but the head is what is trained; None: every weight.
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    parameters = sum(p.numel() for p in model.parameters())
+    trainable = parameters
+    if adapter_rank is not None:
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+        trainable = sum(adapter_rank * (m.in_features + m.out_features) for m in linear)
+        parameters += trainable
+    heads = int(config.num_attention_heads)
+    kept = int(getattr(config, "num_key_value_heads", None) or heads)
+    head_width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return ModelSize(
+        parameters=parameters,
+        trainable=trainable,
+        layers=int(config.num_hidden_layers),
+        width=int(config.hidden_size),
+        vocabulary=int(config.vocab_size),
+        cached=2 * kept * head_width,
+        bytes=BYTES[dtype],
+    )
+
+
+def available_mib(device: str) -> float | None:
+    """Memory of the device that is free (CUDA) or of the machine (CPU), in MiB; None where it is not known."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0]) / MIB
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def check_memory(parts: dict[str, float], available: float | None) -> str | None:
+    """A warning where the estimate exceeds what is available; None where it fits or nothing is known.
+
+    Raises:
+        ConfigError: Weights, reference, gradients and optimizer alone do not fit; no batch size can mend that.
+    """
+    if available is None or parts["total"] <= available:
+        return None
+    stays = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer"))
+    if stays > available:
+        raise ConfigError(
+            f"The model does not fit: weights, reference, gradients and optimizer take about {stays / 1024:.1f} GiB, "
+            f"and {available / 1024:.1f} GiB are available.",
+            "Set model.adapter=lora, model.dtype=bfloat16, or take a smaller model.",
+        )
+    largest = max(("activations", "logits", "sampling"), key=lambda name: parts[name])
+    cure = {
+        "activations": "method.optim.micro_batch_size, finetune.micro_batch_size or "
+        "model.gradient_checkpointing=true",
+        "logits": "method.optim.micro_batch_size and finetune.micro_batch_size",
+        "sampling": "method.prompts_per_batch",
+    }[largest]
+    return (
+        f"The run may not fit into memory: about {parts['total'] / 1024:.1f} GiB are needed and "
+        f"{available / 1024:.1f} GiB available, most of it for {largest}. Keys to lower it: {cure}."
+    )

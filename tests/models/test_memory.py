@@ -1,0 +1,72 @@
+"""The estimate of memory: worked out by hand, and beside what a model really holds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from dareu.errors import ConfigError
+from dareu.models.memory import MIB, ModelSize, Work, available_mib, check_memory, estimate, size_of
+
+SIZE = ModelSize(parameters=MIB, trainable=MIB // 4, layers=2, width=64, vocabulary=1024, cached=128)
+
+
+def test_by_hand() -> None:
+    """4 MiB of weights in float32; 8 rows × 16 tokens, 8 of them with logits."""
+    parts = estimate(SIZE, Work(rows=8, length=16, answers=8, sampled=32))
+    assert parts["weights"] == 4 and parts["reference"] == parts["gradients"] == 1 and parts["optimizer"] == 2
+    assert parts["activations"] == pytest.approx(8 * 16 * 64 * 2 * 17 * 4 / MIB)
+    assert parts["logits"] == 8 * 8 * 1024 * 12 / MIB == 0.75
+    assert parts["sampling"] == 32 * 16 * 2 * 128 * 4 / MIB == 0.5
+    assert parts["total"] == pytest.approx(8 + parts["activations"] + 0.75)
+
+
+def test_what_lowers_it() -> None:
+    work = Work(rows=8, length=16, answers=8)
+    whole = estimate(SIZE, work)
+    assert estimate(SIZE, Work(8, 16, 8, checkpointing=True))["activations"] < whole["activations"]
+    assert estimate(SIZE, Work(4, 16, 8))["activations"] == whole["activations"] / 2
+    assert estimate(SIZE, Work(8, 16, 8, frozen=False))["reference"] == 0
+    assert estimate(SIZE, Work(8, 16, 8, bf16=True))["activations"] == whole["activations"] / 2
+
+
+def llama() -> LlamaForCausalLM:
+    shape = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=100, tie_word_embeddings=False,
+    )  # fmt: skip
+    with torch.device("meta"):
+        return LlamaForCausalLM(shape)
+
+
+def test_sizes_are_the_models_own() -> None:
+    model = llama()
+    size = size_of(model, None)
+    assert size.parameters == size.trainable == sum(p.numel() for p in model.parameters())
+    assert (size.layers, size.width, size.vocabulary, size.cached) == (2, 32, 100, 2 * 2 * 8)
+
+
+def test_trainable_weights_of_an_adapter_are_pefts() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = llama()
+    size = size_of(model, 4, "bfloat16")
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert size.trainable == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert size.parameters == sum(p.numel() for p in adapted.parameters()) and size.bytes == 2
+
+
+def test_what_cannot_fit_is_refused_and_the_keys_are_named() -> None:
+    parts = estimate(SIZE, Work(rows=8, length=16, answers=8))
+    assert check_memory(parts, None) is None and check_memory(parts, 1000.0) is None
+    with pytest.raises(ConfigError, match="does not fit") as caught:
+        check_memory(parts, 7.9)
+    assert "model.adapter=lora" in caught.value.cure
+    told = check_memory(parts, 8.5)
+    assert told is not None and "micro_batch_size" in told
+
+
+def test_the_machine_has_memory() -> None:
+    found = available_mib("cpu")
+    assert found is None or found > 100
