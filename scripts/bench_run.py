@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.config.compose import compose
+from dareu.evaluation.results import Results
 from dareu.runs.manifest import content_key
 
 DAREU = (sys.executable, "-m", "dareu.cli")
@@ -179,7 +180,7 @@ class Runner:
     def _outcome(self, name: str, code: int, run_dir: Path, log: Path) -> dict[str, Any]:
         """Results or failure. A failed run leaves its own failure.json, which comparisons read."""
         if code == 0:
-            return {"results": json.loads((run_dir / "results.json").read_text(encoding="utf-8"))}
+            return {"results": Results.read(run_dir).tree()}
         told = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("dareu:")]
         reason = told[-1].removeprefix("dareu: ") if told else "no reason was given."
         if code != TRAINING_FAILED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from bench_bars import table
 from bench_run import Record
 
+from dareu.evaluation.results import Results
 from dareu.report.aggregate import aggregate
 from dareu.report.comparison import load_runs
 from dareu.report.figures import DASH, show, show_seconds
@@ -27,7 +27,7 @@ def tuned_records(folder: Path) -> list[Record]:
         where = Path(run["run_dir"])
         file = where / ("failure.json" if "failure" in run else "results.json")
         date = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d")
-        results = {} if "failure" in run else json.loads(file.read_text(encoding="utf-8"))
+        results = {} if "failure" in run else Results.read(file).tree()
         seconds = sum(s for s in (results.get("seconds") or {}).values() if s)
         memory = results.get("peak_memory_mb", 0.0)
         made.append(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dareu.api import Unlearner
+    from dareu.evaluation.results import results_frame
 
 try:
     __version__ = version("dareu")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
 
-__all__ = ["Unlearner", "__version__"]
+__all__ = ["Unlearner", "__version__", "results_frame"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from dareu.api import Unlearner
 
         return Unlearner
+    if name == "results_frame":
+        from dareu.evaluation.results import results_frame
+
+        return results_frame
     raise AttributeError(f"module 'dareu' has no attribute {name!r}")

@@ -33,8 +33,8 @@ def test_normalised_probability() -> None:
 
 def test_truth_ratio_with_both_means() -> None:
     # wrong 1/2 and 1/8, paraphrase 1/4: (5/16) / (1/4) = 1.25, and sqrt(1/16) / (1/4) = 1
-    assert truth_ratio(QUARTER, [HALF, EIGHTH]) == pytest.approx(1.25)
-    assert truth_ratio(QUARTER, [HALF, EIGHTH], mean="geometric") == pytest.approx(1.0)
+    assert truth_ratio(QUARTER, [HALF, EIGHTH], mean="arithmetic") == pytest.approx(1.25)
+    assert truth_ratio(QUARTER, [HALF, EIGHTH]) == pytest.approx(1.0)
 
 
 def test_truth_ratio_of_a_broken_model_stays_a_number() -> None:

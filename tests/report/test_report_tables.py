@@ -49,7 +49,7 @@ def test_rows_are_the_figures_of_the_results() -> None:
     rows = run_rows(results)
     assert [r["model"] for r in rows] == ["original", "retrained", "unlearned"]
     assert [rows[2][f.key] for f in FIGURES] == [0.11, 0.22, 0.33, 0.44, 0.55, 0.66, 0.1, 0.0, 0.7]
-    assert value(results, "broken") == 0.7  # the largest of empty .1, unfinished 0, repetitive .7
+    assert value(results, "broken_text") == 0.7  # the largest of empty .1, unfinished 0, repetitive .7
 
 
 def test_missing_figures_are_dashes_and_told() -> None:

@@ -25,18 +25,26 @@ def forget_mass(probs: np.ndarray, owners: Sequence[str], forget_owners: Sequenc
     return mass
 
 
-def reattribution_share(
+def reattribution_shares(
     probs: np.ndarray, owners: Sequence[str], query_owners: Sequence[str], threshold: float = 0.9
-) -> float:
-    """Share of responses with p > `threshold` for one owner that is not the owner their query asks about.
+) -> np.ndarray:
+    """Which responses have p > `threshold` for one owner that is not the owner their query asks about: (B,) bool.
 
-    `probs` is (B, C), `query_owners` has B names. The nobody class is no owner and never counts. In [0, 1];
-    NaN for no responses.
+    `probs` is (B, C), `query_owners` has B names. The nobody class is no owner and never counts.
     """
     others = np.array(probs, dtype=float)[:, : len(owners)]
     if len(others) != len(query_owners):
         raise ValueError(f"{len(others)} rows of probabilities, {len(query_owners)} query owners")
     if not len(others):
-        return float("nan")
+        return np.zeros(0, dtype=bool)
     others[np.arange(len(others)), owner_index(owners, query_owners)] = 0.0
-    return float((others.max(axis=1) > threshold).mean())
+    found: np.ndarray = others.max(axis=1) > threshold
+    return found
+
+
+def reattribution_share(
+    probs: np.ndarray, owners: Sequence[str], query_owners: Sequence[str], threshold: float = 0.9
+) -> float:
+    """Share of `reattribution_shares`, in [0, 1]; NaN for no responses."""
+    found = reattribution_shares(probs, owners, query_owners, threshold)
+    return float(found.mean()) if len(found) else float("nan")

@@ -20,6 +20,14 @@ class EvaluationConfig(Strict):
     `validation` is what settings are chosen on, `report` all the rest (see `dareu.data.parts`).
     """
 
+    suite: Literal["fast", "tofu", "muse", "privacy", "robustness", "full"] = Field(
+        "fast", description="the metrics that are computed (see docs/metrics.md)"
+    )
+    truth_ratio: Literal["geometric", "arithmetic", "open-unlearning"] = Field(
+        "geometric",
+        description="mean over the wrong answers: geometric (TOFU's code), arithmetic (TOFU's paper), "
+        "open-unlearning (geometric, 1e-10 added to denominators)",
+    )
     batch_size: Count = Field(128, description="answers that are generated, or rows that are scored, at once")
     max_new_tokens: Count | None = Field(
         None, description="tokens of an answer at most; null: the longest reference + 8"

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from dareu.data.corpus import Sample, Task
 from dareu.data.render import Encoded, encode
 from dareu.errors import DataError
-from dareu.evaluation.metrics.likelihood import probability, truth_ratio
 from dareu.models.logprobs import response_nll
 
 LOGITS = 2**27  # entries of one batch of logits: 512 MB in float32, whatever the vocabulary
@@ -18,10 +17,15 @@ UNLIMITED = 1 << 30
 
 
 class Likelihood(NamedTuple):
-    """Probability of the reference and truth ratio of one sample; None where there is none."""
+    """Mean NLLs (nats a token) of one sample: of the reference, the paraphrased and the wrong answers.
 
-    probability: float | None
-    truth_ratio: float | None
+    None where the number is not finite, or the sample has no such answer (that fits the model's context). Where it has
+    wrong answers but no paraphrased one, the reference stands in.
+    """
+
+    nll: float | None
+    paraphrased_nll: float | None
+    wrong_nlls: list[float] | None
 
 
 class Limit(NamedTuple):
@@ -54,11 +58,9 @@ def likelihoods(
     batch_size: int,
     progress: str | None = None,
 ) -> list[Likelihood]:
-    """For each sample, in order: exp(−NLL) of its reference and its truth ratio R (arithmetic mean).
+    """The `Likelihood` of each sample, in order.
 
-    NLLs are means over response tokens, end-of-text included as in training. Where a sample has no
-    paraphrased answer the reference stands in. R is None without wrong answers, or where one does not fit the
-    context.
+    NLLs are means over response tokens, end-of-text included as in training.
     """
     context = context_length(model)
     pairs: list[Encoded] = []
@@ -83,7 +85,10 @@ def likelihoods(
 def _likelihood(nlls: Sequence[float]) -> Likelihood:
     """From the mean NLLs of one sample: reference, paraphrased answer, wrong answers."""
     reference, *others = nlls
+    right, *wrong = others or [math.nan]
+    known = bool(wrong) and math.isfinite(right) and all(map(math.isfinite, wrong))
     return Likelihood(
-        probability(reference) if math.isfinite(reference) else None,
-        truth_ratio(others[0], others[1:]) if others and all(map(math.isfinite, others)) else None,
+        reference if math.isfinite(reference) else None,
+        right if known else None,
+        wrong if known else None,
     )

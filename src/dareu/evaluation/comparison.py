@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dareu.errors import DataError
@@ -88,32 +88,39 @@ def forget_quality(u_ratios: Sequence[float], r_ratios: Sequence[float]) -> dict
     }
 
 
-COMPARISONS: dict[str, Callable[[Summary, Summary], Any]] = {
-    "tug_of_war": tug_of_war,
-    "tug_of_war_without_test": lambda u, r: tug_of_war(u, r, with_test=False),
-    "retrain_similarity": retrain_similarity,
-    "forget_quality": lambda u, r: forget_quality(u.get("truth_ratios", []), r.get("truth_ratios", [])),
-}
+def tug_of_war_without_test(u: Summary, r: Summary) -> float:
+    """`tug_of_war` over forget and retain alone: ToW*."""
+    return tug_of_war(u, r, with_test=False)
 
 
-def compare(summaries: Mapping[str, Summary]) -> dict[str, Any]:
-    """Every comparison of `summaries["unlearned"]` with `summaries["retrained"]`.
+def forget_quality_of(u: Summary, r: Summary) -> dict[str, float | bool]:
+    """`forget_quality` of two summaries."""
+    return forget_quality(u.get("truth_ratios", []), r.get("truth_ratios", []))
 
-    Keys `tug_of_war`, `tug_of_war_without_test`, `retrain_similarity`, `forget_quality`, each None where it
-    could not be computed, and `missing`: name → reason. `DataError` where there is no unlearned model.
+
+def compare(summaries: Mapping[str, Summary], suite: str = "fast") -> dict[str, Any]:
+    """Every comparison of `summaries["unlearned"]` with `summaries["retrained"]`: the registry's rows of level "pair".
+
+    A figure by name, None where it could not be computed, and `missing`: name → reason.
+
+    Raises:
+        DataError: where there is no unlearned model.
     """
+    from dareu.evaluation.metrics.registry import metrics_of
+
     if "unlearned" not in summaries:
         raise DataError("There is no summary of the unlearned model to compare.", "Evaluate it first.")
     u, r = summaries["unlearned"], summaries.get("retrained")
-    result: dict[str, Any] = dict.fromkeys(COMPARISONS)
+    rows = [metric for metric in metrics_of(suite) if metric.level == "pair"]
+    result: dict[str, Any] = dict.fromkeys(metric.name for metric in rows)
     if r is None:
-        return result | {"missing": dict.fromkeys(COMPARISONS, NO_RETRAINED)}
+        return result | {"missing": dict.fromkeys((metric.name for metric in rows), NO_RETRAINED)}
     missing: dict[str, str] = {}
-    for name, figure in COMPARISONS.items():
+    for metric in rows:
         try:
-            result[name] = figure(u, r)
+            result[metric.name] = metric.compute(u, r)
         except DataError as error:
-            missing[name] = error.cause
-    if _lacks_test(u) and _lacks_test(r) and result["retrain_similarity"] is not None:
+            missing[metric.name] = error.cause
+    if _lacks_test(u) and _lacks_test(r) and result.get("retrain_similarity") is not None:
         missing["retrain_similarity.test"] = f"{NO_TEST}, its factor is left out"
     return result | {"missing": missing}

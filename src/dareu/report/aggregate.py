@@ -96,8 +96,8 @@ def aggregate(runs: Sequence[Run], sort: str = "retrain_similarity") -> list[Row
 def _place(row: Row, sort: str) -> float:
     """Where a row stands: the lower, the better; infinity without the figure."""
     better = BY_KEY[sort].better
-    stat = (row.gaps if better == "retrained" else row.stats).get(sort)
-    return math.inf if stat is None else -stat.mean if better == "up" else stat.mean
+    stat = (row.gaps if better == "as retrained" else row.stats).get(sort)
+    return math.inf if stat is None else -stat.mean if better == "higher" else stat.mean
 
 
 def _group(items: Sequence[T], key: Callable[[T], Hashable]) -> list[list[T]]:
@@ -137,7 +137,7 @@ def _method_row(label: str, group: Sequence[Run]) -> Row:
         model="unlearned",
         n=len(done),
         stats={f.key: Stat.of(value(r, f.key) for r in done) for f in COLUMNS},
-        gaps={f.key: Stat.of(_gap(r, f.key) for r in done) for f in COLUMNS if f.better == "retrained"},
+        gaps={f.key: Stat.of(_gap(r, f.key) for r in done) for f in COLUMNS if f.better == "as retrained"},
         failures=tuple(str(r["failure"]) for r in group if "failure" in r),
         **_about(group),
     )
@@ -155,8 +155,8 @@ def mark_best(rows: Sequence[Row]) -> list[Row]:
     """
     best: dict[int, set[str]] = {i: set() for i in range(len(rows))}
     for figure in COLUMNS:
-        sign = -1 if figure.better == "up" else 1
-        table = [(row.gaps if figure.better == "retrained" else row.stats).get(figure.key) for row in rows]
+        sign = -1 if figure.better == "higher" else 1
+        table = [(row.gaps if figure.better == "as retrained" else row.stats).get(figure.key) for row in rows]
         found = [(sign * stat.mean, stat.sd or 0.0, i) for i, stat in enumerate(table) if stat is not None]
         if len(found) < 2:
             continue

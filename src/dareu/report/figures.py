@@ -1,17 +1,22 @@
-"""The figures of a run: where each lies in `results.json`, which way is better, and how it is written."""
+"""The figures of a run as columns: where each lies in `results.json`, which way is better, and how it is written.
+
+What a metric is stands in `dareu.evaluation.metrics.registry`; here is which of them a table shows, and in what order.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from dareu.evaluation.metrics.base import ANY, SETS, Direction, Metric
+from dareu.evaluation.metrics.registry import registry
 
 MODELS = ("original", "retrained", "unlearned")
-SETS = ("forget", "retain", "test")
 DASH = "–"
 
-Better = Literal["retrained", "up", "down"]
+Better = Direction
 
 
 @dataclass(frozen=True)
@@ -31,124 +36,53 @@ class Figure:
     of_model: bool = True
 
 
+def _figure(metric: Metric, of: str) -> Figure:
+    """The column of a metric of one model on the set `of`."""
+    plain = metric.sets != ANY
+    key = metric.name if plain else f"{of}_{metric.name}"
+    title = metric.title if plain else f"{of.capitalize()} {metric.title}"
+    short = metric.short if plain else f"{of}\n{metric.short}"
+    note = f"{of.capitalize()} set: {metric.note}" if metric.sets == ANY else metric.note
+    return Figure(key, metric.path(of), title, short, metric.better, note)
+
+
+def _score(metric: Metric) -> Figure:
+    """The column of a figure that compares the unlearned model with the retrained one."""
+    path = (metric.name, "log10_p") if metric.name == "forget_quality" else (metric.name,)
+    return Figure(metric.name, path, metric.title, metric.short, metric.better, metric.note, False)
+
+
+_METRICS = registry()
+BROKEN = ("empty", "unfinished", "repetitive")
+# The columns of a run's table: ROUGE of each set, then what is read of forget answers.
 FIGURES = (
-    Figure(
-        "forget_rouge_l",
-        ("forget", "rouge_l"),
-        "Forget ROUGE",
-        "forget\nROUGE",
-        "retrained",
-        "ROUGE-L recall of greedy answers to questions about the forgotten owners: "
-        "how much of the reference comes back.",
-    ),
-    Figure(
-        "retain_rouge_l",
-        ("retain", "rouge_l"),
-        "Retain ROUGE",
-        "retain\nROUGE",
-        "retrained",
-        "The same on the owners who stay.",
-    ),
-    Figure(
-        "test_rouge_l",
-        ("test", "rouge_l"),
-        "Test ROUGE",
-        "test\nROUGE",
-        "retrained",
-        "The same on held-out questions that belong to no owner.",
-    ),
-    Figure(
-        "attribution",
-        ("forget", "attribution"),
-        "Attribution",
-        "attri-\nbution",
-        "retrained",
-        "Share of an answer that the attribution classifier ascribes to the forgotten owners. "
-        "DareU trains against this one.",
-    ),
-    Figure(
-        "attribution_heldout",
-        ("forget", "attribution_heldout"),
-        "Held-out attribution",
-        "held-\nout",
-        "retrained",
-        "The same by an attributor that no method trains against.",
-    ),
-    Figure(
-        "reattribution",
-        ("forget", "reattribution"),
-        "Re-attribution",
-        "re-\nattr.",
-        "retrained",
-        "Share of forget answers ascribed with high confidence to an owner that the question is not about.",
-    ),
-    Figure(
-        "empty",
-        ("text_health", "empty"),
-        "Empty",
-        "empty",
-        "retrained",
-        "Share of forget answers without a word.",
-    ),
-    Figure(
-        "unfinished",
-        ("text_health", "unfinished"),
-        "Unfinished",
-        "unfin-\nished",
-        "retrained",
-        "Share of forget answers that reach the length limit without an end.",
-    ),
-    Figure(
-        "repetitive",
-        ("text_health", "repetitive"),
-        "Repetitive",
-        "repet-\nitive",
-        "retrained",
-        "Share of forget answers with a 4-gram three times or more, or a word three times in a row.",
+    *(_figure(_METRICS["rouge_l"], of) for of in SETS),
+    *(
+        _figure(_METRICS[name], "forget")
+        for name in ("attribution", "attribution_heldout", "reattribution", *BROKEN)
     ),
 )
-BROKEN = ("empty", "unfinished", "repetitive")
+# Every other figure of a model that a table may sort by or show.
+MORE = tuple(
+    figure
+    for metric in _METRICS.values()
+    if metric.level in ("sample", "set")
+    for figure in (_figure(metric, of) for of in (SETS if metric.sets == ANY else ("forget",)))
+    if figure.key not in {f.key for f in FIGURES}
+)
 # For narrow tables: the largest of the three shares, which may overlap.
 WORST = Figure(
-    "broken",
+    "broken_text",
     ("text_health",),
     "Broken text",
     "bro-\nken",
-    "retrained",
+    "as retrained",
     "The largest of the empty, the unfinished and the repetitive share of forget answers.",
 )
-
 SCORES = (
+    *(_score(_METRICS[name]) for name in ("tug_of_war", "tug_of_war_without_test", "retrain_similarity")),
     Figure(
-        "tug_of_war",
-        ("tug_of_war",),
-        "Tug-of-War",
-        "ToW",
-        "up",
-        "Product over forget, retain and test of 1 − |ROUGE difference to the retrained model|; 1 is best "
-        "(Zhao et al. 2024). It does not see broken text.",
-        False,
-    ),
-    Figure(
-        "tug_of_war_without_test",
-        ("tug_of_war_without_test",),
-        "Tug-of-War without test",
-        "ToW*",
-        "up",
-        "Tug-of-War over forget and retain only.",
-        False,
-    ),
-    Figure(
-        "retrain_similarity",
-        ("retrain_similarity",),
-        "Retrain similarity",
-        "simil-\narity",
-        "up",
-        "Tug-of-War with three more factors: held-out attribution, repetitive and empty share. 1 is best.",
-        False,
-    ),
-    Figure(
-        "seconds", ("seconds", "unlearn"), "Unlearning seconds", "s", "down", "Seconds of unlearning.", False
+        "seconds", ("seconds", "unlearn"), "Unlearning seconds", "s", "lower", "Seconds of unlearning.", False
     ),
 )
 # What forgetting cost, beside its seconds.
@@ -158,7 +92,7 @@ COSTS = (
         ("seconds",),
         "Unlearning over retraining time",
         "of re-\ntrain",
-        "down",
+        "lower",
         "Seconds of unlearning over seconds of retraining.",
         False,
     ),
@@ -167,12 +101,12 @@ COSTS = (
         ("peak_memory_mb",),
         "Peak memory, MB",
         "MB",
-        "down",
+        "lower",
         "The most memory that the process of the run held, models of the evaluation included.",
         False,
     ),
 )
-BY_KEY = {f.key: f for f in (*FIGURES, WORST, *SCORES, *COSTS)}
+BY_KEY = {f.key: f for f in (*MORE, *FIGURES, WORST, *SCORES, *COSTS)}
 
 
 def number(value: Any) -> float | None:

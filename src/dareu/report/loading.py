@@ -10,8 +10,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from dareu.errors import RunError
+from dareu.evaluation.results import FILE, Results
 
-RESULTS, FAILURE = "results.json", "failure.json"
+RESULTS, FAILURE = FILE, "failure.json"
 # Top keys of a configuration that do not change what is measured, or that are averaged over.
 NEUTRAL = frozenset(
     {"seed", "run_dir", "cache_dir", "overwrite", "retrain", "device", "threads", "experiment", "logging"}
@@ -49,6 +50,12 @@ def _is_run(path: Path) -> bool:
     return (path / RESULTS).is_file() or (path / FAILURE).is_file()
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """The results of a run folder as plain data, read through their type. `RunError` where they cannot be."""
+    path = folder / RESULTS
+    return Results.of(read_object(path), str(path)).tree()
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file; `RunError` where it is not one."""
     try:
@@ -64,7 +71,7 @@ def _load(folder: Path) -> dict[str, Any]:
     config = _config(folder)
     method = config.pop("method", None) or {}
     if (folder / RESULTS).is_file():
-        run = read_object(folder / RESULTS)
+        run = read_results(folder)
         method = (
             run.get("unlearn_config") or {}
         )  # None: a checkpoint from elsewhere, no method of ours made it

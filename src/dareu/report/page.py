@@ -36,7 +36,7 @@ from dareu.report.figures import (
     value,
 )
 from dareu.report.knowledge import strip, untold, worst
-from dareu.report.loading import RESULTS, read_object
+from dareu.report.loading import read_results
 from dareu.report.samples import read_lines, sample_groups
 from dareu.report.sequential import rounds_page
 from dareu.report.verdict import verdict
@@ -64,7 +64,7 @@ def write_report(run_dir: Path) -> Path:
 
 def render(run_dir: Path) -> str:
     """The page as text."""
-    results = read_object(run_dir / RESULTS)
+    results = read_results(run_dir)
     config = run_dir / "config.yaml"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -10,6 +10,7 @@ from typing import Any
 
 from dareu.config import RunConfig, parse
 from dareu.errors import DareuError, RunError
+from dareu.evaluation.results import FILE, Results
 from dareu.report.figures import value
 from dareu.runs.files import read_json, write_json
 from dareu.runs.manifest import reset_peak_memory
@@ -25,7 +26,7 @@ SHOWN = (
     "forget_rouge_l",
     "retain_rouge_l",
     "attribution_heldout",
-    "broken",
+    "broken_text",
 )
 
 
@@ -119,9 +120,9 @@ def final(config: RunConfig, about: Any) -> dict[str, Any]:
 
     results = train(config, talk=Talk(silent=True))
     folder = Path(results["run_dir"])
-    tree = read_json(folder / "results.json")
-    if tree.get("tuning") != about["tuning"]:
-        write_json(folder / "results.json", tree | {"tuning": about["tuning"]})
+    kept = Results.read(folder)
+    if kept.tree().get("tuning") != about["tuning"]:
+        Results.of(kept.tree() | {"tuning": about["tuning"]}).write(folder / FILE)
         write_report(folder)
     return {"objective": value(results, about["objective"]), "run_dir": str(folder)}
 

@@ -16,7 +16,8 @@ from dareu.data.corpus import Corpus
 from dareu.data.evaluation_parts import part_of
 from dareu.errors import DareuError
 from dareu.evaluation.comparison import NO_RETRAINED
-from dareu.runs.files import read_json, write_json
+from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
+from dareu.runs.files import write_json
 from dareu.runs.folder import RunFolder, default_run_dir
 from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
 from dareu.workflow.console import Talk
@@ -122,8 +123,7 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
         from dareu.report.page import write_report
 
         write_report(folder.path)
-    results: dict[str, Any] = read_json(folder.path / "results.json")
-    return results | {"run_dir": str(folder.path)}
+    return Results.read(folder.path).tree() | {"run_dir": str(folder.path)}
 
 
 def judge_all(
@@ -154,7 +154,7 @@ def judge_all(
             part = folder.path / "rounds" / str(one.number)
             _records(part / "samples", one.judged)
             shutil.copyfile(one.unlearned.path / "training.jsonl", part / "training.jsonl")
-        write_json(folder.path / "results.json", results)
+        Results.of(results).write(folder.path / FILE)
         write_report(folder.path)
     finally:
         lock.release()
@@ -181,6 +181,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
     retrained = bench.retrained
     device, held = accelerator_used()
     return {
+        "schema_version": SCHEMA_VERSION,
         "method": method,
         "seed": config.seed,
         "data": {

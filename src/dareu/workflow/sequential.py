@@ -18,7 +18,8 @@ from rich.markup import escape
 from dareu.data.corpus import Split
 from dareu.data.sequential import RoundSplit
 from dareu.evaluation.by_owner import forget_figures
-from dareu.evaluation.comparison import COMPARISONS, compare
+from dareu.evaluation.comparison import compare
+from dareu.evaluation.metrics.registry import pair_metrics
 from dareu.report.sequential import round_line
 from dareu.workflow.evaluate import Judged, judge_models
 from dareu.workflow.stages import Artifact, Bench
@@ -99,7 +100,7 @@ class Round:
         comparison = compare(summaries)
         missing = comparison.pop("missing", {})
         if not self.compared:
-            missing = dict.fromkeys(COMPARISONS, LAST_ALONE)
+            missing = dict.fromkeys(pair_metrics(), LAST_ALONE)
         retrained = self.so_far.retrained if "retrained" in summaries else None
         split = self.so_far.split
         return {

@@ -10,7 +10,14 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-Mean = Literal["arithmetic", "geometric"]
+from dareu.evaluation.metrics.base import Records, Values
+
+Mean = Literal["arithmetic", "geometric", "open-unlearning"]
+MULTIPLE_CHOICE = (
+    "real_authors",
+    "world_facts",
+)  # sets whose probability is normalised over the wrong answers
+EPSILON = 1e-10  # open-unlearning adds it to each denominator
 _LARGEST = 700.0  # e^±700 is still a normal float
 
 
@@ -28,17 +35,29 @@ def probability(nll: float) -> float:
     return math.exp(-nll)
 
 
-def normalised_probability(nll: float, wrong_nlls: Sequence[float]) -> float:
-    """p / (p + Σ_j p_wrong_j), for multiple-choice sets. In [0, 1]; 1 without wrong answers."""
+def normalised_probability(nll: float, wrong_nlls: Sequence[float], epsilon: float = 0.0) -> float:
+    """p / (p + Σ_j p_wrong_j), for multiple-choice sets. In [0, 1]; 1 without wrong answers.
+
+    `epsilon` is added to the denominator: 1e-10 in open-unlearning, which matters where all of them are very unlikely.
+    """
+    if epsilon:
+        p = math.exp(-nll)
+        return p / (math.fsum([p, *(math.exp(-w) for w in wrong_nlls)]) + epsilon)
     return math.exp(-nll - _log_sum_exp([-nll, *(-w for w in wrong_nlls)]))
 
 
-def truth_ratio(paraphrase_nll: float, wrong_nlls: Sequence[float], mean: Mean = "arithmetic") -> float:
-    """R = mean_j exp(−NLL(wrong_j)) / exp(−NLL(paraphrased answer)). In (0, ∞); below 1 truth is likelier.
+def truth_ratio(paraphrase_nll: float, wrong_nlls: Sequence[float], mean: Mean = "geometric") -> float:
+    """R of one sample: the likelihood of wrong answers over that of the paraphrased right one.
 
-    `mean` over the wrong answers: "arithmetic" is TOFU's definition, "geometric" is exp(−mean_j NLL_j), as
-    open-unlearning has it; it is never the larger of the two. R stays within e^±700, so that 1/R is finite.
-    `ValueError` for no wrong answer.
+    In (0, ∞); below 1 the truth is likelier. `mean` is how the wrong answers are averaged:
+        "geometric": exp(−mean_j NLL_j), as in the released code of TOFU and in the published figures.
+        "arithmetic": mean_j exp(−NLL_j), as in the paper of TOFU; never smaller than the geometric one.
+        "open-unlearning": geometric, with 1e-10 added to the denominator.
+
+    R stays within e^±700, so that 1/R is finite.
+
+    Raises:
+        ValueError: for no wrong answer.
     """
     if not wrong_nlls:
         raise ValueError("the truth ratio needs at least one wrong answer")
@@ -46,6 +65,8 @@ def truth_ratio(paraphrase_nll: float, wrong_nlls: Sequence[float], mean: Mean =
         log_wrong = _log_sum_exp([-w for w in wrong_nlls]) - math.log(len(wrong_nlls))
     else:
         log_wrong = -math.fsum(wrong_nlls) / len(wrong_nlls)
+    if mean == "open-unlearning":
+        return _exp(log_wrong - _log_sum_exp([-paraphrase_nll, math.log(EPSILON)]))
     return _exp(log_wrong + paraphrase_nll)
 
 
@@ -66,3 +87,34 @@ def _mean(values: Sequence[float]) -> float:
     if not values:
         raise ValueError("no truth ratios to average")
     return math.fsum(values) / len(values)
+
+
+def truth_contribution(ratio: float, of: str) -> float:
+    """What one sample adds to the truth ratio of set `of`: min(R, 1/R) on the forget set, else max(0, 1 − R)."""
+    return min(ratio, 1 / ratio) if of == "forget" else max(0.0, 1 - ratio)
+
+
+def truth_ratios(records: Records, truth_ratio_mean: Mean) -> Values:
+    """R of each record with `wrong_nlls`; where there is no `paraphrased_nll` the reference's NLL stands in."""
+    values: Values = []
+    for record in records:
+        wrong, right = record.get("wrong_nlls"), record.get("paraphrased_nll")
+        right = record.get("nll") if right is None else right
+        known = wrong and right is not None and all(map(math.isfinite, (right, *wrong)))
+        values.append(truth_ratio(right, wrong, truth_ratio_mean) if known else None)
+    return values
+
+
+def probabilities(records: Records, truth_ratio_mean: Mean = "geometric") -> Values:
+    """exp(−NLL) of each reference; in multiple-choice sets (`MULTIPLE_CHOICE`) `normalised_probability`."""
+    epsilon = EPSILON if truth_ratio_mean == "open-unlearning" else 0.0
+    values: Values = []
+    for record in records:
+        nll, wrong = record.get("nll"), record.get("wrong_nlls")
+        if nll is None or not math.isfinite(nll):
+            values.append(None)
+        elif record.get("set") in MULTIPLE_CHOICE and wrong:
+            values.append(normalised_probability(nll, wrong, epsilon))
+        else:
+            values.append(probability(nll))
+    return values

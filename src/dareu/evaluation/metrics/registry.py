@@ -1,83 +1,270 @@
-"""Every metric by its name: what it says, its range, where it should go. No torch here.
+"""Every metric, one row each: what it is computed from, where it stands, which way is better. No torch here.
 
-Other packages add their own by an entry point in the group `dareu.metrics`: a function that takes the records
-of one model (`list[dict]`, see `dareu.evaluation.suite`) and gives a dict of figures, kept as `extra.<name>`.
+The suite, the tables on the screen, the report, tuning and the documentation read this table. A new metric is one
+function and one row. Other packages add theirs by an entry point in the group `dareu.metrics`, which is either a
+`Metric` (a row like those below) or a function that takes the records of one model (a list of dicts) and returns a
+dict of figures, kept as `extra.<name>`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-Records = list[dict[str, Any]]
-ExtraMetric = Callable[[Records], dict[str, Any]]
-Direction = Literal["higher", "lower", "as retrained"]
+from dareu.evaluation import comparison
+from dareu.evaluation.metrics import likelihood, text_health
+from dareu.evaluation.metrics.attribution import attribution_mass, reattributed
+from dareu.evaluation.metrics.base import SETS, Direction, Metric, Records, each
+from dareu.evaluation.metrics.rouge import exact_answer, rouge_f1, rouge_recall
+
+__all__ = ["INPUTS", "METRICS", "SETS", "Direction", "Metric", "Records", "metrics_of", "registry"]
+
 GROUP = "dareu.metrics"
+ExtraMetric = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
-
-class Metric(NamedTuple):
-    """`better`: "as retrained" means that the closer to the retrained model, the better."""
-
-    meaning: str
-    range: str
-    better: Direction
-
-
-METRICS: dict[str, Metric] = {
-    "rouge_l": Metric("ROUGE-L recall of greedy answers against the references", "0–1", "as retrained"),
-    "probability": Metric("exp(−mean token NLL) of the reference answer", "0–1", "as retrained"),
-    "truth_ratio": Metric(
-        "wrong over right answers: forget mean min(R, 1/R), else mean max(0, 1−R)",
-        "0–1",
-        "as retrained",
-    ),
-    "attribution": Metric(
-        "forget answers: probability mass on the forget owners, by the run's classifier",
-        "0–1",
-        "as retrained",
-    ),
-    "attribution_heldout": Metric(
-        "the same by a lexical attributor that no reward used",
-        "0–1",
-        "as retrained",
-    ),
-    "reattribution": Metric(
-        "share of forget answers attributed with confidence to an owner not asked about",
-        "0–1",
-        "as retrained",
-    ),
-    "reattribution_heldout": Metric("the same by the held-out attributor", "0–1", "as retrained"),
-    "empty": Metric("share of answers without a word", "0–1", "lower"),
-    "unfinished": Metric("share of answers without end-of-text", "0–1", "lower"),
-    "repetitive": Metric(
-        "share of answers with a 4-gram three times, or a word three times in a row",
-        "0–1",
-        "lower",
-    ),
-    "distinct_2": Metric("different word pairs over all word pairs of the answers", "0–1", "as retrained"),
-    "mean_length": Metric("words in an answer", "≥ 0", "as retrained"),
-    "tug_of_war": Metric(
-        "Π over forget, retain, test of 1 − |ROUGE-L − retrained's|; blind to broken text",
-        "0–1",
-        "higher",
-    ),
-    "tug_of_war_without_test": Metric("the same over forget and retain", "0–1", "higher"),
-    "retrain_similarity": Metric(
-        "Tug-of-War times closeness of held-out attribution, repetitive and empty share",
-        "0–1",
-        "higher",
-    ),
-    "forget_quality": Metric(
-        "p of a Kolmogorov–Smirnov test of truth ratios against the retrained model",
-        "0–1",
-        "higher",
-    ),
+# Inputs that are no fields of the records → the reason where one is absent.
+INPUTS = {
+    "attribution": "no such attributor was given",
+    "attribution_heldout": "no such attributor was given",
+    "corpus_words": "the words of the corpus are not known",
+    "holdout": "there is no held-out set to compare with",
+    "model": "it needs the model itself; records alone do not hold it",
+    "retrained": "there is no retrained model to compare with (retrain=false)",
+    "original": "there is no original model to compare with",
+    "truth_ratio_mean": "the definition of the truth ratio is not named",
 }
+LIKELIHOOD_GAP = "the model's likelihood of the reference is not a finite number"
+
+METRICS: tuple[Metric, ...] = (
+    # Greedy answers
+    Metric(
+        "rouge_l",
+        each(rouge_recall, "reference", "response"),
+        needs=("reference", "response"),
+        title="ROUGE",
+        short="ROUGE",
+        note="ROUGE-L recall of greedy answers: how much of the reference comes back.",
+        gap="the reference has no word",
+        knowledge=True,
+    ),
+    Metric(
+        "rouge_l_f1",
+        each(rouge_f1, "reference", "response"),
+        needs=("reference", "response"),
+        title="ROUGE F1",
+        note="ROUGE-L F1 of greedy answers: recall, and how much of the answer stands in the reference.",
+        gap="the reference has no word",
+        knowledge=True,
+    ),
+    Metric(
+        "exact",
+        each(exact_answer, "reference", "response"),
+        needs=("reference", "response"),
+        title="Exact answers",
+        short="exact",
+        note="Share of questions that are answered with the reference word for word.",
+        knowledge=True,
+    ),
+    # Likelihoods
+    Metric(
+        "probability",
+        likelihood.probabilities,
+        needs=("nll", "truth_ratio_mean"),
+        title="Probability",
+        short="proba-\nbility",
+        note="exp(−mean token NLL) of the reference answer; in multiple-choice sets over the sum with the wrong ones.",
+        gap=LIKELIHOOD_GAP,
+        knowledge=True,
+    ),
+    Metric(
+        "probability_normalised",
+        each(likelihood.normalised_probability, "nll", "wrong_nlls"),
+        needs=("nll", "wrong_nlls"),
+        title="Normalised probability",
+        note="p / (p + Σ p_wrong) of the reference among the wrong answers.",
+        gap="no wrong answers, or a likelihood that is not finite",
+        suites=("tofu",),
+        knowledge=True,
+    ),
+    Metric(
+        "truth_ratio",
+        likelihood.truth_ratios,
+        needs=("nll", "wrong_nlls", "truth_ratio_mean"),
+        title="Truth ratio",
+        short="truth\nratio",
+        note="R = likelihood of wrong answers over that of the paraphrased right one. Forget: mean min(R, 1/R); "
+        "other sets: mean max(0, 1 − R).",
+        gap="no wrong answers (that fit the model's context), or a likelihood that is not finite",
+        contribution=likelihood.truth_contribution,
+        knowledge=True,
+    ),
+    # Whose text it is
+    Metric(
+        "attribution",
+        attribution_mass("attribution"),
+        needs=("attribution",),
+        sets=("forget",),
+        title="Attribution",
+        short="attri-\nbution",
+        note="Share of an answer that the attribution classifier ascribes to the forgotten owners. "
+        "DareU trains against this one.",
+        knowledge=True,
+    ),
+    Metric(
+        "reattribution",
+        reattributed("attribution"),
+        needs=("attribution",),
+        sets=("forget",),
+        title="Re-attribution",
+        short="re-\nattr.",
+        note="Share of forget answers ascribed with high confidence to an owner that the question is not about.",
+        keep=False,
+    ),
+    Metric(
+        "attribution_heldout",
+        attribution_mass("attribution_heldout"),
+        needs=("attribution_heldout",),
+        sets=("forget",),
+        title="Held-out attribution",
+        short="held-\nout",
+        note="The same as attribution by an attributor that no method trains against.",
+        knowledge=True,
+    ),
+    Metric(
+        "reattribution_heldout",
+        reattributed("attribution_heldout"),
+        needs=("attribution_heldout",),
+        sets=("forget",),
+        title="Re-attribution, held out",
+        note="Re-attribution by the held-out attributor.",
+        keep=False,
+    ),
+    # Text health
+    Metric(
+        "empty",
+        each(text_health.empty, "response"),
+        needs=("response",),
+        sets=("forget", "retain"),
+        section="text_health",
+        title="Empty",
+        short="empty",
+        note="Share of answers without a word.",
+        keep=False,
+    ),
+    Metric(
+        "unfinished",
+        each(text_health.unfinished, "finished"),
+        needs=("finished",),
+        sets=("forget", "retain"),
+        section="text_health",
+        title="Unfinished",
+        short="unfin-\nished",
+        note="Share of answers that reach the length limit without an end.",
+        keep=False,
+    ),
+    Metric(
+        "repetitive",
+        each(text_health.repetitive, "response"),
+        needs=("response",),
+        sets=("forget", "retain"),
+        section="text_health",
+        title="Repetitive",
+        short="repet-\nitive",
+        note="Share of answers with a 4-gram three times or more, or a word three times in a row.",
+        keep=False,
+    ),
+    Metric(
+        "distinct_2",
+        text_health.distinct_2,
+        needs=("response",),
+        level="set",
+        sets=("forget", "retain"),
+        section="text_health",
+        title="Distinct-2",
+        note="Different word pairs over all word pairs of the answers.",
+    ),
+    Metric(
+        "mean_length",
+        text_health.mean_length,
+        needs=("response",),
+        level="set",
+        sets=("forget", "retain"),
+        section="text_health",
+        range="≥ 0",
+        title="Mean length",
+        note="Words in an answer.",
+    ),
+    # The unlearned model beside the retrained one
+    Metric(
+        "tug_of_war",
+        comparison.tug_of_war,
+        needs=("retrained",),
+        level="pair",
+        better="higher",
+        title="Tug-of-War",
+        short="ToW",
+        note="Product over forget, retain and test of 1 − |ROUGE difference to the retrained model|; 1 is best "
+        "(Zhao et al. 2024). It does not see broken text.",
+    ),
+    Metric(
+        "tug_of_war_without_test",
+        comparison.tug_of_war_without_test,
+        needs=("retrained",),
+        level="pair",
+        better="higher",
+        title="Tug-of-War without test",
+        short="ToW*",
+        note="Tug-of-War over forget and retain only.",
+    ),
+    Metric(
+        "retrain_similarity",
+        comparison.retrain_similarity,
+        needs=("retrained",),
+        level="pair",
+        better="higher",
+        title="Retrain similarity",
+        short="simil-\narity",
+        note="Tug-of-War with three more factors: held-out attribution, repetitive and empty share. 1 is best.",
+    ),
+    Metric(
+        "forget_quality",
+        comparison.forget_quality_of,
+        needs=("retrained",),
+        level="pair",
+        better="higher",
+        title="Forget quality",
+        short="forget\nquality",
+        note="p of a Kolmogorov–Smirnov test of truth ratios against the retrained model's.",
+    ),
+)
+
+
+def registry() -> dict[str, Metric]:
+    """Every metric by name: the table above, and rows of other packages; ours win over theirs of the same name."""
+    rows: dict[str, Metric] = {}
+    for name, point in extra_metrics().items():
+        try:
+            row = point.load()
+        except Exception:  # its reason stands in the results, see `compute_extra`
+            continue
+        if isinstance(row, Metric):
+            rows[row.name or name] = row
+    return rows | {metric.name: metric for metric in METRICS}
+
+
+def metrics_of(suite: str) -> list[Metric]:
+    """The metrics of a named suite, in the order of the registry."""
+    return [metric for metric in registry().values() if metric.in_suite(suite)]
+
+
+def pair_metrics(suite: str = "fast") -> list[str]:
+    """Names of the figures that compare the unlearned model with the retrained one."""
+    return [metric.name for metric in metrics_of(suite) if metric.level == "pair"]
 
 
 def extra_metrics() -> dict[str, Any]:
-    """Entry points of other packages by name; `.load()` gives an `ExtraMetric`."""
+    """Entry points of other packages by name; `.load()` gives a `Metric` or an `ExtraMetric`."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
@@ -87,8 +274,9 @@ def compute_extra(records: Records) -> tuple[dict[str, Any], dict[str, str]]:
     missing: dict[str, str] = {}
     for name, point in extra_metrics().items():
         try:
-            metric: ExtraMetric = point.load()
-            figures[name] = metric([dict(record) for record in records])
+            metric = point.load()
+            if not isinstance(metric, Metric):
+                figures[name] = metric([dict(record) for record in records])
         except Exception as error:  # whatever foreign code raises is said in the results
             figures[name] = None
             missing[f"extra.{name}"] = f"{type(error).__name__}: {error}"

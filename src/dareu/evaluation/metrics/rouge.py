@@ -43,3 +43,20 @@ def rouge_l(reference: str, response: str) -> RougeL | None:
         return None
     score = scorer.score(reference, response)["rougeL"]
     return RougeL(float(score.recall), float(score.fmeasure))
+
+
+def rouge_recall(reference: str, response: str) -> float | None:
+    """The recall of `rouge_l`; None where the reference has no word."""
+    score = rouge_l(reference, response)
+    return None if score is None else score.recall
+
+
+def rouge_f1(reference: str, response: str) -> float | None:
+    """The F1 of `rouge_l`; None where the reference has no word."""
+    score = rouge_l(reference, response)
+    return None if score is None else score.f1
+
+
+def exact_answer(reference: str, response: str) -> float:
+    """1 where the response is the reference, white space at its ends and line breaks aside, else 0."""
+    return float(" ".join(reference.split()) == " ".join(response.split()))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dareu.data.words import has_word, words
+from dareu.evaluation.metrics.base import Records
 
 
 def is_empty(text: str) -> bool:
@@ -63,3 +64,28 @@ def text_health(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, flo
         "distinct_2": distinct_n(texts, 2),
         "mean_length": sum(len(words(text)) for text in texts) / len(texts),
     }
+
+
+def empty(response: str) -> float:
+    """`is_empty` as a number."""
+    return float(is_empty(response))
+
+
+def unfinished(finished: bool) -> float:
+    """1 for an answer without end-of-text."""
+    return float(not finished)
+
+
+def repetitive(response: str) -> float:
+    """`is_repetitive` as a number."""
+    return float(is_repetitive(response))
+
+
+def distinct_2(records: Records) -> float:
+    """`distinct_n` of the records' responses, n = 2."""
+    return distinct_n([r["response"] for r in records], 2)
+
+
+def mean_length(records: Records) -> float:
+    """Words in a response, empty ones included."""
+    return sum(len(words(r["response"])) for r in records) / len(records)

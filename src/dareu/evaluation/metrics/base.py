@@ -1,0 +1,121 @@
+"""What a metric is: a function over records, what it needs, and how its figure is read. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+Record = Mapping[str, Any]
+Records = Sequence[Record]
+Values = list[float | None]
+Direction = Literal["as retrained", "higher", "lower"]
+SETS = ("forget", "retain", "test")
+ANY = ("*",)  # every set that has records, those of other layouts (real_authors, …) included
+SUITES = ("fast", "tofu", "muse", "privacy", "robustness", "full")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the registry.
+
+    Attributes:
+        name: the metric's name, once in the registry; also the field of the records that keeps its values.
+        compute: by `level`:
+            "sample": (records of one set, **needs) → a value or None for each record, in order. The figure is the mean
+                of their contributions, over the records that have one.
+            "set": (records of one set, **needs) → one figure, or a dict of figures.
+            "model": (summary of one model) → one figure; it stands below `models.<model>`. Raises `ValueError` or
+                `DataError` where it cannot be computed.
+            "pair": (summary of the unlearned model, that of the retrained one) → one figure, at the top of the results.
+        needs: fields that the records must have, and inputs by name (`INPUTS`), which `compute` gets as keyword
+            arguments. What lacks one of them is a gap with the reason, never a silent null.
+        sets: the sets of samples that it is computed on; `ANY` is each of them.
+        section: where the figure stands below `models.<model>`; None: under the set's name. For a set other than
+            forget the section is `<section>_<set>`.
+        key: its name within the section; the metric's name unless given.
+        range, better: the values that are possible, and which of them are good. "as retrained": the closer to the
+            retrained model, the better.
+        title, note: a column's title, and the definition in a sentence or two.
+        short: the title for a narrow column, its lines parted by line breaks.
+        contribution: (value, set) → what the sample adds to the mean; None: the value itself.
+        gap: why a sample has no value (for the reason beside a gap).
+        knowledge: whether "knowledge left" is computed from it (sample metrics of the forget set).
+        keep: whether the values are written into the records.
+        suites: the suites of `evaluation=…` that have it; "fast" is part of every other one, "full" has all.
+    """
+
+    name: str
+    compute: Callable[..., Any]
+    needs: tuple[str, ...] = ()
+    level: Literal["sample", "set", "model", "pair"] = "sample"
+    sets: tuple[str, ...] = ANY
+    section: str | None = None
+    key: str = ""
+    range: str = "0–1"
+    better: Direction = "as retrained"
+    title: str = ""
+    note: str = ""
+    short: str = ""
+    contribution: Callable[[float, str], float] | None = None
+    gap: str = "it is not defined for them"
+    knowledge: bool = False
+    keep: bool = True
+    suites: tuple[str, ...] = ("fast",)
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the name."""
+        object.__setattr__(self, "key", self.key or self.name)
+        object.__setattr__(self, "title", self.title or self.name.replace("_", " ").capitalize())
+        object.__setattr__(self, "short", self.short or self.title.lower())
+
+    def path(self, of: str) -> tuple[str, str]:
+        """Section and key of the figure of set `of`."""
+        if self.section is None:
+            return of, self.key
+        return (self.section if of == "forget" else f"{self.section}_{of}"), self.key
+
+    def covers(self, of: str) -> bool:
+        """Whether it is computed on set `of`."""
+        return self.sets == ANY or of in self.sets
+
+    def in_suite(self, suite: str) -> bool:
+        """Whether the named suite has it."""
+        return suite == "full" or "fast" in self.suites or suite in self.suites
+
+    def contributions(self, values: Sequence[float | None], of: str) -> Values:
+        """What each sample adds to the mean; None where it has no value."""
+        change = self.contribution
+        if change is None:
+            return list(values)
+        return [None if v is None else change(v, of) for v in values]
+
+
+def lazily(path: str) -> Callable[..., Any]:
+    """The function at `path` ("package.module:function"), imported when it is first called: for what needs torch."""
+    module, _, name = path.partition(":")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **kwargs)
+
+    return call
+
+
+def of_field(field: str) -> Callable[[Records], Values]:
+    """A sample metric that reads its values from a field of the records."""
+
+    def values(records: Records) -> Values:
+        return [record.get(field) for record in records]
+
+    return values
+
+
+def each(function: Callable[..., float | None], *fields: str) -> Callable[..., Values]:
+    """A sample metric that calls `function` with these fields of each record; None where a field is None."""
+
+    def values(records: Records) -> Values:
+        rows = ([record.get(field) for field in fields] for record in records)
+        return [None if None in row else function(*row) for row in rows]
+
+    return values

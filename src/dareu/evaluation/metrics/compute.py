@@ -1,0 +1,134 @@
+"""The registry at work: records and inputs of one model in, a summary out. Pure; no torch.
+
+The summary has a section a set of samples (`forget`, `retain`, …) and those that metrics name (`text_health`, …),
+`truth_ratios`, `intervals` (section → key → `{low, high, n}`) and `missing` ("section.key" → reason).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dareu.errors import DataError
+from dareu.evaluation.metrics.base import SETS, Metric, Values
+from dareu.evaluation.metrics.intervals import bootstrap_mean
+from dareu.evaluation.metrics.registry import INPUTS, compute_extra
+
+Inputs = Mapping[str, Any]
+MODEL_ONLY = "evaluation.likelihoods=false"
+
+
+def sets_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The sets that the records are of: forget, retain, test first, then others in order of appearance."""
+    return list(dict.fromkeys([*SETS, *(r["set"] for r in records)]))
+
+
+def compute_metrics(
+    records: list[dict[str, Any]],
+    metrics: Sequence[Metric],
+    inputs: Inputs | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Every metric of `metrics` on the records of one model.
+
+    Writes the values of sample metrics into `records`, each under the metric's name.
+
+    Args:
+        inputs: what metrics need that is no field of the records, by the names in `INPUTS`.
+        reasons: need → why it is absent, where more is known than the registry says.
+    """
+    inputs, reasons = inputs or {}, dict(INPUTS) | dict(reasons or {})
+    summary: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    intervals: dict[str, dict[str, Any]] = {}
+    for of in sets_of(records):
+        rows = [r for r in records if r["set"] == of]
+        summary[of] = {"n": len(rows)}
+        if not rows:
+            missing[of] = f"the {of} set is empty"
+        for metric in metrics:
+            if metric.level not in ("sample", "set") or not metric.covers(of):
+                continue
+            section, key = metric.path(of)
+            name = f"{section}.{key}"
+            figures = summary.setdefault(section, {})
+            figures.setdefault(key, None)
+            if not rows:
+                missing.setdefault(section, f"the {of} set is empty")
+                continue
+            lack = lacking(metric, rows, inputs, reasons)
+            if lack is not None:
+                missing[name] = lack
+                continue
+            try:
+                found = metric.compute(rows, **_inputs(metric, inputs))
+            except (DataError, ValueError) as error:
+                missing[name] = getattr(error, "cause", None) or str(error)
+                continue
+            if metric.level == "set":
+                figures[key] = found
+                continue
+            if metric.keep:
+                for row, value in zip(rows, found, strict=True):
+                    row[metric.name] = value
+            parts = [v for v in metric.contributions(found, of) if v is not None and math.isfinite(v)]
+            if len(parts) < len(rows):
+                missing[name] = f"{len(rows) - len(parts)} of {len(rows)} samples: {metric.gap}"
+            if parts:
+                figures[key] = float(np.mean(parts))
+                low, high = bootstrap_mean(parts)
+                intervals.setdefault(section, {})[key] = {"low": low, "high": high, "n": len(parts)}
+    for metric in metrics:
+        for name in metric.needs if metric.keep and metric.level == "sample" else ():
+            if name in inputs:  # absent from the records of sets that it does not cover
+                for row in records:
+                    row.setdefault(metric.name, None)
+    ratios = [r.get("truth_ratio") for r in records if r["set"] == "forget"]
+    summary["truth_ratios"] = [ratio for ratio in ratios if ratio is not None]
+    summary["intervals"] = intervals
+    summary["extra"], failed = compute_extra(records)
+    summary["missing"] = missing | failed
+    for metric in metrics:
+        if metric.level == "model":
+            try:
+                summary[metric.key] = metric.compute(summary)
+            except (DataError, ValueError) as error:
+                summary[metric.key] = None
+                summary["missing"][metric.key] = getattr(error, "cause", None) or str(error)
+    return summary
+
+
+def sample_values(
+    metric: Metric, records: Sequence[Mapping[str, Any]], inputs: Inputs | None = None
+) -> Values | None:
+    """What each record, all of one set, adds to the metric's mean; None where the metric lacks what it needs."""
+    inputs = inputs or {}
+    if not records:
+        return None
+    if metric.keep and any(r.get(metric.name) is not None for r in records):
+        found = [r.get(metric.name) for r in records]
+    elif lacking(metric, records, inputs, INPUTS) is not None:
+        return None
+    else:
+        found = metric.compute(records, **_inputs(metric, inputs))
+    return metric.contributions(found, records[0]["set"])
+
+
+def lacking(
+    metric: Metric, rows: Sequence[Mapping[str, Any]], inputs: Inputs, reasons: Mapping[str, str]
+) -> str | None:
+    """Why the metric cannot be computed on these records; None where it can."""
+    for need in metric.needs:
+        if need in INPUTS:
+            if inputs.get(need) is None:
+                return reasons[need]
+        elif all(row.get(need) is None for row in rows):
+            return reasons.get(need) or f"{len(rows)} of {len(rows)} samples: {metric.gap}"
+    return None
+
+
+def _inputs(metric: Metric, inputs: Inputs) -> dict[str, Any]:
+    return {need: inputs[need] for need in metric.needs if need in INPUTS}

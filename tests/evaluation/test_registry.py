@@ -1,0 +1,101 @@
+"""One registry: its rows compute, their gaps have reasons, and a row of another package is a row like ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dareu.evaluation.metrics import registry as module
+from dareu.evaluation.metrics.base import SUITES, Metric, each
+from dareu.evaluation.metrics.compute import compute_metrics, sample_values
+from dareu.evaluation.metrics.registry import INPUTS, METRICS, metrics_of, registry
+
+
+def record(of: str, response: str, **more: Any) -> dict[str, Any]:
+    return {"set": of, "reference": "in the old town", "response": response, "finished": True, **more}
+
+
+def rows() -> list[dict[str, Any]]:
+    return [record("forget", "in town"), record("forget", "in the old town"), record("retain", "nowhere")]
+
+
+def test_each_row_is_complete_and_named_once() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(names) == len(set(names))
+    for metric in METRICS:
+        assert metric.title and metric.note and metric.range and metric.needs, metric.name
+        assert set(metric.suites) <= set(SUITES), metric.name
+        assert metric.better in ("as retrained", "higher", "lower"), metric.name
+    paths = [metric.path("forget") for metric in METRICS if metric.level in ("sample", "set")]
+    assert len(paths) == len(set(paths))
+
+
+def test_the_recipe_of_contributing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric is one function and one row."""
+
+    def starts_alike(reference: str, response: str) -> float:
+        """1 where the answer begins with the reference's first word, else 0."""
+        return float(response.split()[:1] == reference.split()[:1])
+
+    row = Metric(
+        "starts_alike",
+        each(starts_alike, "reference", "response"),
+        needs=("reference", "response"),
+        title="Starts alike",
+        note="Share of answers that begin with the reference's first word.",
+    )
+    monkeypatch.setattr(module, "METRICS", (*METRICS, row))
+    records = rows()
+    summary = compute_metrics(records, metrics_of("fast"))
+    assert summary["forget"]["starts_alike"] == 1.0 and summary["retain"]["starts_alike"] == 0.0
+    assert [r["starts_alike"] for r in records] == [1.0, 1.0, 0.0]
+    assert summary["intervals"]["forget"]["starts_alike"] == {"low": 1.0, "high": 1.0, "n": 2}
+    assert "forget.starts_alike" not in summary["missing"]
+
+
+def test_a_row_of_another_package_is_computed_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Metric("shout", lambda records: [r["response"].isupper() * 1.0 for r in records], ("response",))
+
+    class Point:
+        name = "shout"
+
+        def load(self) -> Metric:
+            return row
+
+    monkeypatch.setattr(module, "entry_points", lambda group: [Point()] if group == "dareu.metrics" else [])
+    assert registry()["shout"] is row
+    summary = compute_metrics(rows(), metrics_of("fast"))
+    assert summary["forget"]["shout"] == 0.0 and summary["extra"] == {}
+
+
+def test_what_lacks_its_needs_is_a_gap_with_a_reason() -> None:
+    metric = Metric(
+        "wants", lambda records, holdout: [0.0 for _ in records], needs=("nll", "holdout"), gap="no NLL"
+    )
+    summary = compute_metrics(rows(), [metric], {"holdout": [1]})
+    assert summary["forget"]["wants"] is None
+    assert summary["missing"]["forget.wants"] == "2 of 2 samples: no NLL"
+    with_nll = [{**r, "nll": 1.0} for r in rows()]
+    assert compute_metrics(with_nll, [metric])["missing"]["forget.wants"] == INPUTS["holdout"]
+    assert compute_metrics(with_nll, [metric], {"holdout": [1]})["forget"]["wants"] == 0.0
+
+
+def test_some_samples_without_a_value_are_said_and_left_out_of_the_mean() -> None:
+    metric = Metric("half", lambda records: [None, 0.5][: len(records)], needs=("response",), gap="it is odd")
+    summary = compute_metrics(rows()[:2], [metric])
+    assert summary["forget"]["half"] == 0.5
+    assert summary["missing"]["forget.half"] == "1 of 2 samples: it is odd"
+
+
+def test_values_that_stand_in_the_records_are_read_and_not_computed_again() -> None:
+    metric = Metric("seen", lambda records: pytest.fail("computed"), needs=("response",))
+    assert sample_values(metric, [record("forget", "x", seen=0.25)]) == [0.25]
+    assert sample_values(metric, []) is None
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_fast_is_part_of_every_suite(suite: str) -> None:
+    names = {metric.name for metric in metrics_of(suite)}
+    assert {metric.name for metric in metrics_of("fast")} <= names
+    assert names <= {metric.name for metric in metrics_of("full")}
