@@ -75,7 +75,7 @@ class Results(_Open):
         data, data_key: the corpus and the request, and the content key of the corpus.
         definitions: metric → which of several published definitions its figures follow.
         models: "original", "retrained", "unlearned" → figures.
-        tug_of_war, tug_of_war_without_test, retrain_similarity, forget_quality: the unlearned beside the retrained model.
+        tug_of_war, tug_of_war_without_test, retrain_similarity, forget_quality: unlearned beside retrained.
         knowledge_left: metric → (u − r)/(o − r) with its interval; `value` None for metrics that cannot tell.
         knowledge_left_worst: the largest |k| and its metric.
         damage: "retain", "test" → share of samples that the retrained model has right and the unlearned one has not.
