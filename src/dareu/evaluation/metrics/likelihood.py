@@ -100,8 +100,10 @@ def truth_ratios(records: Records, truth_ratio_mean: Mean) -> Values:
     for record in records:
         wrong, right = record.get("wrong_nlls"), record.get("paraphrased_nll")
         right = record.get("nll") if right is None else right
-        known = wrong and right is not None and all(map(math.isfinite, (right, *wrong)))
-        values.append(truth_ratio(right, wrong, truth_ratio_mean) if known else None)
+        if not wrong or right is None or not all(map(math.isfinite, (right, *wrong))):
+            values.append(None)
+        else:
+            values.append(truth_ratio(right, wrong, truth_ratio_mean))
     return values
 
 
