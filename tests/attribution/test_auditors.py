@@ -172,7 +172,7 @@ def test_an_encoder_learns_its_owners(tokenizer: Any) -> None:
     from dareu.attribution.encoder import fit_encoder
 
     taught = [replace(s, paraphrased_response=s.response.lower()) for s in SAMPLES]
-    attributor = fit_encoder(taught, tokenizer=tokenizer, epochs=40, learning_rate=3e-3)
+    attributor = fit_encoder(taught, tokenizer=tokenizer, epochs=60)
     probs = attributor.probabilities([s.response for s in SAMPLES])
     assert [attributor.owners[i] for i in probs.argmax(axis=1)] == [s.owner for s in SAMPLES]
 
@@ -245,3 +245,15 @@ def test_audit_by_hand() -> None:
     assert table["reliability_of"] == "retrained" and table["reward"] == "sure"
     assert reliability(Sure(), retrained[-1:]) == {"n": 0}
     assert attribution_audit({"sure": Sure()}, {"mine": []}, ["Ada"])["rows"] == {"mine": {"sure": None}}
+
+
+def test_temperature_is_fitted_on_paraphrases_where_there_are_any() -> None:
+    texts = [f"word{i} here" for i in range(6)]
+    samples = [
+        Sample(str(i), "AB"[i % 2], "?", text, paraphrased_response=f"here word{i}")
+        for i, text in enumerate(texts)
+    ]
+    # each is found by one word, as every other is by "here": a longest passage of 1 for both owners
+    assert SubstringAttributor.from_samples(samples).temperature > 10
+    telling = [replace(s, paraphrased_response=f"now {s.response}") for s in samples]
+    assert SubstringAttributor.from_samples(telling).temperature < 1

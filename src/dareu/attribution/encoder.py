@@ -136,7 +136,7 @@ def fit_encoder(
     *,
     base: str | None = None,
     tokenizer: Any = None,
-    epochs: int = 8,
+    epochs: int | None = None,
     learning_rate: float | None = None,
     batch_size: int = 32,
     holdout: float = 0.1,
@@ -149,7 +149,7 @@ def fit_encoder(
 
     Args:
         tokenizer: of the small BERT; with `base` the base's own is used.
-        learning_rate: 5e-5 for a base and 1e-3 from scratch unless given.
+        epochs, learning_rate: 8 and 5e-5 for a base, 24 and 2e-3 from scratch, unless given.
 
     Raises:
         DataError: for fewer than two owners.
@@ -183,8 +183,9 @@ def fit_encoder(
             )
         attributor = EncoderAttributor(model.to(device), tokenizer, owners)
         learnt, held = unseen_texts(owned, holdout, seed)
+        rate = 2e-3 if base is None else 5e-5
         rows = [(s.response, owners.index(str(s.owner))) for s in learnt]
-        _train(attributor, rows, epochs, learning_rate or (1e-3 if base is None else 5e-5), batch_size)
+        _train(attributor, rows, epochs or (24 if base is None else 8), learning_rate or rate, batch_size)
     if held:
         labels = np.array([owners.index(str(s.owner)) for s in held])
         attributor.temperature = fit_temperature(attributor.logits([s.response for s in held]), labels)

@@ -1,8 +1,8 @@
 """Attributors that look a text up among the training texts: by embeddings, BM25, or the longest common passage.
 
 Each gives every training text a similarity with the text that is asked about. An owner's score is that of the owner's
-most similar text; scores become probabilities by a softmax, whose temperature is fitted on the training texts
-themselves, each looked up among all the others. Nothing is trained.
+most similar text; scores become probabilities by a softmax, whose temperature is fitted on the paraphrased responses, or
+where there are none on the training texts, each looked up among all the others. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -69,15 +69,22 @@ class NearestAttributor(ABC):
             )
         index = {owner: i for i, owner in enumerate(owners)}
         attributor = cls(owners, [s.response for s in owned], [index[str(s.owner)] for s in owned], **options)
-        attributor.temperature = attributor._fitted_temperature(seed)
+        rephrased = [
+            (s.paraphrased_response, index[str(s.owner)])
+            for s in owned
+            if (s.paraphrased_response or "").strip()
+        ]
+        itself = list(zip(attributor.texts, attributor.labels.tolist(), strict=True))
+        attributor.temperature = attributor._fitted_temperature(rephrased or itself, seed)
         return attributor
 
-    def _fitted_temperature(self, seed: int) -> float:
-        chosen = sorted(Random(seed).sample(range(len(self.texts)), min(LOOKED_UP, len(self.texts))))
-        found = self.similarities([self.texts[i] for i in chosen])
-        same = np.array([[self.texts[i] == text for text in self.texts] for i in chosen])
+    def _fitted_temperature(self, known: Sequence[tuple[str, int]], seed: int) -> float:
+        chosen = Random(seed).sample(known, min(LOOKED_UP, len(known)))
+        found = self.similarities([text for text, _ in chosen])
+        same = np.array([[one == text for text in self.texts] for one, _ in chosen])
         found[same] = 0.0  # a text is not looked up among copies of itself
-        return fit_temperature(self._owner_scores(found), self.labels[chosen], bounds=(0.02, 50.0))
+        labels = np.array([label for _, label in chosen])
+        return fit_temperature(self._owner_scores(found), labels, bounds=(0.02, 50.0))
 
     def _owner_scores(self, found: np.ndarray) -> np.ndarray:
         """(B, N) → (B, C): the best of each owner, scaled."""
