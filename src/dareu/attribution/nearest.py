@@ -1,7 +1,7 @@
 """Attributors that look a text up among the training texts: by embeddings, BM25, or the longest common passage.
 
 Each gives every training text a similarity with the text that is asked about. An owner's score is that of the owner's
-most similar text; scores become probabilities by a softmax, whose temperature is fitted on the paraphrased responses, or
+most similar text; a softmax makes them probabilities. Its temperature is fitted on the paraphrased responses, or,
 where there are none on the training texts, each looked up among all the others. Nothing is trained.
 """
 
