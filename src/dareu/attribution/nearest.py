@@ -69,11 +69,8 @@ class NearestAttributor(ABC):
             )
         index = {owner: i for i, owner in enumerate(owners)}
         attributor = cls(owners, [s.response for s in owned], [index[str(s.owner)] for s in owned], **options)
-        rephrased = [
-            (s.paraphrased_response, index[str(s.owner)])
-            for s in owned
-            if (s.paraphrased_response or "").strip()
-        ]
+        answers = [(s.paraphrased_response or "", index[str(s.owner)]) for s in owned]
+        rephrased = [(text, label) for text, label in answers if text.strip()]
         itself = list(zip(attributor.texts, attributor.labels.tolist(), strict=True))
         attributor.temperature = attributor._fitted_temperature(rephrased or itself, seed)
         return attributor
