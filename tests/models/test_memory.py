@@ -70,3 +70,16 @@ def test_what_cannot_fit_is_refused_and_the_keys_are_named() -> None:
 def test_the_machine_has_memory() -> None:
     found = available_mib("cpu")
     assert found is None or found > 100
+
+
+def test_dropout_of_adapters_keeps_masks_and_inputs() -> None:
+    """Seven linear layers of a block read 6 × 32 + 64 numbers a token: twice that is 16 times the width of 32."""
+    assert size_of(llama(), 4, dropout=True).dropped == 2 * (6 * 32 + 64) / 32 == 16
+    assert size_of(llama(), 4).dropped == size_of(llama(), None, dropout=True).dropped == 0
+
+
+def test_a_cpu_holds_more_than_its_tensors() -> None:
+    work = Work(rows=8, length=16, answers=8)
+    assert estimate(SIZE, work, "cpu")["total"] == pytest.approx(
+        1.75 * estimate(SIZE, work, "cuda:0")["total"]
+    )
