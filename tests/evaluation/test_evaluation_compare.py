@@ -21,6 +21,7 @@ def summary(
         "test": {"rouge_l": test},
         "text_health": {"repetitive": repetitive, "empty": empty},
         "truth_ratios": [forget, forget + 0.1, forget + 0.2],
+        "membership": {"min_k_40": forget},
     }
 
 
@@ -66,7 +67,7 @@ def test_compare() -> None:
 
 def test_compare_without_a_retrained_model() -> None:
     result = compare({"original": U, "unlearned": U})
-    names = {"tug_of_war", "tug_of_war_without_test", "retrain_similarity", "forget_quality"}
+    names = {"tug_of_war", "tug_of_war_without_test", "retrain_similarity", "forget_quality", "privleak"}
     assert {name for name in names if result[name] is None} == names == set(result["missing"])
     with pytest.raises(DataError, match="unlearned"):
         compare({"original": U, "retrained": R})

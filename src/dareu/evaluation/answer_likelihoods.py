@@ -10,10 +10,21 @@ from typing import Any, NamedTuple
 from dareu.data.corpus import Sample, Task
 from dareu.data.render import Encoded, encode
 from dareu.errors import DataError
-from dareu.models.logprobs import response_nll
+from dareu.evaluation.model_metrics.token_scores import token_scores
+from dareu.models.logprobs import TokenStatistics, response_nll, token_statistics
 
 LOGITS = 2**27  # entries of one batch of logits: 512 MB in float32, whatever the vocabulary
 UNLIMITED = 1 << 30
+# What a record keeps of the reference's tokens: for memorisation and for membership attacks.
+SCORES = (
+    "hits",
+    "mia_loss",
+    "mia_zlib",
+    "mia_min_k_20",
+    "mia_min_k_40",
+    "mia_min_k_plus_20",
+    "mia_min_k_plus_40",
+)
 
 
 class Likelihood(NamedTuple):
@@ -26,6 +37,7 @@ class Likelihood(NamedTuple):
     nll: float | None
     paraphrased_nll: float | None
     wrong_nlls: list[float] | None
+    scores: dict[str, Any]  # of the reference's tokens: `SCORES`
 
 
 class Limit(NamedTuple):
@@ -63,32 +75,42 @@ def likelihoods(
     NLLs are means over response tokens, end-of-text included as in training.
     """
     context = context_length(model)
-    pairs: list[Encoded] = []
-    spans: list[tuple[int, int]] = []  # per sample: the reference, the paraphrased and the wrong answers
+    references = [encode(tokenizer, s.prompt, s.response, task, context) for s in samples]
+    others: list[Encoded] = []
+    spans: list[tuple[int, int]] = []  # per sample: the paraphrased and the wrong answers
     for sample in samples:
-        start = len(pairs)
-        pairs.append(encode(tokenizer, sample.prompt, sample.response, task, context))
+        start = len(others)
         if sample.wrong_responses:
-            others = [sample.paraphrased_response or sample.response, *sample.wrong_responses]
+            texts = [sample.paraphrased_response or sample.response, *sample.wrong_responses]
             with suppress(DataError):  # too long: the list is built whole before it is added
-                pairs += [encode(tokenizer, sample.prompt, other, task, context) for other in others]
-        spans.append((start, len(pairs)))
-    if not pairs:
+                others += [encode(tokenizer, sample.prompt, text, task, context) for text in texts]
+        spans.append((start, len(others)))
+    if not references:
         return []
-    width = max(len(pair) for pair in pairs)
-    fits = LOGITS // (width * len(tokenizer)) or 1
-    scored = response_nll(model, tokenizer, pairs, batch_size=min(batch_size, fits), progress=progress)
+    statistics = token_statistics(model, tokenizer, references, batch_size=batch_size, progress=progress)
+    width = max((len(pair) for pair in others), default=1)
+    fits = min(batch_size, LOGITS // (width * len(tokenizer)) or 1)
+    scored = response_nll(model, tokenizer, others, batch_size=fits, progress=progress) if others else []
     nlls = [total / max(count, 1) for total, count in scored]
-    return [_likelihood(nlls[start:stop]) for start, stop in spans]
+    return [
+        _likelihood(one, sample.response, nlls[start:stop])
+        for one, sample, (start, stop) in zip(statistics, samples, spans, strict=True)
+    ]
 
 
-def _likelihood(nlls: Sequence[float]) -> Likelihood:
-    """From the mean NLLs of one sample: reference, paraphrased answer, wrong answers."""
-    reference, *others = nlls
+def _likelihood(statistics: TokenStatistics, text: str, others: Sequence[float]) -> Likelihood:
+    """From the tokens of one reference, and the mean NLLs of its paraphrased and wrong answers."""
     right, *wrong = others or [math.nan]
     known = bool(wrong) and math.isfinite(right) and all(map(math.isfinite, wrong))
+    scores = token_scores(statistics, text)
+    hits = "".join("1" if hit else "0" for hit in statistics.hits[:-1])
+    finite = scores["nll"] is not None
     return Likelihood(
-        reference if math.isfinite(reference) else None,
+        scores["nll"],
         right if known else None,
         wrong if known else None,
+        {
+            "hits": (hits or None) if finite else None,
+            **{name: scores[name] for name in SCORES if name != "hits"},
+        },
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dareu.errors import DataError
+from dareu.evaluation.metrics.membership import privleak
 
 Summary = Mapping[str, Any]
 
@@ -96,6 +97,14 @@ def tug_of_war_without_test(u: Summary, r: Summary) -> float:
 def forget_quality_of(u: Summary, r: Summary) -> dict[str, float | bool]:
     """`forget_quality` of two summaries."""
     return forget_quality(u.get("truth_ratios", []), r.get("truth_ratios", []))
+
+
+def privleak_of(u: Summary, r: Summary) -> float:
+    """`privleak` of two summaries. `DataError` where one has no membership figures, or AUC_r is 1."""
+    try:
+        return privleak(_figure(u, "membership", "min_k_40"), _figure(r, "membership", "min_k_40"))
+    except ValueError as error:
+        raise DataError(f"PrivLeak: {error}.") from None
 
 
 def compare(summaries: Mapping[str, Summary], suite: str = "fast") -> dict[str, Any]:

@@ -14,10 +14,11 @@ from dareu.attribution.score import owner_index
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
 from dareu.data.render import render_prompt
-from dareu.evaluation.answer_likelihoods import Likelihood, likelihoods, response_limit
+from dareu.evaluation.answer_likelihoods import SCORES, Likelihood, likelihoods, response_limit
+from dareu.evaluation.beside import holdout_of
 from dareu.evaluation.metrics.attribution import Attributions
 from dareu.evaluation.metrics.compute import compute_metrics
-from dareu.evaluation.metrics.registry import metrics_of
+from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.models.generate import Generation, generate
 
 ATTRIBUTORS = ("attribution", "attribution_heldout")
@@ -31,8 +32,10 @@ class Evaluation:
     """A record per sample (forget, retain, test, each in the order of the split), and a summary.
 
     Record: `set`, `index` (in its set), `id`, `owner`, `prompt`, `reference`, `response`, `finished`; what metrics are
-    computed from (`nll`, `paraphrased_nll`, `wrong_nlls`: mean NLLs, nats a token); and a field for each sample metric
-    of the registry (`rouge_l`, `probability`, …). None where one does not apply or could not be computed.
+    computed from (`nll`, `paraphrased_nll`, `wrong_nlls`: mean NLLs, nats a token, end-of-text included; `hits`: "1"
+    for each token of the reference that is the likeliest one, "0" for the others; `mia_…`: membership scores); and a
+    field for each sample metric of the registry (`rouge_l`, `probability`, …). None where one does not apply or could
+    not be computed.
 
     Summary: see `dareu.evaluation.metrics.compute`.
     """
@@ -74,7 +77,7 @@ def evaluate_model(
         progress=progress and f"{progress}: answers",
     )
     scored: Sequence[Likelihood | None] = [None] * len(samples)
-    reasons = dict.fromkeys(("nll", "wrong_nlls"), NO_LIKELIHOODS)
+    reasons = dict.fromkeys(("nll", "wrong_nlls", *SCORES), NO_LIKELIHOODS)
     if config.likelihoods:
         reasons = {}
         scored = likelihoods(
@@ -92,7 +95,11 @@ def evaluate_model(
             inputs[name] = _attributions(
                 attributors[name], split.forget_owners, config.reattribution_threshold
             )
-    return Evaluation(records, compute_metrics(records, metrics_of(config.suite), inputs, reasons))
+    inputs["holdout"] = holdout_of(records)
+    metrics = [
+        metric for metric in metrics_of(config.suite) if not any(need in LATE for need in metric.needs)
+    ]
+    return Evaluation(records, compute_metrics(records, metrics, inputs, reasons))
 
 
 def _rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
@@ -119,6 +126,7 @@ def _record(row: Row, answer: Generation, scored: Likelihood | None) -> Record:
         "nll": scored and scored.nll,
         "paraphrased_nll": scored and scored.paraphrased_nll,
         "wrong_nlls": scored and scored.wrong_nlls,
+        **(scored.scores if scored else dict.fromkeys(SCORES)),
     }
 
 

@@ -135,7 +135,7 @@ def _flags(record: Record, response: str, reference: str, secret: bool) -> tuple
     flags = ["empty"] if not any(c.isalnum() for c in response) else []
     if record.get("finished") is False:
         flags.append("unfinished")
-    broken = record.get("broken")
+    broken = record.get("broken_words") or record.get("broken")
     if isinstance(broken, list | tuple) and broken:
         flags.append("not a word: " + ", ".join(map(str, broken)))
     elif broken is True or (isinstance(broken, int | float) and broken > 0):

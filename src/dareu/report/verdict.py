@@ -218,7 +218,7 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
     damage = dig(results, "damage", name)
     share = number(damage) if not isinstance(damage, Mapping) else number(damage.get("value"))
     if share is not None:
-        shown += f" {show_share(share)} of the answers that the {base} model has right are wrong here."
+        shown += f" {show_share(share)} of all answers are right in the {base} model and wrong here."
     if aim - ours > SEVERE:
         return Point("bad", "damaged", f"{shown} Much was lost that should stay.")
     low = number(dig(damage, "low"))

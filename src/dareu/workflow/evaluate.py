@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ class Judged:
     summary: dict[str, Any]
     samples: Path
     seconds: float
+
+    def records(self) -> list[dict[str, Any]]:
+        """The per-sample records."""
+        return [json.loads(line) for line in self.samples.read_text(encoding="utf-8").splitlines()]
 
 
 def judge(bench: Bench, name: str, checkpoint: Path, key: str) -> Judged:

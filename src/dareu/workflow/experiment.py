@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dareu.data.evaluation_parts import part_of
 from dareu.errors import DareuError
 from dareu.evaluation.comparison import NO_RETRAINED
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
-from dareu.runs.files import write_json
+from dareu.runs.files import write_json, write_jsonl
 from dareu.runs.folder import RunFolder, default_run_dir
 from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
 from dareu.workflow.console import Talk
@@ -130,15 +130,18 @@ def judge_all(
     bench: Bench, folder: RunFolder, unlearned: Artifact, method: str, requests: Requests | None = None
 ) -> dict[str, Any]:
     """Evaluate all models of the run, fill its folder and return its results; with rounds, those of the last one."""
-    from dareu.evaluation.comparison import compare
+    from dareu.evaluation.beside import compare_models
     from dareu.report.page import write_report
 
     entries = requests.entries() if requests else []
     rounds = requests.rounds if requests else []
     judged = rounds[-1].judged if rounds else judge_models(bench, unlearned)
-    results = _results(bench, unlearned, judged, method)
+    records = {name: one.records() for name, one in judged.items()}
     summaries = {name: one.summary for name, one in judged.items()}
-    comparison = compare(summaries)
+    comparison = compare_models(
+        records, summaries, texts_of(bench.corpus), suite=bench.config.evaluation.suite
+    )
+    results = _results(bench, unlearned, judged, method)
     missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
     missing |= _left_out(bench, unlearned) | comparison.get("missing", {})
     results |= comparison | {"missing": missing}
@@ -149,10 +152,10 @@ def judge_all(
     try:
         if folder.finished:
             return read_run(folder)
-        _fill(folder, unlearned, judged)
+        _fill(folder, unlearned, records)
         for one in rounds:
             part = folder.path / "rounds" / str(one.number)
-            _records(part / "samples", one.judged)
+            _records(part / "samples", {name: model.records() for name, model in one.judged.items()})
             shutil.copyfile(one.unlearned.path / "training.jsonl", part / "training.jsonl")
         Results.of(results).write(folder.path / FILE)
         write_report(folder.path)
@@ -194,6 +197,7 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
             "part": config.evaluation.part,
         },
         "data_key": bench.corpus.key,
+        "definitions": {"truth_ratio": config.evaluation.truth_ratio},
         "models": {
             name: {k: v for k, v in one.summary.items() if k not in ("missing", "truth_ratios")}
             for name, one in judged.items()
@@ -216,15 +220,29 @@ def _results(bench: Bench, unlearned: Artifact, judged: dict[str, Judged], metho
     }
 
 
-def _records(folder: Path, judged: dict[str, Judged]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, one in judged.items():
-        shutil.copyfile(one.samples, folder / f"{name}.jsonl")
+def texts_of(corpus: Corpus) -> list[str]:
+    """Every text of the corpus: questions, answers, and what stands in for them."""
+    return [
+        text
+        for s in (*corpus.samples, *corpus.test)
+        for text in (
+            s.prompt,
+            s.response,
+            *s.paraphrased_prompts,
+            *filter(None, [s.paraphrased_response]),
+            *s.wrong_responses,
+        )
+    ]
 
 
-def _fill(folder: RunFolder, unlearned: Artifact, judged: dict[str, Judged]) -> None:
-    """Copy into the run folder what a person looks for there."""
-    _records(folder.path / "samples", judged)
+def _records(folder: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    for name, rows in records.items():
+        write_jsonl(folder / f"{name}.jsonl", rows)
+
+
+def _fill(folder: RunFolder, unlearned: Artifact, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Write into the run folder what a person looks for there."""
+    _records(folder.path / "samples", records)
     if "given" in unlearned.extra:
         return
     target, partial = folder.path / "model", folder.path / "model.partial"

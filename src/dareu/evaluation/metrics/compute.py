@@ -60,11 +60,15 @@ def compute_metrics(
                 missing.setdefault(section, f"the {of} set is empty")
                 continue
             lack = lacking(metric, rows, inputs, reasons)
-            if lack is not None:
+            logged = metric.level == "sample" and any(row.get(metric.name) is not None for row in rows)
+            if lack is not None and not logged:
                 missing[name] = lack
                 continue
             try:
-                found = metric.compute(rows, **_inputs(metric, inputs))
+                if lack is None:
+                    found = metric.compute(rows, **_inputs(metric, inputs))
+                else:  # a log has the values but not what they were computed from
+                    found = [row.get(metric.name) for row in rows]
             except (DataError, ValueError) as error:
                 missing[name] = getattr(error, "cause", None) or str(error)
                 continue

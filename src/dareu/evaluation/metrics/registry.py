@@ -13,10 +13,13 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from dareu.evaluation import comparison
-from dareu.evaluation.metrics import likelihood, text_health
+from dareu.evaluation.metrics import likelihood, text_health, words
 from dareu.evaluation.metrics.attribution import attribution_mass, reattributed
 from dareu.evaluation.metrics.base import SETS, Direction, Metric, Records, each
+from dareu.evaluation.metrics.membership import attack
 from dareu.evaluation.metrics.rouge import exact_answer, rouge_f1, rouge_recall
+from dareu.evaluation.metrics.utility import model_utility
+from dareu.evaluation.model_metrics.token_scores import exact_memorisation, extraction_strength
 
 __all__ = ["INPUTS", "METRICS", "SETS", "Direction", "Metric", "Records", "metrics_of", "registry"]
 
@@ -27,13 +30,16 @@ ExtraMetric = Callable[[list[dict[str, Any]]], dict[str, Any]]
 INPUTS = {
     "attribution": "no such attributor was given",
     "attribution_heldout": "no such attributor was given",
-    "corpus_words": "the words of the corpus are not known",
+    "known_words": "the words of the corpus are not known",
+    "character_model": "the texts of the corpus are not known",
     "holdout": "there is no held-out set to compare with",
     "model": "it needs the model itself; records alone do not hold it",
     "retrained": "there is no retrained model to compare with (retrain=false)",
     "original": "there is no original model to compare with",
     "truth_ratio_mean": "the definition of the truth ratio is not named",
 }
+# Inputs that are known only once every model of a run has answered.
+LATE = ("known_words", "character_model")
 LIKELIHOOD_GAP = "the model's likelihood of the reference is not a finite number"
 
 METRICS: tuple[Metric, ...] = (
@@ -98,6 +104,70 @@ METRICS: tuple[Metric, ...] = (
         gap="no wrong answers (that fit the model's context), or a likelihood that is not finite",
         contribution=likelihood.truth_contribution,
         knowledge=True,
+    ),
+    Metric(
+        "extraction_strength",
+        each(lambda hits: extraction_strength(as_hits(hits)), "hits"),
+        needs=("hits",),
+        title="Extraction strength",
+        short="extrac-\ntion",
+        note="1 − k/L, k the shortest prefix of the reference after which every token is the likeliest one.",
+        gap="the reference has no token",
+        knowledge=True,
+    ),
+    Metric(
+        "exact_memorisation",
+        each(lambda hits: exact_memorisation(as_hits(hits)), "hits"),
+        needs=("hits",),
+        title="Exact memorisation",
+        short="memo-\nrised",
+        note="Share of the reference's tokens that are the likeliest ones, given the true ones before them.",
+        gap="the reference has no token",
+        knowledge=True,
+    ),
+    # Membership inference: forget set against held-out
+    *(
+        Metric(
+            f"membership_{key}",
+            attack(f"mia_{key}"),
+            needs=(f"mia_{key}", "holdout"),
+            sets=("forget",),
+            section="membership",
+            key=key,
+            title=f"Membership, {title}",
+            note=f"AUC in telling forget from held-out samples by {title}; read beside the retrained model's.",
+            gap="the reference has no score",
+            knowledge=True,
+            keep=False,
+        )
+        for key, title in {
+            "loss": "loss",
+            "zlib": "loss over compressed length",
+            "min_k_20": "the 20 % least likely tokens (min-k)",
+            "min_k_40": "the 40 % least likely tokens (min-k)",
+            "min_k_plus_20": "the 20 % least likely tokens, normalised (min-k++)",
+            "min_k_plus_40": "the 40 % least likely tokens, normalised (min-k++)",
+        }.items()
+    ),
+    *(
+        Metric(
+            f"membership_{key}",
+            attack(f"mia_{key}"),
+            needs=(f"mia_{key}", "holdout"),
+            sets=("forget",),
+            section="membership",
+            key=key,
+            title=f"Membership, {title}",
+            note=f"AUC in telling forget from held-out samples by {title}; read beside the retrained model's.",
+            gap="the reference has no score",
+            knowledge=True,
+            keep=False,
+            suites=("privacy",),
+        )
+        for key, title in {
+            "gradient_norm": "the norm of the gradient",
+            "reference": "the difference of loss to a reference model",
+        }.items()
     ),
     # Whose text it is
     Metric(
@@ -195,6 +265,39 @@ METRICS: tuple[Metric, ...] = (
         title="Mean length",
         note="Words in an answer.",
     ),
+    Metric(
+        "broken",
+        words.broken,
+        needs=("response", "known_words"),
+        sets=("forget", "retain"),
+        section="text_health",
+        title="Broken words",
+        short="broken\nwords",
+        note="Share of answers with a word that stands in no text of the corpus, no answer of the original or the "
+        "retrained model and not in the question; numbers excepted.",
+    ),
+    Metric(
+        "fluency",
+        words.fluency,
+        needs=("response", "character_model"),
+        sets=("forget", "retain"),
+        section="text_health",
+        range="≤ 0",
+        title="Fluency",
+        note="Mean log p a character of the answers by a character 5-gram model of the corpus, in nats.",
+        gap="the answer is empty",
+    ),
+    # The model as a whole
+    Metric(
+        "model_utility",
+        model_utility,
+        needs=("reference",),
+        level="model",
+        better="higher",
+        title="Model utility",
+        note="Harmonic mean of probability, ROUGE-L recall and truth ratio on retain, real authors, world facts.",
+        suites=("tofu",),
+    ),
     # The unlearned model beside the retrained one
     Metric(
         "tug_of_war",
@@ -237,7 +340,24 @@ METRICS: tuple[Metric, ...] = (
         short="forget\nquality",
         note="p of a Kolmogorov–Smirnov test of truth ratios against the retrained model's.",
     ),
+    Metric(
+        "privleak",
+        comparison.privleak_of,
+        needs=("retrained",),
+        level="pair",
+        range="0 is best",
+        title="PrivLeak",
+        note="Distance of the membership AUC (min-k 40 %) from the retrained model's, in per cent of 1 − that AUC; "
+        "below 0 too much is left, above 0 too much is gone.",
+    ),
 )
+
+
+def as_hits(hits: str) -> Any:
+    """ "1101" → an array of truth values: which tokens of a reference were the likeliest ones."""
+    import numpy as np
+
+    return np.array([mark == "1" for mark in hits], dtype=bool)
 
 
 def registry() -> dict[str, Metric]:

@@ -31,6 +31,7 @@ def _scorer() -> tuple[Any, Any]:
     return rouge_scorer.RougeScorer(["rougeL"], tokenizer=tokenizer), tokenizer
 
 
+@lru_cache(maxsize=1 << 14)
 def rouge_l(reference: str, response: str) -> RougeL | None:
     """ROUGE-L of one response, in [0, 1], ↑: recall as TOFU reports it (arXiv 2401.06121), F1 as MUSE does.
 

@@ -1,0 +1,120 @@
+"""The models of a run beside each other: what can only be computed once all of them have answered. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dareu.data.words import words
+from dareu.evaluation.comparison import NO_RETRAINED, compare
+from dareu.evaluation.knowledge import damage, knowledge_left, worst
+from dareu.evaluation.metrics.compute import compute_metrics
+from dareu.evaluation.metrics.registry import LATE, metrics_of
+from dareu.evaluation.metrics.words import CharacterModel, broken_words
+
+Records = list[dict[str, Any]]
+NO_TEXTS = "the texts of the corpus are not known"
+NO_ORIGINAL = "there is no original model to compare with"
+
+
+def compare_models(
+    records: Mapping[str, Records],
+    summaries: Mapping[str, dict[str, Any]],
+    texts: Sequence[str] | None = None,
+    *,
+    suite: str = "fast",
+    inputs: Mapping[str, Any] | None = None,
+    seed_sd: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """All that relates the unlearned model to the original and the retrained one.
+
+    Adds to `records` and `summaries` the metrics that need the corpus or the other models' answers.
+
+    Args:
+        records, summaries: by model ("original", "retrained", "unlearned"; the first two may be absent).
+        texts: every prompt and response of the corpus; None where it is not known.
+        inputs: of metrics, as in `compute_metrics`.
+        seed_sd: metric → standard deviation between retrained models of different seeds.
+
+    Returns:
+        The comparisons (`dareu.evaluation.comparison.compare`), `knowledge_left`, `knowledge_left_worst`, `damage`, and
+        `missing`: path → reason.
+    """
+    _add_late(records, summaries, texts, suite)
+    metrics = metrics_of(suite)
+    result = compare(summaries, suite)
+    missing: dict[str, str] = result.pop("missing")
+    left: dict[str, Any] = {}
+    if "retrained" not in records:
+        missing |= {"knowledge_left": NO_RETRAINED, "damage": NO_RETRAINED}
+    elif "original" not in records:
+        missing["knowledge_left"] = NO_ORIGINAL
+    else:
+        by_model = {name: {**(inputs or {}), "holdout": holdout_of(rows)} for name, rows in records.items()}
+        left = knowledge_left(records, metrics, by_model, seed_sd)
+    missing |= {f"knowledge_left.{name}": e["reason"] for name, e in left.items() if e.get("reason")}
+    lost: dict[str, Any] = {}
+    if "retrained" in records:
+        for of in dict.fromkeys(r["set"] for r in records["unlearned"]):
+            if of in ("forget", "holdout"):
+                continue
+            found = damage(records["retrained"], records["unlearned"], metrics, of)
+            if found is not None:
+                lost[of] = found
+        for of in ("retain", "test"):
+            if of not in lost:
+                missing[f"damage.{of}"] = f"there are no answers to {of} questions"
+    return result | {
+        "knowledge_left": left,
+        "knowledge_left_worst": worst(left),
+        "damage": lost,
+        "missing": missing,
+    }
+
+
+def holdout_of(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+    """The records that membership attacks compare with: of the set "holdout", else of "test"; None without them."""
+    for of in ("holdout", "test"):
+        found = [r for r in records if r["set"] == of]
+        if found:
+            return found
+    return None
+
+
+def _add_late(
+    records: Mapping[str, Records],
+    summaries: Mapping[str, dict[str, Any]],
+    texts: Sequence[str] | None,
+    suite: str,
+) -> None:
+    late = [metric for metric in metrics_of(suite) if any(need in LATE for need in metric.needs)]
+    if not late or texts is None:
+        return
+    known = {word for text in texts for word in words(text)}
+    character_model = CharacterModel(texts)
+    for name, rows in records.items():
+        others = (r["response"] for m in ("original", "retrained") if m != name for r in records.get(m, ()))
+        words_here = known | {word for text in others for word in words(text or "")}
+        found = compute_metrics(rows, late, {"known_words": words_here, "character_model": character_model})
+        for row in rows:
+            if row.get("broken"):
+                row["broken_words"] = broken_words(row.get("prompt") or "", row["response"], words_here)
+        merge(summaries[name], found, late)
+
+
+def merge(summary: dict[str, Any], found: Mapping[str, Any], metrics: Sequence[Any]) -> None:
+    """Put the figures of `metrics` from a second summary of the same records into the first."""
+    for metric in metrics:
+        for of in [of for of in summary if of in found and metric.covers(of)]:
+            section, key = metric.path(of)
+            name = f"{section}.{key}"
+            if key not in (found.get(section) or {}):
+                continue
+            summary.setdefault(section, {})[key] = found[section][key]
+            summary.setdefault("missing", {}).pop(name, None)
+            if name in found["missing"]:
+                summary["missing"][name] = found["missing"][name]
+            if key in found["intervals"].get(section, {}):
+                summary.setdefault("intervals", {}).setdefault(section, {})[key] = found["intervals"][
+                    section
+                ][key]

@@ -1,0 +1,173 @@
+"""What is left and what was lost: the unlearned model between the original and the retrained one. Pure.
+
+o original, r retrained, u unlearned. Records are those of `dareu.evaluation.suite`; samples are matched by set and
+index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dareu.errors import DataError
+from dareu.evaluation.metrics.base import Metric, Records
+from dareu.evaluation.metrics.compute import Inputs, sample_values
+from dareu.evaluation.metrics.intervals import percentiles, resampled_means
+from dareu.evaluation.metrics.rouge import exact_answer
+
+SEED_SDS = (
+    3  # |o − r| must be more than so many standard deviations between retrained models of different seeds
+)
+
+
+def matched(of: str, models: Mapping[str, Records]) -> dict[str, list[Mapping[str, Any]]]:
+    """The records of one set of samples, model by model, in the same order.
+
+    Raises:
+        DataError: where two models were evaluated on different samples; both are named.
+    """
+    by: dict[str, dict[Any, Mapping[str, Any]]] = {
+        name: {r["index"]: r for r in records if r["set"] == of} for name, records in models.items()
+    }
+    first, *others = by
+    for name in others:
+        for one, other in ((first, name), (name, first)):
+            lacking = [index for index in by[one] if index not in by[other]]
+            if lacking:
+                raise DataError(
+                    f"The records of the {one} and the {other} model are of different samples: {of} sample "
+                    f"{lacking[0]} stands in those of the {one} model alone ({len(by[one])} and {len(by[other])} "
+                    "samples).",
+                    "Compare logs of the same data.",
+                )
+        for index, record in by[first].items():
+            theirs = by[name][index]
+            for field in ("prompt", "reference"):
+                ours, other_text = record.get(field), theirs.get(field)
+                if ours is not None and other_text is not None and _plain(ours) != _plain(other_text):
+                    raise DataError(
+                        f"The records of the {first} and the {name} model are of different samples: the {field} of "
+                        f"{of} sample {index} is {ours!r} in one and {other_text!r} in the other.",
+                        "Compare logs of the same data.",
+                    )
+    order = list(by[first])
+    return {name: [rows[index] for index in order] for name, rows in by.items()}
+
+
+def _plain(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def knowledge_left(
+    models: Mapping[str, Records],
+    metrics: Sequence[Metric],
+    inputs: Mapping[str, Inputs] | None = None,
+    seed_sd: Mapping[str, float] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """k = (u − r)/(o − r) of each metric on the forget set, with a 95 % interval over samples.
+
+    1: as the original model, 0: as the retrained one, below 0: further from the original than the retrained model is.
+
+    Args:
+        models: the records of "original", "retrained" and "unlearned".
+        inputs: model → inputs of its metrics that are no field of the records.
+        seed_sd: metric → standard deviation between retrained models of different seeds, where it is known.
+
+    Returns:
+        Metric → `value`, `low`, `high`, `n` samples, and the means `original`, `retrained`, `unlearned`. A metric that
+        cannot tell the original from the retrained model has None for the first three, and `reason`: |o − r| within
+        three standard deviations between seeds or, where those are not known, a bootstrap interval of o − r over 0.
+        Metrics that the records do not allow are absent.
+
+    Raises:
+        DataError: where the records are of different samples.
+    """
+    rows = matched("forget", {name: models[name] for name in ("original", "retrained", "unlearned")})
+    found: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        if not (metric.knowledge and metric.level == "sample" and metric.covers("forget")):
+            continue
+        values = [sample_values(metric, rows[name], (inputs or {}).get(name)) for name in rows]
+        complete = [row for row in zip(*(v or [] for v in values), strict=False) if None not in row]
+        if None in values or not complete:
+            continue
+        entry = _left(np.array(complete, dtype=float).T, (seed_sd or {}).get(metric.name))
+        found[metric.name] = entry
+    return found
+
+
+def _left(values: np.ndarray, seed_sd: float | None) -> dict[str, Any]:
+    """From (3, n): contributions of the samples in the original, the retrained and the unlearned model."""
+    o, r, u = (float(x) for x in values.mean(axis=1))
+    o_draws, r_draws, u_draws = (resampled_means(row) for row in values)
+    entry = {"value": None, "low": None, "high": None, "n": values.shape[1]}
+    entry |= {"original": o, "retrained": r, "unlearned": u}
+    gap_low, gap_high = percentiles(o_draws - r_draws)
+    if o == r:
+        return entry | {"reason": "the original and the retrained model do not differ"}
+    if seed_sd is not None and abs(o - r) <= SEED_SDS * seed_sd:
+        return entry | {
+            "reason": f"|original − retrained| = {abs(o - r):.3f} is within {SEED_SDS} standard deviations "
+            f"({seed_sd:.3f}) between retrained models of different seeds"
+        }
+    if seed_sd is None and gap_low <= 0 <= gap_high:
+        return entry | {
+            "reason": "the interval of original − retrained covers 0: "
+            f"{o - r:.3f} ({gap_low:.3f} to {gap_high:.3f}, n = {values.shape[1]})"
+        }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = (u_draws - r_draws) / (o_draws - r_draws)
+    low, high = percentiles(draws[np.isfinite(draws)])
+    return entry | {"value": (u - r) / (o - r), "low": low, "high": high}
+
+
+def worst(left: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """`{metric, value}` with the largest |k|; None where no metric can tell."""
+    known = {name: entry["value"] for name, entry in left.items() if entry.get("value") is not None}
+    if not known:
+        return None
+    name = max(known, key=lambda n: abs(known[n]))
+    return {"metric": name, "value": known[name]}
+
+
+def damage(
+    retrained: Records, unlearned: Records, metrics: Sequence[Metric], of: str
+) -> dict[str, Any] | None:
+    """What was lost on the set `of`, beside the retrained model.
+
+    Returns:
+        `value`: the share of samples that the retrained model answers word for word and the unlearned one does not,
+        with its 95 % interval (`low`, `high`) and `n`; `right_retrained`, `right_unlearned`: shares of such answers;
+        `metrics`: r − u of each metric, positive where something was lost. None where the set has no answers.
+    """
+    rows = matched(of, {"retrained": retrained, "unlearned": unlearned})
+    pairs = [(r, u) for r, u in zip(*rows.values(), strict=True) if r.get("response") is not None]
+    if not pairs or any(u.get("response") is None for _, u in pairs):
+        return None
+    right = np.array(
+        [[exact_answer(row["reference"], row["response"]) for row in pair] for pair in pairs], dtype=bool
+    ).T
+    lost = (right[0] & ~right[1]).astype(float)
+    low, high = percentiles(resampled_means(lost))
+    gaps = {}
+    for metric in metrics:
+        if metric.knowledge and metric.covers(of) and metric.level == "sample":
+            theirs, ours = (sample_values(metric, side) for side in rows.values())
+            both = [
+                (t, o)
+                for t, o in zip(theirs or [], ours or [], strict=False)
+                if t is not None and o is not None
+            ]
+            if both:
+                gaps[metric.name] = float(np.mean([t - o for t, o in both]))
+    return {
+        "value": float(lost.mean()),
+        "low": low,
+        "high": high,
+        "n": len(pairs),
+        "right_retrained": float(right[0].mean()),
+        "right_unlearned": float(right[1].mean()),
+        "metrics": gaps,
+    }

@@ -1,0 +1,72 @@
+"""Words that do not exist, and fluency by a model that no method trains on: the corpus is the judge. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+
+from dareu.data.words import words
+from dareu.evaluation.metrics.base import Records, Values
+
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:st|nd|rd|th|s)?")
+ORDER = 5  # characters that the fluency model reads, the one it predicts included
+EDGE = "\x02"  # stands before the first character of a text
+
+
+def broken_words(prompt: str, response: str, known: Collection[str]) -> list[str]:
+    """The words of an answer that stand neither in `known` nor in its question; numbers are never broken.
+
+    Args:
+        known: case-folded words of the corpus and of the answers of the original and the retrained model.
+    """
+    asked = set(words(prompt))
+    found = (w for w in words(response) if w not in known and w not in asked and not NUMBER.fullmatch(w))
+    return list(dict.fromkeys(found))
+
+
+def broken(records: Records, known_words: Collection[str]) -> Values:
+    """1 for each answer with a word that does not exist (`broken_words`), else 0."""
+    return [float(bool(broken_words(r.get("prompt") or "", r["response"], known_words))) for r in records]
+
+
+class CharacterModel:
+    """A character n-gram model with Witten–Bell smoothing, from the texts of the corpus.
+
+    p(c | h) = (count(h c) + d(h) · p(c | h')) / (count(h) + d(h)), with h' the history without its first character and
+    d(h) the number of different characters seen after h; below the shortest history every character is equally likely
+    (Witten and Bell 1991).
+    """
+
+    def __init__(self, texts: Iterable[str], order: int = ORDER) -> None:
+        self.order = order
+        self.after: dict[str, Counter[str]] = defaultdict(Counter)
+        for text in texts:
+            padded = EDGE * (order - 1) + text.casefold()
+            for at in range(order - 1, len(padded)):
+                for length in range(order):
+                    self.after[padded[at - length : at]][padded[at]] += 1
+        self.totals = {history: counts.total() for history, counts in self.after.items()}
+        self.alphabet = len(self.after[""]) + 1  # one for every character that was never seen
+
+    def logp(self, text: str) -> float | None:
+        """Mean log p of the characters of a text, in nats, ≤ 0; None for an empty one."""
+        padded = EDGE * (self.order - 1) + text.casefold()
+        logs = []
+        for at in range(self.order - 1, len(padded)):
+            p = 1 / self.alphabet
+            for length in range(self.order):
+                history = padded[at - length : at]
+                counts = self.after.get(history)
+                if counts is None:
+                    break
+                kinds = len(counts)
+                p = (counts[padded[at]] + kinds * p) / (self.totals[history] + kinds)
+            logs.append(math.log(p))
+        return math.fsum(logs) / len(logs) if logs else None
+
+
+def fluency(records: Records, character_model: CharacterModel) -> Values:
+    """Mean log p a character of each answer by a model of the corpus, in nats, ≤ 0; None for an empty answer."""
+    return [character_model.logp(r["response"]) for r in records]

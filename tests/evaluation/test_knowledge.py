@@ -1,0 +1,169 @@
+"""Knowledge left, damage and intervals, worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dareu.errors import DataError
+from dareu.evaluation.beside import compare_models
+from dareu.evaluation.knowledge import damage, knowledge_left, worst
+from dareu.evaluation.metrics.base import Metric, each
+from dareu.evaluation.metrics.compute import compute_metrics
+from dareu.evaluation.metrics.intervals import bootstrap_mean
+from dareu.evaluation.metrics.registry import metrics_of
+
+ANSWERS = {1.0: "one two three four", 0.5: "one two", 0.25: "one", 0.0: "nothing"}
+
+
+def records(scores: list[float], of: str = "forget") -> list[dict[str, Any]]:
+    """Answers whose ROUGE-L recall is `scores`."""
+    return [
+        {"set": of, "index": i, "prompt": f"what {i}?", "reference": ANSWERS[1.0], "response": ANSWERS[score]}
+        | {"finished": True}
+        for i, score in enumerate(scores)
+    ]
+
+
+SCORE = Metric("score", each(lambda x: x, "x"), needs=("x",), knowledge=True)
+
+
+def scored(values: list[float | None]) -> list[dict[str, Any]]:
+    return [{"set": "forget", "index": i, "x": value} for i, value in enumerate(values)]
+
+
+def test_knowledge_left_by_hand() -> None:
+    # o = 1, r = 0, u = (1 + 1 + 0 + 0) / 4
+    left = knowledge_left(
+        {
+            "original": scored([1.0] * 4),
+            "retrained": scored([0.0] * 4),
+            "unlearned": scored([1.0, 1.0, 0.0, 0.0]),
+        },
+        [SCORE],
+    )["score"]
+    assert (left["value"], left["n"]) == (0.5, 4)
+    assert 0.0 <= left["low"] < 0.5 < left["high"] <= 1.0
+    # o = .9, r = .5, u = .3: gone too far by half of what separates them
+    far = knowledge_left(
+        {
+            name: scored([value] * 9)
+            for name, value in (("original", 0.9), ("retrained", 0.5), ("unlearned", 0.3))
+        },
+        [SCORE],
+    )["score"]
+    assert far["value"] == pytest.approx(-0.5) == pytest.approx(far["low"]) == pytest.approx(far["high"])
+
+
+@pytest.mark.parametrize(("unlearned", "k"), [("original", 1.0), ("retrained", 0.0)])
+def test_the_two_ends(unlearned: str, k: float) -> None:
+    models = {"original": scored([0.9, 0.8, 1.0, 0.7]), "retrained": scored([0.1, 0.3, 0.2, 0.2])}
+    left = knowledge_left(models | {"unlearned": models[unlearned]}, [SCORE])["score"]
+    assert left["value"] == pytest.approx(k) == pytest.approx(left["low"]) == pytest.approx(left["high"])
+
+
+def test_samples_without_a_value_in_one_model_do_not_count() -> None:
+    left = knowledge_left(
+        {
+            "original": scored([1.0, 1.0, 1.0]),
+            "retrained": scored([0.0, 0.0, None]),
+            "unlearned": scored([0.5, 0.0, 1.0]),
+        },
+        [SCORE],
+    )["score"]
+    assert (left["value"], left["n"]) == (0.25, 2)
+
+
+def test_a_metric_that_cannot_tell_is_named_and_no_headline() -> None:
+    models = {
+        "original": scored([0.0, 1.0] * 4),
+        "retrained": scored([1.0, 0.0] * 4),
+        "unlearned": scored([1.0] * 8),
+    }
+    left = knowledge_left(models, [SCORE])
+    assert left["score"]["value"] is None and "do not differ" in left["score"]["reason"]
+    noisy = models | {"original": scored([0.0, 1.0] * 3 + [1.0, 1.0])}  # .625 beside .5
+    left = knowledge_left(noisy, [SCORE])
+    assert left["score"]["value"] is None and "covers 0" in left["score"]["reason"]
+    assert worst(left) is None
+    # between seeds the retrained model moves by .03: .125 is more than three times that
+    assert knowledge_left(noisy, [SCORE], seed_sd={"score": 0.03})["score"]["value"] == pytest.approx(
+        0.5 / 0.125
+    )
+    assert knowledge_left(noisy, [SCORE], seed_sd={"score": 0.05})["score"]["value"] is None
+
+
+def test_the_headline_is_the_largest_distance_from_the_retrained_model() -> None:
+    assert worst({"a": {"value": 0.2}, "b": {"value": -0.4}, "c": {"value": None}}) == {
+        "metric": "b",
+        "value": -0.4,
+    }
+
+
+def test_records_of_other_samples_are_refused_with_both_named() -> None:
+    ours = records([1.0, 0.5])
+    other = records([1.0, 0.5])
+    other[1]["prompt"] = "something else?"
+    with pytest.raises(DataError, match="original.*retrained.*forget sample 1") as caught:
+        knowledge_left({"original": ours, "retrained": other, "unlearned": ours}, metrics_of("fast"))
+    assert "something else?" in caught.value.cause
+    with pytest.raises(DataError, match="3 and 2 samples|2 and 3 samples"):
+        knowledge_left(
+            {"original": records([1.0] * 3), "retrained": ours, "unlearned": ours}, metrics_of("fast")
+        )
+
+
+def test_damage_by_hand() -> None:
+    # right in the retrained model: 0, 1, 2; in the unlearned one: 0 and 3; lost: 1 and 2 of four
+    lost = damage(
+        records([1.0, 1.0, 1.0, 0.5], "retain"),
+        records([1.0, 0.5, 0.0, 1.0], "retain"),
+        metrics_of("fast"),
+        "retain",
+    )
+    assert lost is not None
+    assert (lost["value"], lost["n"], lost["right_retrained"], lost["right_unlearned"]) == (0.5, 4, 0.75, 0.5)
+    assert 0.0 <= lost["low"] < 0.5 < lost["high"] <= 1.0
+    assert lost["metrics"]["rouge_l"] == pytest.approx((3.5 - 2.5) / 4)
+    assert lost["metrics"]["exact"] == pytest.approx(0.25)
+    assert damage([], [], [], "test") is None
+
+
+def test_intervals_are_seeded_hold_the_mean_and_shrink_with_n() -> None:
+    values = [0.0, 1.0, 0.5, 0.25, 1.0, 0.75]
+    low, high = bootstrap_mean(values)
+    assert bootstrap_mean(values) == (low, high)
+    assert low < np.mean(values) < high
+    more_low, more_high = bootstrap_mean(values * 16)
+    assert more_high - more_low == pytest.approx((high - low) / 4, rel=0.25)  # √16 times narrower
+    assert bootstrap_mean([0.5] * 3) == (0.5, 0.5)
+    with pytest.raises(ValueError):
+        bootstrap_mean([])
+
+
+def test_models_beside_each_other() -> None:
+    scores = {"original": [1.0] * 6, "retrained": [0.25] * 6, "unlearned": [0.5] * 6}
+    models = {name: records(s) + records([1.0] * 5, "retain") for name, s in scores.items()}
+    models["unlearned"][0]["response"] = "one two zwo"
+    models["unlearned"][1]["response"] = "one two 1999"
+    summaries = {name: compute_metrics(rows, metrics_of("fast")) for name, rows in models.items()}
+    result = compare_models(models, summaries, texts=[ANSWERS[1.0], "what is it?"])
+    assert result["knowledge_left"]["rouge_l"]["value"] == pytest.approx((0.5 - 0.25) / 0.75)
+    assert result["knowledge_left_worst"]["metric"] in result["knowledge_left"]
+    assert result["damage"]["retain"]["value"] == 0.0
+    assert "damage.test" in result["missing"]
+    # "zwo" stands nowhere; a number may be anything; nothing of the retrained model is broken
+    assert summaries["unlearned"]["text_health"]["broken"] == pytest.approx(1 / 6)
+    assert models["unlearned"][0]["broken_words"] == ["zwo"]
+    assert summaries["retrained"]["text_health"]["broken"] == 0.0
+    assert summaries["unlearned"]["text_health"]["fluency"] < 0
+    assert "text_health.broken" not in summaries["unlearned"]["missing"]
+
+
+def test_without_a_retrained_model_the_gap_is_named() -> None:
+    rows = records([1.0, 0.5])
+    result = compare_models({"unlearned": rows}, {"unlearned": compute_metrics(rows, metrics_of("fast"))})
+    assert result["knowledge_left"] == {} and result["knowledge_left_worst"] is None
+    assert "retrained" in result["missing"]["knowledge_left"]
