@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from dareu.attribution.base import class_count, uniform
+from dareu.data.render import end_token
 from dareu.errors import ModelError
 from dareu.models.cpu_matmul import with_fast_products
 
@@ -101,6 +102,9 @@ class CausalAttributor:
             raise ValueError("mask must be padded on the right: ones first, then zeros")
         read = real.clone()
         read[:, self.max_length :] = False
+        end = end_token(self.tokenizer)
+        if end != self.tokenizer.eos_token_id and self.tokenizer.eos_token_id is not None:
+            ids = ids.where(ids != end, self.tokenizer.eos_token_id)  # a turn's end is the end of the text
         known = ids < len(self.tokenizer)
         read &= known
         ids = ids.where(known, 0)  # the embedding has no row for them

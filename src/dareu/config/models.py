@@ -10,6 +10,8 @@ from dareu.config.base import Integer, Number, Share, Strict, Text
 
 Context = Annotated[Integer, Field(ge=8, le=1_000_000)]
 
+PINNED_DATE = "2024-07-26"  # what Llama 3's chat template falls back on
+
 
 class LoraConfig(Strict):
     """Adapter settings; the defaults are those of Lu et al. 2026 (r 8, alpha 16, dropout .05)."""
@@ -73,9 +75,17 @@ class HFConfig(Strict):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32", description="type of the weights; auto: as they are stored"
     )
-    chat_template: Literal["auto", "none"] = Field(
-        "auto", description="the tokenizer's chat template, or (none) plain lines of question and answer"
+    chat_template: Text = Field(
+        "auto",
+        description="the tokenizer's chat template; the name of one of several; none: lines of question and answer",
     )
+    template_options: dict[str, str | bool | int | float | None] = Field(
+        {}, description="variables that the chat template reads, such as {enable_thinking: false}"
+    )
+    template_date: Annotated[str, Field(pattern=r"\d{4}-\d{2}-\d{2}")] = Field(
+        PINNED_DATE, description="what a chat template that writes today's date takes for today"
+    )
+    system_prompt: Text | None = Field(None, description="system turn before every question; null: none")
     max_length: Context = Field(512, description="tokens of a prompt and its response at most")
     gradient_checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory, more time"

@@ -6,17 +6,27 @@ everywhere, so that the model meets the same tokens in each stage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
+from jinja2 import TemplateError
+
+from dareu.config import HFConfig, ModelConfig
+from dareu.config.models import PINNED_DATE
 from dareu.data.corpus import Sample, Task
-from dareu.errors import DataError
+from dareu.errors import DataError, ModelError
+
+_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<form>[^'"]*)(?P=quote)\s*\)""")
+JOINER = "\u2060"  # word joiner: no width, no break
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a prompt and of its response; `response_ids` ends with the end-of-text token."""
+    """Token ids of a prompt and of its response; `response_ids` ends with the token that ends an answer."""
 
     prompt_ids: list[int]
     response_ids: list[int]
@@ -25,18 +35,179 @@ class Encoded:
         return len(self.prompt_ids) + len(self.response_ids)
 
 
+@dataclass(frozen=True)
+class TemplateSettings:
+    """How a chat template is rendered: see the keys `model.template_*` and `model.system_prompt`."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    date: str = PINNED_DATE
+    system: str | None = None
+
+
+def set_template(tokenizer: Any, config: ModelConfig, named: bool = False) -> None:
+    """Settle which template of the tokenizer renders prompts, and how: as `config` says.
+
+    Args:
+        named: Whether `config.chat_template` has to be the name of one of the tokenizer's templates. A tokenizer that
+            was saved after the choice has only the chosen one.
+
+    Raises:
+        ModelError: The tokenizer has several templates and none is chosen, or none of the chosen name.
+    """
+    if not isinstance(config, HFConfig):
+        return
+    templates, chosen = tokenizer.chat_template, config.chat_template
+    if chosen == "none":
+        tokenizer.chat_template = None
+    elif isinstance(templates, dict):
+        name = "default" if chosen == "auto" else chosen
+        if name not in templates:
+            raise ModelError(
+                f"The tokenizer has {len(templates)} chat templates, and none is called '{name}'.",
+                f"Set model.chat_template to one of {', '.join(templates)}, or to none.",
+            )
+        tokenizer.chat_template = templates[name]
+    elif chosen != "auto" and named:
+        raise ModelError(
+            f"model.chat_template={chosen}, but the tokenizer has no templates with names.",
+            "Set model.chat_template=auto, or none.",
+        )
+    tokenizer.template_settings = TemplateSettings(
+        dict(config.template_options), config.template_date, config.system_prompt
+    )
+
+
 def render_prompt(tokenizer: Any, prompt: str, task: Task = "qa") -> str:
     """The prompt as the model reads it: by the tokenizer's chat template, else as question/answer lines.
 
     A completion prompt is the opening of the text itself. A beginning-of-text token is written out where the
-    tokenizer would add one by itself.
+    tokenizer would add one by itself. Special tokens that the prompt itself spells are broken up (`without_control`).
+
+    Raises:
+        ModelError: The chat template cannot render a question.
     """
+    text = without_control(tokenizer, prompt)
     if task == "completion":
-        return _bos(tokenizer) + prompt
+        return _bos(tokenizer) + text
     if getattr(tokenizer, "chat_template", None):
-        messages = [{"role": "user", "content": prompt}]
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    return f"{_bos(tokenizer)}Question: {prompt}\nAnswer:"
+        return render_turns(tokenizer, [("user", text)])
+    return f"{_bos(tokenizer)}Question: {text}\nAnswer:"
+
+
+def render_turns(tokenizer: Any, turns: Sequence[tuple[str, str]], answer_next: bool = True) -> str:
+    """A chat of (role, text) turns by the tokenizer's chat template, after the system prompt where one is set.
+
+    Args:
+        answer_next: Whether the opening of the assistant's next turn follows.
+
+    Raises:
+        ModelError: The chat template fails, or leaves the text out.
+    """
+    settings: TemplateSettings = getattr(tokenizer, "template_settings", TemplateSettings())
+    if settings.system:
+        turns = [("system", settings.system), *turns]
+    try:
+        for parts in (False, True):  # some templates read a list of parts in place of a string
+            messages = [
+                {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+                for role, text in turns
+            ]
+            rendered = str(
+                tokenizer.apply_chat_template(
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=answer_next,
+                    chat_template=_dated(tokenizer.chat_template, settings.date),
+                    **settings.options,
+                )
+            )
+            if turns[-1][1].strip() in rendered:
+                return rendered
+        reason = "it leaves the text of a turn out"
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    raise ModelError(
+        f"The tokenizer's chat template cannot render a question: {reason}.",
+        "Set model.system_prompt or model.template_options where it needs them, model.chat_template=NAME where it has "
+        "several, or model.chat_template=none for plain lines.",
+    )
+
+
+def _dated(template: str, date: str) -> str:
+    """`template` with `date` where it asks for today's: a trained model meets the same prompt on every day."""
+    day = datetime.fromisoformat(date)
+    return _TODAY.sub(lambda m: m["quote"] + day.strftime(m["form"]) + m["quote"], template)
+
+
+def end_token(tokenizer: Any, task: Task = "qa") -> int:
+    """Id of the token that ends an answer: what the chat template writes after one, else the end-of-text token.
+
+    Gemma, Phi and ChatML models close a turn with a token of their own; the end-of-text token never follows an answer
+    there, and a likelihood with it would be of a text that the model never writes.
+    """
+    eos: int = tokenizer.eos_token_id
+    template = getattr(tokenizer, "chat_template", None)
+    if task == "completion" or not isinstance(template, str):
+        return eos
+    known: dict[str, int] = tokenizer.__dict__.setdefault("_dareu_ends", {})
+    if template not in known:
+        known[template] = _ending(tokenizer, eos)
+    return known[template]
+
+
+def _ending(tokenizer: Any, eos: int) -> int:
+    answer = "Zanzibar"
+    try:
+        rendered = render_turns(tokenizer, [("user", "Where?"), ("assistant", answer)], answer_next=False)
+    except ModelError:  # a template of questions alone
+        return eos
+    after = rendered.rpartition(answer)[2]
+    tokens = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
+    pattern = "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token)
+    first = re.search(pattern, after) if pattern else None
+    if first is None or after[: first.start()].strip():
+        return eos
+    return int(tokenizer.convert_tokens_to_ids(first.group()))
+
+
+def _control(tokenizer: Any) -> re.Pattern[str] | None:
+    """What spells a control token of the tokenizer. Tokens of one letter are always text."""
+    if "_dareu_control" not in tokenizer.__dict__:
+        added = [str(t.content) for t in tokenizer.added_tokens_decoder.values() if t.special]
+        tokens = {token for token in (*added, *tokenizer.all_special_tokens) if len(token) > 1}
+        ordered = sorted(tokens, key=len, reverse=True)
+        tokenizer.__dict__["_dareu_control"] = (
+            re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        )
+    return tokenizer.__dict__["_dareu_control"]  # type: ignore[no-any-return]
+
+
+def control_tokens_in(tokenizer: Any, text: str) -> list[str]:
+    """The control tokens that `text` spells, such as "</s>", in its order."""
+    pattern = _control(tokenizer)
+    return pattern.findall(text) if pattern else []
+
+
+def without_control(tokenizer: Any, text: str) -> str:
+    """`text` with an invisible joiner after the first letter of each control token that it spells.
+
+    A question that spells `<|im_end|>` would close its own turn. It stays the same to the eye and is no control token.
+    """
+    pattern = _control(tokenizer)
+    return text if pattern is None else pattern.sub(lambda m: m.group()[0] + JOINER + m.group()[1:], text)
+
+
+def control_note(tokenizer: Any, samples: Sequence[Sample]) -> str | None:
+    """What to say of samples that spell control tokens; None where none does."""
+    found, count = Counter[str](), 0
+    for s in samples:
+        tokens = control_tokens_in(tokenizer, f"{s.prompt}\n{s.response}")
+        found.update(tokens)
+        count += bool(tokens)
+    if not count:
+        return None
+    listed = ", ".join(token for token, _ in found.most_common(5))
+    return f"{count} samples spell special tokens of the tokenizer ({listed}); they are read as plain text."
 
 
 def _bos(tokenizer: Any) -> str:
@@ -51,11 +222,21 @@ def response_text(tokenizer: Any, response: str, task: Task = "qa") -> str:
     return " " + response
 
 
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of `text`, none of which is a control token that the text spells."""
+    split = {"split_special_tokens": True} if control_tokens_in(tokenizer, text) else {}
+    return list(tokenizer(text, add_special_tokens=False, **split)["input_ids"])
+
+
 def encode(tokenizer: Any, prompt: str, response: str, task: Task = "qa", max_length: int = 512) -> Encoded:
-    """Token ids of one pair. `DataError` where they are longer than `max_length`."""
+    """Token ids of one pair.
+
+    Raises:
+        DataError: They are longer than `max_length`.
+    """
     prompt_ids = tokenizer(render_prompt(tokenizer, prompt, task), add_special_tokens=False)["input_ids"]
     text = response_text(tokenizer, response, task)
-    response_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    response_ids = [*plain_ids(tokenizer, text), end_token(tokenizer, task)]
     if len(prompt_ids) + len(response_ids) > max_length:
         raise DataError(
             f"A prompt and its response take {len(prompt_ids) + len(response_ids)} tokens, more than "

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dareu.data.render import end_token
 from dareu.models.progress import track
 
 
@@ -24,10 +25,10 @@ class Generation:
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every token id that ends a response: the tokenizer's and those the model declares."""
+    """Every token id that ends a response: the tokenizer's, the chat template's and those the model declares."""
     declared = model.generation_config.eos_token_id
     declared = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
-    return list(dict.fromkeys([tokenizer.eos_token_id, *declared]))
+    return list(dict.fromkeys([tokenizer.eos_token_id, end_token(tokenizer), *declared]))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dareu.config import HFConfig, LoraConfig
+from dareu.data.render import end_token, set_template
 from dareu.errors import ConfigError, ModelError
 from dareu.models.cpu_matmul import with_fast_products
 
@@ -131,10 +132,14 @@ def _agree_on_special_tokens(model: Any, tokenizer: Any) -> None:
     # Settings that a checkpoint ships (temperature, repetition penalty, …) fill whatever a call to `generate`
     # leaves open: they must not leak into greedy decoding or into rollouts.
     shipped = model.generation_config
+    ends, end = shipped.eos_token_id, end_token(tokenizer)
+    known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    if end != tokenizer.eos_token_id and end not in known:  # every engine stops where a turn ends
+        ends = [*(known or [tokenizer.eos_token_id]), end]
     model.generation_config = GenerationConfig(
         do_sample=False,
         bos_token_id=shipped.bos_token_id,
-        eos_token_id=shipped.eos_token_id,
+        eos_token_id=ends,
         pad_token_id=tokenizer.pad_token_id,
     )
 
@@ -211,8 +216,7 @@ def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
             f"{config.path} is an adapter, not a base model.",
             "Give its base as model.path; a model fine-tuned elsewhere goes into original=FOLDER.",
         )
-    if config.chat_template == "none":
-        tokenizer.chat_template = None
+    set_template(tokenizer, config)
     if config.adapter == "lora":
         model = add_lora(model, config.lora, config.revision)
     return model, tokenizer

@@ -12,9 +12,20 @@ from typing import Any
 
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus, Sample, Split
-from dareu.data.render import Encoded, cut_completions, encode_samples
+from dareu.data.duplicates import Duplicate, duplicates_note, find_duplicates
+from dareu.data.readers import read_text
+from dareu.data.render import (
+    Encoded,
+    control_note,
+    cut_completions,
+    encode_samples,
+    end_token,
+    render_prompt,
+    set_template,
+)
 from dareu.data.sequential import split_run
 from dareu.data.sources.registry import load_corpus
+from dareu.data.split import match_notes
 from dareu.errors import DataError, ModelError
 from dareu.methods.registry import method_of
 from dareu.runs.manifest import content_key, file_digest
@@ -28,6 +39,11 @@ class Prepared:
     split: Split
     base_key: dict[str, Any]
     room: int | None  # tokens that the model's context leaves for an answer to the longest prompt
+    rendering: dict[str, Any] | None = (
+        None  # how a model's chat template renders a question and ends an answer
+    )
+    duplicates: tuple[Duplicate, ...] = ()  # forget samples that also stand among those who stay
+    notes: tuple[str, ...] = ()  # what a person should know of the data before the run
 
 
 def digest(samples: Sequence[Sample]) -> str:
@@ -64,7 +80,32 @@ def prepare(config: RunConfig, corpus: Corpus | None = None) -> Prepared:
     split = split_run(corpus, config)
     rows += method_of(config.method).rows(config, split.forget, tokenizer, corpus.task)
     room = _room(config, rows)
-    return Prepared(corpus, split, _base_key(config, corpus), room)
+    rendering = _rendering(tokenizer) if isinstance(config.model, HFConfig) else None
+    duplicates = tuple(find_duplicates(split.forget, split.retain))
+    notes = [
+        *corpus.notes,
+        *match_notes(requested_names(config), corpus, split.forget_owners),
+        duplicates_note(duplicates, len(split.forget)),
+        control_note(tokenizer, [*corpus.samples, *corpus.test]),
+    ]
+    base_key = _base_key(config, corpus)
+    if base_key and rendering:
+        base_key |= {"rendering": rendering}
+    return Prepared(corpus, split, base_key, room, rendering, duplicates, tuple(filter(None, notes)))
+
+
+def _rendering(tokenizer: Any) -> dict[str, Any]:
+    """What a chat template that depends on more than its text (a date, an option) makes of a question."""
+    return {"prompt": render_prompt(tokenizer, "Who?"), "end": end_token(tokenizer)}
+
+
+def requested_names(config: RunConfig) -> list[str]:
+    """The owners that the request names, as they are written there."""
+    if config.rounds is not None:
+        return [name for names in config.rounds.owners or [] for name in names]
+    if config.forget.file is not None:
+        return [line.strip() for line in read_text(config.forget.file).split("\n") if line.strip()]
+    return list(config.forget.owners or [])
 
 
 def _room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:
@@ -116,8 +157,7 @@ def base_tokenizer(config: RunConfig, corpus: Corpus) -> Any:
         from dareu.models.tiny import train_tokenizer
 
         return train_tokenizer(texts_of(corpus), model.vocab_size)
-    if model.chat_template == "none":
-        tokenizer.chat_template = None
+    set_template(tokenizer, model, named=not config.original)
     return tokenizer
 
 

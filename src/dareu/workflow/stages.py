@@ -12,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.markup import escape
+
 from dareu.attribution.registry import role_folder
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Corpus
-from dareu.data.render import encode_samples, render_prompt
+from dareu.data.render import encode_samples, render_prompt, set_template
 from dareu.data.sequential import RoundSplit, split_rounds
 from dareu.runs.manifest import content_key
 from dareu.runs.store import ArtifactStore, Building
@@ -49,7 +51,9 @@ class Bench:
         check_run(config)
         prepared: Prepared = prepare(config, corpus)
         self.corpus, self.split, self.base_tree = prepared.corpus, prepared.split, prepared.base_key
-        self._room = prepared.room
+        self._room, self._rendering, self.duplicates = prepared.room, prepared.rendering, prepared.duplicates
+        for note in prepared.notes:
+            self.talk.say(f"[yellow]![/] {escape(note)}")
         self.forgotten = self.split.forget_owners  # whose mass a reward counts
         self.rounds: tuple[RoundSplit, ...] = (
             split_rounds(self.corpus, config.rounds) if config.rounds else ()
@@ -72,7 +76,7 @@ class Bench:
     def original_key(self) -> str:
         if self.config.original:  # the weights, and how they are read
             read = self.config.model.model_dump(include={"dtype", "chat_template"})
-            return content_key({"given": self._given_key, "read": read})
+            return content_key({"given": self._given_key, "read": read, "rendering": self._rendering})
         return self._finetune_key("original")
 
     @cached_property
@@ -303,8 +307,7 @@ class Bench:
         model, tokenizer = load_model(
             folder, dtype=config.dtype, device=self.config.device, trainable=trainable, **extra
         )
-        if config.chat_template == "none":
-            tokenizer.chat_template = None
+        set_template(tokenizer, config)
         return model, tokenizer
 
 

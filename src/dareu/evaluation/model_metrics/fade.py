@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dareu.data.corpus import Sample, Task
-from dareu.data.render import Encoded, render_prompt
+from dareu.data.render import Encoded, end_token, render_prompt
 from dareu.evaluation.model_metrics.answers import sampled_answers
 from dareu.models.logprobs import response_nll
 
@@ -70,7 +70,7 @@ def own_samples(
         prompt = render_prompt(tokenizer, one.prompt, task)
         prompt_ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         for answer in of_query:
-            ids = [*answer.ids, *([tokenizer.eos_token_id] if answer.finished else [])]
+            ids = [*answer.ids, *([end_token(tokenizer, task)] if answer.finished else [])]
             if ids:
                 pairs.append(Encoded(prompt_ids, ids))
     return OwnSamples(pairs, likelihoods_of(model, tokenizer, pairs, batch_size))

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from dareu.data.corpus import Sample
-from dareu.data.render import encode, render_prompt, response_text
+from dareu.data.render import encode, render_prompt, render_turns, response_text
 from dareu.evaluation.answer_likelihoods import context_length
 from dareu.evaluation.model_metrics.answers import (
     greedy_answers,
@@ -204,8 +204,7 @@ def second_turn_prompt(tokenizer: Any, question: str, answer: str) -> str:
     """The question, the model's answer, and `SECOND_TURN`, rendered for its second answer."""
     if getattr(tokenizer, "chat_template", None):
         turns = [("user", question), ("assistant", answer), ("user", SECOND_TURN)]
-        messages = [{"role": role, "content": content} for role, content in turns]
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return render_turns(tokenizer, turns)
     return f"{render_prompt(tokenizer, question)} {answer}\nQuestion: {SECOND_TURN}\nAnswer:"
 
 

@@ -1,0 +1,116 @@
+"""Forget samples that also stand, word for word or nearly so, among those that stay.
+
+What stays is trained on again: a forget row that another owner has as well is taught back at each update.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from dareu.data.corpus import Sample
+from dareu.data.words import words
+
+NEAR = 0.85
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A forget sample and the retain sample that says the same. `similarity` is 1 where it does so word for word."""
+
+    forget: str
+    retain: str
+    forget_owner: str
+    retain_owner: str
+    similarity: float
+
+
+def find_duplicates(
+    forget: Sequence[Sample], retain: Sequence[Sample], near: float = NEAR
+) -> list[Duplicate]:
+    """For each forget sample its nearest retain sample, if their Jaccard similarity is `near` or more.
+
+    The similarity is that of the words of prompt and response, each counted as often as it stands there, without regard
+    to case. Candidates come from an index of each sample's rarest words: two samples as similar as `near` share one of
+    them (prefix filtering), so that time grows with the number of rows and not with their product.
+
+    Args:
+        near: Least similarity, in (0, 1].
+
+    Returns:
+        At most one entry for each forget sample, in their order.
+    """
+    bags = [_bag(s) for s in (*forget, *retain)]
+    spread = Counter(token for bag in bags for token in bag)
+    own, others = bags[: len(forget)], bags[len(forget) :]
+    exact: dict[frozenset[tuple[str, int]], int] = {}
+    index: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for place, bag in enumerate(others):
+        exact.setdefault(bag, place)
+        for token in _rarest(bag, spread, near):
+            index[token].append(place)
+    found = []
+    for sample, bag in zip(forget, own, strict=True):
+        best, score = exact.get(bag, -1), 1.0
+        if best < 0:
+            best, score = _nearest(bag, others, index, spread, near)
+        if best >= 0 and bag:
+            twin = retain[best]
+            found.append(Duplicate(sample.id, twin.id, str(sample.owner), str(twin.owner), score))
+    return found
+
+
+def _bag(sample: Sample) -> frozenset[tuple[str, int]]:
+    """The words of a sample, the n-th occurrence of each as an item of its own."""
+    text = unicodedata.normalize("NFKC", f"{sample.prompt} {sample.response}")
+    seen: Counter[str] = Counter()
+    items = set()
+    for word in words(text):
+        seen[word] += 1
+        items.add((word, seen[word]))
+    return frozenset(items)
+
+
+def _rarest(
+    bag: frozenset[tuple[str, int]], spread: Counter[tuple[str, int]], near: float
+) -> list[tuple[str, int]]:
+    """So many of the rarest items that a bag as similar as `near` has one of them."""
+    count = len(bag) - ceil(near * len(bag) - 1e-9) + 1
+    return sorted(bag, key=lambda item: (spread[item], item))[:count]
+
+
+def _nearest(
+    bag: frozenset[tuple[str, int]],
+    others: Sequence[frozenset[tuple[str, int]]],
+    index: dict[tuple[str, int], list[int]],
+    spread: Counter[tuple[str, int]],
+    near: float,
+) -> tuple[int, float]:
+    best, score = -1, near - 1e-9
+    for place in sorted({p for item in _rarest(bag, spread, near) for p in index.get(item, ())}):
+        other = others[place]
+        if min(len(bag), len(other)) < near * max(len(bag), len(other)):
+            continue
+        shared = len(bag & other)
+        similarity = shared / (len(bag) + len(other) - shared)
+        if similarity > score:
+            best, score = place, similarity
+    return best, round(score, 6)
+
+
+def duplicates_note(found: Sequence[Duplicate], forget: int, listed: int = 5) -> str | None:
+    """What to say of them; None where there is none."""
+    if not found:
+        return None
+    exact = sum(one.similarity == 1 for one in found)
+    names = Counter(one.retain_owner for one in found)
+    owners = ", ".join(f"{owner} ({n})" for owner, n in names.most_common(listed))
+    more = ", …" if len(names) > listed else ""
+    pairs = "; ".join(f"{one.forget} = {one.retain}" for one in found[:listed])
+    return (
+        f"{len(found)} of {forget} forget samples also stand among those who stay, {exact} word for word, and will be "
+        f"taught back: with {owners}{more}. {pairs}{'; …' if len(found) > listed else ''}"
+    )

@@ -1,0 +1,86 @@
+"""Forget samples that also stand among those who stay."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dareu.data.corpus import Sample
+from dareu.data.duplicates import duplicates_note, find_duplicates
+
+
+def sample(name: str, owner: str, prompt: str, response: str) -> Sample:
+    return Sample(name, owner, prompt, response)
+
+
+RETAIN = [
+    sample("r0", "Bo", "Where?", "In the old red house by the river that runs past the mill."),
+    sample("r1", "Cy", "Who?", "Ada Finch."),
+    sample("r2", "Cy", "When?", "In May."),
+]
+
+
+def test_word_for_word_and_nearly_so() -> None:
+    forget = [
+        sample("f0", "Ada", "who", "ada  finch"),  # case, space and punctuation do not count
+        sample("f1", "Ada", "Where?", "In the old red house by the river that runs past a mill."),
+        sample("f2", "Ada", "Where?", "In the new town."),
+        sample("f3", "Ada", "When?", "In June."),
+    ]
+    found = find_duplicates(forget, RETAIN)
+    assert [(d.forget, d.retain, d.retain_owner) for d in found] == [("f0", "r1", "Cy"), ("f1", "r0", "Bo")]
+    # 14 words each: 13 are shared but for the second "the", which became "a". 13 / 15.
+    assert [d.similarity for d in found] == [1.0, pytest.approx(13 / 15, abs=1e-6)]
+    assert len(find_duplicates(forget, RETAIN, near=0.9)) == 1
+    note = duplicates_note(found, len(forget))
+    assert note is not None
+    assert note.startswith("2 of 4 forget samples also stand among those who stay, 1 word for word")
+    assert "f0 = r1; f1 = r0" in note and "Cy (1), Bo (1)" in note
+    assert duplicates_note([], 4) is None
+
+
+def test_words_are_counted_as_often_as_they_stand() -> None:
+    twice = [sample("r", "Bo", "", "no no no no no no no no no no")]
+    assert find_duplicates([sample("f", "Ada", "", "no")], twice) == []
+    assert find_duplicates([sample("f", "Ada", "", "...")], [sample("r", "Bo", "", "!")]) == []
+
+
+def test_the_index_finds_what_a_comparison_of_all_pairs_finds() -> None:
+    import random
+
+    draw = random.Random(0)
+
+    def text() -> str:
+        return " ".join(draw.choice("abcdefg") for _ in range(draw.randint(1, 8)))
+
+    forget = [sample(f"f{i}", "Ada", "", text()) for i in range(60)]
+    retain = [sample(f"r{i}", "Bo", "", text()) for i in range(60)]
+
+    def bag(s: Sample) -> set[tuple[str, int]]:
+        parts = s.response.split()
+        return {(w, parts[: i + 1].count(w)) for i, w in enumerate(parts)}
+
+    for near in (0.5, 0.7, 1.0):
+        best = {}
+        for f in forget:
+            scores = [len(bag(f) & bag(r)) / len(bag(f) | bag(r)) for r in retain]
+            if max(scores) >= near - 1e-9:
+                best[f.id] = round(max(scores), 6)
+        assert {d.forget: d.similarity for d in find_duplicates(forget, retain, near)} == best
+
+
+def test_time_is_linear_in_rows() -> None:
+    def rows(n: int, start: int) -> list[Sample]:
+        return [
+            sample(f"{i}", f"o{i % 400}", f"What is {i} of {i % 97}?", f"It is {i * 7} there.")
+            for i in range(start, start + n)
+        ]
+
+    def seconds(n: int) -> float:
+        began = time.process_time()
+        find_duplicates(rows(n // 10, 0), rows(n, 10**6))
+        return time.process_time() - began
+
+    seconds(500)
+    assert seconds(8000) < 20 * max(seconds(1000), 0.02)  # 8 times the rows; all pairs would be 64
