@@ -1,4 +1,4 @@
-"""What a probe gets and gives, and the measurement that most of them repeat."""
+"""What a probe gets and gives. No torch here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from dareu.data.corpus import Sample, Split
-from dareu.data.render import render_prompt
-from dareu.evaluation.model_metrics.answers import gold_nlls, greedy_answers, is_exact, recall
+from dareu.data.corpus import Split
 
 Values = dict[str, float | None]  # figures of one sample
 
@@ -81,30 +79,3 @@ def needs_questions(given: ProbeInput, what: str) -> None:
         )
     if not given.split.forget:
         raise Gap(f"{what} needs forget samples; the forget set of this evaluation is empty.")
-
-
-def knowledge(
-    model: Any,
-    tokenizer: Any,
-    given: ProbeInput,
-    samples: Sequence[Sample] | None = None,
-    prompts: Sequence[str] | None = None,
-) -> list[Values]:
-    """`rouge_l` (recall), `exact` and `probability` of the reference, for each forget sample (or each of `samples`).
-
-    `prompts`: other questions in place of the samples' own, one each, not yet rendered.
-    """
-    chosen = given.split.forget if samples is None else samples
-    task = given.split.task
-    questions = [s.prompt for s in chosen] if prompts is None else list(prompts)
-    rendered = [render_prompt(tokenizer, question, task) for question in questions]
-    answers = greedy_answers(model, tokenizer, chosen, rendered, task, given.batch_size)
-    nlls = gold_nlls(model, tokenizer, chosen, questions, task, given.batch_size)
-    return [
-        {
-            "rouge_l": recall(sample.response, answer.text),
-            "exact": is_exact(sample.response, answer.text),
-            "probability": math.exp(-nll) if math.isfinite(nll) else None,
-        }
-        for sample, answer, nll in zip(chosen, answers, nlls, strict=True)
-    ]

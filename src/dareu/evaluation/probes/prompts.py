@@ -22,10 +22,10 @@ from dareu.evaluation.probes.base import (
     ProbeInput,
     ProbeResult,
     Values,
-    knowledge,
     mean_figures,
     needs_questions,
 )
+from dareu.evaluation.probes.knowledge import knowledge
 from dareu.models.logprobs import response_nll
 
 # Ways to ask the same question that need no understanding of it; {q}: the question, {l}: its first letter small.

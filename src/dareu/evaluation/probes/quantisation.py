@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, knowledge, mean_figures
+from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, mean_figures
+from dareu.evaluation.probes.knowledge import knowledge
 from dareu.models.merge import merged
 
 GROUP = 128  # weights that share a scale at 4 bits

@@ -16,7 +16,8 @@ import torch
 from dareu.data.corpus import Sample
 from dareu.data.render import Encoded, encode_samples
 from dareu.evaluation.answer_likelihoods import context_length
-from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, Values, knowledge, mean_figures
+from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, Values, mean_figures
+from dareu.evaluation.probes.knowledge import knowledge
 from dareu.models.load import is_peft
 from dareu.models.logprobs import response_logprobs, to_batch
 
