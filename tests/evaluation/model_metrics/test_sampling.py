@@ -11,9 +11,16 @@ import torch
 from models_fixture import PROMPTS, make_folder
 
 from dareu.data.corpus import Sample
+from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.evaluation.model_metrics.answers import is_exact, recall, room_for, sampled_answers
-from dareu.evaluation.model_metrics.fade import OwnSamples, fade, fade_distance, likelihoods_of, own_samples
+from dareu.evaluation.model_metrics.fade import (
+    OwnSamples,
+    by_query,
+    fade_distance,
+    likelihoods_of,
+    own_samples,
+)
 from dareu.models.generate import _draws, _InverseCdf, generate, sample
 from dareu.models.load import load_model
 
@@ -113,18 +120,31 @@ def test_fade_is_nought_to_oneself_and_grows_with_a_change(tiny: tuple[Any, Any]
     def samples_of(which: Any) -> OwnSamples:
         return own_samples(which, tokenizer, queries, "qa", count=8, batch_size=16, seed=3)
 
+    def distances_to(other: Any, theirs: OwnSamples) -> list[float]:
+        of_own = likelihoods_of(other, tokenizer, own.pairs, 16)
+        of_theirs = likelihoods_of(model, tokenizer, theirs.pairs, 7)
+        found = by_query(own, of_own, theirs, of_theirs, len(PROMPTS))
+        back = by_query(theirs, of_theirs, own, of_own, len(PROMPTS))
+        assert back == pytest.approx(found)
+        assert None not in found
+        return [value for value in found if value is not None]
+
     own = samples_of(model)
-    assert fade(model, tokenizer, own, own, own.logps, 16) == pytest.approx(0, abs=1e-5)
-    distances = []
+    assert distances_to(model, own) == pytest.approx([0.0] * len(PROMPTS), abs=1e-5)
+    means = []
     for size in (0.02, 0.1):
         other = copy.deepcopy(model)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for weight in other.parameters():
                 weight.add_(size * torch.randn(weight.shape, generator=generator))
-        theirs = samples_of(other)
-        of_own = likelihoods_of(other, tokenizer, own.pairs, 16)
-        distances.append(fade(model, tokenizer, own, theirs, of_own, 7))
-        of_theirs = likelihoods_of(model, tokenizer, theirs.pairs, 16)
-        assert fade(other, tokenizer, theirs, own, of_theirs, 7) == pytest.approx(distances[-1], rel=1e-3)
-    assert 0 < distances[0] < distances[1]
+        means.append(np.mean(distances_to(other, samples_of(other))))
+    assert 0 < means[0] < means[1]
+
+
+def test_fade_of_a_query_without_samples_is_none() -> None:
+    pair = Encoded([1], [2, 3])
+    one = OwnSamples([pair, pair], [-1.0, -2.0], [0, 2])
+    other = OwnSamples([pair], [-1.0], [0])
+    # query 0: (−1 + 3)/2 and (−1 + 2)/2
+    assert by_query(one, [-3.0, -2.0], other, [-2.0], 3) == [pytest.approx(0.75), None, None]

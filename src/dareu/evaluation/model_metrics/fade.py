@@ -17,10 +17,12 @@ from dareu.models.logprobs import response_nll
 
 
 class OwnSamples(NamedTuple):
-    """Samples of one model: token ids with their prompts, and the log-likelihood of each under the model itself."""
+    """Samples of one model: token ids with their prompts, the log-likelihood of each under the model itself, and which
+    query each answers (its place)."""
 
     pairs: list[Encoded]
     logps: list[float]
+    queries: list[int]
 
 
 def fade_distance(
@@ -65,15 +67,16 @@ def own_samples(
     answers = sampled_answers(
         model, tokenizer, samples, task, count=count, temperature=1.0, batch_size=batch_size, seed=seed
     )
-    pairs = []
-    for one, of_query in zip(samples, answers, strict=True):
+    pairs, queries = [], []
+    for place, (one, of_query) in enumerate(zip(samples, answers, strict=True)):
         prompt = render_prompt(tokenizer, one.prompt, task)
         prompt_ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         for answer in of_query:
             ids = [*answer.ids, *([end_token(tokenizer, task)] if answer.finished else [])]
             if ids:
                 pairs.append(Encoded(prompt_ids, ids))
-    return OwnSamples(pairs, likelihoods_of(model, tokenizer, pairs, batch_size))
+                queries.append(place)
+    return OwnSamples(pairs, likelihoods_of(model, tokenizer, pairs, batch_size), queries)
 
 
 def likelihoods_of(model: Any, tokenizer: Any, pairs: Sequence[Encoded], batch_size: int) -> list[float]:
@@ -83,24 +86,29 @@ def likelihoods_of(model: Any, tokenizer: Any, pairs: Sequence[Encoded], batch_s
     return [-total for total, _ in response_nll(model, tokenizer, pairs, batch_size=batch_size)]
 
 
-def fade(
-    model: Any,
-    tokenizer: Any,
+def by_query(
     own: OwnSamples,
+    cross: Sequence[float],
     other: OwnSamples,
-    other_of_own: Sequence[float],
-    batch_size: int,
-) -> float:
-    """`fade_distance` of the loaded `model` with samples `own`, from another model with samples `other`.
+    other_cross: Sequence[float],
+    count: int,
+) -> list[float | None]:
+    """`fade_distance` on each of `count` queries; None where one of the models has no sample of it.
 
-    `other_of_own`: the other model's log-likelihoods of `own`'s samples (`likelihoods_of`, with that model loaded), so
-    that only one model has to be in memory at a time.
+    Args:
+        own, other: samples of the two models.
+        cross: log-likelihoods of `own`'s samples under the other model; `other_cross` of the other's under the first.
+            Computed by `likelihoods_of`, so that only one model has to be in memory at a time.
     """
-    return fade_distance(
-        own.logps,
-        other_of_own,
-        [len(p.response_ids) for p in own.pairs],
-        other.logps,
-        likelihoods_of(model, tokenizer, other.pairs, batch_size),
-        [len(p.response_ids) for p in other.pairs],
-    )
+    rows: list[tuple[list[float], list[float], list[int]]] = [([], [], []) for _ in range(2 * count)]
+    for side, samples, crossed in ((0, own, cross), (1, other, other_cross)):
+        for pair, logp, under, query in zip(*samples[:2], crossed, samples.queries, strict=True):
+            for kept, value in zip(
+                rows[2 * query + side], (logp, under, len(pair.response_ids)), strict=True
+            ):
+                kept.append(value)  # type: ignore[arg-type]
+    found: list[float | None] = []
+    for query in range(count):
+        mine, theirs = rows[2 * query], rows[2 * query + 1]
+        found.append(fade_distance(*mine, *theirs) if mine[2] and theirs[2] else None)
+    return found

@@ -13,6 +13,11 @@ def _run(place: str) -> Callable[..., Any]:
     return lazily(f"dareu.evaluation.probes.{place}")
 
 
+def field_of(name: str) -> str:
+    """The field of the records that holds what a probe found: its figures, a dict for each forget sample."""
+    return f"{name}_figures"
+
+
 _ANSWERS = {
     "rouge_l": "ROUGE-L recall of the answer",
     "exact": "share of answers that are the forgotten one word for word",

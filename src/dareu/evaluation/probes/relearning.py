@@ -139,12 +139,18 @@ def _curves(
         ]
         for name in names
     }
-    samples: list[Values] = [dict.fromkeys(names) for _ in given.split.forget]
-    for i, values in zip(measured, found[-1], strict=True):
-        samples[i] = dict(values)
-    figures = mean_figures(samples)
-    figures |= {f"{name}_area": mean_height(points) for name, points in curves.items() if points}
-    return ProbeResult(figures, samples, {name: points for name, points in curves.items() if points})
+    samples: list[Values] = [
+        dict.fromkeys([*names, *(f"{name}_area" for name in names)]) for _ in given.split.forget
+    ]
+    for place, i in enumerate(measured):
+        for name in names:
+            heights = [values[place][name] for values in found]
+            samples[i][name] = heights[-1]
+            known = [(float(step), h) for step, h in zip(given.steps, heights, strict=True) if h is not None]
+            samples[i][f"{name}_area"] = mean_height(known) if len(known) == len(heights) else None
+    return ProbeResult(
+        mean_figures(samples), samples, {name: points for name, points in curves.items() if points}
+    )
 
 
 def _forget(given: ProbeInput) -> None:
