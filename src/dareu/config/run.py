@@ -43,6 +43,16 @@ class EvaluationConfig(Strict):
     validation_share: Number = Field(
         0.5, gt=0, lt=1, description="share of each set of samples that is in the part `validation`"
     )
+    samples: Count = Field(
+        8,
+        description="answers sampled for each forget question at temperature 1, for the sampled leak and FADE",
+    )
+    relearn_lr: Number | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="learning rate of the probes that train again; null: a quarter of finetune.lr",
+    )
     likelihoods: bool = Field(
         True, description="false leaves out probability and truth ratio, most of the time"
     )
@@ -54,6 +64,8 @@ class EvaluationConfig(Strict):
             del tree["part"], tree["validation_share"]
         if self.likelihoods:
             del tree["likelihoods"]
+        if self.relearn_lr is None:
+            del tree["relearn_lr"]
         return tree
 
 

@@ -19,6 +19,7 @@ from dareu.evaluation.beside import holdout_of
 from dareu.evaluation.metrics.attribution import Attributions
 from dareu.evaluation.metrics.compute import compute_metrics
 from dareu.evaluation.metrics.registry import LATE, metrics_of
+from dareu.evaluation.model_metrics.fields import DEFAULT_LEARNING_RATE, Given, Peer, fill_fields
 from dareu.models.generate import Generation, generate
 
 ATTRIBUTORS = ("attribution", "attribution_heldout")
@@ -54,12 +55,20 @@ def evaluate_model(
     seed: int = 0,
     device: str = "cpu",
     progress: str | None = None,
+    peers: Mapping[str, Peer] | None = None,
+    learning_rate: float = DEFAULT_LEARNING_RATE,
 ) -> Evaluation:
-    """Greedy answers, likelihoods and attribution of one model on a split.
+    """Every metric of the suite `config.suite` of one model on a split.
 
-    `attributors`: "attribution" (the run's classifier) and "attribution_heldout"; either may be left out. The
-    seed chooses the retain samples where `config.retain_limit` is set. `progress` labels the bars; None shows
-    none. `DataError` for a forget owner that an attributor does not know, or a pair too long for the model.
+    Args:
+        attributors: "attribution" (the run's classifier) and "attribution_heldout"; either may be left out.
+        seed: of samples and probes, and of the retain samples that are drawn where `config.retain_limit` is set.
+        progress: labels the bars; None shows none.
+        peers: load the "original" and the "retrained" model, which some metrics compare with.
+        learning_rate: of the probes that train again, unless `config.relearn_lr` is set.
+
+    Raises:
+        DataError: for a forget owner that an attributor does not know, or a pair too long for the model.
     """
     for attributor in attributors.values():
         owner_index(attributor.owners, split.forget_owners)  # before the work, not after it
@@ -95,11 +104,24 @@ def evaluate_model(
             inputs[name] = _attributions(
                 attributors[name], split.forget_owners, config.reattribution_threshold
             )
-    inputs["holdout"] = holdout_of(records)
     metrics = [
         metric for metric in metrics_of(config.suite) if not any(need in LATE for need in metric.needs)
     ]
-    return Evaluation(records, compute_metrics(records, metrics, inputs, reasons))
+    given = Given(
+        model,
+        tokenizer,
+        split,
+        records,
+        samples,
+        config,
+        peers or {},
+        seed,
+        config.relearn_lr or learning_rate,
+        progress,
+    )
+    filled = fill_fields(given, {need for metric in metrics for need in metric.needs})
+    inputs |= {"holdout": holdout_of(records), "curves": filled.curves or None}
+    return Evaluation(records, compute_metrics(records, metrics, inputs, reasons | filled.missing))
 
 
 def _rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
@@ -109,7 +131,8 @@ def _rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
         kept = sorted(Random(f"{seed}/retain").sample(kept, retain_limit))  # type: ignore[assignment]
     rows: list[Row] = [("forget", i, sample) for i, sample in enumerate(split.forget)]
     rows += [("retain", i, split.retain[i]) for i in kept]
-    return rows + [("test", i, sample) for i, sample in enumerate(split.test)]
+    rows += [("test", i, sample) for i, sample in enumerate(split.test)]
+    return rows + [("holdout", i, sample) for i, sample in enumerate(split.holdout)]
 
 
 def _record(row: Row, answer: Generation, scored: Likelihood | None) -> Record:

@@ -28,9 +28,11 @@ def leak_rouge(reference: str, sampled: Sequence[str]) -> float | None:
 
 
 def leak_curve(records: Records) -> dict[str, float]:
-    """k → share of questions whose reference comes out word for word in k samples, unbiased, for each k that all allow."""
+    """k → share of questions whose reference comes out word for word in k samples, unbiased; for each k there is."""
     hits = [
-        [exact_answer(r["reference"], s) for s in r["sampled"]] for r in records if r.get("sampled") is not None
+        [exact_answer(r["reference"], s) for s in r["sampled"]]
+        for r in records
+        if r.get("sampled") is not None
     ]
     most = min(len(one) for one in hits)
     ks = sorted({k for k in KS if k <= most} | {most}) if most else []
@@ -97,6 +99,8 @@ MODEL_METRICS: tuple[Metric, ...] = (
         needs=("reference", "sampled"),
         level="set",
         sets=("forget",),
+        section="leak",
+        key="exact",
         title="Sampled leak by k",
         note="leak@k: share of forget questions answered word for word at least once in k samples, unbiased.",
     ),
@@ -117,8 +121,8 @@ MODEL_METRICS: tuple[Metric, ...] = (
         needs=("knowmem",),
         sets=("forget", "retain"),
         title="Knowledge memory",
-        note="ROUGE-L F1 of a greedy answer of 32 tokens after three examples of the retain set, without a chat template "
-        "(MUSE).",
+        note="ROUGE-L F1 of a greedy answer of 32 tokens after three examples of the retain set, without a chat "
+        "template (MUSE).",
         gap="the reference has no word, or is an example itself",
         knowledge=True,
         suites=("muse",),
@@ -142,8 +146,8 @@ MODEL_METRICS: tuple[Metric, ...] = (
         needs=("depth",),
         sets=("forget",),
         title="Depth (UDS)",
-        note="Activation patching: share of what the original loses with the retrained model's hidden states that it also "
-        "loses with this one's. 1: gone from every block that held it (arXiv 2605.24614).",
+        note="Activation patching: share of what the original loses with the retrained model's hidden states that it "
+        "loses with this one's too. 1: gone from every block that held it (arXiv 2605.24614).",
         gap="its fact is not known, or stands in no block of the original",
         knowledge=True,
         suites=("robustness",),
@@ -167,6 +171,8 @@ MODEL_METRICS: tuple[Metric, ...] = (
         needs=("logit_lens",),
         level="set",
         sets=("forget",),
+        section="layers",
+        key="logit_lens",
         title="Logit lens by block",
         note="Mean p of the fact's tokens read off after each block, first to last.",
         suites=("robustness",),

@@ -17,6 +17,7 @@ from dareu.evaluation.metrics import likelihood, text_health, words
 from dareu.evaluation.metrics.attribution import attribution_mass, reattributed
 from dareu.evaluation.metrics.base import SETS, Direction, Metric, Records, each
 from dareu.evaluation.metrics.membership import attack
+from dareu.evaluation.metrics.model_rows import MODEL_METRICS
 from dareu.evaluation.metrics.rouge import exact_answer, rouge_f1, rouge_recall
 from dareu.evaluation.metrics.utility import model_utility
 from dareu.evaluation.model_metrics.token_scores import exact_memorisation, extraction_strength
@@ -36,6 +37,7 @@ INPUTS = {
     "model": "it needs the model itself; records alone do not hold it",
     "retrained": "there is no retrained model to compare with (retrain=false)",
     "original": "there is no original model to compare with",
+    "curves": "no probe that ran gives a curve",
     "truth_ratio_mean": "the definition of the truth ratio is not named",
 }
 # Inputs that are known only once every model of a run has answered.
@@ -350,6 +352,7 @@ METRICS: tuple[Metric, ...] = (
         note="Distance of the membership AUC (min-k 40 %) from the retrained model's, in per cent of 1 − that AUC; "
         "below 0 too much is left, above 0 too much is gone.",
     ),
+    *MODEL_METRICS,
 )
 
 

@@ -71,8 +71,8 @@ class Given:
 class Filled(NamedTuple):
     """`missing`: field → why it could not be filled, and what to do. `curves`: name → points, of probes."""
 
-    missing: dict[str, str] = {}  # noqa: RUF012
-    curves: dict[str, list[tuple[float, float]]] = {}  # noqa: RUF012
+    missing: dict[str, str] = {}
+    curves: dict[str, list[tuple[float, float]]] = {}
 
 
 def _write(rows: Sequence[tuple[dict[str, Any], Sample]], field: str, values: Sequence[Any]) -> None:
@@ -129,9 +129,9 @@ def _reference(given: Given) -> Filled:
 def _verbatim(given: Given) -> Filled:
     """`verbmem`, of texts to complete."""
     if given.split.task != "completion":
-        return {
-            "verbmem": "verbatim memory needs texts to complete; this corpus has questions (data.task=qa)"
-        }
+        return Filled(
+            {"verbmem": "verbatim memory needs texts to complete; this corpus has questions (data.task=qa)"}
+        )
     for name in ("forget", "retain"):
         rows = given.of(name)
         samples = [s for _, s in rows]
@@ -148,7 +148,9 @@ def _few_shot(given: Given) -> Filled:
     if given.split.task != "qa":
         return Filled({"knowmem": "few-shot answers need questions; this corpus has texts to complete"})
     if len(retain) <= SHOWN:
-        return Filled({"knowmem": f"few-shot answers need more than {SHOWN} retain samples; there are {len(retain)}"})
+        return Filled(
+            {"knowmem": f"few-shot answers need more than {SHOWN} retain samples; there are {len(retain)}"}
+        )
     shown = sorted(Random(f"{given.seed}/shown").sample(range(len(retain)), SHOWN))
     examples = [retain[i][1] for i in shown]
     rows = given.of("forget") + [row for i, row in enumerate(retain) if i not in shown]
