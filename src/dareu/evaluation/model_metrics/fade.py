@@ -100,15 +100,16 @@ def by_query(
         cross: log-likelihoods of `own`'s samples under the other model; `other_cross` of the other's under the first.
             Computed by `likelihoods_of`, so that only one model has to be in memory at a time.
     """
-    rows: list[tuple[list[float], list[float], list[int]]] = [([], [], []) for _ in range(2 * count)]
-    for side, samples, crossed in ((0, own, cross), (1, other, other_cross)):
-        for pair, logp, under, query in zip(*samples[:2], crossed, samples.queries, strict=True):
-            for kept, value in zip(
-                rows[2 * query + side], (logp, under, len(pair.response_ids)), strict=True
-            ):
-                kept.append(value)  # type: ignore[arg-type]
+
+    def rows_of(
+        samples: OwnSamples, under: Sequence[float], query: int
+    ) -> tuple[list[float], list[float], list[int]]:
+        mine = [i for i, q in enumerate(samples.queries) if q == query]
+        lengths = [len(samples.pairs[i].response_ids) for i in mine]
+        return [samples.logps[i] for i in mine], [under[i] for i in mine], lengths
+
     found: list[float | None] = []
     for query in range(count):
-        mine, theirs = rows[2 * query], rows[2 * query + 1]
-        found.append(fade_distance(*mine, *theirs) if mine[2] and theirs[2] else None)
+        ours, theirs = rows_of(own, cross, query), rows_of(other, other_cross, query)
+        found.append(fade_distance(*ours, *theirs) if ours[2] and theirs[2] else None)
     return found
