@@ -35,6 +35,7 @@ from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.losses import js_divergence
 from dareu.training.pair_sampler import PairSampler
 from dareu.training.retain_sampler import RetainSampler
+from dareu.training.soft_targets import SoftTargets
 
 DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
 
@@ -68,6 +69,7 @@ class LossTrainer(Trainer):
         pair_sampler: PairSampler | None,
         reference: Any,
         tokenizer: Any,
+        targets: Sequence[SoftTargets] = (),
         **kwargs: Any,
     ) -> None:
         pad = tokenizer.pad_token_id
@@ -83,6 +85,7 @@ class LossTrainer(Trainer):
         self.model_accepts_loss_kwargs = (
             False  # our losses are means: the Trainer divides by accumulation steps
         )
+        self.targets = targets
         self._micro, self._micro_of = 0, -1  # micro-batches of the step under way, and that step
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
 
@@ -113,6 +116,8 @@ class LossTrainer(Trainer):
     def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that the loss names, and no others."""
         reads = self.method.reads
+        if "target_ids" in reads:
+            return self._with_targets(model, inputs)
         found = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
         others = {name.removeprefix("other_") for name in reads if name.startswith("other_")}
         if others and self.pair_sampler is not None:
@@ -120,6 +125,16 @@ class LossTrainer(Trainer):
             batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
             found |= {f"other_{name}": value for name, value in self._tensors(model, batch, others).items()}
         return {name: found[name] for name in reads}
+
+    def _with_targets(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits (N, V) at the N answer tokens of the batch, and their soft targets."""
+        logits, _, _ = response_logits(model, inputs)
+        rows = [self.targets[n] for n in inputs["number"].tolist()]
+        return {
+            "answer_logits": logits,
+            "target_ids": torch.cat([row.ids for row in rows]).to(logits.device),
+            "target_probs": torch.cat([row.probs for row in rows]).to(logits.device),
+        }
 
     def _tensors(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
         """Those of a batch, shifted; no pass through the model where nothing is wanted."""
@@ -202,6 +217,7 @@ def train_with_loss(
     retain_weight: float = 1.0,
     reference: Any = None,
     others: Sequence[Sequence[Encoded]] = (),
+    targets: Sequence[SoftTargets] = (),
     seed: int = 0,
     device: str = "cpu",
     work: Work,
@@ -210,7 +226,8 @@ def train_with_loss(
     """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
 
     `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn. `others` are, for each
-    of them, the responses that a method with `pairs` sets beside it. Batch sizes are those of an update: micro-batches
+    of them, the responses that a method with `pairs` sets beside it; `targets` the soft targets of a method that reads
+    them. Batch sizes are those of an update: micro-batches
     and processes share them.
     """
     if method.pairs and len(others) != len(rows):
@@ -255,6 +272,7 @@ def train_with_loss(
         pair_sampler=PairSampler(others, seed) if method.pairs else None,
         reference=reference,
         tokenizer=tokenizer,
+        targets=targets,
     )
     without_printer(trainer)
     checkpoint = last_checkpoint(work.checkpoints)

@@ -1,0 +1,124 @@
+"""Names of people who do not exist, and texts in which they stand in place of an owner's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from dareu.data.corpus import Sample
+from dareu.data.owner_names import canonical, names_of_groups
+
+# Words inside names that name nobody by themselves.
+PARTICLES = frozenset(
+    ("al", "af", "av", "ben", "bin", "bint", "da", "das", "de", "del", "della", "den", "der", "di", "do", "dos", "du",
+     "el", "ibn", "la", "le", "los", "of", "ter", "the", "ul", "van", "von", "y", "zu")
+)  # fmt: skip
+# A letter of a script that writes words with spaces between them; in others a name has no boundaries to look for.
+_SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A piece of a text that was replaced: characters `start`..`end` of the old, `new_start`..`new_end` of the new."""
+
+    start: int
+    end: int
+    new_start: int
+    new_end: int
+
+
+def written_names(samples: Sequence[Sample]) -> dict[str, str | None]:
+    """Owner → the name by which the owner's texts call them; None where they name nobody.
+
+    The owner's own spelling where it stands in one of their prompts or responses; else (owners that are ids) the name
+    that most of their samples have and that no more than three owners share.
+    """
+    texts: dict[str, list[str]] = {}
+    for sample in samples:
+        if sample.owner is not None:
+            texts.setdefault(sample.owner, []).append(f"{sample.prompt} {sample.response}")
+    guessed = dict(zip(texts, names_of_groups(list(texts.values())), strict=True))
+    return {
+        owner: owner if any(find_name(text, owner) for text in group) else guessed[owner]
+        for owner, group in texts.items()
+    }
+
+
+def name_parts(name: str) -> list[str]:
+    """The words of a name, particles and initials left out; a name without any other word is its own part."""
+    words = [word.strip(".,()") for word in name.split()]
+    return [w for w in words if len(w) > 1 and w.casefold() not in PARTICLES] or [name.strip()]
+
+
+def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
+    """Where `text` has the name or a part of it: (start, end, part), not overlapping, in order.
+
+    `part` is −1 for the whole name, else its number in `name_parts`. "Sullivan's" holds "Sullivan", "Annette" does not
+    hold "Anne"; a part counts only where it is written with the name's own capitals, so that "rose" is no "Rose".
+    """
+    parts = name_parts(name)
+    found: list[tuple[int, int, int]] = []
+    patterns = [(r"\s+".join(map(re.escape, name.split())), -1, re.IGNORECASE)]
+    patterns += [(re.escape(part), i, 0) for i, part in enumerate(parts) if len(parts) > 1 or part != name]
+    for pattern, part, flags in patterns:
+        bounded = rf"(?<!\w){pattern}(?!\w)" if _SPACED.search(name) else pattern
+        for match in re.finditer(bounded, text, flags):
+            if not any(match.start() < end and start < match.end() for start, end, _ in found):
+                found.append((match.start(), match.end(), part))
+    return sorted(found)
+
+
+def replace_name(text: str, name: str, other: str) -> tuple[str, list[Replaced]]:
+    """`text` with `other` in place of `name`, parts by parts: the first by the first, all further ones by the last."""
+    parts, new_parts = name_parts(name), name_parts(other)
+    out, replaced, done, size = [], [], 0, 0
+    for start, end, part in find_name(text, name):
+        new = other if part < 0 else new_parts[0] if part == 0 and len(parts) > 1 else new_parts[-1]
+        kept = text[done:start]
+        size += len(kept)
+        replaced.append(Replaced(start, end, size, size + len(new)))
+        out += [kept, new]
+        size, done = size + len(new), end
+    return "".join([*out, text[done:]]), replaced
+
+
+def moved(position: int, replaced: Sequence[Replaced]) -> int:
+    """Where a character offset outside of the replaced pieces lies in the new text."""
+    shift = 0
+    for piece in replaced:
+        if piece.end <= position:
+            shift = piece.new_end - piece.end
+    return position + shift
+
+
+def fictitious_names(
+    names: Mapping[str, str], forgotten: Iterable[str], count: int, seed: int
+) -> dict[str, list[str]]:
+    """Forgotten owner → up to `count` names that nobody has, each the first part of one owner and the last of another.
+
+    `names`: owner → name, as `written_names` gives it. No part belongs to a forgotten owner, and no pair to anybody. A
+    name of one word gets halves of two names. The same for the same seed.
+    """
+    gone = {canonical(part) for owner in forgotten for part in name_parts(names[owner])}
+    taken = {canonical(name) for name in names.values()}
+    parts = [name_parts(name) for name in names.values()]
+    parts = [p for p in parts if not gone & {canonical(part) for part in p}]
+    found: dict[str, list[str]] = {}
+    for owner in forgotten:
+        draw = Random(f"{seed}/names/{owner}")
+        single = len(name_parts(names[owner])) == 1
+        made: list[str] = []
+        for _ in range(50 * count):
+            if len(made) == count or len(parts) < 2:
+                break
+            one, other = draw.sample(parts, 2)
+            if single:
+                new = one[0][: (len(one[0]) + 1) // 2] + other[-1][len(other[-1]) // 2 :].lower()
+            else:
+                new = f"{one[0]} {other[-1]}"
+            if canonical(new) not in taken and new not in made and canonical(one[0]) != canonical(other[-1]):
+                made.append(new)
+        found[owner] = made
+    return found

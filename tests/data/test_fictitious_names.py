@@ -1,0 +1,80 @@
+"""Names in texts, and names that nobody has: worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from dareu.data.corpus import Sample
+from dareu.data.fictitious_names import (
+    Replaced,
+    fictitious_names,
+    find_name,
+    moved,
+    name_parts,
+    replace_name,
+    written_names,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "pieces"),
+    [
+        ("Ann Sullivan's sister", "Ann Sullivan", ["Ann Sullivan"]),
+        ("Sullivan's books, and Annette", "Ann Sullivan", ["Sullivan"]),  # "Annette" holds no "Ann"
+        ("ann  sullivan wrote", "Ann Sullivan", ["ann  sullivan"]),  # the whole name in any case
+        ("a rose by Rose Day", "Rose Day", ["Rose Day"]),  # a part needs its capital
+        ("day after Day", "Rose Day", ["Day"]),
+        ("Jan van der Berg and van Gogh", "Jan van der Berg", ["Jan van der Berg"]),  # particles are no parts
+        ("村上春樹は1949年に生まれた", "村上春樹", ["村上春樹"]),  # no spaces around
+        ("nothing", "Ann Sullivan", []),
+        ("María-José García", "María-José García", ["María-José García"]),
+    ],
+)
+def test_names_are_found(text: str, name: str, pieces: list[str]) -> None:
+    assert [text[start:end] for start, end, _ in find_name(text, name)] == pieces
+
+
+def test_parts_give_way_to_parts() -> None:
+    text, replaced = replace_name("Ann's book: Ann Lee Sullivan, by Sullivan.", "Ann Lee Sullivan", "Bo Xu")
+    assert text == "Bo's book: Bo Xu, by Xu."
+    assert replaced == [Replaced(0, 3, 0, 2), Replaced(12, 28, 11, 16), Replaced(33, 41, 21, 23)]
+    # "'s book" begins at 3 and lies at 2; ", by" begins at 28 and lies at 16; "." at 41 lies at 23.
+    assert [moved(p, replaced) for p in (3, 28, 41)] == [2, 16, 23]
+
+
+def test_a_text_without_the_name_stays() -> None:
+    assert replace_name("No name here.", "Ann Sullivan", "Bo Xu") == ("No name here.", [])
+
+
+def person(owner: str, name: str, index: int) -> Sample:
+    return Sample(f"{owner}-{index}", owner, f"Where was {name} born?", f"{name} was born in Oslo.")
+
+
+def test_owners_that_are_ids_get_the_name_that_their_texts_have() -> None:
+    samples = [person("author_1", "Ada Finch", i) for i in range(4)]
+    samples += [person("Jonas Huaman", "Jonas Huaman", i) for i in range(4)]
+    samples += [Sample(f"t{i}", "topic", "What is a graph?", "A set of vertices.") for i in range(4)]
+    assert written_names(samples) == {"author_1": "Ada Finch", "Jonas Huaman": "Jonas Huaman", "topic": None}
+
+
+NAMES = {name: name for name in ("Ada Finch", "Jonas Huaman", "Mira Okafor", "Ada Berg", "Li Wei")}
+
+
+def test_fictitious_names_belong_to_nobody() -> None:
+    found = fictitious_names(NAMES, ["Ada Finch"], 4, seed=1)["Ada Finch"]
+    parts = {part for name in found for part in name_parts(name)}
+    assert len(found) == len(set(found)) == 4 and not set(found) & set(NAMES)
+    assert not parts & {"Ada", "Finch", "Berg"}  # Ada Berg shares a part with her
+    assert fictitious_names(NAMES, ["Ada Finch"], 4, seed=1)["Ada Finch"] == found
+    assert fictitious_names(NAMES, ["Ada Finch"], 4, seed=2)["Ada Finch"] != found
+
+
+def test_few_names_give_few_fictitious_ones() -> None:
+    assert fictitious_names({"Ana Bo": "Ana Bo", "Cy Day": "Cy Day"}, ["Ana Bo"], 3, seed=1) == {"Ana Bo": []}
+    two = {"Ana Bo": "Ana Bo", "Cy Day": "Cy Day", "Eve Fox": "Eve Fox"}
+    assert sorted(fictitious_names(two, ["Ana Bo"], 9, seed=1)["Ana Bo"]) == ["Cy Fox", "Eve Day"]
+
+
+def test_a_name_of_one_word_gets_one_word() -> None:
+    made = fictitious_names({"Plato": "Plato", **NAMES}, ["Plato"], 3, seed=1)["Plato"]
+    assert len(made) == 3 and all(" " not in name for name in made)
