@@ -60,7 +60,9 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
     """
     parts = name_parts(name)
     found: list[tuple[int, int, int]] = []
-    patterns = [(r"\s+".join(map(re.escape, name.split())), -1, re.IGNORECASE)]
+    patterns: list[tuple[str, int, int]] = [
+        (r"\s+".join(map(re.escape, name.split())), -1, int(re.IGNORECASE))
+    ]
     patterns += [(re.escape(part), i, 0) for i, part in enumerate(parts) if len(parts) > 1 or part != name]
     for pattern, part, flags in patterns:
         bounded = rf"(?<!\w){pattern}(?!\w)" if _SPACED.search(name) else pattern
