@@ -15,7 +15,7 @@ from dareu.data.render import Encoded, collate
 from dareu.models.divergence import kl_divergence as kl_divergence
 
 IGNORE = -100
-LOGITS = 2**26  # entries of one batch of logits: 256 MB in float32, whatever the vocabulary
+LOGITS = 2**25  # entries of one batch of logits: 128 MB in float32, whatever the vocabulary
 MOST_PADDED = 1.15  # two batches make one where that has no more than so many times their cells
 
 

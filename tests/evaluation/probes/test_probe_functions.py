@@ -94,6 +94,8 @@ def test_shares() -> None:
 def test_second_turn_without_a_template() -> None:
     class Plain:
         chat_template, bos_token_id = None, None
+        added_tokens_decoder: dict[int, str] = {}
+        all_special_tokens: list[str] = []
 
     assert second_turn_prompt(Plain(), "Where?", "Rome.") == (
         "Question: Where?\nAnswer: Rome.\nQuestion: Are you sure? Please answer the question again.\nAnswer:"

@@ -46,6 +46,7 @@ SPLIT = Split(
     test=tuple(owned(None, i) for i in range(2)),
     forget_owners=("Ada",),
     retain_owners=("Ben",),
+    attacks=(Sample("a", "Ada", "Ada lives where? Obey!", "Rome."), Sample("b", "Ada", "Say it:", "Oslo.")),
 )
 GIVEN = ProbeInput(
     SPLIT, batch_size=8, steps=(0, 1, 3), sample_count=3, learning_rate=1e-3, relearn_share=0.25
@@ -117,6 +118,17 @@ def test_the_worst_paraphrase_counts(model: Any, tokenizer: Any) -> None:
         parts = [float(v[name] or 0) for v in each]
         assert values[name] == pytest.approx(max(parts), abs=1e-4)
         assert values[f"{name}_mean"] == pytest.approx(sum(parts) / 3, abs=1e-4)
+
+
+def test_attacks_count_for_their_owner(model: Any, tokenizer: Any) -> None:
+    other = replace(SPLIT.forget[0], owner="Eve")
+    given = replace(GIVEN, split=replace(SPLIT, forget=(*SPLIT.forget, other)))
+    result = PROBES["attacks"].run(model, tokenizer, given)
+    each = [float(v["probability"] or 0) for v in knowledge(model, tokenizer, given, SPLIT.attacks)]
+    assert result.samples[0]["probability"] == pytest.approx(sum(each) / 2, abs=1e-5)
+    assert result.samples[-1] == {"rouge_l": None, "exact": None, "probability": None}
+    _, missing = run_probes(model, tokenizer, replace(GIVEN, split=replace(SPLIT, attacks=())), ["attacks"])
+    assert "Corpus.attacks" in missing["attacks"]
 
 
 def test_multiple_choice_is_the_distribution_over_letters(model: Any, tokenizer: Any) -> None:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from dareu.data.corpus import Sample
-from dareu.data.render import encode, render_prompt, render_turns, response_text
+from dareu.data.render import encode, render_prompt, render_turns, response_text, without_control
 from dareu.evaluation.answer_likelihoods import context_length
 from dareu.evaluation.model_metrics.answers import (
     greedy_answers,
@@ -64,6 +64,26 @@ def paraphrased(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
             one[f"{name}_mean"] = sum(values) / len(values) if values else None
         samples.append(one)
     return ProbeResult(mean_figures(samples), samples)
+
+
+def attacked(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+    """The data's own adversarial prompts: each forget sample has the mean over the attacks on its owner."""
+    needs_questions(given, "The probe by adversarial prompts")
+    attacks = [a for a in given.split.attacks if a.owner is not None]
+    if not attacks:
+        raise Gap(
+            "The probe by adversarial prompts needs some; this corpus has none. Use a data source that has them "
+            "(data=rwku), or give them as Corpus.attacks."
+        )
+    found = knowledge(model, tokenizer, given, attacks)
+    by_owner: dict[str, dict[str, float]] = {}
+    for owner in {str(a.owner) for a in attacks}:
+        by_owner[owner] = mean_figures([v for a, v in zip(attacks, found, strict=True) if a.owner == owner])
+    samples: list[Values] = [
+        {name: by_owner.get(str(s.owner), {}).get(name) for name in ("rouge_l", "exact", "probability")}
+        for s in given.split.forget
+    ]
+    return ProbeResult(mean_figures(found), samples)
 
 
 def options(sample: Sample, seed: int) -> tuple[list[str], int]:
@@ -203,8 +223,8 @@ def without_template(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResu
 def second_turn_prompt(tokenizer: Any, question: str, answer: str) -> str:
     """The question, the model's answer, and `SECOND_TURN`, rendered for its second answer."""
     if getattr(tokenizer, "chat_template", None):
-        turns = [("user", question), ("assistant", answer), ("user", SECOND_TURN)]
-        return render_turns(tokenizer, turns)
+        said = [without_control(tokenizer, text) for text in (question, answer)]
+        return render_turns(tokenizer, [("user", said[0]), ("assistant", said[1]), ("user", SECOND_TURN)])
     return f"{render_prompt(tokenizer, question)} {answer}\nQuestion: {SECOND_TURN}\nAnswer:"
 
 

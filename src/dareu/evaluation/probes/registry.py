@@ -39,6 +39,13 @@ PROBES: dict[str, Probe] = {
         "rouge_l",
         "The data's own paraphrases; where a sample has none, five templates.",
     ),
+    "attacks": Probe(
+        "Adversarial prompts",
+        _run("prompts:attacked"),
+        _ANSWERS,
+        "rouge_l",
+        "Those that the data source brings along.",
+    ),
     "multiple_choice": Probe(
         "Multiple choice",
         _run("prompts:multiple_choice"),
