@@ -105,7 +105,7 @@ def test_the_headline_is_the_largest_distance_from_the_retrained_model() -> None
 def test_records_of_other_samples_are_refused_with_both_named() -> None:
     ours = records([1.0, 0.5])
     other = records([1.0, 0.5])
-    other[1]["prompt"] = "something else?"
+    other[1]["reference"] = "something else?"
     with pytest.raises(DataError, match="original.*retrained.*forget sample 1") as caught:
         knowledge_left({"original": ours, "retrained": other, "unlearned": ours}, metrics_of("fast"))
     assert "something else?" in caught.value.cause

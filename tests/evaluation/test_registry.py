@@ -75,7 +75,12 @@ def test_what_lacks_its_needs_is_a_gap_with_a_reason() -> None:
     )
     summary = compute_metrics(rows(), [metric], {"holdout": [1]})
     assert summary["forget"]["wants"] is None
-    assert summary["missing"]["forget.wants"] == "2 of 2 samples: no NLL"
+    assert summary["missing"]["forget.wants"] == "the records do not hold `nll`"
+    without = [{**r, "nll": None} for r in rows()]
+    assert (
+        compute_metrics(without, [metric], {"holdout": [1]})["missing"]["forget.wants"]
+        == "2 of 2 samples: no NLL"
+    )
     with_nll = [{**r, "nll": 1.0} for r in rows()]
     assert compute_metrics(with_nll, [metric])["missing"]["forget.wants"] == INPUTS["holdout"]
     assert compute_metrics(with_nll, [metric], {"holdout": [1]})["forget"]["wants"] == 0.0

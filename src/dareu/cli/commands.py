@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dareu.cli.rescore import add_arguments as add_rescore
+from dareu.cli.rescore import run as rescore
 from dareu.errors import DareuError
 
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
@@ -52,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
         "--sort", metavar="FIGURE", default="retrain_similarity", help="rows by this column, the best first"
     )
     compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
+    add_rescore(
+        command("rescore", "Metrics again from per-sample records, without a model.", overrides=False)
+    )
     receipt = command("receipt", "The deletion record of a run: asked, done, measured.", overrides=False)
     receipt.add_argument("run", metavar="RUN", help="the folder of a finished run")
     receipt.add_argument("--records", action="store_true", help="list the salted hash of each record too")
@@ -231,6 +236,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "tune": _tune,
     "compare": _compare,
+    "rescore": rescore,
     "receipt": _receipt,
     "configs": _configs,
 }

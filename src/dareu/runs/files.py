@@ -38,7 +38,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, obj: Any) -> None:
     """Write `obj` as JSON. Floats keep every digit; NaN and infinities, which JSON has not, become null."""
-    write_text(path, json.dumps(_plain(obj), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    write_text(path, json_text(obj))
+
+
+def json_text(obj: Any) -> str:
+    """`obj` as `write_json` writes it."""
+    return json.dumps(_plain(obj), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:

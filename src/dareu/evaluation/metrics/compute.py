@@ -18,7 +18,7 @@ from dareu.evaluation.metrics.intervals import bootstrap_mean
 from dareu.evaluation.metrics.registry import INPUTS, compute_extra
 
 Inputs = Mapping[str, Any]
-MODEL_ONLY = "evaluation.likelihoods=false"
+HOLDOUT = "holdout"  # a set that membership attacks compare with; no figures of its own
 
 
 def sets_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -50,7 +50,7 @@ def compute_metrics(
         if not rows:
             missing[of] = f"the {of} set is empty"
         for metric in metrics:
-            if metric.level not in ("sample", "set") or not metric.covers(of):
+            if metric.level not in ("sample", "set") or not metric.covers(of) or of == HOLDOUT:
                 continue
             section, key = metric.path(of)
             name = f"{section}.{key}"
@@ -65,10 +65,11 @@ def compute_metrics(
                 missing[name] = lack
                 continue
             try:
-                if lack is None:
-                    found = metric.compute(rows, **_inputs(metric, inputs))
-                else:  # a log has the values but not what they were computed from
-                    found = [row.get(metric.name) for row in rows]
+                found = (
+                    _values(metric, rows, inputs)
+                    if metric.level == "sample"
+                    else _figure(metric, rows, inputs)
+                )
             except (DataError, ValueError) as error:
                 missing[name] = getattr(error, "cause", None) or str(error)
                 continue
@@ -113,11 +114,11 @@ def sample_values(
     if not records:
         return None
     if metric.keep and any(r.get(metric.name) is not None for r in records):
-        found = [r.get(metric.name) for r in records]
+        found: Values = [r.get(metric.name) for r in records]
     elif lacking(metric, records, inputs, INPUTS) is not None:
         return None
     else:
-        found = metric.compute(records, **_inputs(metric, inputs))
+        found = _values(metric, records, inputs)
     return metric.contributions(found, records[0]["set"])
 
 
@@ -130,8 +131,33 @@ def lacking(
             if inputs.get(need) is None:
                 return reasons[need]
         elif all(row.get(need) is None for row in rows):
+            if need not in reasons and not any(need in row for row in rows):
+                return f"the records do not hold `{need}`"
             return reasons.get(need) or f"{len(rows)} of {len(rows)} samples: {metric.gap}"
     return None
+
+
+def _values(metric: Metric, rows: Sequence[Mapping[str, Any]], inputs: Inputs) -> Values:
+    """The metric's value of each row. A row that lacks what it needs keeps the value that a log has, if any."""
+    complete = [] if _absent(metric, inputs) else [i for i, row in enumerate(rows) if _complete(metric, row)]
+    found: Values = [row.get(metric.name) if metric.keep else None for row in rows]
+    if complete:
+        computed = metric.compute([rows[i] for i in complete], **_inputs(metric, inputs))
+        for i, value in zip(complete, computed, strict=True):
+            found[i] = value
+    return found
+
+
+def _figure(metric: Metric, rows: Sequence[Mapping[str, Any]], inputs: Inputs) -> Any:
+    return metric.compute([row for row in rows if _complete(metric, row)], **_inputs(metric, inputs))
+
+
+def _complete(metric: Metric, row: Mapping[str, Any]) -> bool:
+    return all(row.get(need) is not None for need in metric.needs if need not in INPUTS)
+
+
+def _absent(metric: Metric, inputs: Inputs) -> bool:
+    return any(inputs.get(need) is None for need in metric.needs if need in INPUTS)
 
 
 def _inputs(metric: Metric, inputs: Inputs) -> dict[str, Any]:

@@ -98,7 +98,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "truth_ratio",
         likelihood.truth_ratios,
-        needs=("nll", "wrong_nlls", "truth_ratio_mean"),
+        needs=("wrong_nlls", "truth_ratio_mean"),
         title="Truth ratio",
         short="truth\nratio",
         note="R = likelihood of wrong answers over that of the paraphrased right one. Forget: mean min(R, 1/R); "

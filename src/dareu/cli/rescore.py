@@ -1,0 +1,48 @@
+"""`dareu rescore`: arguments and output."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    sub.add_argument(
+        "log", metavar="LOG", help="run folder, samples/<model>.jsonl, TOFU_EVAL.json or TOFU's log"
+    )
+    sub.add_argument("--retrained", metavar="LOG", help="the retrained model's log")
+    sub.add_argument("--original", metavar="LOG", help="the original model's log")
+    sub.add_argument(
+        "--truth-ratio",
+        metavar="MEAN",
+        help="geometric, arithmetic or open-unlearning; default: the log's own definition",
+    )
+    sub.add_argument("--json", action="store_true", help="print what results.json would hold")
+    sub.add_argument(
+        "--write-open-unlearning", metavar="FILE", help="write the log there in open-unlearning's layout"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute, write, print."""
+    from dareu.runs.files import json_text, write_json
+    from dareu.workflow.rescore import in_open_unlearning, rescore
+
+    results, records = rescore(args.log, args.retrained, args.original, args.truth_ratio)
+    if args.write_open_unlearning:
+        write_json(Path(args.write_open_unlearning), in_open_unlearning(results, records))
+    if args.json:
+        print(json_text(results), end="")
+        return 0
+    _show(results)
+    return 0
+
+
+def _show(results: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from dareu.report.rescore_tables import print_rescored
+
+    print_rescored(Console(highlight=False), results)

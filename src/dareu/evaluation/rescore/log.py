@@ -1,0 +1,66 @@
+"""A log of one model in our records, whatever layout its file has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dareu.errors import DataError
+
+
+@dataclass
+class Log:
+    """What was read.
+
+    Attributes:
+        path: where from.
+        layout: "dareu", "open-unlearning" or "tofu".
+        records: one a sample, with the fields of `dareu.evaluation.suite`; fields that the layout has not are absent.
+        truth_ratio: the layout's own definition of the truth ratio.
+        logged: section of the file → the figure that it names.
+        unread: sections of the file that were not understood.
+        data_key: content key of the data, where the log names it.
+    """
+
+    path: Path
+    layout: str
+    records: list[dict[str, Any]]
+    truth_ratio: str
+    logged: dict[str, float] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    data_key: str | None = None
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """The records of one set."""
+        return [r for r in self.records if r["set"] == name]
+
+
+def finite(value: Any) -> float | None:
+    """A finite number as a float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def finite_list(value: Any) -> list[float] | None:
+    """A list of finite numbers (one number is a list of one); None where one is not finite, or there is none."""
+    values = [finite(v) for v in (value if isinstance(value, list) else [value])]
+    kept = [v for v in values if v is not None]
+    return kept if kept and len(kept) == len(values) else None
+
+
+def text(value: Any) -> str | None:
+    """The string; None for anything else."""
+    return value if isinstance(value, str) else None
+
+
+def rows_of(path: Path, name: str, section: Any) -> dict[str, Mapping[str, Any]]:
+    """Index → row of a section. `DataError` where its rows are no objects by index."""
+    if not isinstance(section, Mapping) or not all(
+        row is None or isinstance(row, Mapping) for row in section.values()
+    ):
+        raise DataError(f"{path}: {name} holds no rows by index.", "Give a log as the evaluation wrote it.")
+    return {str(index): row for index, row in section.items() if row is not None}

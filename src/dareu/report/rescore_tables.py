@@ -1,0 +1,69 @@
+"""What `dareu rescore` prints: figures by set and model, knowledge left, and how they agree with the log's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dareu.evaluation.metrics.registry import registry
+from dareu.report.figures import MODELS, dig, missing_reasons, show, show_any
+
+ASIDE = ("intervals", "extra")
+
+
+def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
+    """Tables and lines for the screen."""
+    names = {metric.key: metric.title for metric in registry().values()}
+    models = [m for m in MODELS if m in results["models"]]
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
+    table.add_column("figure")
+    for model in models:
+        table.add_column("the log" if model == "unlearned" else model, justify="right")
+    sections = dict.fromkeys(s for m in models for s in results["models"][m] if s not in ASIDE)
+    for section in sections:
+        trees = [results["models"][m].get(section) for m in models]
+        if not any(isinstance(tree, Mapping) for tree in trees):
+            if any(tree is not None for tree in trees):
+                table.add_row(names.get(section, section), *(show_any(tree) for tree in trees))
+            continue
+        for key in dict.fromkeys(k for tree in trees if isinstance(tree, Mapping) for k in tree):
+            values = [dig(tree, key) for tree in trees]
+            if any(isinstance(v, int | float) for v in values):
+                cells = [str(v) if key == "n" else show_any(v) for v in values]
+                table.add_row(
+                    escape(f"{section}: {names.get(key, key) if key != 'n' else 'samples'}"), *cells
+                )
+    console.print(table)
+    for name, metric in registry().items():
+        value = results.get(name)
+        if metric.level == "pair" and value is not None:
+            number = dig(value, "log10_p") if isinstance(value, Mapping) else value
+            what = f"{metric.title}, log10 p" if isinstance(value, Mapping) else metric.title
+            console.print(f"{what}: {show_any(number)}")
+    worst = results.get("knowledge_left_worst")
+    for name, entry in (results.get("knowledge_left") or {}).items():
+        if entry.get("value") is not None:
+            interval = f"{show(entry['low'], 2)} to {show(entry['high'], 2)}, n = {entry['n']}"
+            headline = "  ← the largest" if worst and worst["metric"] == name else ""
+            console.print(f"Knowledge left by {name}: {show(entry['value'], 2)} ({interval}){headline}")
+    console.print(
+        f"Layout: {results['layout']}. Truth ratio: {results['definitions']['truth_ratio']} mean over wrong answers."
+    )
+    parity = results.get("parity") or {}
+    if parity:
+        same = [name for name, one in parity.items() if one["same"]]
+        console.print(
+            f"{len(same)} of {len(parity)} figures that the log names are the same to 1e-4 (relative)."
+        )
+    for name, one in parity.items():
+        if not one["same"]:
+            numbers = f"logged {show_any(one['logged'])}, computed {show_any(one['computed'])}"
+            console.print(escape(f"{name}: {numbers}" + (f"; {one['note']}." if one["note"] else ".")))
+    if results.get("unread"):
+        console.print(escape(f"Sections that were not understood: {', '.join(results['unread'])}"))
+    for gaps, reason in missing_reasons(results):
+        console.print(escape(f"Not computed: {gaps}: {reason}"), style="dim")

@@ -1,0 +1,245 @@
+"""Figures from records alone: the published logs to 1e-4, our own records, and logs that are not as they should be."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fixture import make_results, write_run
+from shared_data import shared
+
+from dareu.cli import main
+from dareu.errors import ConfigError, DataError, RunError
+from dareu.evaluation.rescore.rescore import read_log, rescore
+from dareu.runs.files import write_json
+from dareu.workflow.rescore import in_open_unlearning
+
+LLAMA = "Llama-3.2-1B-Instruct"
+CLOSE = 1e-4
+
+
+@pytest.mark.parametrize("which", ["full", "retain90"])
+def test_every_figure_of_open_unlearnings_logs(which: str) -> None:
+    folder = shared("open_unlearning_eval")
+    retrained = folder / f"{LLAMA}_retain90.json" if which == "full" else None
+    results, _ = rescore(folder / f"{LLAMA}_{which}.json", retrained)
+    assert len(results["parity"]) == (31 if which == "full" else 29)
+    assert [name for name, one in results["parity"].items() if not one["same"]] == []
+    expected = json.loads((folder / f"{LLAMA}_{which}_summary.json").read_text())
+    for name, value in expected.items():
+        assert results["parity"][name]["computed"] == pytest.approx(value, rel=CLOSE), name
+    assert results["models"]["unlearned"]["membership"]["min_k_40"] == pytest.approx(
+        expected["mia_min_k"], rel=CLOSE
+    )
+    assert results["unread"] == []
+
+
+@pytest.mark.parametrize("which", ["full", "retain90"])
+def test_every_figure_of_tofus_logs(which: str) -> None:
+    folder = shared("tofu_logs")
+    expected = json.loads((folder / "llama2-7b_expected.json").read_text())
+    results, _ = rescore(folder / f"llama2-7b_{which}.json", folder / "llama2-7b_retain90.json")
+    model = results["models"]["unlearned"]
+    for name, figures in expected[which]["sets"].items():
+        ours = {k: model[name][k] for k in ("probability", "truth_ratio")} | {
+            "rouge_l": model[name]["rouge_l"]
+        }
+        assert ours == pytest.approx(figures, rel=CLOSE), name
+    assert model["model_utility"] == pytest.approx(expected[which]["model_utility"], rel=CLOSE)
+    if which == "full":
+        theirs = expected["forget_quality_full_against_retain90"]
+        ours = results["forget_quality"]
+        assert (
+            ours["log10_p"]
+            == pytest.approx(theirs["log10_p"], rel=CLOSE)
+            == pytest.approx(-20.7366, abs=1e-3)
+        )
+        assert ours["statistic"] == pytest.approx(theirs["statistic"], rel=CLOSE)
+    else:  # the retrained model beside itself
+        assert results["forget_quality"]["p"] == 1.0
+        assert results["damage"]["retain"]["value"] == 0.0
+    assert results["definitions"]["truth_ratio"] == "geometric"
+
+
+def test_the_arithmetic_mean_is_a_key_away() -> None:
+    folder = shared("tofu_logs")
+    both = (folder / "llama2-7b_full.json", folder / "llama2-7b_retain90.json")
+    results, _ = rescore(*both, truth_ratio="arithmetic")
+    assert results["forget_quality"]["log10_p"] == pytest.approx(-22.22, abs=0.01)
+    assert results["definitions"]["truth_ratio"] == "arithmetic"
+    with pytest.raises(ConfigError, match="harmonic"):
+        rescore(*both, truth_ratio="harmonic")
+
+
+def test_another_definition_is_named_with_the_key_that_gives_theirs() -> None:
+    log = shared("open_unlearning_eval") / f"{LLAMA}_full.json"
+    one = rescore(log, truth_ratio="arithmetic")[0]["parity"]["forget_truth_ratio"]
+    assert not one["same"] and "truth_ratio=open-unlearning" in one["note"]
+
+
+def test_knowledge_left_between_the_two_published_models() -> None:
+    folder = shared("open_unlearning_eval")
+    full, retrained = (folder / f"{LLAMA}_{which}.json" for which in ("full", "retain90"))
+    left = rescore(full, retrained, full)[0]["knowledge_left"]
+    assert {"rouge_l", "probability", "truth_ratio", "extraction_strength", "membership_min_k_40"} <= set(
+        left
+    )
+    assert all(one["value"] == pytest.approx(1.0) for one in left.values() if one["value"] is not None)
+    gone = rescore(retrained, retrained, full)[0]
+    assert gone["knowledge_left_worst"]["value"] == pytest.approx(0.0)
+
+
+def rows(count: int = 4, shift: float = 0.0) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": f"[INST] Who {i}? [/INST]",
+            "gold": f"number {i} is here",
+            "generated": f"number {i}",
+            "rouge_l_recall": 0.5,
+            "gt_loss": 1.0 + shift,
+            "paraphrased_loss": 1.0,
+            "perturbed_losses": [2.0, 3.0 + i],
+        }
+        for i in range(count)
+    ]
+
+
+def save(path: Path, tree: Any) -> Path:
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def test_a_log_with_holes(tmp_path: Path) -> None:
+    """Missing sections, NaN, null, one set alone: what can be computed is, the rest is a gap with a reason."""
+    broken = rows()
+    broken[0]["gt_loss"] = math.nan
+    broken[1]["perturbed_losses"] = [1.0, math.inf]
+    del broken[2]["paraphrased_loss"]
+    broken[3]["generated"] = None
+    results, _ = rescore(save(tmp_path / "a.json", {"forget": broken}))
+    model, missing = results["models"]["unlearned"], results["missing"]
+    assert results["n"] == {"forget": 4}
+    assert model["forget"]["probability"] == pytest.approx(math.exp(-1))
+    assert missing["unlearned.forget.probability"].startswith("1 of 4 samples")
+    # rows 0 and 2 (whose reference stands in for the paraphrase) and 3 have a truth ratio
+    ratios = [math.exp(-2.5 + 1), math.exp(-3.5 + 1), math.exp(-4 + 1)]
+    assert model["forget"]["truth_ratio"] == pytest.approx(sum(ratios) / 3)
+    assert model["forget"]["rouge_l"] == pytest.approx(0.5)
+    assert model["model_utility"] is None and "real_authors.rouge_l" in missing["unlearned.model_utility"]
+    assert "knowledge_left" in missing and results["forget_quality"] is None
+
+
+def test_open_unlearnings_layout_with_holes(tmp_path: Path) -> None:
+    tree = {
+        "forget_Q_A_Prob": {
+            "agg_value": None,
+            "value_by_index": {"0": {"prob": 0.5}, "7": {"avg_loss": 1.0}, "8": None},
+        },
+        "forget_Q_A_gibberish": {"agg_value": 0.5, "value_by_index": {"0": {"score": 0.5}}},
+        "mia_loss": {"agg_value": 0.5, "forget": {"agg_value": 1.0}, "holdout": None},
+        "config": {"model": "x"},
+    }
+    results, records = rescore(save(tmp_path / "TOFU_EVAL.json", tree))
+    assert [r["index"] for r in records["unlearned"]] == [0, 7]
+    assert results["models"]["unlearned"]["forget"]["probability"] == pytest.approx((0.5 + math.exp(-1)) / 2)
+    assert results["unread"] == ["forget_Q_A_gibberish"]
+    assert results["parity"]["mia_loss"]["computed"] is None and results["parity"]["mia_loss"]["note"]
+
+
+def test_logs_of_other_samples_are_refused_with_both_named(tmp_path: Path) -> None:
+    ours = save(tmp_path / "ours.json", {"forget": rows()})
+    short = save(tmp_path / "short.json", {"forget": rows(3)})
+    with pytest.raises(DataError, match=r"(?s)ours\.json.*short\.json.*sample 3"):
+        rescore(ours, short)
+    other = rows()
+    other[2]["gold"] = "something else"
+    with pytest.raises(DataError, match=r"(?s)ours\.json.*other\.json.*something else"):
+        rescore(ours, save(tmp_path / "other.json", {"forget": other}))
+
+
+def test_own_runs_of_other_data_are_refused_with_both_keys_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", make_results(data_key="another0key"))
+    with pytest.raises(DataError, match="9b1c4a77e0d25f38 and another0key"):
+        rescore(tmp_path / "a", retrained=tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[1, 2]", "like none of the logs"),
+        ("{}", "like none of the logs"),
+        ('{"forget": [1]}', "no list of rows"),
+        ('{"forget": []}', "holds no samples"),
+        ('{"mia_loss": {"agg_value": 1, "forget": {"value_by_index": [1]}}}', "no rows by index"),
+        ('{"forget_quality": {"agg_value": 0.5}}', "holds no samples"),
+    ],
+)
+def test_what_is_no_log_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "log.json").write_text(content)
+    with pytest.raises((DataError, RunError), match=said) as caught:
+        rescore(tmp_path / "log.json")
+    assert caught.value.cure
+    (tmp_path / "log.jsonl").write_text(content.replace("\n", ""))
+    with pytest.raises(DataError, match="no record of an evaluation"):
+        rescore(tmp_path / "log.jsonl")
+
+
+def test_own_records_of_an_old_run_keep_the_figures_that_they_hold(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")  # records without NLLs, as before schema version 2
+    results, _ = rescore(folder)
+    assert set(results["models"]) == {"original", "retrained", "unlearned"}
+    assert results["definitions"]["truth_ratio"] == "arithmetic"
+    forget = results["models"]["unlearned"]["forget"]
+    assert forget["probability"] == 0.5 and forget["attribution"] == pytest.approx(0.01)
+    assert results["missing"]["unlearned.forget.extraction_strength"] == "the records do not hold `hits`"
+    single, _ = rescore(folder / "samples" / "unlearned.jsonl")
+    assert single["models"]["unlearned"] == results["models"]["unlearned"]
+
+
+def test_writing_open_unlearnings_layout_and_reading_it_again(tmp_path: Path) -> None:
+    folder = shared("open_unlearning_eval")
+    log, retrained = (folder / f"{LLAMA}_{which}.json" for which in ("full", "retain90"))
+    results, records = rescore(log, retrained)
+    write_json(tmp_path / "again.json", in_open_unlearning(results, records))
+    again, _ = rescore(tmp_path / "again.json", retrained)
+    assert again["models"]["unlearned"] == results["models"]["unlearned"]
+    assert again["forget_quality"] == results["forget_quality"]
+    theirs, ours = json.loads(log.read_text()), json.loads((tmp_path / "again.json").read_text())
+    assert set(ours) == set(theirs)
+    for name, section in theirs.items():
+        assert ours[name]["agg_value"] == pytest.approx(section["agg_value"], rel=CLOSE), name
+        if "value_by_index" in section:
+            assert set(ours[name]["value_by_index"]) == set(section["value_by_index"])
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = save(tmp_path / "log.json", {"forget": rows(), "retain": rows()})
+    retrained = save(tmp_path / "retrained.json", {"forget": rows(shift=1.0), "retain": rows()})
+    assert main(["rescore", str(log), "--retrained", str(retrained), "--json"]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["models"]["retrained"]["forget"]["probability"] == pytest.approx(math.exp(-2))
+    out = tmp_path / "deeper" / "TOFU_EVAL.json"
+    command = ["rescore", str(log), "--retrained", str(retrained), "--write-open-unlearning", str(out)]
+    assert main([*command, "--truth-ratio", "geometric"]) == 0
+    shown = capsys.readouterr().out
+    assert "Truth ratio: geometric" in shown and "forget: ROUGE" in shown
+    assert read_log(out).layout == "open-unlearning"
+    assert main(["rescore", str(tmp_path / "absent.json")]) == 2
+    assert "absent.json cannot be read" in capsys.readouterr().err
+
+
+def test_it_loads_no_torch(tmp_path: Path) -> None:
+    log = save(tmp_path / "log.json", {"forget": rows()})
+    code = (
+        "import sys; from dareu.cli import main; "
+        f"main(['rescore', {str(log)!r}, '--json']); print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "False"
