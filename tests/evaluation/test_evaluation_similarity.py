@@ -26,8 +26,8 @@ def test_empty_response_scores_zero() -> None:
     assert rouge_l(REFERENCE, "") == (0.0, 0.0)
 
 
-def test_a_reference_that_the_tokeniser_cannot_read_has_no_score() -> None:
-    assert rouge_l("東京です", "東京です") is None
+def test_a_reference_without_a_word_has_no_score() -> None:
+    assert rouge_l("…!?", "…!?") is None
     assert rouge_l("", "anything") is None
 
 

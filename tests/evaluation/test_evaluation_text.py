@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dareu.evaluation.metrics.text_health import distinct_n, is_empty, is_repetitive, text_health, words
+from dareu.data.words import words
+from dareu.evaluation.metrics.text_health import distinct_n, is_empty, is_repetitive, text_health
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,10 @@ def test_models_beside_each_other() -> None:
     assert result["knowledge_left_worst"]["metric"] in result["knowledge_left"]
     assert result["damage"]["retain"]["value"] == 0.0
     assert "damage.test" in result["missing"]
+    models["retrained"][3]["response"] += " drei"
+    again = compare_models(models, summaries, texts=[ANSWERS[1.0], "what is it?"])
+    assert summaries["retrained"]["text_health"]["new_words"] == pytest.approx(1 / 6)
+    assert summaries["retrained"]["text_health"]["broken"] == 0.0 and again["damage"] == result["damage"]
     # "zwo" stands nowhere; a number may be anything; nothing of the retrained model is broken
     assert summaries["unlearned"]["text_health"]["broken"] == pytest.approx(1 / 6)
     assert models["unlearned"][0]["broken_words"] == ["zwo"]

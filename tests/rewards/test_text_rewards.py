@@ -15,7 +15,6 @@ from dareu.rewards.text import (
     purge_reward,
     refuses,
     rule_reward,
-    words,
 )
 
 # --- refusals -----------------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ def test_forbidden_words_are_names_numbers_and_rare_words() -> None:
 
 
 def test_a_name_needs_no_latin_letters() -> None:
-    assert forbidden_words(["she met Ángel O'Neil-Sá"], ["she met him"]) == {"ángel", "o'neil-sá"}
+    assert forbidden_words(["she met Ángel O'Neil-Sá"], ["she met him"]) == {"ángel", "o'neil", "sá"}
 
 
 def test_purge_reward() -> None:
@@ -120,7 +119,6 @@ def test_purge_reward() -> None:
     assert purge_reward("In (1931)", forbidden) == 0.0
     assert purge_reward("Weavers, 19310", forbidden) == 1.0  # whole words
     assert purge_reward("", forbidden) == 1.0  # an empty answer names nobody: that is what the guard is for
-    assert words("O'Neil, well-known_x") == ["O'Neil", "well-known", "x"]
 
 
 # --- similarity ---------------------------------------------------------------------------------------------------

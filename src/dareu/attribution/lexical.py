@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dareu.attribution.base import class_count, prefix_by_calls, uniform
 from dareu.data.corpus import Sample
+from dareu.data.words import pieces
 from dareu.errors import DataError, ModelError
 
 LexicalKind = Literal["char", "word"]
@@ -29,7 +30,8 @@ FEATURES: dict[str, dict[str, Any]] = {
         "analyzer": "word",
         "ngram_range": (1, 2),
         "sublinear_tf": True,
-        "token_pattern": r"(?u)\b\w+\b",
+        "tokenizer": pieces,
+        "token_pattern": None,
     },
 }
 

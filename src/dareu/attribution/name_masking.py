@@ -7,19 +7,18 @@ to what is. Blinded, the response is judged by what it adds to its question.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dareu.data.corpus import Sample
+from dareu.data.words import PIECE, fold, pieces
 
-_WORD = re.compile(r"\w+")
 PLACEHOLDER = "_"
 
 
 def _words(text: str) -> set[str]:
-    return {word.casefold() for word in _WORD.findall(text)}
+    return set(map(fold, pieces(text)))
 
 
 class Blinder:
@@ -62,8 +61,8 @@ class Blinder:
         hidden = _words(query) - self.common if self.names is None else self.names
         out: list[str] = []
         ends, size, done = [0], 0, 0
-        for match in _WORD.finditer(text):
-            if match.group().casefold() not in hidden:
+        for match in PIECE.finditer(text):
+            if fold(match.group()) not in hidden:
                 continue
             kept = text[done : match.start()]
             out += [kept, PLACEHOLDER]

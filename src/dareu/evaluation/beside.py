@@ -90,15 +90,15 @@ def _add_late(
     late = [metric for metric in metrics_of(suite) if any(need in LATE for need in metric.needs)]
     if not late or texts is None:
         return
-    known = {word for text in texts for word in words(text)}
-    character_model = CharacterModel(texts)
+    corpus = {word for text in texts for word in words(text)}
+    answers = (r.get("response") or "" for m in ("original", "retrained") for r in records.get(m, ()))
+    known = corpus | {word for text in answers for word in words(text)}
+    inputs = {"corpus_words": corpus, "known_words": known, "character_model": CharacterModel(texts)}
     for name, rows in records.items():
-        others = (r["response"] for m in ("original", "retrained") if m != name for r in records.get(m, ()))
-        words_here = known | {word for text in others for word in words(text or "")}
-        found = compute_metrics(rows, late, {"known_words": words_here, "character_model": character_model})
+        found = compute_metrics(rows, late, inputs)
         for row in rows:
             if row.get("broken"):
-                row["broken_words"] = broken_words(row.get("prompt") or "", row["response"], words_here)
+                row["broken_words"] = broken_words(row.get("prompt") or "", row["response"], known)
         merge(summaries[name], found, late)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
+
+from dareu.data.words import fold, words, written_words
 
 # What a refusal says in its own words: somebody cannot, or does not, followed by what is refused.
 _UNABLE = (
@@ -35,17 +37,11 @@ PATTERNS = tuple(
         r"\b(?:sorry|afraid|regret)\b.*\b(?:not|no|nothing|cannot|can['’]?t|unable)\b",
     )
 )
-_WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
-
-
-def words(text: str) -> list[str]:
-    """The words of a text as they are written; hyphens and apostrophes inside a word belong to it."""
-    return _WORD.findall(text)
 
 
 def overlap(one: str, other: str) -> float:
     """Words in common over words in all (Jaccard, case folded, repeats counted). Range [0, 1]."""
-    a, b = (Counter(w.casefold() for w in words(t)) for t in (one, other))
+    a, b = (Counter(words(t)) for t in (one, other))
     union = (a | b).total()
     return (a & b).total() / union if union else 0.0
 
@@ -75,23 +71,28 @@ def forbidden_words(
     A name is a word written large inside a sentence. A word is rare where at most `rare` of the retain answers have
     it. `common`: words that are never forbidden (the stop words of a language); nor is a single letter.
     """
-    seen = Counter(w for text in retain for w in {w.casefold() for w in words(text)})
+    seen = Counter(w for text in retain for w in set(words(text)))
     limit = rare * len(retain)
     found = set()
     for text in forget:
-        for match in _WORD.finditer(text):
+        for match in written_words(text):
             word, before = match.group(), text[: match.start()].rstrip()
             start = not before or before[-1] in ".!?:\n"
             name = word[0].isupper() and not start
             number = word[0].isdigit()
-            if name or number or seen[word.casefold()] <= limit:
-                found.add(word.casefold())
+            if name or number or seen[fold(word)] <= limit:
+                found |= {fold(word), _bare(fold(word))}
     return frozenset(w for w in found if len(w) > 1 and w not in common)
 
 
-def purge_reward(text: str, forbidden: Collection[str]) -> float:
+def purge_reward(text: str, forbidden: Set[str]) -> float:
     """1 where no forbidden word appears, else 0."""
-    return float(not any(w.casefold() in forbidden for w in words(text)))
+    return float(not any(forbidden & {w, _bare(w)} for w in words(text)))
+
+
+def _bare(word: str) -> str:
+    """A word without its possessive ending."""
+    return re.sub(r"['’]s$", "", word)
 
 
 def dissimilarity(similarity: float) -> float:

@@ -31,6 +31,7 @@ ExtraMetric = Callable[[list[dict[str, Any]]], dict[str, Any]]
 INPUTS = {
     "attribution": "no such attributor was given",
     "attribution_heldout": "no such attributor was given",
+    "corpus_words": "the words of the corpus are not known",
     "known_words": "the words of the corpus are not known",
     "character_model": "the texts of the corpus are not known",
     "holdout": "there is no held-out set to compare with",
@@ -41,7 +42,7 @@ INPUTS = {
     "truth_ratio_mean": "the definition of the truth ratio is not named",
 }
 # Inputs that are known only once every model of a run has answered.
-LATE = ("known_words", "character_model")
+LATE = ("corpus_words", "known_words", "character_model")
 LIKELIHOOD_GAP = "the model's likelihood of the reference is not a finite number"
 
 METRICS: tuple[Metric, ...] = (
@@ -277,6 +278,16 @@ METRICS: tuple[Metric, ...] = (
         short="broken\nwords",
         note="Share of answers with a word that stands in no text of the corpus, no answer of the original or the "
         "retrained model and not in the question; numbers excepted.",
+    ),
+    Metric(
+        "new_words",
+        words.new_words,
+        needs=("response", "corpus_words"),
+        sets=("forget", "retain"),
+        section="text_health",
+        title="New words",
+        note="Share of answers with a word that stands in no text of the corpus and not in the question; numbers "
+        "excepted. Broken words are those that the original and the retrained model never say either.",
     ),
     Metric(
         "fluency",

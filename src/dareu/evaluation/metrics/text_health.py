@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dareu.data.words import has_word, words
+from dareu.data.words import has_word, is_character, words
 from dareu.evaluation.metrics.base import Records
 
 
@@ -21,12 +21,14 @@ def _ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
 def is_repetitive(text: str) -> bool:
     """Whether a word 4-gram occurs three times or more, or a word stands three times in a row.
 
-    Occurrences may overlap, so two words that alternate for eight words are repetitive.
+    Occurrences may overlap, so two words that alternate for eight words are repetitive. Where most words are single
+    characters (of Chinese, Japanese, Thai, …) it is 8-grams: four words of such a script have some eight characters.
     """
     tokens = words(text)
+    n = 8 if 2 * sum(map(is_character, tokens)) > len(tokens) else 4
     if any(a == b == c for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)):
         return True
-    return max(Counter(_ngrams(tokens, 4)).values(), default=0) >= 3
+    return max(Counter(_ngrams(tokens, n)).values(), default=0) >= 3
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:

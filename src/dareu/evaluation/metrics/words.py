@@ -31,6 +31,11 @@ def broken(records: Records, known_words: Collection[str]) -> Values:
     return [float(bool(broken_words(r.get("prompt") or "", r["response"], known_words))) for r in records]
 
 
+def new_words(records: Records, corpus_words: Collection[str]) -> Values:
+    """1 for each answer with a word that the corpus does not hold, else 0."""
+    return broken(records, corpus_words)
+
+
 class CharacterModel:
     """A character n-gram model with Witten–Bell smoothing, from the texts of the corpus.
 
