@@ -301,7 +301,7 @@ def test_a_run_folder_is_made_and_reopened(tmp_path: Path) -> None:
 def test_another_run_is_kept_unless_overwritten(tmp_path: Path) -> None:
     RunFolder.open(tmp_path / "a", "key1", "one", False)
     (tmp_path / "a" / "model").mkdir()
-    (tmp_path / "a" / "model" / "w").write_text("w")
+    (tmp_path / "a" / "model" / "model.safetensors").write_text("w")
     (tmp_path / "a" / "results.json").write_text("{}")
     before = _tree(tmp_path)
     with pytest.raises(RunError, match="already holds another run") as caught:
@@ -334,13 +334,15 @@ def test_copying_a_model_out_of_the_store(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
     target = tmp_path / "out" / "original"
-    assert copy_into(tmp_path / "one", target) == target and _tree(target) == {"config.json": "1"}
+    assert copy_into(tmp_path / "one", target) == target
+    assert (target / "config.json").read_text() == "1"
     stamp = target.stat().st_mtime_ns
     assert copy_into(tmp_path / "one", target) == target and target.stat().st_mtime_ns == stamp
     with pytest.raises(RunError, match="another model"):
         copy_into(tmp_path / "two", target)
     copy_into(tmp_path / "two", target, overwrite=True)
-    assert _tree(tmp_path / "out") == {"original/config.json": "2"}
+    marker = '{\n  "files": [\n    "config.json"\n  ]\n}\n'
+    assert _tree(tmp_path / "out") == {"original/config.json": "2", "original/.dareu.json": marker}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(RunError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
@@ -164,7 +165,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     from dareu.config.compose import compose
     from dareu.workflow.experiment import evaluate
 
-    show_results(evaluate(compose(args.overrides, args.config_dir), args.checkpoint))
+    config = compose(args.overrides, args.config_dir)
+    _keep_config_dir(config, args.config_dir)
+    show_results(evaluate(config, args.checkpoint))
     return 0
 
 
@@ -223,10 +226,19 @@ def _config(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # RunCon
     from dareu.config.compose import as_yaml, compose
 
     config = compose(args.overrides, args.config_dir)
+    _keep_config_dir(config, args.config_dir)
     if args.print:
         print(as_yaml(config), end="")
         return None
     return config
+
+
+def _keep_config_dir(config, config_dir: str | None) -> None:  # type: ignore[no-untyped-def]
+    """`RunError` where `overwrite` would empty a folder that the user's configuration lies in."""
+    if config_dir and config.overwrite and config.run_dir:
+        from dareu.runs.owned import check_inputs
+
+        check_inputs(Path(config.run_dir).expanduser(), [config_dir])
 
 
 COMMANDS = {

@@ -61,9 +61,9 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.", "Run it again with overwrite=true.") from None
+        raise RunError(f"{path} cannot be read: {error}.", "Run it again in another run_dir.") from None
     if not isinstance(tree, dict):
-        raise RunError(f"{path} holds no JSON object.", "Run it again with overwrite=true.")
+        raise RunError(f"{path} holds no JSON object.", "Run it again in another run_dir.")
     return tree
 
 

@@ -74,7 +74,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError as error:
             raise RunError(
-                f"{path}, line {i}, is not JSON: {error}.", "Run it again with overwrite=true."
+                f"{path}, line {i}, is not JSON: {error}.", "Run it again in another run_dir."
             ) from None
         if isinstance(row, dict):
             rows.append(row)

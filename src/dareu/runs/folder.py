@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dareu.errors import RunError
 from dareu.runs.files import check_writable, read_json, unwritable, write_json, write_text
 from dareu.runs.manifest import file_digest
+from dareu.runs.owned import RUN, check_inputs, own_files, remove_own_files
 
-RUN, CONFIG, RESULTS = "run.json", "config.yaml", "results.json"
+CONFIG, RESULTS = "config.yaml", "results.json"
+COPY = ".dareu.json"  # in a folder that `copy_into` made: the files that it wrote there
 # What may stand in a folder before its run.json: a failure noted ahead of the start, a killed writer's file.
 HARMLESS = ("failure.json", ".tmp")
+# Keys whose text names a file or a folder that a run reads.
+_INPUT_KEYS = {"path", "test_path", "original", "retrained", "file", "refusals", "checkpoint"}
 
 
 def default_run_dir(method: str, seed: int, key: str) -> Path:
     """Where a run goes that was given no folder: `runs/<method>-seed<seed>-<start of its key>`."""
     return Path("runs") / f"{method}-seed{seed}-{key[:8]}"
+
+
+def input_paths(tree: Any, name: str = "") -> list[str]:
+    """All text in a configuration tree that may name a file or a folder which the run reads."""
+    if isinstance(tree, Mapping):
+        return [
+            p
+            for key, child in tree.items()
+            if key not in ("run_dir", "cache_dir")
+            for p in input_paths(child, str(key))
+        ]
+    if isinstance(tree, list | tuple):
+        return [p for child in tree for p in input_paths(child, name)]
+    return [tree] if isinstance(tree, str) and (name in _INPUT_KEYS or "/" in tree) else []
 
 
 @dataclass(frozen=True)
@@ -29,14 +50,36 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
+        """Whether the run's results are there. `RunError` where another run has taken the folder meanwhile."""
+        if (self.path / RUN).is_file() and _held(self.path) != self.key:
+            raise RunError(
+                f"Another run has taken the folder {self.path} while this one was at work.",
+                "Give each of them a run_dir of its own; this command goes on from where it stood.",
+            )
         return (self.path / RESULTS).is_file()
 
     @classmethod
-    def open(cls, path: str | Path, key: str, config_yaml: str, overwrite: bool = False) -> RunFolder:
+    def open(
+        cls,
+        path: str | Path,
+        key: str,
+        config_yaml: str,
+        overwrite: bool = False,
+        inputs: Sequence[str | Path] = (),
+    ) -> RunFolder:
         """The folder at `path` for the run `key`, made where it is missing; if the run is there, it goes on.
 
-        `RunError`, with nothing touched, where another run lies there (unless `overwrite`), where files lie
-        there that belong to no run (always), and where nothing can be written.
+        Args:
+            path: The run folder.
+            key: Content key of the run.
+            config_yaml: The composed configuration.
+            overwrite: Delete the files of another run that lies there; files that no run wrote stay.
+            inputs: Files and folders that the run reads.
+
+        Raises:
+            RunError: With nothing touched, where another run lies there (unless `overwrite`), where `overwrite` would
+                empty a folder that an input lies in, where files lie there that belong to no run (always), and where
+                nothing can be written.
         """
         path = Path(path).expanduser()
         held = _held(path)
@@ -44,10 +87,11 @@ class RunFolder:
             if not overwrite:
                 raise RunError(
                     f"The run folder {path} already holds another run.",
-                    "Give another run_dir, or overwrite=true.",
+                    "Give another run_dir. (overwrite=true deletes that run's files.)",
                 )
+            check_inputs(path, inputs)
             check_writable(path)
-            _empty(path)
+            remove_own_files(path)
         else:
             check_writable(path)
         if held != key:
@@ -58,21 +102,39 @@ class RunFolder:
             write_text(path / CONFIG, config_yaml)
         return cls(path, key)
 
+    def put_model(self, source: Path) -> None:
+        """Copy a model folder to `model/` in place of the one that is there; files of the user's beside it stay."""
+        target, partial = self.path / "model", self.path / "model.partial"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(source, partial)
+            _move_into(partial, target, [p for p in own_files(self.path) if target in p.parents])
+        except OSError as error:
+            raise unwritable(target, error) from None
+
 
 def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -> Path:
     """Copy a model folder to `target` and return that; a copy that is there already is left alone.
 
-    `RunError` where `target` holds something else; `overwrite` replaces another model, other files never.
+    `overwrite` replaces the files of an earlier copy, which `.dareu.json` in it names; other files are never deleted.
+
+    Raises:
+        RunError: `target` holds something else, or cannot be written.
     """
     source, target = Path(source), Path(target).expanduser()
+    files = _digests(source)
     if target.is_dir() and any(target.iterdir()):
-        if _digests(source) == _digests(target):
+        if {name: digest for name, digest in _digests(target).items() if name != COPY} == files:
             return target
-        if not any((target / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise RunError(f"{target} holds files that are no model's.", "Give another run_dir.")
+        if not (target / COPY).is_file():
+            raise RunError(
+                f"{target} holds files that are no copy of a model of this library's.",
+                "Give another run_dir.",
+            )
         if not overwrite:
             raise RunError(
-                f"{target} already holds another model.", "Give another run_dir, or overwrite=true."
+                f"{target} already holds another model.",
+                "Give another run_dir. (overwrite=true deletes that model's files.)",
             )
     check_writable(target)
     partial = target.parent / f".{target.name}.partial"
@@ -80,12 +142,26 @@ def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -
         if partial.is_dir():
             shutil.rmtree(partial)
         shutil.copytree(source, partial)
-        if target.is_dir():
-            shutil.rmtree(target)
-        partial.rename(target)
+        write_json(partial / COPY, {"files": sorted(files)})
+        old = read_json(target / COPY)["files"] if (target / COPY).is_file() else []
+        _move_into(partial, target, [target / name for name in old])
     except OSError as error:
         raise unwritable(target, error) from None
     return target
+
+
+def _move_into(source: Path, target: Path, old: Sequence[Path]) -> None:
+    """Give the folder `source` the name `target`; where that is there, its `old` files go and all others stay."""
+    for path in old:
+        path.unlink(missing_ok=True)
+    if target.is_dir():
+        for path in [p for p in sorted(source.rglob("*")) if p.is_file()]:
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+        shutil.rmtree(source)
+    else:
+        source.rename(target)
 
 
 def _held(path: Path) -> str | None:
@@ -94,24 +170,17 @@ def _held(path: Path) -> str | None:
         return None
     if (path / RUN).is_file():
         tree = read_json(path / RUN)
-        return str(tree.get("key")) if isinstance(tree, dict) else "?"
+        key = tree.get("key") if isinstance(tree, dict) else None
+        if not isinstance(key, str) or not re.fullmatch(r"\w+", key):
+            raise RunError(
+                f"The {RUN} in {path} is not that of a run of this library.", "Give another run_dir."
+            )
+        return key
     if any(not p.name.endswith(HARMLESS) for p in path.iterdir()):
         raise RunError(
             f"The folder {path} holds files, but no run.", "Give another run_dir: an empty or a new folder."
         )
     return None
-
-
-def _empty(path: Path) -> None:
-    """Remove what is in a run folder, `run.json` last, so that a killed removal can be done again."""
-    try:
-        for child in sorted(path.iterdir(), key=lambda p: p.name == RUN):
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child)
-            else:
-                child.unlink()
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from dareu.config.compose import as_yaml, compose, settable
 from dareu.data.evaluation_parts import part_of
 from dareu.errors import ConfigError, RunError
-from dareu.runs.folder import RunFolder
+from dareu.runs.folder import RunFolder, input_paths
 from dareu.runs.manifest import content_key
 from dareu.tuning.options import Asked
 from dareu.tuning.search_space import space_of
@@ -89,7 +89,8 @@ def _open(asked: Asked, bench: Bench) -> RunFolder:
     options = asked.tune.model_dump(include={"objective", "sampler_seed", "batch"})
     key = content_key({"context": context, "data": bench.corpus.key, **options})
     path = Path(config.run_dir) if config.run_dir else Path("runs") / f"tune-{key[:8]}"
-    return RunFolder.open(path, key, as_yaml(config), config.overwrite)
+    read = input_paths(config.model_dump(mode="json"))
+    return RunFolder.open(path, key, as_yaml(config), config.overwrite, read)
 
 
 @contextmanager
