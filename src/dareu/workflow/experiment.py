@@ -18,7 +18,7 @@ from dareu.errors import DareuError
 from dareu.evaluation.comparison import NO_RETRAINED
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
 from dareu.runs.files import write_json, write_jsonl
-from dareu.runs.folder import RunFolder, default_run_dir
+from dareu.runs.folder import RunFolder, default_run_dir, input_paths
 from dareu.runs.manifest import content_key, git_revision, peak_memory_mb, versions
 from dareu.workflow.console import Talk
 from dareu.workflow.evaluate import Judged, checkpoint_of, judge_models
@@ -71,7 +71,7 @@ def evaluate(
     path = Path(checkpoint)
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     key = folder_digest(path)
-    folder = open_run(bench, key, f"evaluate-{name}")
+    folder = open_run(bench, key, f"evaluate-{name}", inputs=[checkpoint])
     if folder.finished:
         bench.talk.say(f"This evaluation is finished already: {escape(str(folder.path))}")
         return read_run(folder)
@@ -97,8 +97,13 @@ def noted(bench: Bench, folder: RunFolder) -> Iterator[None]:
         bench.talk.log = None
 
 
-def open_run(bench: Bench, key: str, name: str, under: str | None = None) -> RunFolder:
-    """The run's folder, `run_dir` or one below `under`. Its key covers all that the figures depend on."""
+def open_run(
+    bench: Bench, key: str, name: str, under: str | None = None, inputs: Sequence[str] = ()
+) -> RunFolder:
+    """The run's folder, `run_dir` or one below `under`. Its key covers all that the figures depend on.
+
+    `inputs`: files and folders that the run reads beside those that its configuration names.
+    """
     config = bench.config
     part_of(bench.split, config.evaluation.part, config.evaluation.validation_share)  # told before the work
     run_key = content_key(
@@ -114,7 +119,8 @@ def open_run(bench: Bench, key: str, name: str, under: str | None = None) -> Run
     path = default_run_dir(name, config.seed, run_key)
     if under or config.run_dir:
         path = Path(under) / path.name if under else Path(str(config.run_dir))
-    return RunFolder.open(path, run_key, as_yaml(config), config.overwrite)
+    read = [*input_paths(config.model_dump(mode="json")), *inputs]
+    return RunFolder.open(path, run_key, as_yaml(config), config.overwrite, read)
 
 
 def read_run(folder: RunFolder) -> dict[str, Any]:
@@ -245,9 +251,5 @@ def _fill(folder: RunFolder, unlearned: Artifact, records: Mapping[str, Sequence
     _records(folder.path / "samples", records)
     if "given" in unlearned.extra:
         return
-    target, partial = folder.path / "model", folder.path / "model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(checkpoint_of(unlearned), partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    folder.put_model(checkpoint_of(unlearned))
     shutil.copyfile(unlearned.path / "training.jsonl", folder.path / "training.jsonl")
