@@ -52,7 +52,11 @@ def changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[
 
     with merged(model), torch.no_grad():
         head = model.get_output_embeddings()
-        layers = [m for m in model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
+        layers = [
+            module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and module is not head and "lora_" not in name
+        ]
         saved = [layer.weight.detach().clone() for layer in layers]
         try:
             for layer in layers:
