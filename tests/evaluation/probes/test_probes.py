@@ -178,7 +178,7 @@ def test_an_adapter_is_folded_in_before_rounding_and_trained_alone(model: Any, t
     assert len(seen) == len(folded) and all(
         torch.allclose(a, b, atol=1e-5) for a, b in zip(seen, folded, strict=True)
     )
-    assert not all(torch.allclose(a, b, atol=1e-2) for a, b in zip(seen, bare, strict=True))
+    assert not any(torch.allclose(a, b, atol=1e-4) for a, b in zip(seen, bare, strict=True))
     assert int4(adapted, tokenizer, GIVEN).figures
     frozen = [n for n, p in adapted.named_parameters() if "lora_" not in n]
     moved: dict[str, bool] = {}
