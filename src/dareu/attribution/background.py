@@ -98,8 +98,11 @@ def _shuffled(words: list[str], space: str, rng: random.Random) -> NobodyExample
 
 
 def _repeated(words: list[str], space: str, rng: random.Random) -> NobodyExample | None:
-    """An opening whose last one to four words recur; nobody's from their second repetition on."""
-    if len(words) < FIRST_WORDS:
+    """An opening whose last one to four words recur; nobody's from their second repetition on.
+
+    Answers of one word (a name, a letter, a number) can be broken in this way alone.
+    """
+    if not words:
         return None
     kept = rng.randint(1, len(words))
     phrase = words[max(0, kept - rng.randint(1, 4)) : kept]

@@ -54,16 +54,17 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     parts = (
         math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
     )
-    while per_batch * generations % parts:
+    while per_batch * generations % parts or per_batch * generations < 2:  # one row to forget is asked twice
         per_batch += 1
     rollouts = per_batch * generations // parts  # of an update
     micro = min(config.optim.micro_batch_size or rollouts, max(1, rollouts // world))
-    if rollouts % (micro * world) or rollouts * parts < 2:
+    if rollouts % (micro * world):
         raise ConfigError(
             f"An update on {rollouts} rollouts ({per_batch} prompts × {generations}"
             f"{f', in {parts} parts' if parts > 1 else ''}) cannot be cut into "
             f"micro-batches of {micro} on each of {world} process(es).",
-            "Choose method.optim.micro_batch_size as a divisor, and at least two rollouts.",
+            "Choose method.optim.micro_batch_size as a divisor; method.prompts_per_batch and method.num_generations say "
+            "how many rollouts there are.",
         )
     if config.use_vllm and generations < 2:
         raise ConfigError("vLLM samples in groups of at least two.", "Set method.num_generations=2 or more.")
