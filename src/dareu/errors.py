@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# What acts on a terminal: control characters but tab and line feed, and marks that reorder what is shown.
+_ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """`text` with what acts on a terminal spelt out, such as `\\u001b`: data is shown, and never obeyed."""
+    return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 class DareuError(Exception):
@@ -12,9 +21,9 @@ class DareuError(Exception):
     exit_code = 2
 
     def __init__(self, cause: str, cure: str = "") -> None:
-        self.cause = cause
-        self.cure = cure
-        super().__init__(f"{cause} {cure}".strip())
+        self.cause = printable(cause)  # both quote the user's data
+        self.cure = printable(cure)
+        super().__init__(f"{self.cause} {self.cure}".strip())
 
 
 class ConfigError(DareuError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
-from dareu.errors import DareuError
+from dareu.errors import DareuError, printable
 
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
 
@@ -204,7 +204,7 @@ def _receipt(args: argparse.Namespace) -> int:
     if args.verify:
         wrong = verify_receipt(run)
         for line in wrong or ["Everything agrees with the deletion record."]:
-            print(line)
+            print(printable(line))
         return int(bool(wrong))
     path = write_receipt(run, args.records)
     print((run / JSON_FILE).read_text(encoding="utf-8").rstrip() if args.json else path)

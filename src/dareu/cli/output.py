@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from dareu.config.compose import options
 from dareu.config.reference import lines
-from dareu.errors import ConfigError, nearest
+from dareu.errors import ConfigError, nearest, printable
 from dareu.report import comparison
 from dareu.report.figures import BY_KEY
 from dareu.report.run_tables import print_results
 from dareu.runs.files import write_text
+from dareu.workflow.console import SafeConsole
 
 if TYPE_CHECKING:
     from dareu.tuning.command import Tuned
@@ -35,7 +35,7 @@ FORMATS = {"markdown": comparison.to_markdown, "csv": comparison.to_csv, "latex"
 
 def show_results(results: dict[str, Any]) -> None:
     """The table of one run and where its report lies."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     print_results(console, results)
     folder = escape(str(results["run_dir"]))
     console.print(f"Run folder: {folder}  (open report.html there)", soft_wrap=True)
@@ -56,13 +56,13 @@ def show_comparison(
             raise ConfigError(
                 "A table is for the screen.", "Give --format markdown, csv or latex with --out."
             )
-        Console(highlight=False).print(comparison.comparison_table(runs, sort))
+        SafeConsole(highlight=False).print(comparison.comparison_table(runs, sort))
         return
     text = FORMATS[form](runs, sort)
     if out:
         write_text(Path(out), text)
     else:
-        print(text, end="")
+        print(printable(text), end="")
 
 
 def show_search(asked: Asked) -> None:
@@ -84,7 +84,7 @@ def show_search(asked: Asked) -> None:
 
 def show_tuned(tuned: Tuned) -> None:
     """The leaderboard, on the screen and as files, and where all of it lies."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     if tuned.runs:
         runs = comparison.load_runs(tuned.runs)
         for form, suffix in (("markdown", "md"), ("csv", "csv")):
@@ -96,7 +96,7 @@ def show_tuned(tuned: Tuned) -> None:
 
 def show_configs(config_dir: str | None = None) -> None:
     """Every group and option, with one line each."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     for group, found in options(config_dir).items():
         if not found:
             continue
@@ -113,7 +113,7 @@ def show_configs(config_dir: str | None = None) -> None:
 
 def show_keys(names: Sequence[str]) -> None:
     """What each key, and each key below a group, means, may be, and is by default."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     for key, allowed, default, meaning in lines(names):
         console.print(
             f"[bold]{escape(key)}[/]  [dim]{escape(allowed)}; default {escape(default)}[/]", soft_wrap=True
@@ -123,7 +123,7 @@ def show_keys(names: Sequence[str]) -> None:
 
 def show_attributor(folder: Path, report: dict[str, Any]) -> None:
     """Where the classifier lies and how good it is; its warnings were told when it was made or loaded."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     table = Table(title="Attribution classifier", title_justify="left", show_header=False)
     for name, label in ATTRIBUTOR.items():
         value = report.get(name)
@@ -141,9 +141,9 @@ def show_scores(rows: Sequence[dict[str, Any]], as_json: bool, top: int = 5) -> 
     """Owners and probabilities of texts."""
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print(printable(json.dumps(row, ensure_ascii=False)))
         return
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     for row in rows:
         text = row["text"] if len(row["text"]) < 90 else row["text"][:89] + "…"
         table = Table(title=escape(text), title_justify="left")

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
+from dareu.errors import printable
 from dareu.report.console_tables import run_rows, run_table, summary_lines
 from dareu.report.figures import FIGURES, show
 from dareu.report.sequential import rounds_table
@@ -30,7 +31,7 @@ def results_text(results: Mapping[str, Any]) -> str:
     """The table of one run and the lines below it, as plain text."""
     console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None, force_jupyter=False)
     print_results(console, results)
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+    return printable(console.file.getvalue().rstrip())  # type: ignore[attr-defined]
 
 
 def results_html(results: Mapping[str, Any]) -> Markup:

@@ -63,8 +63,8 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
             f"An update on {rollouts} rollouts ({per_batch} prompts × {generations}"
             f"{f', in {parts} parts' if parts > 1 else ''}) cannot be cut into "
             f"micro-batches of {micro} on each of {world} process(es).",
-            "Choose method.optim.micro_batch_size as a divisor; method.prompts_per_batch and method.num_generations say "
-            "how many rollouts there are.",
+            "Choose method.optim.micro_batch_size as a divisor; method.prompts_per_batch and method.num_generations "
+            "say how many rollouts there are.",
         )
     if config.use_vllm and generations < 2:
         raise ConfigError("vLLM samples in groups of at least two.", "Set method.num_generations=2 or more.")

@@ -8,9 +8,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.text import Text
+
+from dareu.errors import printable
+
+
+class SafeConsole(Console):
+    """A console on which text of the data cannot act: control codes are spelt out, only Rich's own are written."""
+
+    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:  # type: ignore[override]
+        for segment in super().render(renderable, options):
+            if segment.control is None and segment.text != printable(segment.text):
+                segment = Segment(printable(segment.text), segment.style)
+            yield segment
 
 
 @dataclass
@@ -18,7 +32,9 @@ class Talk:
     """Tells of stages; silent for use as a library. With `log` every line also goes into that file."""
 
     silent: bool = False
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
+    console: Console = field(
+        default_factory=lambda: SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+    )
     log: Path | None = None
 
     def say(self, text: str) -> None:
@@ -31,7 +47,7 @@ class Talk:
         """Put a line into the log alone."""
         if self.log is not None:
             with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
-                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(text)}\n")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
