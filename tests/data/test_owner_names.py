@@ -59,6 +59,7 @@ def test_what_a_request_matched_is_said() -> None:
     assert notes[0] == "'jane doe' was read as the owner 'Jane Doe', 'JANE DOE'."
     assert "near names stay: 'Jane Doer'" in notes[1]
     assert match_notes(["Bo Marsh"], corpus, ["Bo Marsh"]) == []
+    assert match_notes([], corpus, ["Jane Doe", "JANE DOE"]) == []  # a request by number names nobody
 
 
 def test_owners_that_are_numbers(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from dareu.data.owner_names import canonical, spellings
 from dareu.data.readers import read_text
 from dareu.errors import DataError, nearest
 
+CANDIDATES = 200  # owners that a name is compared with, for each of its words
+
 
 def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -> Split:
     """Cut `corpus` along the forget request into D_F, D_R and D_test, all in corpus order.
@@ -96,21 +98,28 @@ def known_owners(named: Iterable[tuple[str, str]], owners: Sequence[str]) -> set
 def match_notes(named: Iterable[str], corpus: Corpus, gone: Collection[str]) -> list[str]:
     """What a person should know of how the names of a request were matched.
 
-    A note for each name that matched another spelling, and one for owners who stay although their name comes near.
+    A note for each name that matched another spelling, and one for each near which owners stay ("Jane Doe" goes, "Jane
+    Doer" stays). Owners are near that share a word with the name and have .85 of its letters in its order.
     """
+    names = list(named)
+    if not names:
+        return []
     known, notes = spellings(corpus.owners), []
-    for name in named:
+    by_word: dict[str, list[str]] = defaultdict(list)
+    for owner in corpus.owners:
+        if owner not in gone:
+            for word in {*canonical(owner).split(), canonical(owner)[:3]}:
+                by_word[word].append(owner)
+    for name in names:
         found = known.get(canonical(name), [])
         if found != [name]:
             notes.append(f"{name!r} was read as the owner {', '.join(map(repr, found))}.")
-    stay = {canonical(owner): owner for owner in corpus.owners if owner not in gone}
-    for owner in corpus.owners:
-        if owner in gone:
-            near = difflib.get_close_matches(canonical(owner), stay, n=5, cutoff=0.85)
-            if near:
-                notes.append(
-                    f"{owner!r} is forgotten; near names stay: {', '.join(repr(stay[n]) for n in near)}."
-                )
+        # The rarest of its words, so that a family name that half of the owners have costs nothing.
+        lists = sorted((by_word.get(w, []) for w in {*canonical(name).split(), canonical(name)[:3]}), key=len)
+        stay = {canonical(owner): owner for some in lists for owner in some[:CANDIDATES]}
+        near = difflib.get_close_matches(canonical(name), stay, n=5, cutoff=0.85)
+        if near:
+            notes.append(f"{name!r} is forgotten; near names stay: {', '.join(repr(stay[n]) for n in near)}.")
     return notes
 
 
