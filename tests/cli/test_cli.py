@@ -57,11 +57,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         main([command, "--help"])
     told = capsys.readouterr().out
     assert end.value.code == 0 and told.startswith(f"usage: dareu {command} ")
-<<<<<<< HEAD
     assert (command in ("compare", "rescore", "receipt", "configs")) != ("key=value" in told)
-=======
-    assert (command in ("compare", "configs", "receipt")) != ("key=value" in told)
->>>>>>> 5c95006 (The help of receipt names no keys)
 
 
 def test_train_end_to_end_in_a_process_of_its_own(tmp_path: Path) -> None:
