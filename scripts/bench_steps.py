@@ -32,7 +32,7 @@ from dareu.config.compose import compose, options
 from dareu.data.render import Encoded, encode_samples
 from dareu.errors import DareuError
 from dareu.runs.manifest import versions
-from dareu.workflow.prepare import prepare, texts_of
+from dareu.workflow.prepare import prepare, tokenizer_texts
 
 LIMIT = 1.15
 WARM_UP = 3  # steps that are not counted
@@ -269,7 +269,7 @@ def make_world(overrides: Sequence[str]) -> World:
     config = compose(["method=gradient_ascent", *overrides])
     prepared = prepare(config)
     with tempfile.TemporaryDirectory() as folder:
-        make_tiny(config.model, texts_of(prepared.corpus), config.seed, Path(folder))  # type: ignore[arg-type]
+        make_tiny(config.model, tokenizer_texts(prepared.corpus), config.seed, Path(folder))  # type: ignore[arg-type]
         model, tokenizer = load_model(folder)
     forget, retain = (
         encode_samples(tokenizer, part, prepared.corpus.task, config.model.max_length)

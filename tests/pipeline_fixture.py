@@ -128,9 +128,8 @@ def tiny_hub_model(folder: Path, *, template: bool, pad: bool = True, context: i
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from dareu.models.tiny import train_tokenizer
-    from dareu.workflow.library_settings import quiet
+    from dareu.workflow.library_settings import quiet_libraries
 
-    quiet()  # else the bar of `save_pretrained` is in what a test reads
     tokenizer = train_tokenizer([f"{r['question']} {r['answer']}" for r in folk(4)], 300)
     if not template:
         tokenizer.chat_template = None
@@ -149,7 +148,8 @@ def tiny_hub_model(folder: Path, *, template: bool, pad: bool = True, context: i
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with quiet_libraries():  # else the bar of `save_pretrained` is in what a test reads
+        LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -137,7 +137,7 @@ def test_texts_are_completed(store: Path) -> None:
         **{"data.prompt_tokens": 4}, **TINY, **NPO,
     )  # fmt: skip
     found.fit()
-    sample = found._session.bench.split.forget[0]
+    sample = found._session.run().stages.context.split.forget[0]
     assert sample.prompt and sample.prompt + sample.response == texts[4]["response"]
     assert found.generate(sample.prompt, max_new_tokens=3) == found.generate(
         [sample.prompt], max_new_tokens=3

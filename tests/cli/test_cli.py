@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,6 +28,7 @@ from dareu import __version__
 from dareu.cli.commands import COMMANDS, main
 from dareu.config import parse
 from dareu.config.compose import options
+from dareu.methods.base import MethodContext
 
 __all__ = ["store"]
 Capture = pytest.CaptureFixture[str]
@@ -205,16 +207,16 @@ def test_a_sweep_ends_with_the_comparison(store: Path, tmp_path: Path, capsys: C
 def test_a_sweep_outlives_a_bug(
     store: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dareu.workflow import unlearn as unlearning
+    from dareu.methods.loss_method import LossMethod
 
-    real = unlearning._by_loss
+    real = LossMethod.run
 
-    def buggy(bench: object, *rest: object) -> object:
-        if bench.config.method.name == "npo":  # type: ignore[attr-defined]
+    def buggy(self: LossMethod, context: MethodContext) -> dict[str, Any]:
+        if context.config.method.name == "npo":
             raise MemoryError("none left")
-        return real(bench, *rest)  # type: ignore[arg-type]
+        return real(self, context)
 
-    monkeypatch.setattr(unlearning, "_by_loss", buggy)
+    monkeypatch.setattr(LossMethod, "run", buggy)
     where = [
         *SMALL,
         f"cache_dir={store}",

@@ -23,9 +23,9 @@ from dareu.methods.altpo import KEPT, alternates_for, check_truths, is_reworded_
 from dareu.methods.registry import find_method
 from dareu.models.generate import Generation
 from dareu.training.loss_spec import needs_reference
-from dareu.workflow.console import Talk
-from dareu.workflow.stages import Bench
-from dareu.workflow.unlearn import unlearn_key
+from dareu.workflow.console import Console
+from dareu.workflow.prepare import prepare
+from dareu.workflow.stages import Stages
 
 __all__ = ["store"]
 SAMPLES = (
@@ -57,7 +57,7 @@ def test_what_a_run_is_named_by_is_what_the_refusals_say(tmp_path: Path) -> None
 
     def key(*overrides: str) -> str:
         config = compose([*SMALL, "method=idk_sft", f"cache_dir={tmp_path / 'cache'}", *overrides])
-        return unlearn_key(Bench(config, talk=Talk(True)))
+        return Stages(prepare(config, console=Console(True))).unlearned.key()
 
     keys = [key(f"method.refusals={tmp_path / name}") for name in ("one", "two", "three")]
     assert keys[0] == keys[1] != keys[2] and key() not in keys

@@ -22,8 +22,8 @@ from pipeline_fixture import (  # noqa: F401
 from dareu.cli.commands import main
 from dareu.config.compose import compose
 from dareu.errors import ConfigError
-from dareu.workflow.stages import Bench
-from dareu.workflow.unlearn import unlearn_key
+from dareu.workflow.prepare import prepare
+from dareu.workflow.stages import Stages
 
 QUICK = {
     "rmu": ["method.optim.steps=2", "method.params.layer=1"],
@@ -61,14 +61,19 @@ def test_a_run_makes_its_model_and_its_log(store: Path, tmp_path: Path, name: st
     ],
 )
 def test_what_changes_a_result_changes_its_key(method: str, change: str) -> None:
-    one, other = (unlearn_key(Bench(compose([*SMALL, f"method={method}", *more]))) for more in ([], [change]))
+    one, other = (
+        Stages(prepare(compose([*SMALL, f"method={method}", *more]))).unlearned.key()
+        for more in ([], [change])
+    )
     assert one != other
 
 
 def test_the_space_that_is_searched_changes_no_key() -> None:
     one = compose([*SMALL, "method=task_vector"])
     other = one.model_copy(update={"method": one.method.model_copy(update={"search": {}})})
-    assert one.method.search and unlearn_key(Bench(one)) == unlearn_key(Bench(other))
+    assert (
+        one.method.search and Stages(prepare(one)).unlearned.key() == Stages(prepare(other)).unlearned.key()
+    )
 
 
 def test_a_killed_run_of_pdu_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ def test_layers_of_a_model_from_elsewhere_are_looked_up_in_its_config(tmp_path: 
     folder = tiny_hub_model(tmp_path / "hub", template=True)
     hub = ["model=hf", f"model.path={folder}", "method=rmu"]
     with pytest.raises(ConfigError, match="no layer 2 .*the layers 0 to 1"):
-        Bench(compose([*SMALL[:4], *hub, "method.params.layer=2"]))
+        prepare(compose([*SMALL[:4], *hub, "method.params.layer=2"]))
 
 
 def test_a_loss_that_is_not_finite(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811

@@ -19,8 +19,8 @@ from dareu.methods.reinforcement import make_judges, similarity
 from dareu.models.load import load_tokenizer
 from dareu.rewards.base import Prompt
 from dareu.rewards.registry import RewardContext, find_reward
-from dareu.workflow.stages import Bench
-from dareu.workflow.unlearn import _context, unlearn_key
+from dareu.workflow.prepare import prepare
+from dareu.workflow.stages import Stages
 
 __all__ = ["store"]
 SHORT = [
@@ -33,36 +33,36 @@ SHORT = [
 OTHER_ATTRIBUTOR = "attributor.holdout=0.2"
 
 
-def bench(store: Path, *overrides: str) -> Bench:
-    return Bench(compose([*SMALL, f"cache_dir={store}", *overrides]))
+def stages(store: Path, *overrides: str) -> Stages:
+    return Stages(prepare(compose([*SMALL, f"cache_dir={store}", *overrides])))
 
 
 @pytest.mark.parametrize("name", ["dareu", "dareu_rloo", "dareu_grpo", "rule", "purge", "demem"])
 def test_a_key_depends_on_the_attributor_where_it_is_read(store: Path, name: str) -> None:
-    keys = [unlearn_key(bench(store, f"method={name}", *extra)) for extra in ([], [OTHER_ATTRIBUTOR])]
+    keys = [stages(store, f"method={name}", *extra).unlearned.key() for extra in ([], [OTHER_ATTRIBUTOR])]
     assert (keys[0] != keys[1]) == name.startswith("dareu")
     if not name.startswith("dareu"):  # a stopping rule that reads one makes it part of the key
         told = [f"method={name}", "method.stop.attribution=0.1"]
-        assert unlearn_key(bench(store, *told)) != unlearn_key(bench(store, *told, OTHER_ATTRIBUTOR))
+        assert stages(store, *told).unlearned.key() != stages(store, *told, OTHER_ATTRIBUTOR).unlearned.key()
 
 
 @pytest.mark.parametrize(("blind", "nameless"), [(True, False), (False, False), (False, True), (True, True)])
 def test_what_the_reward_reads_through(store: Path, blind: bool, nameless: bool) -> None:
-    made = bench(store, f"method.reward.blind={blind}", f"method.reward.nameless={nameless}")
-    tokenizer = load_tokenizer(made.original.path / "model")
-    reward, _, _ = make_judges(_context(made, None, tokenizer, None), reads_attributor=True)
+    made = stages(store, f"method.reward.blind={blind}", f"method.reward.nameless={nameless}")
+    tokenizer = load_tokenizer(made.original.get().path / "model")
+    reward, _, _ = make_judges(made.unlearned.method_context(None, tokenizer, None), reads_attributor=True)
     first, *second = reward.scorer.readers  # type: ignore[attr-defined]
     assert (first is not None and first.names is None) if blind else first is None
     assert len(second) == nameless
     for reader in second:
-        names = " ".join(made.corpus.owners).casefold().split()
+        names = " ".join(made.context.corpus.owners).casefold().split()
         assert set(names) <= reader.names and reader.text("", names[0]) == "_"
 
 
 def test_a_critic_of_its_own_is_part_of_the_key(store: Path) -> None:
     shape = "attributor.backbone.hidden_size=64"
     for name, same in (("demem", False), ("purge", True)):
-        keys = {unlearn_key(bench(store, f"method={name}", *extra)) for extra in ([], [shape])}
+        keys = {stages(store, f"method={name}", *extra).unlearned.key() for extra in ([], [shape])}
         assert (len(keys) == 1) == same, name
 
 
@@ -91,8 +91,8 @@ def test_retain_prompts_count_where_batches_are_checked(store: Path) -> None:
     """Three rollouts a micro-batch do not cut a batch of eight; the prompts of the retain set make it twelve."""
     settings = ["method=demem", "method.prompts_per_batch=12", "method.optim.micro_batch_size=3"]
     with pytest.raises(ConfigError, match="An update on 4 rollouts"):
-        bench(store, *settings)
-    bench(store, *settings, "method.retain_prompts.share=0.66")  # 4 · .66/.34 = 8 more
+        stages(store, *settings)
+    stages(store, *settings, "method.retain_prompts.share=0.66")  # 4 · .66/.34 = 8 more
 
 
 def test_similarity_is_rouge_and_characters_where_it_reads_none() -> None:
@@ -107,12 +107,19 @@ def test_judges_of_a_text(store: Path) -> None:
     asked = {kind: Prompt("", "", "", "the cat sat", kind=kind) for kind in ("forget", "boundary", "retain")}  # type: ignore[arg-type]
 
     def judge(name: str) -> Any:
-        made = bench(store, f"method={name}")
-        reward = made.config.method.reward  # type: ignore[union-attr]
+        made = stages(store, f"method={name}")
+        reward = made.context.config.method.reward  # type: ignore[union-attr]
         context = RewardContext(
-            reward, made.corpus, made.split, made.forgotten, None, "cpu", made.attributor_folder, similarity
+            reward,
+            made.context.corpus,
+            made.context.split,
+            made.context.forgotten,
+            None,
+            "cpu",
+            made.attributor.folder,
+            similarity,
         )
-        return find_reward(reward.kind).build(context).judge, made.split  # type: ignore[attr-defined]
+        return find_reward(reward.kind).build(context).judge, made.context.split  # type: ignore[attr-defined]
 
     rule, _ = judge("rule")
     refusal = "I cannot answer that."
@@ -147,10 +154,10 @@ def test_level_of_wrong_answers_each_with_its_question(
         Sample("3", "bob", "Why?", "x"),
     ]
     monitor = StoppingMonitor(Letters(), ["bob"], blinder)  # type: ignore[arg-type]
-    method = bench(store, "method=dareu", "method.stop.attribution=wrong_answers").config.method
+    method = stages(store, "method=dareu", "method.stop.attribution=wrong_answers").context.config.method
     assert with_level(method, monitor, forget).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
     assert with_level(method, monitor, forget[2:]).stop.attribution == 0.05  # type: ignore[arg-type]
-    fixed = bench(store, "method=dareu", "method.stop.attribution=0.3").config.method
+    fixed = stages(store, "method=dareu", "method.stop.attribution=0.3").context.config.method
     assert with_level(fixed, monitor, forget).stop.attribution == 0.3  # type: ignore[arg-type]
 
 

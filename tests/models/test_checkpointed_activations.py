@@ -13,7 +13,7 @@ from ppo_fixture import column, config, largest_difference, original, unlearn, w
 
 from dareu.config.compose import compose
 from dareu.models.load import checkpoint_activations, freeze_original
-from dareu.workflow.prepare import _base_key
+from dareu.workflow.prepare import _base
 
 
 def policy(adapter: bool, checkpointed: bool) -> Any:
@@ -92,5 +92,5 @@ def test_it_is_in_no_content_key(tmp_path: Path) -> None:
     base = ["data=local", f"data.path={tmp_path / 'mine.jsonl'}", *columns, "data.columns.owner=person"]
     base += ["model=hf", f"model.path={folder}", "forget.count=1"]
     runs = [compose([*base, f"model.gradient_checkpointing={on}"]) for on in ("false", "true")]
-    keys = [_base_key(run, load_corpus(run.data)) for run in runs]
+    keys = [_base(run, load_corpus(run.data), None) for run in runs]
     assert keys[0] == keys[1] and "gradient_checkpointing" not in keys[0]

@@ -18,8 +18,8 @@ from dareu.config import AuthorsConfig
 from dareu.config.compose import compose
 from dareu.data.sources.authors import make_authors
 from dareu.errors import ConfigError, ModelError
-from dareu.workflow.prepare import base_tokenizer
-from dareu.workflow.stages import given_key
+from dareu.workflow.keys import imported_key
+from dareu.workflow.prepare import run_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -107,17 +107,17 @@ def test_an_edit_of_one_layer_is_another_model(tmp_path: Path) -> None:
     for place in (0, 3 << 20):
         weights[place] = 1
         (tmp_path / "model.safetensors").write_bytes(weights)
-        keys.append(given_key(tmp_path))
+        keys.append(imported_key(tmp_path))
     assert keys[0] != keys[1]
 
 
 def test_a_given_original_is_read_by_its_own_tokenizer(elsewhere: Path) -> None:
     corpus = make_authors(AuthorsConfig(owners=4, pairs=4, facts=4))
     config = compose(["model=tiny", "model.vocab_size=280"], None, {"original": str(elsewhere)})
-    found = base_tokenizer(config, corpus)
+    found = run_tokenizer(config, corpus)
     assert found.get_vocab() == AutoTokenizer.from_pretrained(elsewhere).get_vocab()
     without = config.model_copy(update={"original": None})
-    assert len(base_tokenizer(without, corpus)) == 280
+    assert len(run_tokenizer(without, corpus)) == 280
 
 
 def adapted(model: Any, **settings: Any) -> Any:

@@ -36,7 +36,7 @@ from dareu.models.load import POLICY, freeze_original
 from dareu.training import losses
 from dareu.training.common import Work, last_checkpoint
 from dareu.training.loss_trainer import LossTrainer
-from dareu.workflow.unlearn import _logger
+from dareu.workflow.stages.unlearned import _logger
 
 # --- what it learns -------------------------------------------------------------------------------------------
 
@@ -233,8 +233,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _report_to(name: str, folder: Path) -> str:
     settings = LoggingConfig.model_validate({"report_to": name, "project": "test"})
-    bench: Any = SimpleNamespace(config=SimpleNamespace(logging=settings))
-    return _logger(bench, folder)
+    context: Any = SimpleNamespace(config=SimpleNamespace(logging=settings))
+    return _logger(context, folder)
 
 
 @pytest.mark.usefixtures("no_network")

@@ -16,7 +16,7 @@ from pipeline_fixture import SMALL, dig, process, results, snapshot, store
 
 from dareu.cli.commands import main
 from dareu.config.compose import compose, options
-from dareu.tuning import trial_jobs as objective
+from dareu.methods.loss_method import LossMethod
 from dareu.tuning.options import read
 from dareu.tuning.search_space import overrides_of
 
@@ -99,9 +99,9 @@ def test_a_trials_figure_is_that_of_the_run(folder: Path, store: Path, tmp_path:
 
 
 def test_the_same_command_changes_nothing_and_more_go_on(folder: Path, store: Path, capsys: Capture) -> None:
-    before, rows = snapshot(folder / "trials", folder / "runs"), trials(folder)
+    before, rows = snapshot(folder / "runs"), trials(folder)
     assert tuned(store, folder, *ASKED) == 0
-    assert snapshot(folder / "trials", folder / "runs") == before and trials(folder) == rows
+    assert snapshot(folder / "runs") == before and trials(folder) == rows
     told = capsys.readouterr()
     assert "trial" not in told.err and "grad_diff" in told.out
     assert tuned(store, folder, "methods=[grad_diff]", "trials=4", "seeds=[41,42]", *FAST) == 0
@@ -117,17 +117,16 @@ def test_killed_in_the_middle_it_goes_on(folder: Path, store: Path, tmp_path: Pa
     asked = [*ASKED, "sampler_seed=1"]
     assert tuned(store, tmp_path / "whole", *asked) == 0
     one = process("tune", *SMALL, *asked, f"cache_dir={store}", f"run_dir={tmp_path / 'cut'}")
-    first: list[Path] = []
+    log = tmp_path / "cut" / "tune.log"
     end = time.monotonic() + 120
-    while not first and time.monotonic() < end:
-        first = list((tmp_path / "cut" / "trials").glob("*/*.json"))
+    while time.monotonic() < end and not (log.exists() and "trial 1/3" in log.read_text()):
         time.sleep(0.05)
     os.kill(one.pid, signal.SIGKILL)
     one.communicate()
-    assert first and not (tmp_path / "cut" / "chosen.yaml").exists()
-    made = first[0].stat().st_mtime_ns
+    assert not (tmp_path / "cut" / "chosen.yaml").exists()
     assert tuned(store, tmp_path / "cut", *asked) == 0
-    assert first[0].stat().st_mtime_ns == made
+    lines = log.read_text().splitlines()
+    assert sum("gradient_ascent trial 1/3" in line for line in lines) == 1
     assert without_time(trials(tmp_path / "cut")) == without_time(trials(tmp_path / "whole"))
 
 
@@ -166,14 +165,14 @@ def test_a_failed_trial_stays_in_the_table(store: Path, tmp_path: Path, capsys: 
 def test_a_method_that_always_fails_is_named(
     store: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = objective.unlearn
+    real = LossMethod.run
 
-    def buggy(bench: Any) -> Any:
-        if bench.config.method.name == "grad_diff":
+    def buggy(self: LossMethod, context: Any) -> Any:
+        if context.config.method.name == "grad_diff":
             raise MemoryError("none left")
-        return real(bench)
+        return real(self, context)
 
-    monkeypatch.setattr(objective, "unlearn", buggy)
+    monkeypatch.setattr(LossMethod, "run", buggy)
     assert tuned(store, tmp_path / "a", *ASKED) == 3
     told = capsys.readouterr()
     assert "dareu: grad_diff: all 3 trials failed, the first because: MemoryError: none left" in told.err

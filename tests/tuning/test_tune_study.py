@@ -27,18 +27,22 @@ def objective(setting: dict[str, Any]) -> float | None:
     return None if setting["optim.lr"] > 6e-4 else 1 - abs(setting["optim.lr"] - 3e-4) * 1000
 
 
+def outcome(figure: float | None) -> dict[str, Any]:
+    return {"objective": figure, "failed": None if figure is not None else "too large", "passing": False}
+
+
 def run(folder: Path, trials: int, seed: int = 0, stop: int = 99) -> list[Any]:
     """Batches of two to `trials`, each batch reopened as another process would; `stop`: leave after so many tells."""
     told = 0
     for end in range(2, trials + 1, 2):
         found = search(folder, seed=seed)
         for p in found.propose(end):
-            if not p.told:
+            if not p.ended:
                 if told == stop:
                     return []
-                found.tell(p.position, objective(p.setting))
+                found.record(p.number, outcome(objective(p.setting)))
                 told += 1
-    return [p.setting for p in search(folder, seed=seed).proposals()]
+    return [p.setting for p in search(folder, seed=seed).trials()]
 
 
 def test_the_defaults_come_first_and_nothing_comes_twice(tmp_path: Path) -> None:
@@ -74,6 +78,22 @@ def test_a_proposal_that_was_cut_short_is_drawn_again(tmp_path: Path) -> None:
     assert run(tmp_path / "cut", 4) == whole
 
 
+def test_a_trial_that_failed_for_a_passing_reason_is_tried_again(tmp_path: Path) -> None:
+    """Its second attempt takes its place; one that failed for good keeps it."""
+    found = search(tmp_path)
+    first, second = found.propose(2)
+    found.record(first.number, {"objective": None, "failed": "disk full", "passing": True})
+    found.record(second.number, {"objective": None, "failed": "not finite", "passing": False})
+    again = search(tmp_path)
+    again.try_again()
+    one, two = again.trials()
+    assert not one.ended and one.setting == first.setting and one.number != first.number
+    assert two.ended and two.outcome["failed"] == "not finite"
+    again.record(one.number, outcome(0.5))
+    assert [t.objective for t in search(tmp_path).trials()] == [0.5, None]
+    assert len(search(tmp_path).propose(2)) == 2  # nothing else was drawn
+
+
 def test_what_ended_well_draws_later_proposals(tmp_path: Path) -> None:
     """After the random start TPE proposes near what was good; with the sign turned it goes elsewhere."""
     settings = []
@@ -81,9 +101,9 @@ def test_what_ended_well_draws_later_proposals(tmp_path: Path) -> None:
         found = search(tmp_path / str(sign), batch=2)
         for end in range(2, 13, 2):
             for p in found.propose(end):
-                if not p.told:
-                    found.tell(p.position, sign * p.setting["optim.lr"])
-        settings.append([p.setting["optim.lr"] for p in found.proposals()][6:])
+                if not p.ended:
+                    found.record(p.number, outcome(sign * p.setting["optim.lr"]))
+        settings.append([p.setting["optim.lr"] for p in found.trials()][6:])
     high, low = (sorted(s)[len(s) // 2] for s in settings)
     assert high > 2 * low
 

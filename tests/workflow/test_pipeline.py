@@ -32,8 +32,7 @@ from dareu.cli.commands import main
 from dareu.config import parse
 from dareu.config.compose import compose
 from dareu.report.loading import load_runs
-from dareu.workflow import unlearn as unlearning
-from dareu.workflow.console import Talk
+from dareu.workflow.console import Console
 from dareu.workflow.partial import finetune
 
 __all__ = ["store"]
@@ -71,7 +70,8 @@ def test_results_have_every_figure(run: Path) -> None:
     assert {
         path: type(dig(found, path)) for path in FIGURES if not isinstance(dig(found, path), float | int)
     } == {}
-    assert found["method"] == "dareu" and found["missing"] == {}
+    assert found["method"] == "dareu"
+    assert all(path.startswith("knowledge_left.") for path in found["missing"])  # too few samples to tell
     assert found["accelerator"] == {"name": None, "peak_memory_mb": None}  # tests run on a CPU
     assert len(found["data_key"]) == 16 and found["versions"]["torch"] and found["versions"]["trl"]
     assert found["data"]["n_forget"] == 4 and found["data"]["n_retain"] == 12 and found["data"]["n_test"] == 4
@@ -125,7 +125,7 @@ def test_a_report_that_a_killed_process_did_not_write_is_written(run: Path, stor
     assert (run / "report.html").read_bytes() == page
 
 
-def test_a_second_method_reuses_the_bench(run: Path, store: Path, tmp_path: Path) -> None:
+def test_a_second_method_reuses_the_stages_before_it(run: Path, store: Path, tmp_path: Path) -> None:
     before = stages(store)
     found = train(store, tmp_path / "npo", "method=npo", "method.optim.lr=7e-4", *LOSS)
     after = stages(store)
@@ -157,7 +157,7 @@ def test_without_a_retrained_model_the_reasons_are_told(run: Path, store: Path, 
 
 def test_an_original_from_elsewhere(run: Path, store: Path, tmp_path: Path) -> None:
     """The very same weights, given as a folder, come to the same figures; only their cost is not known."""
-    made = finetune(compose([*SMALL, f"cache_dir={store}"]), Talk(silent=True))
+    made = finetune(compose([*SMALL, f"cache_dir={store}"]), Console(silent=True))
     folder = shutil.copytree(made["original"], tmp_path / "mine")
     found = train(store, tmp_path / "run", f"original={folder}", *PPO)
     assert found["models"] == results(run)["models"]
@@ -252,15 +252,19 @@ def test_loggers_write_into_the_run_folder(
 def test_who_rewards_never_tells_when_to_stop(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    from dareu.workflow import scoring
+    from dareu.methods import reinforcement
+    from dareu.rewards import scoring
 
     seen: dict[str, Any] = {}
 
     def spied(role: str, part: Any) -> Any:
         return lambda attributor, *args: part(seen.setdefault(role, attributor), *args)
 
-    for role, part in (("reward", "AttributionScorer"), ("stop", "StoppingMonitor")):
-        monkeypatch.setattr(scoring, part, spied(role, getattr(scoring, part)))
+    for role, place, part in (
+        ("reward", scoring, "AttributionScorer"),
+        ("stop", reinforcement, "StoppingMonitor"),
+    ):
+        monkeypatch.setattr(place, part, spied(role, getattr(place, part)))
     found = train(store, tmp_path / "run", f"attributor.name={name}", "method.temperature=0.9", *PPO)
     kinds = {role: (a.kind, getattr(a, "features", None)) for role, a in seen.items()}
     assert (
@@ -277,7 +281,7 @@ def test_who_rewards_never_tells_when_to_stop(
 def test_a_failed_run_says_why_in_its_folder(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unlearning, "_by_loss", lambda *args: 1 / 0)
+    monkeypatch.setattr("dareu.methods.loss_method.LossMethod.run", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(store, tmp_path / "run", "method=npo", "method.optim.steps=4")
     monkeypatch.undo()

@@ -6,13 +6,13 @@ import gc
 
 import pytest
 
-from dareu.workflow.library_settings import settle
+from dareu.workflow.library_settings import freeze_imports
 
 
 def test_the_collector_forgets_the_libraries_once(monkeypatch: pytest.MonkeyPatch) -> None:
     frozen: list[int] = []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
     monkeypatch.setattr(gc, "get_freeze_count", lambda: len(frozen))
-    settle()
-    settle()  # a second run in one process: what the first left behind may still be collected
+    freeze_imports()
+    freeze_imports()  # a second run in one process: what the first left behind may still be collected
     assert frozen == [1]

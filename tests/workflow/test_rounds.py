@@ -28,22 +28,22 @@ from dareu import Unlearner
 from dareu.cli.commands import main
 from dareu.config.compose import compose
 from dareu.errors import ConfigError, TrainingError
+from dareu.methods import monitors
+from dareu.methods.loss_method import LossMethod
 from dareu.models.load import freeze_original, load_model, reference_logits
+from dareu.rewards import scoring
 from dareu.training import loss_trainer
-from dareu.workflow import scoring
-from dareu.workflow import unlearn as unlearning
-from dareu.workflow.console import Talk
-from dareu.workflow.sequential import Requests
-from dareu.workflow.stages import Bench
-from dareu.workflow.unlearn import unlearn_key
+from dareu.workflow.console import Console
+from dareu.workflow.experiment import Run
+from dareu.workflow.sequential import unlearn_in_turn
 
 BASE = [o for o in SMALL if not o.startswith("forget.")]
 NPO = ["method=npo", "method.optim.lr=1e-3", *LOSS]
 COMPARISONS = ("tug_of_war", "tug_of_war_without_test", "retrain_similarity", "forget_quality")
 
 
-def requests(store: Path, *overrides: str) -> Requests:
-    return Requests(Bench(compose([*BASE, f"cache_dir={store}", *overrides]), talk=Talk(silent=True)))
+def plan(store: Path, *overrides: str) -> Run:
+    return Run.plan(compose([*BASE, f"cache_dir={store}", *overrides]), console=Console(silent=True))
 
 
 def count(store: Path) -> dict[str, int]:
@@ -72,32 +72,32 @@ def two(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_keys_chain_and_cover_what_went_before(store: Path) -> None:
-    three = requests(store, *NPO, "rounds.count=3").rounds
-    keys = [one.key for one in three]
+    three = plan(store, *NPO, "rounds.count=3").requests
+    keys = [one.unlearned.key() for one in three]
     assert len(set(keys)) == 3
-    assert [one.key for one in requests(store, *NPO, "rounds.count=2").rounds] == keys[:2]
-    assert [one.asked.original_key for one in three[1:]] == keys[:2]
-    first = three[0].so_far.original_key
-    assert three[0].asked.original_key == first and {one.so_far.original_key for one in three} == {first}
-    assert len({one.asked.attributor_key for one in three}) == 1
-    assert three[2].asked.attributor_key == requests(store, *NPO, "rounds.count=2").bench.attributor_key
-    assert len({one.so_far.retrained_key for one in three}) == 3
+    two = plan(store, *NPO, "rounds.count=2")
+    assert [one.unlearned.key() for one in two.requests] == keys[:2]
+    assert [one.unlearned.start.key() for one in three[1:]] == keys[:2]
+    first = three[0].cumulative.original.key()
+    assert three[0].unlearned.start.key() == first
+    assert {one.cumulative.original.key() for one in three} == {first}
+    assert len({one.unlearned.attributor.key() for one in three}) == 1
+    assert three[2].unlearned.attributor.key() == two.stages.attributor.key()
+    assert len({one.cumulative.retrained.key() for one in three}) == 3
 
     a, b, c = (one.owners[0] for one in three)
-    plain = Bench(
-        compose([*BASE, f"cache_dir={store}", *NPO, f'forget.owners=["{a}"]']), talk=Talk(silent=True)
-    )
-    assert unlearn_key(plain) == keys[0]  # the first round is nothing but a request of its own
-    turned = requests(store, *NPO, f'rounds=[["{b}"],["{a}"],["{c}"]]').rounds
-    assert not {one.key for one in turned} & set(keys)  # the same owners gone, by another way
-    assert turned[1].so_far.retrained_key == three[1].so_far.retrained_key
-    assert requests(store, *NPO, "rounds.count=3", "method.optim.lr=2e-3").key != keys[2]
+    plain = plan(store, *NPO, f'forget.owners=["{a}"]')
+    assert plain.model.key() == keys[0]  # the first round is nothing but a request of its own
+    turned = plan(store, *NPO, f'rounds=[["{b}"],["{a}"],["{c}"]]').requests
+    assert not {one.unlearned.key() for one in turned} & set(keys)  # the same owners gone, by another way
+    assert turned[1].cumulative.retrained.key() == three[1].cumulative.retrained.key()
+    assert plan(store, *NPO, "rounds.count=3", "method.optim.lr=2e-3").model.key() != keys[2]
 
 
 def test_a_run_without_rounds_has_the_key_that_it_had(store: Path) -> None:
-    plain = requests(store, *NPO, "forget.count=1")
-    assert plain.rounds == [] and plain.key == unlearn_key(plain.bench)
-    assert plain.bench.forgotten == plain.bench.split.forget_owners
+    plain = plan(store, *NPO, "forget.count=1")
+    assert plain.requests == [] and plain.model is plain.stages.unlearned
+    assert plain.stages.context.forgotten == plain.stages.context.split.forget_owners
 
 
 # --- what a round starts from and reads ------------------------------------------------------------------
@@ -118,10 +118,10 @@ def test_a_round_starts_from_the_last_one_and_reads_what_is_left(
         return real(policy, tokenizer, **given)
 
     monkeypatch.setattr(loss_trainer, "train_with_loss", spy)
-    run = requests(store, *NPO, "method.optim.lr=3e-3", "rounds.count=3")
-    run.unlearn()
+    run = plan(store, *NPO, "method.optim.lr=3e-3", "rounds.count=3")
+    unlearn_in_turn(run.stages, run.requests, None, evaluate=False)
     assert [one["n"] for one in seen] == [(4, 12), (4, 8), (4, 4)]
-    before = [run.bench.original.model, *(one.unlearned.model for one in run.rounds[:2])]
+    before = [run.stages.original.get().model, *(one.unlearned.get().model for one in run.requests[:2])]
     for one, folder in zip(seen, before, strict=True):
         weights = load_model(folder)[0].state_dict()
         for name, tensor in weights.items():
@@ -140,19 +140,19 @@ def test_the_reward_counts_everything_forgotten_so_far(
             scored.append(tuple(forget_owners))
             super().__init__(attributor, tokenizer, forget_owners, *rest)
 
-    class Monitor(scoring.StoppingMonitor):
+    class Monitor(monitors.StoppingMonitor):
         def __init__(self, attributor: Any, forget_owners: Any, *rest: Any) -> None:
             watched.append(tuple(forget_owners))
             super().__init__(attributor, forget_owners, *rest)
 
     monkeypatch.setattr(scoring, "AttributionScorer", Scorer)
-    monkeypatch.setattr(scoring, "StoppingMonitor", Monitor)
-    run = requests(store, *PPO, "method.data_epochs=1", "rounds.count=2")
-    owners = run.bench.corpus.owners
-    run.unlearn()
+    monkeypatch.setattr("dareu.methods.reinforcement.StoppingMonitor", Monitor)
+    run = plan(store, *PPO, "method.data_epochs=1", "rounds.count=2")
+    owners = run.stages.context.corpus.owners
+    unlearn_in_turn(run.stages, run.requests, None, evaluate=False)
     assert scored == watched == [(owners[-1],), (owners[-2], owners[-1])]
-    assert [one.asked.split.forget_owners for one in run.rounds] == [(owners[-1],), (owners[-2],)]
-    assert [one.unlearned.extra["steps"] for one in run.rounds] == [2, 2]
+    assert [one.owners for one in run.requests] == [(owners[-1],), (owners[-2],)]
+    assert [one.unlearned.get().extra["steps"] for one in run.requests] == [2, 2]
 
 
 def test_an_adapter_of_the_last_round_is_policy_and_reference_of_the_next(
@@ -171,8 +171,8 @@ def test_an_adapter_of_the_last_round_is_policy_and_reference_of_the_next(
     ]
     base = ["model=hf", *lora, *TRAINING[3:], "data=local", f"data.path={data}", columns]
     train(store, tmp_path / "run", *PPO, "method.optim.lr=0.01", "rounds=[[Bo],[Di]]", base=base)
-    bench = Bench(compose([*base, f"cache_dir={store}", *PPO, "method.optim.lr=0.01", "rounds=[[Bo],[Di]]"]))
-    one, other = (r.unlearned.model for r in Requests(bench).rounds)
+    again = compose([*base, f"cache_dir={store}", *PPO, "method.optim.lr=0.01", "rounds=[[Bo],[Di]]"])
+    one, other = (r.unlearned.get().model for r in Run.plan(again).requests)
     assert (one / "adapter_config.json").is_file() and (other / "adapter_config.json").is_file()
     ids = torch.arange(4, 16).view(2, 6)
     mask = torch.ones_like(ids)
@@ -248,7 +248,7 @@ def test_an_interrupted_run_goes_on_and_ends_alike(
     for stage in ("base", "original", "attributor"):
         shutil.copytree(store / stage, mine / stage)
     argv = ["train", *BASE, f"cache_dir={mine}", f"run_dir={tmp_path / 'run'}", *NPO, "rounds.count=2"]
-    real, calls = unlearning._by_loss, []
+    real, calls = LossMethod.run, []
 
     def second_fails(*given: Any) -> Any:
         calls.append(given)
@@ -256,10 +256,10 @@ def test_an_interrupted_run_goes_on_and_ends_alike(
             raise TrainingError("The power went.", "Try again.")
         return real(*given)
 
-    monkeypatch.setattr(unlearning, "_by_loss", second_fails)
+    monkeypatch.setattr(LossMethod, "run", second_fails)
     assert main(argv) == 3 and not (tmp_path / "run" / "results.json").exists()
     assert json.loads((tmp_path / "run" / "failure.json").read_text()) == {"reason": "The power went."}
-    monkeypatch.setattr(unlearning, "_by_loss", real)
+    monkeypatch.setattr(LossMethod, "run", real)
     capsys.readouterr()
     assert main(argv) == 0
     told = capsys.readouterr().err
@@ -307,13 +307,13 @@ def test_rounds_on_a_model_from_elsewhere(tmp_path: Path, adapter: str) -> None:
     )  # fmt: skip
     unlearner.fit()
     session = unlearner._session
-    first, second = (one.unlearned.model for one in session.requests.rounds)
+    first, second = (one.unlearned.get().model for one in session.run().requests)
     kinds = [(folder / "adapter_config.json").is_file() for folder in (first, second)]
     assert kinds == [adapter == "lora"] * 2
     ids = torch.arange(4, 16).view(2, 6)
     with torch.no_grad():
         logits = [
-            load_model(f)[0](input_ids=ids).logits for f in (session.bench.original.model, first, second)
+            load_model(f)[0](input_ids=ids).logits for f in (session.path_of("original"), first, second)
         ]
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
     assert not torch.allclose(logits[1], logits[2], atol=1e-3)

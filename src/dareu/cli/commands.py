@@ -124,14 +124,15 @@ def _sweep(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_comparison
     from dareu.workflow.sweep import sweep
 
-    notes = sweep(args.overrides, args.config_dir)
-    folders = [note["run_dir"] for note in notes if "run_dir" in note]
+    outcomes = sweep(args.overrides, args.config_dir)
+    folders = [outcome.result["run_dir"] for outcome in outcomes if "run_dir" in outcome.result]
     if folders:
         show_comparison(folders)
-    failed = [note for note in notes if "failed" in note]
-    for note in failed:
-        print(f"dareu: {note['overrides']}: {note['failed']}", file=sys.stderr)
-    return int(failed[0]["exit_code"]) if failed else 0
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    for outcome in failed:
+        cure = outcome.result.get("cure", "")
+        print(f"dareu: {outcome.title}: {outcome.failed} {cure}".rstrip(), file=sys.stderr)
+    return failed[0].exit_code if failed else 0
 
 
 def _finetune(args: argparse.Namespace) -> int:
@@ -179,7 +180,7 @@ def _tune(args: argparse.Namespace) -> int:
     if args.print:
         show_search(asked)
         return 0
-    from dareu.tuning.command import tune
+    from dareu.tuning.tuner import tune
 
     tuned = tune(asked)
     show_tuned(tuned)

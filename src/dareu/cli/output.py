@@ -20,8 +20,8 @@ from dareu.runs.files import write_text
 from dareu.workflow.console import SafeConsole
 
 if TYPE_CHECKING:
-    from dareu.tuning.command import Tuned
-    from dareu.tuning.options import Asked
+    from dareu.tuning.options import TuneCommand
+    from dareu.tuning.tuner import Tuned
 
 ATTRIBUTOR = {
     "accuracy_heldout": "accuracy, held-out responses",
@@ -65,20 +65,20 @@ def show_comparison(
         print(printable(text), end="")
 
 
-def show_search(asked: Asked) -> None:
+def show_search(command: TuneCommand) -> None:
     """What `dareu tune` would do: its keys, and what each method's trials look through."""
     import yaml
 
-    from dareu.tuning.command import methods_of
+    from dareu.tuning.tuner import methods_of
 
     spaces = {
         method.name: {
             key: {"default": method.defaults[key], "search": method.config.method.search[key]}
             for key in method.space
         }
-        for method in methods_of(asked)
+        for method in methods_of(command)
     }
-    tree = {"tune": asked.tune.model_dump(mode="json"), "search": spaces}
+    tree = {"tune": command.tune.model_dump(mode="json"), "search": spaces}
     print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
 
 

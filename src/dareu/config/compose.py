@@ -43,10 +43,9 @@ def compose_tree(
     from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides, config_dir)
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with hydra_started():
-            tree = hydra_compose("train", overrides=[*settable(overrides), *search])
+            tree = hydra_compose("train", overrides=[*settable(overrides), *search_path(config_dir)])
             left = sorted(OmegaConf.missing_keys(tree) - set(values or {}))
             if left:
                 raise ConfigError(f"'{left[0]}' is not set.", f"Add {left[0]}=… to the command.")
@@ -107,6 +106,20 @@ def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
 def _first_comment(path: Path) -> str:
     lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
     return next((line[2:] for line in lines if not line.startswith("# @")), "")
+
+
+def search_path(config_dir: str | None) -> list[str]:
+    """The override that lets Hydra look into the user's folder of YAML files, whatever signs its path has."""
+    if config_dir is None:
+        return []
+    path = str(Path(config_dir).expanduser().resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.searchpath=['file://{path}']"]
+
+
+def split_hydra(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(overrides of the run, overrides of Hydra itself, such as `hydra/launcher=joblib`)."""
+    hydra = [o for o in overrides if o.lstrip("+~").startswith("hydra")]
+    return [o for o in overrides if o not in hydra], hydra
 
 
 def settable(overrides: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `dareu tune` is asked for: its own keys, and the overrides that describe the runs."""
+"""The command `dareu tune`: its own keys, and the overrides that describe the runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TuneConfig(Strict):
 
 
 @dataclass(frozen=True)
-class Asked:
+class TuneCommand:
     """`tune`, the overrides of every run, Hydra's own, and the user's folder of YAML files."""
 
     tune: TuneConfig
@@ -55,7 +55,7 @@ class Asked:
         return frozenset(key.removeprefix("method.") for key in keys if key.startswith("method."))
 
 
-def read(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
+def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand:
     """Sort the command line's `key=value`s. `ConfigError` for what cannot be read, or lacks a package."""
     own: dict[str, Any] = {}
     rest, hydra = [], []
@@ -93,7 +93,7 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
     if tune.workers > 1 and not any(o.startswith("hydra/launcher") for o in hydra):
         hydra = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={tune.workers}", *hydra]
     _check_packages(hydra)
-    return Asked(tune, rest, hydra, config_dir)
+    return TuneCommand(tune, rest, hydra, config_dir)
 
 
 def _value(override: str) -> Any:

@@ -1,10 +1,15 @@
-"""One method's trials in Optuna: what to try next, as a function of what has ended. Kept in a file of the folder."""
+"""One method's trials in Optuna: what to try next, and how each trial ended.
+
+Optuna's journal, a file of the results folder to which every process may add, is the only memory of trials: a trial's
+position among its method's trials is a user attribute of the trial, how it ended one of the study.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +30,40 @@ def open_storage(path: Path) -> Any:
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """The trial at `position` (0 is the defaults), its setting, and whether Optuna knows how it ended."""
+class Trial:
+    """One trial of a method.
+
+    Attributes:
+        position: 0 is the defaults.
+        number: Optuna's own, which changes when a trial is tried again.
+        setting: What is tried.
+        ended: Whether it is known how it ended.
+        outcome: `objective` (None where it failed), `failed` (the reason), `passing` (whether another attempt may
+            end well), `seconds`, `unlearn_seconds`, `figures`; empty before the end.
+    """
 
     position: int
+    number: int
     setting: Setting
-    told: bool
+    ended: bool
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def objective(self) -> float | None:
+        return self.outcome.get("objective")
+
+
+def best(trials: list[Trial]) -> Trial | None:
+    """The trial with the highest objective, the first of equals: the defaults where nothing was better."""
+    scored = [t for t in trials if t.objective is not None]
+    return max(scored, key=lambda t: (t.objective, -t.position), default=None)
 
 
 class Search:
-    """Proposals of one method.
+    """The trials of one method.
 
-    Each is drawn by a sampler of its own, seeded by `seed`, the study's name and the position. So it depends only
-    on the trials that had ended before its batch: not on how many processes ran them, nor on an interruption.
+    Each proposal is drawn by a sampler of its own, seeded by `seed`, the study's name and the position. So it depends
+    only on the trials that had ended before its batch: not on how many processes ran them, nor on an interruption.
     """
 
     def __init__(
@@ -45,36 +71,43 @@ class Search:
     ) -> None:
         import optuna
 
+        self.name = name
         self._space, self._defaults, self._seed, self._batch = space, defaults, seed, batch
-        self._name = name
         self._study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
         for trial in self._study.get_trials(deepcopy=False):
             if (
-                trial.state.name == "RUNNING" and POSITION not in trial.user_attrs
+                POSITION in trial.user_attrs and trial.state.name == "WAITING"
+            ):  # killed before it was tried again
+                self._study.ask(self._space)
+            elif (
+                POSITION not in trial.user_attrs and trial.state.name == "RUNNING"
             ):  # killed while it was drawn
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
-    def proposals(self) -> list[Proposal]:
-        """In the order of their positions."""
-        found = [
-            t
-            for t in self._study.get_trials(deepcopy=False)
-            if POSITION in t.user_attrs and t.state.name != "FAIL"
-        ]
-        made = [
-            Proposal(t.user_attrs[POSITION], {k: t.params[k] for k in self._space}, t.state.is_finished())
-            for t in found
-        ]
-        return sorted(made, key=lambda p: p.position)
+    def trials(self) -> list[Trial]:
+        """In the order of their positions; of several attempts the last."""
+        outcomes = self._study.user_attrs
+        found: dict[int, Trial] = {}
+        for t in self._study.get_trials(deepcopy=False):
+            if POSITION in t.user_attrs and t.params:
+                ended = t.state.is_finished()
+                found[t.user_attrs[POSITION]] = Trial(
+                    position=t.user_attrs[POSITION],
+                    number=t.number,
+                    setting={k: t.params[k] for k in self._space},
+                    ended=ended,
+                    outcome=outcomes.get(str(t.number), {}) if ended else {},
+                )
+        return [found[position] for position in sorted(found)]
 
-    def propose(self, count: int) -> list[Proposal]:
-        """Draw until there are `count` proposals, and give all of them."""
-        known = self.proposals()
+    def propose(self, count: int) -> list[Trial]:
+        """Draw until there are `count` trials, and give all of them."""
+        known = self.trials()
         for position in range(len(known), count):
-            self._ask(position, [p.setting for p in known])
-            known = self.proposals()
+            self._ask(position, [t.setting for t in known])
+            known = self.trials()
         return known
 
     def _ask(self, position: int, tried: list[Setting]) -> None:
@@ -83,7 +116,7 @@ class Search:
         for attempt in range(ATTEMPTS):
             if position == 0:
                 self._study.enqueue_trial(self._defaults, skip_if_exists=True)
-            digest = hashlib.sha256(f"{self._seed}/{self._name}/{position}/{attempt}".encode()).digest()
+            digest = hashlib.sha256(f"{self._seed}/{self.name}/{position}/{attempt}".encode()).digest()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self._study.sampler = optuna.samplers.TPESampler(
@@ -99,18 +132,32 @@ class Search:
             trial.set_user_attr(POSITION, position)
             return
 
-    def tell(self, position: int, objective: float | None) -> None:
-        """How a trial ended. One without a figure counts as worse than all others, so that TPE keeps away from it;
-        Optuna's own state FAIL would be forgotten by the sampler.
-        """
-        from optuna.trial import TrialState
+    def try_again(self) -> None:
+        """Open every trial anew that failed for a reason that may have passed, such as a full disk."""
+        for trial in self.trials():
+            if trial.ended and trial.outcome.get("passing"):
+                self._study.enqueue_trial(trial.setting, user_attrs={POSITION: trial.position})
+                self._study.ask(self._space)
 
-        [number] = [
-            t.number
-            for t in self._study.get_trials(deepcopy=False)
-            if t.user_attrs.get(POSITION) == position and t.state.name == "RUNNING"
-        ]
-        if objective is None:
-            self._study.tell(number, state=TrialState.PRUNED)
-        else:
-            self._study.tell(number, objective)
+    def record(self, number: int, outcome: Mapping[str, Any]) -> None:
+        """Record how the trial with Optuna's `number` ended."""
+        _record(self._study, number, outcome)
+
+
+def record(journal: Path, name: str, number: int, outcome: Mapping[str, Any]) -> None:
+    """Record how a trial of the study `name` ended; from any process that can write to the journal."""
+    import optuna
+
+    _record(optuna.load_study(study_name=name, storage=open_storage(journal)), number, outcome)
+
+
+def _record(study: Any, number: int, outcome: Mapping[str, Any]) -> None:
+    """A trial without a figure counts as worse than all others, so that TPE keeps away from it. One whose reason may
+    pass gets the state FAIL, which the sampler does not read."""
+    from optuna.trial import TrialState
+
+    study.set_user_attr(str(number), dict(outcome))
+    if outcome.get("objective") is not None:
+        study.tell(number, outcome["objective"])
+    else:
+        study.tell(number, state=TrialState.FAIL if outcome.get("passing") else TrialState.PRUNED)

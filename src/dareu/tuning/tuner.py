@@ -1,30 +1,50 @@
-"""One call of `dareu tune`, its checks done: what all share, trials batch by batch, the choice, the reported runs."""
+"""`dareu tune`: the same number of trials for every method, then each one's best setting on several seeds.
+
+Optuna proposes, a launcher of Hydra runs, and the results folder holds:
+
+    run.json, config.yaml       what this folder tunes; the same command goes on here, another is refused
+    study.journal               Optuna's memory: the proposals, and how each trial ended
+    trials.csv, trials.jsonl    all trials as one table, made from the journal
+    chosen.yaml                 every method's best setting
+    runs/<method>-seed<seed>/   the reported runs
+    leaderboard.md, .csv        the table over them
+    tune.log                    what was printed
+
+The sweeper plugin hydra-optuna-sweeper is not used: for Hydra 1.3 its last release needs Optuna below 3, it cannot
+begin with the defaults, and it repeats finished trials. The search spaces are still written in Hydra's grammar.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from dareu.config import RunConfig
-from dareu.config.compose import settable
-from dareu.errors import DareuError
-from dareu.runs.files import read_json, write_json
+from dareu.config.compose import as_yaml, compose, settable
+from dareu.data.evaluation_parts import part_of
+from dareu.errors import ConfigError, DareuError, RunError
+from dareu.runs.folder import RunFolder
 from dareu.runs.manifest import content_key
-from dareu.tuning.options import Asked
-from dareu.tuning.progress import Job, watched
-from dareu.tuning.search_space import Setting, overrides_of, show_setting
-from dareu.tuning.study import Search, open_storage
-from dareu.tuning.trials_table import Trial, best, read_trials, write_chosen, write_no_setting, write_trials
-from dareu.workflow.console import Talk
-from dareu.workflow.jobs import Launch
+from dareu.tuning.options import TuneCommand
+from dareu.tuning.search_space import Setting, overrides_of, show_setting, space_of
+from dareu.tuning.study import Search, Trial, best, open_storage
+from dareu.tuning.trials_table import write_chosen, write_no_setting, write_trials
+from dareu.workflow.jobs import Job, Launch, Outcome, job_launcher
+from dareu.workflow.library_settings import quiet_libraries
+from dareu.workflow.prepare import prepare
+from dareu.workflow.stages import Stages
+from dareu.workflow.validate import check_data, check_run
 
 VALIDATION = ("++evaluation.part=validation", "++evaluation.likelihoods=false")
-NOTES = "notes"  # of jobs that are done anew by each call: their results are kept elsewhere
 REPORT = ("++evaluation.part=report",)
+JOURNAL, LOG = "study.journal", "tune.log"
 
 
 @dataclass(frozen=True)
@@ -38,137 +58,210 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Method:
-    """One method's configuration for trials, its search space and defaults, and the name of its study."""
+    """One method's configuration for trials, its search space and defaults."""
 
     name: str
     config: RunConfig
     space: dict[str, Any]
     defaults: Setting
 
-    @property
-    def study(self) -> str:
-        """Changes with the method's YAML and with its space, so that other trials are never taken for its own."""
-        tree = {
-            "method": self.config.method.model_dump(mode="json", exclude={"search"}),
-            "space": self.config.method.search,
-        }
-        return f"{self.name}-{content_key(tree | {'keys': sorted(self.space)})[:8]}"
+
+def methods_of(command: TuneCommand) -> list[Method]:
+    """Every method composed and checked.
+
+    Raises:
+        ConfigError: Names the YAML that is wrong.
+    """
+    shared = [*settable(command.overrides), f"++seed={command.tune.trial_seed}", *VALIDATION]
+    configs = {
+        name: compose([f"method={name}", *shared], command.config_dir) for name in command.tune.methods
+    }
+    return [Method(name, config, *space_of(config, command.fixed)) for name, config in configs.items()]
+
+
+def tune(command: TuneCommand) -> Tuned:
+    """Run what the command says, and go on where an earlier call of it stopped.
+
+    Raises:
+        ConfigError, DataError, ModelError, RunError: Before anything is written: a mistake, a folder that holds
+            another tuning, another process at work there. What all runs share failing is the error that it is.
+    """
+    methods = methods_of(command)
+    if any(method.config.rounds is not None for method in methods):  # from an experiment
+        raise ConfigError(
+            "`dareu tune` takes no rounds: a trial is one request.", "Leave the experiment out."
+        )
+    first = Stages(prepare(methods[0].config))
+    stages = {method.name: _stages_of(method, first) for method in methods}
+    for part in ("validation", "report"):
+        part_of(first.context.split, part, first.context.config.evaluation.validation_share)  # type: ignore[arg-type]
+    folder = RunFolder.open(*_folder(command, first), first.context.config.overwrite).path
+    studies = {method.name: _study_name(method, stages[method.name]) for method in methods}
+    jobs = folder / "jobs"
+    with _alone(folder), job_launcher(command.hydra, command.config_dir, jobs, folder / LOG) as launch:
+        try:
+            return Tuning(command, methods, studies, folder, launch).run()
+        finally:
+            with suppress(OSError):
+                jobs.rmdir()  # empty unless the launcher wrote logs
+
+
+def _stages_of(method: Method, first: Stages) -> Stages:
+    """The stages of another method on the same data, its configuration checked."""
+    with quiet_libraries():
+        check_run(method.config)
+        check_data(method.config, first.context.split)
+    return Stages(replace(first.context, config=method.config))
+
+
+def _folder(command: TuneCommand, stages: Stages) -> tuple[Path, str, str]:
+    """(path, key, config.yaml) of the results folder. More methods, trials or seeds go on in the same one.
+
+    The key is made of contents: data and models may move to another path.
+    """
+    config = stages.context.config
+    assert stages.retrained is not None
+    tree = {
+        "original": stages.original.key(),
+        "retrained": stages.retrained.key(),
+        "attributor": stages.attributor.key(),
+        "forget": stages.context.split.forget_owners,
+        "evaluation": config.evaluation.measured() | {"batch_size": config.evaluation.batch_size},
+        **command.tune.model_dump(include={"objective", "sampler_seed", "batch"}),
+    }
+    key = content_key(tree)
+    path = Path(config.run_dir) if config.run_dir else Path("runs") / f"tune-{key[:8]}"
+    return path, key, as_yaml(config)
+
+
+def _study_name(method: Method, stages: Stages) -> str:
+    """Changes with what the defaults make and with the space, so that other trials are never taken for its own."""
+    tree = {
+        "defaults": stages.unlearned.key(),
+        "space": method.config.method.search,
+        "keys": sorted(method.space),
+    }
+    return f"{method.name}-{content_key(tree)[:8]}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"Another process is tuning in {folder}.", "Wait for it, or give another run_dir."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Tuning:
     """One call of `tune`, its checks done."""
 
     def __init__(
-        self, asked: Asked, methods: Sequence[Method], folder: Path, launch: Launch, talk: Talk
+        self,
+        command: TuneCommand,
+        methods: Sequence[Method],
+        studies: Mapping[str, str],
+        folder: Path,
+        launch: Launch,
     ) -> None:
-        self.asked, self.options, self.methods = asked, asked.tune, methods
-        self.folder, self.launch, self.talk = folder, launch, talk
+        self.command, self.options, self.methods = command, command.tune, methods
+        self.folder, self.launch = folder, launch
         self.failed: list[tuple[str, str, int]] = []
+        storage = open_storage(folder / JOURNAL)
+        self.searches = {
+            m.name: Search(
+                storage,
+                studies[m.name],
+                m.space,
+                m.defaults,
+                self.options.sampler_seed,
+                self.options.batch,
+            )
+            for m in methods
+        }
 
     def run(self) -> Tuned:
-        seeds = [self.options.trial_seed, *(s for s in self.options.seeds if s != self.options.trial_seed)]
-        shutil.rmtree(self.folder / NOTES, ignore_errors=True)  # of a call that was killed
-        total = len(seeds) + len(self.methods) * (self.options.trials + len(self.options.seeds))
-        with watched(self.talk, total, self.folder / "tune.log") as watch:
-            self.watch = watch
-            self._upstream(seeds)
-            trials = self._trials()
-            chosen = self._choose(trials)
-            runs = self._finals(chosen)
-        shutil.rmtree(self.folder / NOTES, ignore_errors=True)
-        return Tuned(self.folder, runs, self.failed)
+        """What all trials share, the trials batch by batch, the choice, the reported runs."""
+        self._build_shared()
+        self._run_trials()
+        chosen = self._choose()
+        return Tuned(self.folder, self._report(chosen), self.failed)
 
     def _job(
-        self, kind: str, name: str, overrides: Sequence[str], about: Mapping[str, Any], told: str
+        self, function: str, method: str, overrides: Sequence[str], title: str, about: Mapping[str, Any]
     ) -> Job:
-        """A job, its order in a file that it reads; `name` is the file, below the folder, that it writes last."""
-        note = (self.folder / name).absolute()
-        order = (self.folder / NOTES / "orders" / name).absolute()
-        write_json(order, {"kind": kind, "note": str(note), "about": about})
-        given = f"++job={json.dumps(str(order), ensure_ascii=False)}"
-        return Job([*settable(self.asked.overrides), *overrides, given], note, told)
+        given = [*self.command.overrides, f"method={method}", *overrides]
+        return Job(f"dareu.tuning.jobs:{function}", given, title, {"title": title, **about})
 
-    def _run(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """The notes of jobs, those run now that have none yet."""
-        self.watch(jobs)
-        self.launch([j.overrides for j in jobs if not j.note.is_file()])
-        return [read_json(j.note) for j in jobs]
-
-    def _upstream(self, seeds: Sequence[int]) -> None:
+    def _build_shared(self) -> None:
         """Original, retrained model and attributor of every seed, before anything needs them."""
-        jobs = []
-        for seed in seeds:
-            for_trials = seed == self.options.trial_seed
-            part = VALIDATION if for_trials else REPORT
-            about = {"judged": ["retrained"] if for_trials else ["original", "retrained"]}
-            name = f"{NOTES}/upstream-{seed}.json"
-            jobs.append(
-                self._job(
-                    "upstream",
-                    name,
-                    [f"method={self.methods[0].name}", f"++seed={seed}", *part],
-                    about,
-                    f"original, retrained model and attributor of seed {seed}",
-                )
+        trial_seed, jobs = self.options.trial_seed, []
+        for seed in dict.fromkeys((trial_seed, *self.options.seeds)):
+            part, evaluated = (
+                (VALIDATION, ["retrained"]) if seed == trial_seed else (REPORT, ["original", "retrained"])
             )
-        for note in self._run(jobs):
-            if note["failed"]:
-                error = DareuError(note["failed"], "All trials need this; nothing was tried.")
-                error.exit_code = note["exit_code"]
+            title = f"original, retrained model and attributor of seed {seed}"
+            about = {"evaluated": evaluated}
+            jobs.append(self._job("shared", self.methods[0].name, [f"++seed={seed}", *part], title, about))
+        for outcome in self.launch(jobs):
+            if outcome.failed:
+                error = DareuError(outcome.failed, "All trials need this; nothing was tried.")
+                error.exit_code = outcome.exit_code
                 raise error
 
-    def _trials(self) -> dict[str, list[Trial]]:
-        """Batch by batch: all methods propose, all proposals run, Optuna hears of them."""
-        storage = open_storage(self.folder / "study.journal")
+    def _run_trials(self) -> None:
+        """Batch by batch: all methods propose, all proposals run and record how they ended."""
         options = self.options
-        searches = {
-            m.name: Search(storage, m.study, m.space, m.defaults, options.sampler_seed, options.batch)
-            for m in self.methods
-        }
-        for end in _batches(options.trials, options.batch):
-            jobs, owners = [], []
+        for search in self.searches.values():
+            search.try_again()
+        for end in [*range(options.batch, options.trials, options.batch), options.trials]:
+            jobs = []
             for method in self.methods:
-                for p in searches[method.name].propose(end)[:end]:
-                    if not p.told:
-                        jobs.append(self._trial_job(method, p.position, p.setting))
-                        owners.append((method, p.position))
-            for (method, position), note in zip(owners, self._run(jobs), strict=True):
-                searches[method.name].tell(position, note.get("objective"))
-            self._table(searches)
-        return self._table(searches)
+                trials = self.searches[method.name].propose(end)[:end]
+                jobs += [self._trial(method, t) for t in trials if not t.ended]
+            for outcome in self.launch(jobs):
+                if outcome.failed:  # not the trial, which records how it ended, but what runs it
+                    raise RunError(f"{outcome.title}: {outcome.failed}.", str(outcome.result.get("cure", "")))
+            self._write_table()
+        self._write_table()
 
-    def _trial_job(self, method: Method, position: int, setting: Setting) -> Job:
-        what = f"{method.name} trial {position + 1}/{self.options.trials}: {show_setting(setting)}"
-        overrides = [
-            f"method={method.name}",
-            *overrides_of(setting),
-            f"++seed={self.options.trial_seed}",
-            *VALIDATION,
-        ]
-        about = {"objective": self.options.objective}
-        return self._job("trial", f"trials/{method.study}/{position}.json", overrides, about, what)
-
-    def _table(self, searches: Mapping[str, Search]) -> dict[str, list[Trial]]:
-        found = {
-            m.name: read_trials(m.name, self.folder / "trials" / m.study, searches[m.name].proposals())[
-                : self.options.trials
-            ]
-            for m in self.methods
+    def _trial(self, method: Method, trial: Trial) -> Job:
+        title = (
+            f"{method.name} trial {trial.position + 1}/{self.options.trials}: {show_setting(trial.setting)}"
+        )
+        overrides = [*overrides_of(trial.setting), f"++seed={self.options.trial_seed}", *VALIDATION]
+        about = {
+            "objective": self.options.objective,
+            "journal": str((self.folder / JOURNAL).absolute()),
+            "study": self.searches[method.name].name,
+            "number": trial.number,
         }
-        write_trials(self.folder, found)
-        return found
+        return self._job("trial", method.name, overrides, title, about)
 
-    def _choose(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, Trial]:
-        """Every method's best trial; a method none of whose trials has a figure is told of and left out."""
+    def _trials(self, method: str) -> list[Trial]:
+        """The trials of a method that have ended, as many as the command names."""
+        return [t for t in self.searches[method].trials()[: self.options.trials] if t.ended]
+
+    def _write_table(self) -> None:
+        write_trials(self.folder, {m.name: self._trials(m.name) for m in self.methods})
+
+    def _choose(self) -> dict[str, Trial]:
+        """Every method's best trial; a method none of whose trials has a figure is reported and left out."""
         chosen = {}
         for method in self.methods:
-            tried, folder = trials[method.name], self._no_setting(method.name)
+            tried, folder = self._trials(method.name), self._no_setting(method.name)
             shutil.rmtree(folder, ignore_errors=True)  # of a call with fewer trials
             top = best(tried)
             if top is not None:
                 chosen[method.name] = top
                 continue
-            reason = f"all {len(tried)} trials failed, the first because: {tried[0].failed}"
+            reason = f"all {len(tried)} trials failed, the first because: {tried[0].outcome.get('failed')}"
             self.failed.append((method.name, reason, 3))
             write_no_setting(folder, method.config, reason)
         write_chosen(self.folder, chosen)
@@ -178,39 +271,31 @@ class Tuning:
         """A folder that stands for a method without a setting, so that tables name it."""
         return self.folder / "runs" / f"{name}-no-setting"
 
-    def _finals(self, chosen: Mapping[str, Trial]) -> list[Path]:
-        jobs, folders, names = [], [], []
+    def _report(self, chosen: Mapping[str, Trial]) -> list[Path]:
+        """Each method's best setting on every seed. Returns the run folders."""
+        jobs, folders = [], []
         for name, top in chosen.items():
             for seed in self.options.seeds:
                 folder = self.folder / "runs" / f"{name}-seed{seed}"
-                overrides = [f"method={name}", *overrides_of(top.setting), f"++seed={seed}", *REPORT]
+                overrides = [*overrides_of(top.setting), f"++seed={seed}", *REPORT]
                 overrides += [f"++run_dir={json.dumps(str(folder))}", "++overwrite=true"]
                 about = {"objective": self.options.objective, "tuning": self._tuning(top)}
-                jobs.append(
-                    self._job("final", f"{NOTES}/{name}-{seed}.json", overrides, about, f"{name} seed {seed}")
-                )
+                jobs.append(self._job("report_run", name, overrides, f"{name} seed {seed}", about))
                 folders.append(folder)
-                names.append(f"{name} seed {seed}")
-        for name, note in zip(names, self._run(jobs), strict=True):
-            if note["failed"]:
-                self.failed.append((name, note["failed"], note["exit_code"]))
+        outcomes: list[Outcome] = self.launch(jobs)
+        self.failed += [(o.title, o.failed, o.exit_code) for o in outcomes if o.failed]
         folders += [self._no_setting(m.name) for m in self.methods if m.name not in chosen]
         return [f for f in folders if any((f / n).is_file() for n in ("results.json", "failure.json"))]
 
     def _tuning(self, top: Trial) -> dict[str, Any]:
-        evaluation = self.methods[0].config.evaluation
+        """What the results of a reported run say of how its setting was chosen."""
         return {
             "trials": self.options.trials,
             "chosen_by": self.options.objective,
             "part": "validation",
-            "validation_share": evaluation.validation_share,
+            "validation_share": self.methods[0].config.evaluation.validation_share,
             "seed": self.options.trial_seed,
-            "trial": top.number,
+            "trial": top.position + 1,
             "objective": top.objective,
             "setting": top.setting,
         }
-
-
-def _batches(trials: int, batch: int) -> list[int]:
-    """How many trials each method has after each batch."""
-    return [*range(batch, trials, batch), trials]

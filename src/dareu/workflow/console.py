@@ -1,4 +1,7 @@
-"""What a person sees while stages run: one line a stage on stderr, tables on stdout."""
+"""What a person sees while stages run: one line a stage on stderr, tables on stdout.
+
+It lies here and not in `cli`, because notebooks and the processes of a sweep report in the same way.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.segment import Segment
 from rich.text import Text
 
 from dareu.errors import printable
 
 
-class SafeConsole(Console):
+class SafeConsole(RichConsole):
     """A console on which text of the data cannot act: control codes are spelt out, only Rich's own are written."""
 
     def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:  # type: ignore[override]
@@ -28,35 +31,40 @@ class SafeConsole(Console):
 
 
 @dataclass
-class Talk:
-    """Tells of stages; silent for use as a library. With `log` every line also goes into that file."""
+class Console:
+    """Reports stages on the screen and in a log.
+
+    Attributes:
+        silent: Print nothing. The log is written all the same.
+        screen: Where lines are printed.
+        log_file: Every line also goes there, with the time; None: no log.
+    """
 
     silent: bool = False
-    console: Console = field(
+    screen: RichConsole = field(
         default_factory=lambda: SafeConsole(stderr=True, highlight=False, soft_wrap=True)
     )
-    log: Path | None = None
+    log_file: Path | None = None
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line of Rich markup and put it into the log."""
         if not self.silent:
-            self.console.print(text)
-        self.note(Text.from_markup(text).plain.strip())
+            self.screen.print(text)
+        self.log(Text.from_markup(text).plain.strip())
 
-    def note(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Put a line into the log alone."""
-        if self.log is not None:
-            with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+        if self.log_file is not None:
+            with suppress(OSError), self.log_file.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(text)}\n")
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """A line when the stage ends, with its seconds."""
+    def stage(self, title: str) -> Iterator[None]:
+        """Print a line with the stage's seconds when it ends."""
         start = time.perf_counter()
         yield
-        self.say(f"[green]✓[/] {name} [dim]{time.perf_counter() - start:.1f} s[/]")
+        self.print(f"[green]✓[/] {title} [dim]{time.perf_counter() - start:.1f} s[/]")
 
-    def bar(self, name: str) -> str | None:
-        """The label of a progress bar, or None where nobody watches: silent, or stderr goes into a file."""
-        watched = self.console.is_terminal or self.console.is_jupyter
-        return name if watched and not self.silent else None
+    def progress(self, label: str) -> str | None:
+        """`label` for a progress bar, or None where nothing is to be shown."""
+        return None if self.silent else label

@@ -16,8 +16,8 @@ from dareu.data.sources.registry import load_corpus
 from dareu.errors import ConfigError
 from dareu.runs.files import unwritable
 from dareu.runs.store import ArtifactStore
-from dareu.workflow.prepare import check_model_folder
-from dareu.workflow.stages import given_key
+from dareu.workflow.keys import imported_key
+from dareu.workflow.validate import check_model_folder
 
 IN_MEMORY = "in-memory"  # stands in a config where a path would stand
 
@@ -104,7 +104,7 @@ def _keep(config: RunConfig, model: Any, tokenizer: Any, stage: str) -> Path:
             write_model(model, folder, whole=stage == "base")
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-        with store.building(stage, given_key(folder)) as build:
+        with store.building(stage, imported_key(folder)) as build:
             if not build.done:
                 folder.rename(build.out / "model")
                 build.finish(given=True)

@@ -1,13 +1,28 @@
-"""Jobs by a launcher of Hydra: one after the other in this process, or whatever plugin the command names."""
+"""Jobs of sweeps and of tuning: Hydra's launchers run them here, in processes of this machine, or on a cluster.
+
+A job is a list of overrides and the name of a function. What it reports goes back as its `Outcome`; a job that fails
+does not end the others.
+"""
 
 from __future__ import annotations
 
+import base64
+import importlib
+import json
+import os
+import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dareu.config.compose import explain, hydra_started
+from dareu.config import RunConfig, parse
+from dareu.config.compose import explain, hydra_started, search_path, settable
+from dareu.errors import ConfigError, DareuError, DataError, ModelError, TrainingError
+from dareu.workflow.console import Console
 
 QUIET = (
     "hydra/job_logging=none",
@@ -16,17 +31,56 @@ QUIET = (
     "hydra.sweep.subdir=.",
     "hydra.job.chdir=false",
 )
-Launch = Callable[[Sequence[Sequence[str]]], list[Any]]
+LASTING = (ConfigError, DataError, ModelError, TrainingError)  # a second attempt would end in the same way
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run.
+
+    Attributes:
+        function: "module:name" of a function of (configuration, `about`, the outcome's `result` to fill, console).
+        overrides: The configuration.
+        about: What else the function needs, as plain data.
+        title: Its name on the screen.
+    """
+
+    function: str
+    overrides: Sequence[str]
+    title: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `failed` is the reason where it failed, `passing` whether another attempt may end well."""
+
+    title: str
+    failed: str | None
+    exit_code: int
+    passing: bool
+    seconds: float
+    result: dict[str, Any]
+
+
+Work = Callable[[RunConfig, dict[str, Any], dict[str, Any], Console], None]
+Launch = Callable[[Sequence[Job]], list[Outcome]]
 
 
 @contextmanager
-def launcher(
-    task: Callable[[Any], Any], hydra: Sequence[str], config_dir: str | None, folder: Path
+def job_launcher(
+    hydra: Sequence[str], config_dir: str | None, folder: Path, log: Path | None = None
 ) -> Iterator[Launch]:
-    """A function that runs `task` on the composed config of each list of overrides, and gives what it returned.
+    """A function that runs jobs and gives their outcomes, in the order of the jobs.
 
-    `hydra`: overrides such as `hydra/launcher=joblib`. `folder`: where a launcher may put files of its own.
-    `ConfigError` for a launcher that does not exist; an error of a task is raised once all have run.
+    Args:
+        hydra: Overrides of Hydra itself, such as `hydra/launcher=joblib`.
+        config_dir: The user's folder of YAML files.
+        folder: Where a launcher may put files of its own.
+        log: A file to which each job adds what it prints.
+
+    Raises:
+        ConfigError: There is no such launcher.
     """
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.plugins import Plugins
@@ -34,27 +88,79 @@ def launcher(
     from hydra.types import HydraContext, RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    own = [*QUIET, f"hydra.sweep.dir='{folder.absolute()}'", *search, *hydra]
+    own = [*QUIET, f"hydra.sweep.dir='{folder.absolute()}'", *search_path(config_dir), *hydra]
     with hydra_started():
         current: Any = GlobalHydra.instance().hydra
         try:
             config = current.compose_config("train", own, RunMode.MULTIRUN)
             context = HydraContext(config_loader=current.config_loader, callbacks=_callbacks(config))
-            made = Plugins.instance().instantiate_launcher(
-                hydra_context=context, task_function=task, config=config
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=context, task_function=run_job, config=config
             )
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(error) from None
         count = 0
 
-        def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        def launch(jobs: Sequence[Job]) -> list[Outcome]:
             nonlocal count
-            done = made.launch([list(job) for job in jobs], count) if jobs else []
+            lists = [[*settable(job.overrides), _order(job, log)] for job in jobs]
+            ended = launcher.launch(lists, count) if jobs else []
             count += len(jobs)
-            return [one.return_value for one in done]
+            return [one.return_value for one in ended]
 
         yield launch
+
+
+def _order(job: Job, log: Path | None) -> str:
+    """The job as an override, in letters that need no quoting."""
+    tree = {
+        "function": job.function,
+        "title": job.title,
+        "about": job.about,
+        "log": None if log is None else str(log.absolute()),
+        "parent": os.getpid(),
+    }
+    return f"++job='{base64.urlsafe_b64encode(json.dumps(tree).encode()).decode()}'"
+
+
+def run_job(tree: Any) -> Outcome:
+    """One job, as a launcher of Hydra calls it."""
+    from omegaconf import OmegaConf
+
+    from dareu.workflow.library_settings import quiet_libraries
+
+    container: Any = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+    order = json.loads(base64.urlsafe_b64decode(container.pop("job")))
+    end_with_parent(order["parent"])
+    console = Console(log_file=Path(order["log"]) if order["log"] else None)
+    module, _, name = order["function"].partition(":")
+    result: dict[str, Any] = {}
+    failed, exit_code, passing = None, 0, False
+    start = time.perf_counter()
+    try:
+        with quiet_libraries():
+            work: Work = getattr(importlib.import_module(module), name)
+            work(parse(container), order["about"], result, console)
+    except DareuError as error:
+        failed, exit_code, passing = error.cause, error.exit_code, not isinstance(error, LASTING)
+        result["cure"] = error.cure
+    except Exception as error:  # a bug or a full memory stops one job, and not the others
+        failed, exit_code, passing = f"{type(error).__name__}: {error}", 1, True
+        traceback.print_exc()
+    return Outcome(order["title"], failed, exit_code, passing, time.perf_counter() - start, result)
+
+
+def end_with_parent(parent: int, look: float = 0.5) -> None:
+    """End this process soon after its parent has ended, where `parent` is that: a worker outlives no killed command."""
+    if os.getpid() == parent or os.getppid() != parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(look)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _callbacks(config: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Libraries kept quiet, each for a reason, and nothing sent anywhere."""
+"""Other libraries, kept quiet while dareu works and left as they were afterwards."""
 
 from __future__ import annotations
 
@@ -6,47 +6,129 @@ import gc
 import io
 import logging
 import os
+import sys
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from importlib.util import find_spec
 
-
-def quiet() -> None:
-    """Called once before any stage runs."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault(
-        "TOKENIZERS_PARALLELISM", "false"
-    )  # batches are small, and forked workers warn otherwise
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    # A notebook without ipywidgets gets plain bars, and a warning with the path of tqdm at its import.
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    import datasets
-    import transformers
-
-    with redirect_stdout(
-        io.StringIO()
-    ):  # where WANDB_MODE=offline is set, it says so on stdout when imported
-        import transformers.integrations.integration_utils
-
-    transformers.logging.set_verbosity_error()  # advice on settings that are chosen here on purpose
-    transformers.utils.logging.disable_progress_bar()  # one bar for each file of weights
-    datasets.disable_progress_bars()
-    for name in ("trl", "accelerate", "peft", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+# Read by libraries when they are imported or when they work. A value that the user has set wins.
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # batches are small, and forked workers warn otherwise
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+}
+LOGGERS = ("trl", "accelerate", "peft", "huggingface_hub")
+WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     # Transformers calls itself by names that it is about to rename.
-    warnings.filterwarnings(
-        "ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning
-    )
+    (".*gradient_checkpointing.* is deprecated", FutureWarning),
     # On a CPU there is no memory to pin; torch says so at each loader.
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    (".*pin_memory.*", Warning),
     # The scheduler is stepped by the Trainer; on resume torch cannot see that the optimizer was stepped before.
-    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+    (".*lr_scheduler.step.*", Warning),
     # Attention over left-padded rows has positions without any key; their output is masked.
-    warnings.filterwarnings("ignore", message=".*Passing `?attention_mask`?.*")
+    (".*Passing `?attention_mask`?.*", Warning),
+    # A notebook without ipywidgets gets plain bars.
+    ("IProgress not found", Warning),
+)
 
 
-def settle() -> None:
-    """What the imported libraries are made of, out of the garbage collector's sight: it lives as long as the process.
+@contextmanager
+def quiet_libraries(threads: int | None = None) -> Iterator[None]:
+    """Neither advice nor progress bars of other libraries inside, and torch on so many threads.
+
+    Everything that is changed is restored at the end: environment, warning filters, log levels, bars, threads. May
+    be entered again inside, which quiets what has been imported since.
+
+    Args:
+        threads: Threads of torch; None leaves them alone.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        for message, category in WARNINGS:
+            warnings.filterwarnings("ignore", message=message, category=category)
+        stack.enter_context(_environment())
+        stack.enter_context(_log_levels())
+        stack.enter_context(_transformers())
+        stack.enter_context(_datasets())
+        stack.enter_context(_torch_threads(threads))
+        yield
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    added = [name for name in ENVIRONMENT if name not in os.environ]
+    os.environ.update({name: ENVIRONMENT[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _log_levels() -> Iterator[None]:
+    before = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _transformers() -> Iterator[None]:
+    """No advice on settings that are chosen here on purpose, no bar for each file of weights."""
+    if os.environ.get("WANDB_MODE") == "offline" and find_spec("wandb"):
+        with redirect_stdout(io.StringIO()):  # it says so on stdout when it is imported
+            import wandb  # noqa: F401
+    from transformers.utils import logging as of_transformers
+
+    level, bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        of_transformers.set_verbosity(level)
+        if bars:
+            of_transformers.enable_progress_bar()
+
+
+@contextmanager
+def _datasets() -> Iterator[None]:
+    """Only where it is loaded: its import takes a while, and not every run needs it."""
+    datasets = sys.modules.get("datasets")
+    if datasets is None or datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    if threads is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def freeze_imports() -> None:
+    """Keep what imported libraries are made of out of the garbage collector's sight: it lives as long as the process.
 
     accelerate collects whenever a training loop begins, a third of a second each time. For a process of its own: in a
     notebook, the user's garbage of the moment would stay as well.

@@ -9,48 +9,51 @@ from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
 from dareu.errors import DataError
 from dareu.runs.files import check_writable
-from dareu.workflow.console import Talk
-from dareu.workflow.library_settings import quiet
-from dareu.workflow.stages import Bench
+from dareu.workflow.console import Console
+from dareu.workflow.library_settings import quiet_libraries
+from dareu.workflow.prepare import prepare
+from dareu.workflow.stages import Stages
 
-NOBODY = "(nobody)"
+BACKGROUND = "(nobody)"  # the name of the background class in scores
 
 
-def finetune(config: RunConfig, talk: Talk | None = None) -> dict[str, Path]:
+def finetune(config: RunConfig, console: Console | None = None) -> dict[str, Path]:
     """The original model and, unless `retrain=false`, the retrained one: name → folder that `from_pretrained` loads.
 
     With `run_dir` they are copied there; a folder that is there already is left alone.
     """
-    quiet()
-    bench = Bench(config, talk=talk)
+    stages = Stages(prepare(config, console=console))
     if config.run_dir:
         check_writable(Path(config.run_dir))  # before the work, not after it
-    found = {"original": bench.original.model}
-    if bench.retrained is not None:
-        found["retrained"] = bench.retrained.model
+    models = {"original": stages.original}
+    if stages.retrained is not None:
+        models["retrained"] = stages.retrained
+    with quiet_libraries(config.threads):
+        folders = {name: stage.get().model for name, stage in models.items()}
     if config.run_dir:
         from dareu.runs.folder import copy_into
 
-        found = {
+        return {
             name: copy_into(path, Path(config.run_dir) / name, config.overwrite)
-            for name, path in found.items()
+            for name, path in folders.items()
         }
-    return found
+    return folders
 
 
-def fit_attributor(config: RunConfig, talk: Talk | None = None) -> tuple[Path, dict[str, Any]]:
+def fit_attributor(config: RunConfig, console: Console | None = None) -> tuple[Path, dict[str, Any]]:
     """The attribution classifier's folder and its report (accuracies, calibration)."""
-    quiet()
-    artifact = Bench(config, talk=talk).attributor
+    stages = Stages(prepare(config, console=console))
+    with quiet_libraries(config.threads):
+        artifact = stages.attributor.get()
     return artifact.path, artifact.extra["report"]
 
 
-def score(bench: Bench, texts: list[str]) -> list[dict[str, Any]]:
-    """For each text: the owners and the nobody class by falling probability."""
+def score(stages: Stages, texts: list[str]) -> list[dict[str, Any]]:
+    """For each text: the owners and the background class by falling probability."""
     from dareu.attribution.registry import load_attributor
 
-    attributor = load_attributor(bench.attributor_folder("reward"), "cpu")
-    names = attributor.owners + ([NOBODY] if attributor.nobody else [])
+    attributor = load_attributor(stages.attributor.folder("reward"), "cpu")
+    names = attributor.owners + ([BACKGROUND] if attributor.nobody else [])
     return [
         {
             "text": text,
@@ -61,15 +64,20 @@ def score(bench: Bench, texts: list[str]) -> list[dict[str, Any]]:
 
 
 def score_texts(
-    config: RunConfig, texts: list[str], corpus: Corpus | None = None, talk: Talk | None = None
+    config: RunConfig, texts: list[str], corpus: Corpus | None = None, console: Console | None = None
 ) -> list[dict[str, Any]]:
     """`score` with the attributor of `config`, fitted first where the store has none."""
-    quiet()
-    return score(Bench(config, corpus, talk), texts)
+    stages = Stages(prepare(config, corpus, console))
+    with quiet_libraries(config.threads):
+        return score(stages, texts)
 
 
 def read_texts(path: str) -> list[str]:
-    """One text a line. `DataError` for a file that is missing, empty or not UTF-8."""
+    """One text a line.
+
+    Raises:
+        DataError: The file is missing, empty or not UTF-8.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,21 @@ from dareu.data.corpus import Corpus
 from dareu.data.render import render_prompt
 from dareu.data.sequential import split_run
 from dareu.errors import ConfigError, RunError
-from dareu.runs.folder import RunFolder
-from dareu.workflow.console import Talk
-from dareu.workflow.experiment import judge_all, noted, open_run, read_run
+from dareu.runs.files import check_writable
+from dareu.workflow.console import Console
+from dareu.workflow.experiment import Run, working
 from dareu.workflow.from_memory import place_model
-from dareu.workflow.library_settings import quiet
+from dareu.workflow.library_settings import quiet_libraries
+from dareu.workflow.loading import load_run_model, response_limit
 from dareu.workflow.partial import score
-from dareu.workflow.sequential import Requests
-from dareu.workflow.stages import Artifact, Bench
+from dareu.workflow.results import REPORT, read_results
+from dareu.workflow.stages import Artifact
 
 MODELS = ("original", "retrained", "unlearned")
 
 
 class Session:
-    """The stages of one run on data in memory; `model` and `tokenizer` as `pipeline.given` takes them."""
+    """The stages of one run on data in memory; `model` and `tokenizer` as `from_memory.place_model` takes them."""
 
     def __init__(
         self,
@@ -36,17 +36,17 @@ class Session:
         finetune: bool = False,
         silent: bool = False,
     ) -> None:
-        quiet()  # before the libraries that it keeps quiet are imported
         self._config, self._corpus = config, corpus
-        self._given = (model, tokenizer, finetune)
+        self._source = (model, tokenizer, finetune)
         self._silent = silent
+        self._run: Run | None = None
         self._unlearned: Artifact | None = None
         self._loaded: tuple[Any, Any] | None = None
 
     @property
     def config(self) -> RunConfig:
-        """As given, until a model in memory has got its folder."""
-        return self.bench.config if "bench" in self.__dict__ else self._config
+        """As it was passed, until a model in memory has got its folder."""
+        return self._config if self._run is None else self._run.stages.context.config
 
     @property
     def forget_owners(self) -> tuple[str, ...]:
@@ -58,69 +58,77 @@ class Session:
 
     @property
     def report(self) -> Path:
-        """`RunError` before `evaluate`."""
-        path = self.folder.path / "report.html" if self.fitted else None
+        """The report page.
+
+        Raises:
+            RunError: Before `evaluate`.
+        """
+        folder = self._run.folder if self._run is not None and self.fitted else None
+        path = folder.path / REPORT if folder is not None else None
         if path is None or not path.is_file():
             raise RunError("There is no report yet.", "Call fit() and evaluate() first.")
         return path
 
-    @cached_property
-    def bench(self) -> Bench:
-        """Made when it is first needed, because a model object is saved for it."""
-        model, tokenizer, finetune = self._given
-        config = self._config if model is None else place_model(self._config, model, tokenizer, finetune)
-        return Bench(config, self._corpus, Talk(self._silent))
+    def run(self) -> Run:
+        """The run's stages. Connected at the first call, since a model object is saved for it."""
+        if self._run is None:
+            model, tokenizer, finetune = self._source
+            config = self._config if model is None else place_model(self._config, model, tokenizer, finetune)
+            self._run = Run.plan(config, self._corpus, Console(self._silent))
+        return self._run
 
-    @cached_property
-    def requests(self) -> Requests:
-        return Requests(self.bench)
-
-    @cached_property
-    def folder(self) -> RunFolder:
-        return open_run(self.bench, self.requests.key, self.bench.config.method.name)
-
-    @property
     def unlearned(self) -> Artifact:
-        """`RunError` before `fit`."""
+        """The unlearned model.
+
+        Raises:
+            RunError: Before `fit`.
+        """
         if self._unlearned is None:
             raise RunError("Nothing has been unlearned yet.", "Call fit() first.")
         return self._unlearned
 
     def fit(self) -> None:
-        """Every stage up to the unlearned model; what the store has is not made again."""
-        folder = self.folder
-        self._loaded = None
-        with noted(self.bench, folder):
-            self._unlearned = self.requests.unlearn(folder.path / "logs")
+        """Build every stage up to the unlearned model; what the store has is not made again."""
+        with quiet_libraries(self.config.threads):
+            run = self.run()
+            run.open()
+            self._loaded = None
+            with working(run):
+                self._unlearned = run.unlearn(evaluate=False)
 
     def evaluate(self) -> dict[str, Any]:
         """What `results.json` holds; the run folder is complete afterwards."""
-        unlearned = self.unlearned
-        if self.folder.finished:
-            return read_run(self.folder)
-        with noted(self.bench, self.folder):
-            return judge_all(self.bench, self.folder, unlearned, self.bench.config.method.name, self.requests)
+        self.unlearned()
+        with quiet_libraries(self.config.threads):
+            run = self.run()
+            assert run.folder is not None
+            if run.folder.finished:
+                return read_results(run.folder.path)
+            with working(run):
+                return run.finish()
 
     def path_of(self, name: str) -> Path:
         """The folder of the original, retrained or unlearned model; the first two are made where need be."""
         if name == "unlearned":
-            return self.unlearned.model
+            return self.unlearned().model
+        stages = self.run().stages
         if name == "original":
-            return self.bench.original.model
+            return stages.original.get().model
         if name != "retrained":
-            raise ConfigError(f"There is no model '{name}'.", f"Ask one of {', '.join(MODELS)}.")
-        if self.bench.retrained is None:
+            raise ConfigError(f"There is no model '{name}'.", f"Choose one of {', '.join(MODELS)}.")
+        if stages.retrained is None:
             raise ConfigError("This run has no retrained model.", "It needs retrain=True and a base model.")
-        return self.bench.retrained.model
+        return stages.retrained.get().model
 
     def load(self, name: str) -> tuple[Any, Any]:
         """(model, tokenizer); the unlearned one is loaded once and kept."""
-        path = self.path_of(name)
-        if name != "unlearned":
-            return self.bench.load(path)
-        if self._loaded is None:
-            self._loaded = self.bench.load(path)
-        return self._loaded
+        with quiet_libraries(self.config.threads):
+            path = self.path_of(name)
+            if name != "unlearned":
+                return load_run_model(self.run().stages.context, path)
+            if self._loaded is None:
+                self._loaded = load_run_model(self.run().stages.context, path)
+            return self._loaded
 
     def answers(
         self,
@@ -131,29 +139,37 @@ class Session:
         seed: int | None,
     ) -> list[str]:
         """What that model writes after each prompt."""
-        from dareu.models.generate import generate
+        with quiet_libraries(self.config.threads):
+            from dareu.models.generate import generate
 
-        model, tokenizer = self.load(name)
-        config = self.bench.config
-        found = generate(
-            model,
-            tokenizer,
-            [render_prompt(tokenizer, p, self.bench.corpus.task) for p in prompts],
-            max_new_tokens=max_new_tokens or self.bench.response_limit(tokenizer),
-            batch_size=config.evaluation.batch_size,
-            temperature=temperature,
-            seed=config.seed if seed is None else seed,
-        )
-        return [answer.text for answer in found]
+            model, tokenizer = self.load(name)
+            context = self.run().stages.context
+            answers = generate(
+                model,
+                tokenizer,
+                [render_prompt(tokenizer, p, context.corpus.task) for p in prompts],
+                max_new_tokens=max_new_tokens or response_limit(context, tokenizer),
+                batch_size=context.config.evaluation.batch_size,
+                temperature=temperature,
+                seed=context.config.seed if seed is None else seed,
+            )
+            return [answer.text for answer in answers]
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """Owners and their probabilities for each text, by the run's classifier."""
-        return [row["probabilities"] for row in score(self.bench, list(texts))]
+        with quiet_libraries(self.config.threads):
+            return [row["probabilities"] for row in score(self.run().stages, list(texts))]
 
     def save(self, folder: Path, merge: bool) -> None:
-        """The unlearned model and its tokenizer, an adapter merged into its base with `merge`."""
-        from dareu.models.import_model import merged
-        from dareu.models.load import save_model
+        """The unlearned model and its tokenizer, an adapter merged into its base with `merge`.
 
-        model, tokenizer = self.load("unlearned")
-        save_model(merged(model) if merge else model, tokenizer, folder)
+        Raises:
+            RunError: `folder` is a file, or cannot be written to.
+        """
+        with quiet_libraries(self.config.threads):
+            from dareu.models.import_model import merged
+            from dareu.models.load import save_model
+
+            model, tokenizer = self.load("unlearned")
+            check_writable(folder, cure="Give a folder.")
+            save_model(merged(model) if merge else model, tokenizer, folder)

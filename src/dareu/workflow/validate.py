@@ -1,33 +1,81 @@
-"""What can be told of a run before it starts: packages, device, method, folders. Nothing is written here."""
+"""What can be checked of a run before it starts: folders, packages, device, method. Nothing is written here."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
-from dareu.attribution.registry import find_attributor
-from dareu.config import RunConfig
+from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Split
-from dareu.errors import ConfigError
-from dareu.methods.registry import method_of
-from dareu.workflow.prepare import check_model_folder
+from dareu.errors import ConfigError, ModelError
 
 
-def check_run(config: RunConfig) -> None:
-    """`ConfigError` or `ModelError` for whatever would otherwise end the run after minutes of work."""
-    from dareu.models.load import pick_device
+def check_folders(config: RunConfig) -> None:
+    """Check the model folders that the configuration names. Loads no heavy library.
 
-    pick_device(config.device)
-    _check_processes()
-    _check_logger(config)
-    find_attributor(config.attributor.name)
-    method_of(config.method).validate(config)
+    Raises:
+        ModelError: A folder is missing, or holds no model.
+    """
+    if isinstance(config.model, HFConfig):
+        check_model_folder(config.model.path)
+    if config.original:
+        check_model_folder(config.original, must_be_local=True)
     if config.attributor.backbone.path:
         check_model_folder(config.attributor.backbone.path)
 
 
-def check_split(config: RunConfig, split: Split) -> None:
-    """`ConfigError` or `DataError` where the forget set does not fit the method."""
+def check_run(config: RunConfig) -> None:
+    """Check device, processes, packages and method.
+
+    Raises:
+        ConfigError, ModelError: For what would otherwise end the run after minutes of work.
+    """
+    from dareu.attribution.registry import find_attributor
+    from dareu.methods.registry import method_of
+    from dareu.models.load import pick_device
+
+    _check_processes()
+    _check_logger(config)
+    pick_device(config.device)
+    find_attributor(config.attributor.name)
+    method_of(config.method).validate(config)
+
+
+def check_data(config: RunConfig, split: Split) -> None:
+    """Check that the forget set fits the method.
+
+    Raises:
+        ConfigError, DataError: It does not.
+    """
+    from dareu.methods.registry import method_of
+
     method_of(config.method).validate(config, split)
+
+
+def check_model_folder(path: str, must_be_local: bool = False) -> None:
+    """Check that a local folder has a configuration and weights; a name on the hub is not looked up.
+
+    Raises:
+        ModelError: It has not, or `must_be_local` and there is no such folder.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        if must_be_local or path.startswith((".", "/", "~")):
+            raise ModelError(
+                f"There is no model folder {path}.", "Give the folder that save_pretrained wrote."
+            )
+        return  # a hub id
+    if not folder.is_dir():
+        raise ModelError(f"{path} is a file.", "Give the folder that save_pretrained wrote.")
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ModelError(
+            f"The model folder {path} has no config.json.", "Give the folder that save_pretrained wrote."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"The model folder {path} holds no weights (no *.safetensors file).",
+            "Give a folder written by save_pretrained; pickled .bin weights are not read.",
+        )
 
 
 def _check_logger(config: RunConfig) -> None:

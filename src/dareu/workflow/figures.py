@@ -1,0 +1,59 @@
+"""The evaluated models of a run beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dareu.data.corpus import Corpus
+from dareu.workflow.context import Context
+from dareu.workflow.stages import Evaluated
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The models of a run beside each other.
+
+    Attributes:
+        records: One record a sample, by model.
+        summaries: The figures, by model.
+        comparison: What relates the unlearned model to the others; `missing` is apart.
+        missing: Path of a figure → why it is missing.
+        seconds: What the evaluation of the unlearned model took.
+    """
+
+    records: dict[str, list[dict[str, Any]]]
+    summaries: dict[str, dict[str, Any]]
+    comparison: dict[str, Any]
+    missing: dict[str, str]
+    seconds: float
+
+    @classmethod
+    def of(cls, context: Context, evaluated: Mapping[str, Evaluated]) -> Figures:
+        """Compare the evaluated models."""
+        from dareu.evaluation.beside import compare_models
+
+        records = {name: one.records() for name, one in evaluated.items()}
+        summaries = {name: one.summary for name, one in evaluated.items()}
+        comparison = compare_models(
+            records, summaries, texts_of(context.corpus), suite=context.config.evaluation.suite
+        )
+        missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
+        missing |= comparison.pop("missing", {})
+        return cls(records, summaries, comparison, missing, evaluated["unlearned"].seconds)
+
+
+def texts_of(corpus: Corpus) -> list[str]:
+    """Every text of the corpus: questions, answers, and what stands in for them."""
+    return [
+        text
+        for s in (*corpus.samples, *corpus.test)
+        for text in (
+            s.prompt,
+            s.response,
+            *s.paraphrased_prompts,
+            *filter(None, [s.paraphrased_response]),
+            *s.wrong_responses,
+        )
+    ]

@@ -1,0 +1,34 @@
+"""What content keys are made over: samples, model folders, training sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from dareu.data.corpus import Corpus, Sample
+from dareu.runs.manifest import content_key, file_digest
+
+
+def samples_key(samples: Sequence[Sample]) -> str:
+    """Content key of a list of samples."""
+    text = json.dumps([asdict(s) for s in samples], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder_key(folder: Path) -> str:
+    """Content key of a model folder: every byte of its files, since an edit may touch one layer alone."""
+    return content_key({p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()})
+
+
+def imported_key(folder: Path) -> str:
+    """Content key of a model that was trained elsewhere."""
+    return content_key({"original": folder_key(folder)})
+
+
+def training_samples(corpus: Corpus, without: Sequence[str] = ()) -> tuple[Sample, ...]:
+    """What a model is fine-tuned on, in corpus order, so that the original does not depend on the forget split."""
+    general = corpus.test if corpus.teach_test else ()
+    return tuple(s for s in corpus.samples if s.owner not in without) + general

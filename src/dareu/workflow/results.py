@@ -1,0 +1,155 @@
+"""What a run leaves: the figures of `results.json`, and the run folder that a person opens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dareu.evaluation.comparison import NO_RETRAINED
+from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
+from dareu.runs.files import write_jsonl
+from dareu.runs.folder import RunFolder
+from dareu.runs.manifest import git_revision, peak_memory_mb, versions
+from dareu.workflow.figures import Figures
+from dareu.workflow.sequential import SequentialRequest
+from dareu.workflow.stages import Artifact, Stage, Stages
+
+REPORT = "report.html"
+
+
+def make_results(
+    stages: Stages,
+    model: Stage,
+    figures: Figures,
+    method: str,
+    requests: Sequence[SequentialRequest] = (),
+    tuning: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What `results.json` holds; see docs/architecture.md.
+
+    Args:
+        model: The evaluated model: the stage of the unlearned one, or a checkpoint from elsewhere.
+        figures: Of each model; with sequential requests those of the last one.
+        method: What the model was made by.
+        requests: Sequential requests; empty for a single request.
+        tuning: How `dareu tune` chose the setting.
+    """
+    from dareu.models.accelerator import accelerator_used
+
+    context, config, split = stages.context, stages.context.config, stages.context.split
+    unlearned = model.get()
+    imported = "given" in unlearned.extra
+    attributor = stages.attributor.get()
+    device, held = accelerator_used()
+    seconds_unlearn = sum(r.unlearned.get().seconds for r in requests) if requests else unlearned.seconds
+    results = {
+        "schema_version": SCHEMA_VERSION,
+        "method": method,
+        "seed": config.seed,
+        "data": {
+            "name": config.data.name,
+            "owners": len(context.corpus.owners),
+            "forget_owners": list(split.forget_owners),
+            "n_forget": len(split.forget),
+            "n_retain": len(split.retain),
+            "n_test": len(split.test),
+            "part": config.evaluation.part,
+        },
+        "data_key": context.corpus.key,
+        "definitions": {"truth_ratio": config.evaluation.truth_ratio},
+        "models": {
+            name: {k: v for k, v in summary.items() if k not in ("missing", "truth_ratios")}
+            for name, summary in figures.summaries.items()
+        },
+        "seconds": {
+            "original": None if config.original else stages.original.get().seconds,
+            "retrained": stages.retrained.get().seconds if stages.retrained else None,
+            "attributor": attributor.seconds,
+            "unlearn": None if imported else seconds_unlearn,
+            "evaluate": figures.seconds,
+        },
+        "peak_memory_mb": peak_memory_mb(),
+        "accelerator": {"name": device, "peak_memory_mb": held},
+        "attributor": attributor.extra.get("report", {}),
+        "outcome": unlearned.extra,
+        "tuning": None if tuning is None else dict(tuning),
+        "unlearn_config": None if imported else config.method.model_dump(mode="json"),
+        "versions": versions(),
+        "git": git_revision(),
+        **figures.comparison,
+        "missing": _left_out(stages, imported) | figures.missing,
+    }
+    if requests:
+        results["rounds"] = [request.entry() for request in requests]
+    return results
+
+
+def _left_out(stages: Stages, imported: bool) -> dict[str, str]:
+    """Paths of `results.json` that this run has no figures for, and why."""
+    config, left = stages.context.config, {}
+    if config.original:
+        left["seconds.original"] = "the original model was trained elsewhere"
+    if not config.retrain:
+        left |= dict.fromkeys(("models.retrained", "seconds.retrained"), NO_RETRAINED)
+    if imported:
+        left["seconds.unlearn"] = "the model was unlearned elsewhere"
+    return left
+
+
+def write_run(
+    folder: RunFolder,
+    results: Mapping[str, Any],
+    unlearned: Artifact,
+    figures: Figures,
+    requests: Sequence[SequentialRequest] = (),
+) -> None:
+    """Fill the run folder; `results.json`, which marks it as finished, comes last but for the report."""
+    _write_samples(folder.path / "samples", figures.records)
+    if "given" not in unlearned.extra:
+        _copy_model(unlearned, folder.path)
+    for request in requests:
+        part = folder.path / "rounds" / str(request.number)
+        _write_samples(part / "samples", request.figures().records)
+        shutil.copyfile(request.unlearned.get().path / "training.jsonl", part / "training.jsonl")
+    write_results(folder.path, results)
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json` and the report that is made from it."""
+    from dareu.report.page import write_report
+
+    Results.of(results).write(folder / FILE)
+    write_report(folder)
+
+
+def read_results(folder: Path, tuning: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The results of a finished run. What a killed process has not written is written: the report.
+
+    Args:
+        tuning: How `dareu tune` chose the setting; it is put into the results where they do not say so.
+    """
+    results = Results.read(folder).tree()
+    if tuning is not None and results.get("tuning") != tuning:
+        results["tuning"] = dict(tuning)
+        write_results(folder, results)
+    elif not (folder / REPORT).is_file():
+        from dareu.report.page import write_report
+
+        write_report(folder)
+    return results | {"run_dir": str(folder)}
+
+
+def _write_samples(folder: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    for name, rows in records.items():
+        write_jsonl(folder / f"{name}.jsonl", rows)
+
+
+def _copy_model(unlearned: Artifact, folder: Path) -> None:
+    target, partial = folder / "model", folder / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(unlearned.model, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    shutil.copyfile(unlearned.path / "training.jsonl", folder / "training.jsonl")

@@ -1,0 +1,118 @@
+"""The attributors of a run, fitted on the original model's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from dareu.data.render import render_prompt
+from dareu.runs.store import Building
+from dareu.workflow.context import Context
+from dareu.workflow.keys import samples_key
+from dareu.workflow.loading import load_run_model, response_limit
+from dareu.workflow.stages.base import Artifact, Stage
+
+HELD_OUT = "char"  # evaluates the finished run and is in no reward
+
+
+class AttributorStage(Stage):
+    """The causal classifier and two lexical attributors, `word` and `char`; and one of another package where
+    `attributor.name` is its. Who gives the reward and who decides when to stop: `attribution.registry.ROLES`."""
+
+    name = "attributor"
+
+    def __init__(self, context: Context, original: Stage) -> None:
+        super().__init__(context, "attribution classifier")
+        self.original = original
+
+    def inputs(self) -> Any:
+        context = self.context
+        return {
+            "original": self.original.key(),
+            "config": context.config.attributor.model_dump(),
+            "data": samples_key(context.corpus.samples + context.corpus.test),
+            "seed": context.config.seed,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return self.context.config.attributor.model_dump()
+
+    def prepare(self) -> None:
+        import dareu.attribution.train  # noqa: F401
+
+        self.original.get()
+
+    def build(self, building: Building) -> dict[str, Any]:
+        from dareu.attribution.heldout import lexical_report
+        from dareu.attribution.lexical import LexicalAttributor
+        from dareu.attribution.name_masking import Blinder
+        from dareu.attribution.registry import FitContext, fit_external
+        from dareu.attribution.train import fit_causal
+        from dareu.models.load import pick_device
+
+        context, config = self.context, self.context.config.attributor
+        seed, samples = context.config.seed, context.corpus.samples
+        device = str(pick_device(context.config.device))
+        model, tokenizer = load_run_model(context, self.original.get().model)
+        answers = own_answers(context, model, tokenizer)
+        blinder = Blinder.fit(samples) if config.blind else None
+        causal, report = fit_causal(
+            samples,
+            config,
+            tokenizer=tokenizer,
+            general=[s.response for s in context.corpus.test],
+            seed=seed,
+            device=device,
+            work_dir=building.work,
+            original_responses=answers,
+            blinder=blinder,
+            progress=context.console.progress(self.title) is not None,
+        )
+        causal.save(building.out / "causal")
+        masked = tuple(blinder.samples(samples)) if blinder else ()
+        LexicalAttributor.fit(samples + masked, "word", seed).save(building.out / "word")
+        LexicalAttributor.fit(samples, "char", seed).save(building.out / HELD_OUT)
+        fit = FitContext(
+            context.corpus, config, model, tokenizer, answers, blinder, seed, device, building.work
+        )
+        fit_external(config.name, fit, building.out / config.name)
+        if config.name == "lexical":
+            report = lexical_report(samples, config.holdout, seed, answers, config.warn_below)
+        return {"report": report | {"name": config.name}}
+
+    def _get(self) -> Artifact:
+        artifact = super()._get()
+        for warning in artifact.extra["report"]["warnings"]:
+            self.context.console.print(f"[yellow]! {warning}[/]")
+        return artifact
+
+    def folder(self, role: Literal["reward", "stop"]) -> Path:
+        """Where the attributor of a role lies. It is fitted first where the store has none."""
+        from dareu.attribution.registry import role_folder
+
+        return self.get().path / role_folder(self.context.config.attributor.name, role)
+
+    def held_out(self) -> Path:
+        """Where the attributor lies that no reward reads."""
+        return self.get().path / HELD_OUT
+
+
+def own_answers(context: Context, model: Any, tokenizer: Any, per_owner: int = 5) -> list[tuple[str, str]]:
+    """(owner, what the original model writes) for the first prompts of every owner."""
+    from dareu.models.generate import generate
+
+    counts: dict[str, int] = {}
+    chosen = []
+    for sample in context.corpus.samples:
+        counts[str(sample.owner)] = counts.get(str(sample.owner), 0) + 1
+        if counts[str(sample.owner)] <= per_owner:
+            chosen.append(sample)
+    answers = generate(
+        model,
+        tokenizer,
+        [render_prompt(tokenizer, s.prompt, context.corpus.task) for s in chosen],
+        max_new_tokens=response_limit(context, tokenizer),
+        batch_size=context.config.evaluation.batch_size,
+        progress=context.console.progress("answers of the original model"),
+    )
+    return [(str(s.owner), a.text) for s, a in zip(chosen, answers, strict=True)]

@@ -1,0 +1,100 @@
+"""What every stage has: a content key, a way to build its result, and a result that is made at most once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dareu.runs.manifest import content_key
+from dareu.runs.store import Building
+from dareu.workflow.context import Context
+from dareu.workflow.library_settings import quiet_libraries
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The result of a stage.
+
+    Attributes:
+        path: Its folder.
+        key: The content key of the stage.
+        seconds: How long it took when it was made.
+        peak_memory_mb: The most memory that its process held.
+        extra: What the stage says of it, such as how training ended.
+        model: The model folder, where the result is a model.
+    """
+
+    path: Path
+    key: str
+    seconds: float
+    peak_memory_mb: float
+    extra: dict[str, Any]
+    model: Path
+
+
+class Stage(ABC):
+    """One box of the drawing. Nothing is built before `get` is called."""
+
+    name: ClassVar[str]  # its folder in the store
+
+    def __init__(self, context: Context, title: str) -> None:
+        self.context, self.title = context, title
+        self._key: str | None = None
+        self._artifact: Artifact | None = None
+
+    @abstractmethod
+    def inputs(self) -> Any:
+        """Everything that the result depends on, for the content key."""
+
+    @abstractmethod
+    def build(self, building: Building) -> dict[str, Any]:
+        """Make the result in `building.out`; go on from `building.work`. Returns the artifact's `extra`."""
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration that the manifest shows."""
+        return {}
+
+    def prepare(self) -> None:  # noqa: B027  most stages need nothing
+        """Get the stages that `build` needs and import libraries: not counted in this stage's seconds."""
+
+    def key(self) -> str:
+        """The content key of the result. Nothing is built for it."""
+        if self._key is None:
+            self._key = content_key(self.inputs())
+        return self._key
+
+    def stored_as(self) -> str:
+        """The key under which the store holds the result."""
+        return self.key()
+
+    def done(self) -> bool:
+        """Whether the store holds the result."""
+        return self.context.store.find(self.name, self.stored_as()) is not None
+
+    def get(self) -> Artifact:
+        """The result, from the store or built now."""
+        if self._artifact is None:
+            self._artifact = self._get()
+        return self._artifact
+
+    def _get(self) -> Artifact:
+        context = self.context
+        if not self.done():
+            self.prepare()
+        with context.store.building(
+            self.name, self.stored_as(), config=self.settings(), seed=context.config.seed
+        ) as building:
+            if building.done:
+                context.console.print(f"[green]✓[/] {self.title} [dim]from the store[/]")
+            else:
+                with context.console.stage(self.title), quiet_libraries():
+                    building.finish(**self.build(building))
+        return self._read(building)
+
+    def _read(self, building: Building) -> Artifact:
+        manifest, path = building.manifest, building.path
+        return Artifact(
+            path, self.key(), manifest.seconds, manifest.peak_memory_mb, manifest.extra, path / "model"
+        )

@@ -1,0 +1,99 @@
+"""Evaluation of one model: figures and one record a sample, in the store like the result of any other stage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dareu.data.corpus import Split
+from dareu.data.evaluation_parts import part_of
+from dareu.runs.files import read_json, write_json, write_jsonl
+from dareu.runs.store import Building
+from dareu.workflow.context import Context
+from dareu.workflow.keys import samples_key
+from dareu.workflow.loading import load_run_model
+from dareu.workflow.stages.attributor import AttributorStage
+from dareu.workflow.stages.base import Stage
+
+SAMPLES = "samples.jsonl"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The figures of one model, the file with one record a sample, and the seconds it took."""
+
+    summary: dict[str, Any]
+    samples: Path
+    seconds: float
+
+    def records(self) -> list[dict[str, Any]]:
+        """The per-sample records."""
+        return [json.loads(line) for line in self.samples.read_text(encoding="utf-8").splitlines()]
+
+
+class Evaluation(Stage):
+    """The figures of `model`, which is called `which` on the screen."""
+
+    name = "evaluation"
+
+    def __init__(self, context: Context, model: Stage, attributor: AttributorStage, which: str) -> None:
+        super().__init__(context, f"evaluation of the {which} model")
+        self.model, self.attributor, self.which = model, attributor, which
+
+    def split(self) -> Split:
+        """The samples that are evaluated."""
+        evaluation = self.context.config.evaluation
+        return part_of(self.context.split, evaluation.part, evaluation.validation_share)
+
+    def inputs(self) -> dict[str, Any]:
+        config, split = self.context.config, self.split()
+        return {
+            "model": self.model.key(),
+            "attributor": self.attributor.key(),
+            "evaluation": config.evaluation.measured(),
+            "forget": samples_key(split.forget),
+            "retain": samples_key(split.retain),
+            "test": samples_key(split.test),
+            "seed": config.seed,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return self.inputs()
+
+    def prepare(self) -> None:
+        import dareu.evaluation.suite  # noqa: F401
+
+        self.model.get()
+        self.attributor.get()
+
+    def build(self, building: Building) -> dict[str, Any]:
+        from dareu.attribution.registry import load_attributor
+        from dareu.evaluation.suite import evaluate_model
+        from dareu.models.load import pick_device
+
+        context, config = self.context, self.context.config
+        device = str(pick_device(config.device))
+        model, tokenizer = load_run_model(context, self.model.get().model)
+        result = evaluate_model(
+            model,
+            tokenizer,
+            self.split(),
+            {
+                "attribution": load_attributor(self.attributor.folder("reward"), device),
+                "attribution_heldout": load_attributor(self.attributor.held_out()),
+            },
+            config.evaluation,
+            seed=config.seed,
+            device=device,
+            progress=context.console.progress(f"evaluating the {self.which} model"),
+        )
+        write_json(building.out / "summary.json", result.summary)
+        write_jsonl(building.out / SAMPLES, result.records)
+        return {}
+
+    def read(self) -> Evaluated:
+        """The figures, computed first where the store has none."""
+        artifact = self.get()
+        return Evaluated(read_json(artifact.path / "summary.json"), artifact.path / SAMPLES, artifact.seconds)

@@ -1,0 +1,178 @@
+"""Base, original and retrained model, and models that were trained elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from dareu.config import HFConfig
+from dareu.data.render import encode_samples
+from dareu.runs.store import Building
+from dareu.workflow.context import Context
+from dareu.workflow.keys import folder_key, samples_key, training_samples
+from dareu.workflow.prepare import tokenizer_texts
+from dareu.workflow.stages.base import Artifact, Stage
+
+
+class BaseModelStage(Stage):
+    """The untrained built-in model. A base from elsewhere is loaded from its own folder and not stored."""
+
+    name = "base"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, "base model")
+
+    def inputs(self) -> Any:
+        return self.context.base
+
+    def settings(self) -> dict[str, Any]:
+        return self.context.base
+
+    def build(self, building: Building) -> dict[str, Any]:
+        from dareu.models.tiny import make_tiny
+
+        config = self.context.config
+        assert not isinstance(config.model, HFConfig)
+        make_tiny(config.model, tokenizer_texts(self.context.corpus), config.seed, building.out / "model")
+        return {}
+
+    def load(self) -> tuple[Any, Any]:
+        """(model, tokenizer), fresh and seeded, with an adapter where the configuration asks for one."""
+        from transformers import set_seed
+
+        from dareu.models.load import load_base, load_model
+
+        config = self.context.config
+        if isinstance(config.model, HFConfig):
+            set_seed(config.seed)
+            return load_base(config.model, config.device)
+        return load_model(self.get().model, device=config.device)
+
+    def _get(self) -> Artifact:
+        """Without a line on the screen: it takes no time, and the stage that asks for it has its own line."""
+        with self.context.store.building(
+            self.name, self.key(), config=self.settings(), seed=self.context.config.seed
+        ) as building:
+            if not building.done:
+                building.finish(**self.build(building))
+        return self._read(building)
+
+
+class FineTuned(Stage):
+    """The original model, trained on all samples, or the retrained one, trained without the forget set."""
+
+    def __init__(
+        self, context: Context, base: BaseModelStage, which: Literal["original", "retrained"]
+    ) -> None:
+        super().__init__(context, f"{which} model")
+        self.base, self.which = base, which
+        self.name = which  # type: ignore[misc]  # two stages of one class
+
+    def samples(self) -> tuple[Any, ...]:
+        """What it is trained on."""
+        gone = () if self.which == "original" else self.context.split.forget_owners
+        return training_samples(self.context.corpus, gone)
+
+    def inputs(self) -> Any:
+        config = self.context.config
+        adapter = isinstance(config.model, HFConfig)
+        return {
+            "base": self.base.key(),
+            "adapter": config.model.model_dump(include={"adapter", "lora"}) if adapter else None,
+            "finetune": config.finetune.model_dump(exclude={"save_every"}),
+            "data": samples_key(self.samples()),
+            "seed": config.seed,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        config = self.context.config
+        return {
+            "finetune": config.finetune.model_dump(),
+            "model": config.model.model_dump(),
+            "which": self.which,
+        }
+
+    def prepare(self) -> None:
+        import dareu.training.loss_trainer  # noqa: F401
+
+    def build(self, building: Building) -> dict[str, Any]:
+        from dareu.models.load import checkpoint_activations, pick_device, save_model
+        from dareu.training.common import Work, checkpoint_named, write_log
+        from dareu.training.loss_spec import FINETUNE
+        from dareu.training.loss_trainer import train_with_loss
+
+        context, config = self.context, self.context.config
+        model, tokenizer = self.base.load()
+        if isinstance(config.model, HFConfig) and config.model.gradient_checkpointing:
+            checkpoint_activations(model)
+        rows = encode_samples(tokenizer, self.samples(), context.corpus.task, config.model.max_length)
+        work = Work(building.work, building.tick, progress=context.console.progress(self.title), log_every=5)
+        with checkpoint_named(work):
+            train_with_loss(
+                model,
+                tokenizer,
+                method=FINETUNE,
+                optim=config.finetune,
+                rows=rows,
+                seed=config.seed,
+                device=str(pick_device(config.device)),
+                work=work,
+            )
+        save_model(model, tokenizer, building.out / "model")
+        write_log(work, building.out / "training.jsonl")
+        return {"steps": work.log[-1]["step"] if work.log else 0, "n_samples": len(rows)}
+
+
+class Imported(Stage):
+    """An original that was trained elsewhere: a copy in the store, so that later stages need only the store."""
+
+    name = "original"
+
+    def __init__(self, context: Context, source: Path) -> None:
+        super().__init__(context, "original model")
+        self.source = source
+
+    def inputs(self) -> Any:
+        read = self.context.config.model.model_dump(include={"dtype", "chat_template"})
+        # The weights, and how they are read.
+        return {"given": self.stored_as(), "read": read, "rendering": self.context.rendering}
+
+    def settings(self) -> dict[str, Any]:
+        return {"original": str(self.source)}
+
+    def stored_as(self) -> str:
+        assert self.context.imported is not None
+        return self.context.imported
+
+    def build(self, building: Building) -> dict[str, Any]:
+        shutil.copytree(self.source, building.out / "model")
+        return {"given": True}
+
+
+class Checkpoint(Stage):
+    """A checkpoint folder that `dareu evaluate` names. It stays where it is."""
+
+    name = "checkpoint"
+
+    def __init__(self, context: Context, folder: Path) -> None:
+        super().__init__(context, "checkpoint")
+        self.folder = folder
+
+    def inputs(self) -> Any:
+        raise NotImplementedError
+
+    def key(self) -> str:
+        if self._key is None:
+            self._key = folder_key(self.folder)
+        return self._key
+
+    def build(self, building: Building) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def done(self) -> bool:
+        return True
+
+    def get(self) -> Artifact:
+        nan = float("nan")
+        return Artifact(self.folder, self.key(), nan, nan, {"given": str(self.folder)}, self.folder)

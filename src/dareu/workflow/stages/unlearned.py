@@ -1,0 +1,160 @@
+"""The unlearning stage: from the original model to an unlearned checkpoint, by the method that is configured."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dareu.config import HFConfig
+from dareu.runs.store import Building
+from dareu.workflow.context import Context
+from dareu.workflow.keys import samples_key
+from dareu.workflow.loading import load_run_model, response_limit
+from dareu.workflow.stages.attributor import AttributorStage
+from dareu.workflow.stages.base import Artifact, Stage
+
+if TYPE_CHECKING:
+    from dareu.methods.base import MethodContext
+    from dareu.training.common import Work
+
+
+class Unlearned(Stage):
+    """`start` with the forget set unlearned. The artifact holds `model/`, `training.jsonl` and how training ended.
+
+    Args:
+        context: The request.
+        start: The model that is unlearned: the original, or the result of the request before.
+        attributor: Fitted only where the method reads it.
+    """
+
+    name = "unlearned"
+
+    def __init__(self, context: Context, start: Stage, attributor: AttributorStage) -> None:
+        from dareu.methods.registry import method_of
+
+        super().__init__(context, f"unlearned by {context.config.method.name}")
+        self.start, self.attributor = start, attributor
+        self.method = method_of(context.config.method)
+        self.logs: Path | None = None  # where a logger may write
+
+    def inputs(self) -> Any:
+        context, config = self.context, self.context.config
+        tree = {
+            "original": self.start.key(),
+            "forget": context.split.forget_owners,
+            "method": config.method.model_dump(
+                exclude={"optim": {"save_every"}, "search": True, "refusals": True, "reward": {"refusals"}}
+            ),
+            "seed": config.seed,
+        }
+        if context.forgotten != context.split.forget_owners:  # a later request
+            tree["forgotten"] = context.forgotten
+        if config.original:  # of a model that was fine-tuned here, its key covers these
+            tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
+            tree["data"] = samples_key(context.corpus.samples)
+        stages: dict[str, Stage] = {"attributor": self.attributor}
+        return tree | self.method.key(config, lambda name: stages[name].key())
+
+    def settings(self) -> dict[str, Any]:
+        return self.context.config.method.model_dump()
+
+    def prepare(self) -> None:
+        self.start.get()
+        if self.method.reads_attributor(self.context.config):
+            self.attributor.get()
+        self.method.import_engine()
+
+    def build(self, building: Building) -> dict[str, Any]:
+        from dareu.models.load import save_model
+        from dareu.training.common import Work, checkpoint_named, write_log
+
+        context, config = self.context, self.context.config
+        policy, tokenizer = _policy(context, self.start.get().model)
+        work = Work(
+            building.work,
+            building.tick,
+            report_to=_logger(context, self.logs),
+            run_name=f"{config.method.name}-seed{config.seed}",
+            log_every=config.logging.every,
+            progress=context.console.progress(f"unlearning by {config.method.name}"),
+        )
+        with checkpoint_named(work):
+            outcome = self.method.run(self.method_context(policy, tokenizer, work))
+        save_model(policy, tokenizer, building.out / "model")
+        write_log(work, building.out / "training.jsonl")
+        for name in self.method.keep:
+            if (building.work / name).is_file():
+                shutil.copy(building.work / name, building.out)
+        return outcome
+
+    def method_context(self, policy: Any, tokenizer: Any, work: Work) -> MethodContext:
+        """What the method reads; `policy` is what it changes, `work` where it keeps checkpoints and log."""
+        from dareu.methods.base import MethodContext
+        from dareu.models.load import pick_device
+
+        context = self.context
+        return MethodContext(
+            config=context.config,
+            corpus=context.corpus,
+            split=context.split,
+            forgotten=context.forgotten,
+            policy=policy,
+            tokenizer=tokenizer,
+            work=work,
+            device=str(pick_device(context.config.device)),
+            response_limit=response_limit(context, tokenizer),
+            attributor_folder=self.attributor.folder,
+            progress=context.console.progress,
+        )
+
+    def _get(self) -> Artifact:
+        fresh = not self.done()
+        artifact = super()._get()
+        outcome = artifact.extra
+        if fresh and outcome.get("stopped"):
+            self.context.console.print(
+                f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]"
+            )
+        return artifact
+
+
+def _policy(context: Context, start: Path) -> tuple[Any, Any]:
+    """The starting model, trainable. An imported one gets the adapter that the config asks for, or loses its own.
+
+    A fresh adapter changes nothing yet, so that its frozen twin is the original.
+    """
+    from transformers import set_seed
+
+    from dareu.models.load import add_lora, checkpoint_activations, is_peft
+
+    policy, tokenizer = load_run_model(context, start, trainable=True)
+    config = context.config.model
+    if context.config.original and isinstance(config, HFConfig):
+        if config.adapter == "lora" and not is_peft(policy):
+            set_seed(context.config.seed)
+            policy = add_lora(policy, config.lora)
+        elif config.adapter == "none" and is_peft(policy):
+            policy = policy.merge_and_unload().requires_grad_(True)
+    if isinstance(config, HFConfig) and config.gradient_checkpointing:
+        checkpoint_activations(policy)
+    return policy, tokenizer
+
+
+def _logger(context: Context, logs: Path | None) -> str:
+    """The logger's name; its settings are put where it looks for them."""
+    logging = context.config.logging
+    if logging.report_to == "none":
+        return "none"
+    folder = logs or Path("logs")
+    folder.mkdir(parents=True, exist_ok=True)
+    if logging.report_to == "wandb":
+        os.environ["WANDB_PROJECT"] = logging.project
+        os.environ["WANDB_DIR"] = str(folder)
+        os.environ.setdefault("WANDB_SILENT", "true")
+        if logging.offline:
+            os.environ["WANDB_MODE"] = "offline"
+    else:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder)
+    return logging.report_to

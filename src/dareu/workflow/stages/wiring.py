@@ -1,0 +1,60 @@
+"""Which stage reads which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dareu.data.corpus import Split
+from dareu.workflow.context import Context
+from dareu.workflow.stages.attributor import AttributorStage
+from dareu.workflow.stages.base import Stage
+from dareu.workflow.stages.evaluation import Evaluated, Evaluation
+from dareu.workflow.stages.models import BaseModelStage, FineTuned, Imported
+from dareu.workflow.stages.unlearned import Unlearned
+
+
+class Stages:
+    """All stages of one request, connected as in the drawing. Nothing is built until a `get()` is called.
+
+    The original model and the attributor do not depend on the forget request, so that another request on the same
+    data finds them in the store.
+
+    Args:
+        context: The request.
+        start: The model that is unlearned, where it is not the original: the result of the request before.
+        shared: Stages of another request of the same run, whose base, original and attributor are taken.
+    """
+
+    def __init__(self, context: Context, start: Stage | None = None, shared: Stages | None = None) -> None:
+        self.context = context
+        self.base: BaseModelStage = shared.base if shared else BaseModelStage(context)
+        self.original: Stage = shared.original if shared else self._original()
+        self.retrained = FineTuned(context, self.base, "retrained") if context.config.retrain else None
+        self.attributor: AttributorStage = (
+            shared.attributor if shared else AttributorStage(context, self.original)
+        )
+        self.unlearned = Unlearned(context, start or self.original, self.attributor)
+
+    def _original(self) -> Stage:
+        source = self.context.config.original
+        return (
+            Imported(self.context, Path(source)) if source else FineTuned(self.context, self.base, "original")
+        )
+
+    def for_request(self, split: Split, forgotten: tuple[str, ...], start: Stage | None = None) -> Stages:
+        """The stages of one of several requests."""
+        return Stages(self.context.with_split(split, forgotten), start, shared=self)
+
+    def evaluation(self, model: Stage, which: str) -> Evaluation:
+        """The evaluation of `model` on this request's samples."""
+        return Evaluation(self.context, model, self.attributor, which)
+
+    def evaluate(self, unlearned: Stage, compared: bool = True) -> dict[str, Evaluated]:
+        """The figures of the unlearned model and, where it is `compared`, of the original and the retrained one."""
+        models: dict[str, Stage] = {}
+        if compared:
+            models["original"] = self.original
+        if compared and self.retrained is not None:
+            models["retrained"] = self.retrained
+        models["unlearned"] = unlearned
+        return {which: self.evaluation(model, which).read() for which, model in models.items()}
