@@ -30,7 +30,7 @@ from dareu.config import RunConfig
 from dareu.config.compose import as_yaml, compose, settable
 from dareu.data.evaluation_parts import part_of
 from dareu.errors import ConfigError, DareuError, RunError
-from dareu.runs.folder import RunFolder
+from dareu.runs.folder import RunFolder, input_paths
 from dareu.runs.manifest import content_key
 from dareu.tuning.options import TuneCommand
 from dareu.tuning.search_space import Setting, overrides_of, show_setting, space_of
@@ -95,7 +95,9 @@ def tune(command: TuneCommand) -> Tuned:
     stages = {method.name: _stages_of(method, first) for method in methods}
     for part in ("validation", "report"):
         part_of(first.context.split, part, first.context.config.evaluation.validation_share)  # type: ignore[arg-type]
-    folder = RunFolder.open(*_folder(command, first), first.context.config.overwrite).path
+    config = first.context.config
+    read = input_paths(config.model_dump(mode="json"))
+    folder = RunFolder.open(*_folder(command, first), config.overwrite, read).path
     studies = {method.name: _study_name(method, stages[method.name]) for method in methods}
     jobs = folder / "jobs"
     with _alone(folder), job_launcher(command.hydra, command.config_dir, jobs, folder / LOG) as launch:

@@ -5,7 +5,7 @@ validate ─→ original ─→ retrained ─→ attributor ─→ unlearned ─
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from dareu.config.compose import as_yaml
 from dareu.data.corpus import Corpus
 from dareu.errors import DareuError
 from dareu.runs.files import write_json
-from dareu.runs.folder import RunFolder, default_run_dir
+from dareu.runs.folder import RunFolder, default_run_dir, input_paths
 from dareu.runs.manifest import content_key
 from dareu.workflow.console import Console
 from dareu.workflow.figures import Figures
@@ -81,8 +81,13 @@ class Run:
         }
         return content_key(tree | requests_key(stages))
 
-    def open(self, under: str | None = None, name: str | None = None) -> RunFolder:
+    def open(
+        self, under: str | None = None, name: str | None = None, inputs: Sequence[str] = ()
+    ) -> RunFolder:
         """The run's folder: `run_dir`, or one below `under`, called after `name` (default: the method).
+
+        Args:
+            inputs: Files and folders that the run reads beside those that its configuration names.
 
         Raises:
             RunError: As `RunFolder.open`.
@@ -91,7 +96,8 @@ class Run:
         path = default_run_dir(name or self.method, config.seed, key)
         if under or config.run_dir:
             path = Path(under) / path.name if under else Path(str(config.run_dir))
-        self.folder = RunFolder.open(path, key, as_yaml(config), config.overwrite)
+        read = [*input_paths(config.model_dump(mode="json")), *inputs]
+        self.folder = RunFolder.open(path, key, as_yaml(config), config.overwrite, read)
         return self.folder
 
     def unlearn(self, evaluate: bool) -> Artifact:
@@ -176,7 +182,7 @@ def evaluate(
         load_tokenizer(checkpoint)  # one that cannot be loaded is reported before the stages are built
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     run = Run(stages, [], Checkpoint(stages.context, path), name)
-    folder = run.open(name=f"evaluate-{name}")
+    folder = run.open(name=f"evaluate-{name}", inputs=[checkpoint])
     if folder.finished:
         run.console.print(f"This evaluation is finished already: {escape(str(folder.path))}")
         return read_results(folder.path)

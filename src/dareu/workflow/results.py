@@ -108,7 +108,8 @@ def write_run(
     """Fill the run folder; `results.json`, which marks it as finished, comes last but for the report."""
     _write_samples(folder.path / "samples", figures.records)
     if "given" not in unlearned.extra:
-        _copy_model(unlearned, folder.path)
+        folder.put_model(unlearned.model)
+        shutil.copyfile(unlearned.path / "training.jsonl", folder.path / "training.jsonl")
     for request in requests:
         part = folder.path / "rounds" / str(request.number)
         _write_samples(part / "samples", request.figures().records)
@@ -144,12 +145,3 @@ def read_results(folder: Path, tuning: Mapping[str, Any] | None = None) -> dict[
 def _write_samples(folder: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     for name, rows in records.items():
         write_jsonl(folder / f"{name}.jsonl", rows)
-
-
-def _copy_model(unlearned: Artifact, folder: Path) -> None:
-    target, partial = folder / "model", folder / "model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(unlearned.model, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
-    shutil.copyfile(unlearned.path / "training.jsonl", folder / "training.jsonl")
