@@ -26,6 +26,7 @@ from dareu.config import AttributorConfig, AttributorOptim, AuthorsConfig
 from dareu.data.sources.authors import make_authors
 from dareu.data.split import holdout
 from dareu.errors import DataError, ModelError, TrainingError
+from dareu.runs.checkpoints import last_checkpoint
 
 SAMPLES = toy_samples()
 TEXTS = [sample.response for sample in SAMPLES]
@@ -84,11 +85,10 @@ def test_resume_passes_over_half_written_checkpoints_and_other_fits(tmp_path: Pa
     fit(work_dir=tmp_path)
     (folder,) = tmp_path.iterdir()
     last = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    assert training.last_whole_checkpoint(folder) == str(last)
-    (folder / "checkpoint-99").mkdir()  # killed before its state was written
-    assert training.last_whole_checkpoint(folder) == str(last)
-    (folder / "checkpoint-99" / "trainer_state.json").write_text('{"epoch": ')  # killed while it was written
-    assert training.last_whole_checkpoint(folder) == str(last)
+    assert last_checkpoint(folder) == last
+    (folder / "checkpoint-99").mkdir()  # killed before it was marked
+    (folder / "checkpoint-99" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(folder) == last
     steps.count = 0
     other, _ = fit(work_dir=tmp_path, seed=1)
     assert steps.count == 30 and same_weights(other, fit(seed=1)[0])

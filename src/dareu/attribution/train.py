@@ -25,6 +25,7 @@ from dareu.data.corpus import Sample
 from dareu.errors import DataError, TrainingError
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.progress import StepBar
+from dareu.runs.checkpoints import last_checkpoint, mark_complete
 
 
 def fit_causal(
@@ -94,6 +95,17 @@ def fit_causal(
     return attributor, report
 
 
+class MarkCheckpoints(StepBar):
+    """A progress bar, and a mark on each checkpoint that is written to its end."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
+
+
 def _owners(samples: Sequence[Sample]) -> list[str]:
     unowned = [sample.id for sample in samples if sample.owner is None]
     if unowned:
@@ -151,7 +163,7 @@ def _train(
         bf16=optim.bf16,
         save_strategy="steps" if resumable else "no",
         save_steps=optim.save_every,
-        save_total_limit=1,
+        save_total_limit=2,  # an older one to go back to where the newest is damaged
         logging_strategy="no",
         logging_nan_inf_filter=False,  # a loss that is not finite must show
         report_to=[],
@@ -166,10 +178,10 @@ def _train(
         train_dataset=examples,  # any sequence will do
         data_collator=collate,
         compute_loss_func=_loss,
-        callbacks=[StepBar("attribution classifier" if progress else None)],
+        callbacks=[MarkCheckpoints("attribution classifier" if progress else None)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    trainer.train(resume_from_checkpoint=_text(last_checkpoint(folder)))
     # the weights, not the mean loss: of a run that went on from its last step there is no loss
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise TrainingError(
@@ -177,16 +189,3 @@ def _train(
         )
     # bf16 training wraps the forward pass: left so, scores would differ from those of the saved model
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-
-
-def last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint in `folder` that was written to its end (the trainer's state is written last)."""
-    whole = [path.parent for path in Path(folder).glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError:
-        return False

@@ -58,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
     add_rescore(
         command("rescore", "Metrics again from per-sample records, without a model.", overrides=False)
     )
+    store = command(
+        "store", "Look after the artifact store, where finished stages are kept.", overrides=False
+    )
+    store.add_argument("action", choices=["verify"], help="verify: compare every file with its checksum")
+    store.add_argument(
+        "cache_dir", nargs="?", metavar="DIR", help="the store; default: the user's cache folder"
+    )
+    store.add_argument("--json", action="store_true", help="print what is damaged as JSON")
     receipt = command("receipt", "The deletion record of a run: asked, done, measured.", overrides=False)
     receipt.add_argument("run", metavar="RUN", help="the folder of a finished run")
     receipt.add_argument("--records", action="store_true", help="list the salted hash of each record too")
@@ -196,6 +204,28 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _store(args: argparse.Namespace) -> int:
+    import json
+    from pathlib import Path
+
+    from dareu.runs.store import ArtifactStore, artifact_damage
+
+    store = ArtifactStore(Path(args.cache_dir.removeprefix("cache_dir=")) if args.cache_dir else None)
+    found = store.artifacts()
+    wrong = {str(path): said for path in found if (said := artifact_damage(path, checksums=True))}
+    if args.json:
+        print(json.dumps({"store": str(store.root), "artifacts": len(found), "damaged": wrong}, indent=2))
+        return int(bool(wrong))
+    for path, said in wrong.items():
+        print(f"{path}: {said}")
+    print(f"{len(found)} artifacts in {store.root}, {len(wrong)} of them damaged.")
+    if wrong:
+        print(
+            "A run that needs a damaged one makes it again where a size differs; delete the others' folders."
+        )
+    return int(bool(wrong))
+
+
 def _receipt(args: argparse.Namespace) -> int:
     from pathlib import Path
 
@@ -251,5 +281,6 @@ COMMANDS = {
     "compare": _compare,
     "rescore": rescore,
     "receipt": _receipt,
+    "store": _store,
     "configs": _configs,
 }

@@ -23,8 +23,9 @@ from dareu.errors import ModelError
 from dareu.methods.base import Method, MethodContext
 from dareu.models.logprobs import to_batch, token_logprobs
 from dareu.models.progress import track
+from dareu.runs.checkpoints import last_checkpoint, mark_complete
 from dareu.training import losses
-from dareu.training.common import COMPLETE, Work, last_checkpoint, non_finite
+from dareu.training.common import Work, non_finite
 from dareu.training.cubic import solve_cubic
 from dareu.training.retain_sampler import RetainSampler
 
@@ -145,7 +146,7 @@ def _save(parameters: Sequence[Tensor], step: int, work: Work) -> None:
     tensors = {str(i): p.detach().cpu().contiguous() for i, p in enumerate(parameters)}
     save_file(tensors, folder / "weights.safetensors")
     (folder / "log.json").write_text(json.dumps(work.log))
-    (folder / COMPLETE).touch()
+    mark_complete(folder)
     work.tick()
 
 

@@ -15,7 +15,8 @@ from dareu.errors import RunError
 from dareu.report.figures import dig, number, show, show_seconds
 from dareu.report.knowledge import Left, knowledge_left, untold, worst
 from dareu.report.loading import RESULTS, read_object
-from dareu.runs.provenance import digest, model_hashes, read_provenance, record_hash, sha256_file
+from dareu.runs.integrity import checksum
+from dareu.runs.provenance import digest, model_hashes, read_provenance, record_hash
 
 SCHEMA = 1
 JSON_FILE, MARKDOWN_FILE = "receipt.json", "receipt.md"
@@ -50,7 +51,7 @@ def make_receipt(run: Path, records: bool = False) -> dict[str, Any]:
             "method": results.get("method"),
             "seed": results.get("seed"),
             "settings": results.get("unlearn_config"),
-            "config_sha256": sha256_file(run / "config.yaml"),
+            "config_sha256": checksum(run / "config.yaml"),
             "seconds": dig(results, "seconds", "unlearn"),
             "versions": results.get("versions"),
             "git": results.get("git"),
@@ -172,7 +173,7 @@ def verify_receipt(run: Path) -> list[str]:
         raise RunError(f"There is no {JSON_FILE} in {run}.", f"Make it first: dareu receipt {run}")
     receipt, kept = read_object(run / JSON_FILE), read_provenance(run)
     wrong = []
-    if sha256_file(run / "config.yaml") != dig(receipt, "done", "config_sha256"):
+    if checksum(run / "config.yaml") != dig(receipt, "done", "config_sha256"):
         wrong.append("config.yaml has changed.")
     wrong += _changed(dig(receipt, "done", "model_after") or {}, run / "model")
     expected = dig(receipt, "request", "records_digest")

@@ -123,6 +123,7 @@ class Manifest:
     seconds: float
     peak_memory_mb: float
     extra: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict)  # path below the artifact → [size, SHA-256]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -135,5 +136,5 @@ class Manifest:
             return cls(**{**tree, "peak_memory_mb": math.nan if peak is None else peak})
         except (KeyError, TypeError):
             raise RunError(
-                "A manifest.json lacks keys.", "Delete its folder; the command makes it again."
+                "A manifest.json lacks keys.", "The same command makes the artifact again."
             ) from None

@@ -10,25 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from dareu.errors import RunError
+from dareu.runs.integrity import checksum
 
 FILE = "provenance.json"
 # What decides what a model writes: weights, configuration, tokenizer.
 SUFFIXES = (".safetensors", ".json", ".model", ".jinja", ".txt")
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
-    state = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            state.update(block)
-    return state.hexdigest()
-
-
 def model_hashes(folder: Path) -> dict[str, str]:
     """File name → SHA-256 of each file of a model folder that decides what the model writes."""
     return {
-        path.relative_to(folder).as_posix(): sha256_file(path)
+        path.relative_to(folder).as_posix(): checksum(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.suffix in SUFFIXES
     }

@@ -22,6 +22,7 @@ from platformdirs import user_cache_dir
 
 from dareu.errors import RunError
 from dareu.runs.files import check_writable, read_json, unwritable, write_json
+from dareu.runs.integrity import damage, file_table, flush_to_disk
 from dareu.runs.manifest import Manifest, git_revision, peak_memory_mb, versions
 
 MANIFEST = "manifest.json"
@@ -42,11 +43,21 @@ class Building:
         self.out = root / ".out" / stage / key
         self.work = root / ".work" / stage / key
         self.resumed = False
+        self._whole = self._announced = False
         self._config, self._seed = config, seed
         self._before, self._peak, self._start = 0.0, 0.0, time.perf_counter()
 
     @property
     def done(self) -> bool:
+        """Whether the artifact is there and whole. One that is not is announced, and is to be made again."""
+        if (self.path / MANIFEST).is_file() and not self._whole:
+            wrong = artifact_damage(self.path)
+            if wrong:
+                if not self._announced:
+                    print(f"dareu: {self.path} is damaged ({wrong}); it is made again.", file=sys.stderr)
+                self._announced = True
+                return False
+            self._whole = True
         return (self.path / MANIFEST).is_file()
 
     @property
@@ -73,11 +84,13 @@ class Building:
             seconds=self._seconds(),
             peak_memory_mb=self._peak_memory(),
             extra=extra,
+            files=file_table(self.out),
         )
         write_json(self.out / MANIFEST, manifest.to_json())
         try:
+            flush_to_disk(self.out)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(self.path)  # a folder without a manifest: no artifact
+            _remove(self.path)  # without a manifest, or damaged: no artifact
             self.out.rename(self.path)
         except OSError as error:
             raise unwritable(self.path, error) from None
@@ -93,8 +106,16 @@ class Building:
         except OSError as error:
             raise unwritable(self.out, error) from None
         if (self.work / ELAPSED).is_file():
-            spent = read_json(self.work / ELAPSED)
-            self._before, self._peak = spent["seconds"], spent["peak_memory_mb"] or 0.0
+            try:
+                spent = read_json(self.work / ELAPSED)
+                self._before, self._peak = float(spent["seconds"]), float(spent["peak_memory_mb"] or 0.0)
+            except (
+                RunError,
+                KeyError,
+                TypeError,
+                ValueError,
+            ):  # cut off: the time of earlier attempts is lost
+                self._before, self._peak = 0.0, 0.0
         self._start = time.perf_counter()
 
     def _seconds(self) -> float:
@@ -121,7 +142,11 @@ class ArtifactStore:
     def find(self, stage: str, key: str) -> Path | None:
         """The finished artifact's folder, or None."""
         path = self.root / stage / key
-        return path if (path / MANIFEST).is_file() else None
+        return path if (path / MANIFEST).is_file() and artifact_damage(path) is None else None
+
+    def artifacts(self) -> list[Path]:
+        """The folders of all finished artifacts, damaged ones included."""
+        return sorted(path.parent for path in self.root.glob(f"[!.]*/*/{MANIFEST}"))
 
     @contextmanager
     def building(
@@ -166,6 +191,19 @@ class ArtifactStore:
                 "Set cache_dir to a folder that you may write to.",
             ) from None
         return lock
+
+
+def artifact_damage(path: Path, checksums: bool = False) -> str | None:
+    """What is wrong with the artifact in `path`, in a few words; None where it is whole.
+
+    File sizes are compared with the manifest's, with `checksums` their SHA-256 too. Artifacts of versions before 0.2
+    have no table of files; of these the manifest alone is looked at.
+    """
+    try:
+        manifest = Manifest.from_json(read_json(path / MANIFEST))
+    except RunError:
+        return f"{MANIFEST} cannot be read"
+    return damage(path, manifest.files, "sha256" if checksums else None)
 
 
 def _remove(folder: Path) -> None:

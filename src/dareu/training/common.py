@@ -14,8 +14,8 @@ from typing import Any
 from dareu.config import DareUConfig, OptimBase
 from dareu.errors import ConfigError, TrainingError
 from dareu.models.progress import StepBar
-
-COMPLETE = "complete"  # marker file of a checkpoint that was written to its end
+from dareu.runs.checkpoints import last_checkpoint as last_checkpoint
+from dareu.runs.checkpoints import mark_complete
 
 
 @dataclass
@@ -69,12 +69,6 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     if config.use_vllm and generations < 2:
         raise ConfigError("vLLM samples in groups of at least two.", "Set method.num_generations=2 or more.")
     return per_batch, parts, micro
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that carries the marker of completeness."""
-    found = [p for p in folder.glob("checkpoint-*") if (p / COMPLETE).is_file()]
-    return max(found, key=lambda p: int(p.name.split("-")[1]), default=None)
 
 
 def trainer_arguments(optim: OptimBase, work: Work, seed: int, device: str, **extra: Any) -> dict[str, Any]:
@@ -131,7 +125,7 @@ class Bookkeeping(StepBar):
             raise non_finite(state.global_step, "weights are")
         if not state.is_world_process_zero:
             return
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self.work.tick()
 
 

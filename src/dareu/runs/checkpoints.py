@@ -1,0 +1,39 @@
+"""Checkpoints that are whole: marked when all their files are written, and checked before a run goes on from them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from dareu.runs.files import write_json
+from dareu.runs.integrity import damage, file_table, flush_to_disk
+
+COMPLETE = "complete"  # a checkpoint's table of files; it is written last
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Call it once every file of the checkpoint is written."""
+    flush_to_disk(checkpoint)
+    write_json(checkpoint / COMPLETE, file_table(checkpoint, "crc32", leave_out=(COMPLETE,)))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest `checkpoint-<step>` that was written to its end and whose files are as they were written.
+
+    A damaged one is announced and passed over.
+    """
+    found = [p for p in folder.glob("checkpoint-*") if (p / COMPLETE).is_file()]
+    for path in sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True):
+        wrong = _damage(path)
+        if wrong is None:
+            return path
+        print(f"dareu: {path} is damaged ({wrong}); an older checkpoint is taken.", file=sys.stderr)
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    try:
+        return damage(checkpoint, json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")), "crc32")
+    except (OSError, ValueError, AttributeError, TypeError):
+        return f"the file {COMPLETE} cannot be read"

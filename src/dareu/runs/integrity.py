@@ -1,0 +1,64 @@
+"""Whether a folder still holds the files that were written into it: sizes at every read, checksums on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["sha256", "crc32"]
+BLOCK = 1 << 20
+
+
+def checksum(path: Path, kind: Kind = "sha256") -> str:
+    """Of a file's bytes: 64 hex digits of SHA-256, or 8 of CRC-32, which is several times faster."""
+    state, crc = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            if kind == "sha256":
+                state.update(block)
+            else:
+                crc = zlib.crc32(block, crc)
+    return state.hexdigest() if kind == "sha256" else f"{crc:08x}"
+
+
+def file_table(folder: Path, kind: Kind = "sha256", leave_out: tuple[str, ...] = ()) -> dict[str, list[Any]]:
+    """Path below `folder` → [size in bytes, checksum], for every file but those named in `leave_out`."""
+    return {
+        path.relative_to(folder).as_posix(): [path.stat().st_size, checksum(path, kind)]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in leave_out
+    }
+
+
+def damage(folder: Path, table: Mapping[str, Any], kind: Kind | None = None) -> str | None:
+    """What differs from `table`, in a few words; None where nothing does. With `kind` checksums are compared too."""
+    for name, (size, expected) in table.items():
+        path = folder / name
+        try:
+            found = path.stat().st_size
+        except OSError:
+            return f"{name} is missing"
+        if found != size:
+            return f"{name} has {found} of {size} bytes"
+        if kind and checksum(path, kind) != expected:
+            return f"{name} has other bytes than were written"
+    return None
+
+
+def flush_to_disk(folder: Path) -> None:
+    """Have the system write a folder's files, and its list of files, to disk before it goes on."""
+    for path in [*(p for p in folder.rglob("*") if p.is_file()), folder]:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except OSError:  # folders cannot be opened on every system
+            continue
+        try:
+            os.fsync(handle)
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
