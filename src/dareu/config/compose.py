@@ -126,12 +126,21 @@ def settable(overrides: Sequence[str]) -> list[str]:
     """`key=value` as `++key=value`: a key that a YAML leaves at its default can be set too; types check its name."""
     plain = re.compile(r"[A-Za-z_][\w.]*=")
     found = []
-    for o in overrides:
+    for o in _one_experiment(overrides):
         if o.startswith("rounds=["):  # a list does not merge into an experiment's mapping
             found.append("++rounds=null")
         ours = plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS
         found.append(f"++{o}" if ours else o)
     return found
+
+
+def _one_experiment(overrides: Sequence[str]) -> list[str]:
+    """`+experiment=B` adds B to the experiment that is chosen, if one is; Hydra has one entry for both."""
+    chosen = [o for o in overrides if o.removeprefix("+").startswith("experiment=")]
+    if not any(o.startswith("+") for o in chosen):
+        return list(overrides)
+    names = [name for o in chosen for name in o.partition("=")[2].strip("[]").split(",")]
+    return [*(o for o in overrides if o not in chosen), f"experiment=[{','.join(names)}]"]
 
 
 def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: bool = False) -> None:
