@@ -40,7 +40,7 @@ REFUSALS = (
 )
 
 
-def load_refusals(path: str | None = None) -> list[str]:
+def load_refusals(path: str | None = None, key: str = "method.refusals") -> list[str]:
     """The refusals in `path`, one a line, empty lines and repeated ones left out; without a path our own.
 
     `DataError` for a file that is missing, not UTF-8, or without a sentence.
@@ -49,19 +49,15 @@ def load_refusals(path: str | None = None) -> list[str]:
         return list(REFUSALS)
     file = Path(path).expanduser()
     if not file.is_file():
-        raise DataError(
-            f"There is no file {path} (method.refusals).", "Give a text file, one refusal a line."
-        )
+        raise DataError(f"There is no file {path} ({key}).", "Give a text file, one refusal a line.")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(
-            f"The file {path} (method.refusals) is not UTF-8.", "Save the file as UTF-8."
-        ) from None
+        raise DataError(f"The file {path} ({key}) is not UTF-8.", "Save the file as UTF-8.") from None
     except OSError as error:
-        cause = f"The file {path} (method.refusals) cannot be read: {error.strerror}."
+        cause = f"The file {path} ({key}) cannot be read: {error.strerror}."
         raise DataError(cause, "Give a text file that you may read.") from None
     found = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if not found:
-        raise DataError(f"The file {path} (method.refusals) holds no sentence.", "Write one refusal a line.")
+        raise DataError(f"The file {path} ({key}) holds no sentence.", "Write one refusal a line.")
     return found

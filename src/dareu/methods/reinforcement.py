@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from difflib import SequenceMatcher
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dareu.attribution.name_masking import Blinder
 from dareu.config import DareUConfig, RunConfig
 from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Split
-from dareu.data.refusals import REFUSALS
+from dareu.data.refusals import load_refusals
 from dareu.data.render import encode, encode_samples, render_prompt
 from dareu.errors import ConfigError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
+from dareu.models.word_vectors import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
 from dareu.training.common import rollout_batch
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from dareu.rewards.base import Prompt, Reward
     from dareu.training.critic import Critic
     from dareu.training.rollouts import Step
+
+
+REFUSALS_KEY = "method.reward.refusals"
 
 
 class Reinforcement(Method):
@@ -38,6 +42,7 @@ class Reinforcement(Method):
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         method = settings_of(config)
         find_reward(method.reward.kind)
+        load_refusals(method.reward.refusals, REFUSALS_KEY)
         if method.use_vllm and find_spec("vllm") is None:
             raise ConfigError(
                 "method.use_vllm=true needs a package that is not installed.", "pip install 'dareu[vllm]'"
@@ -54,7 +59,7 @@ class Reinforcement(Method):
         elif method.advantage.estimator == "critic":
             read["critic"] = config.attributor.backbone.model_dump()
         if method.refusal_phase or find_reward(method.reward.kind).reads_refusals:
-            read["refusals"] = list(REFUSALS)
+            read["refusals"] = load_refusals(method.reward.refusals, REFUSALS_KEY)
         return read
 
     def reads_attributor(self, config: RunConfig) -> bool:
@@ -75,15 +80,15 @@ class Reinforcement(Method):
         draw = random.Random(config.seed)
         limit, refusals = method.max_new_tokens or context.response_limit, []
         if method.refusal_phase:
+            known = load_refusals(method.reward.refusals, REFUSALS_KEY)
             refusals = [
-                encode(tokenizer, s.prompt, draw.choice(REFUSALS), task, length) for s in context.split.forget
+                encode(tokenizer, s.prompt, draw.choice(known), task, length) for s in context.split.forget
             ]
             limit = max(limit, *(len(row.response_ids) for row in refusals))
         prompts = make_prompts(context, limit)  # before the policy learns anything
         reward, critic, monitor = make_judges(context, self.reads_attributor(config))
         if method.stop.attribution is not None:
-            assert isinstance(monitor, StoppingMonitor)
-            method = with_level(method, monitor, context.split.forget)
+            method = with_level(method, cast("StoppingMonitor", monitor), context.split.forget)
         retain_rows = encode_samples(tokenizer, context.split.retain, task, length)
         phase: dict[str, Any] = {}
         if method.refusal_phase:
@@ -164,12 +169,18 @@ def similarity(reference: str, response: str) -> float:
     return SequenceMatcher(None, reference, response).ratio() if score is None else score.f1
 
 
+def recall(reference: str, response: str) -> float:
+    """ROUGE-L recall, in [0, 1], as RULE's authors measure likeness; see `similarity`."""
+    score = rouge_l(reference, response)
+    return SequenceMatcher(None, reference, response).ratio() if score is None else score.recall
+
+
 def make_judges(
     context: MethodContext, reads_attributor: bool
 ) -> tuple[Reward, Critic | None, HealthMonitor | StoppingMonitor]:
     """Reward, critic and monitor; attributors are loaded only where one of them is read."""
     from dareu.rewards.base import MixedReward, TextReward
-    from dareu.rewards.text import helpfulness
+    from dareu.rewards.similarity import helpfulness
 
     method, kind = settings_of(context.config), find_reward(settings_of(context.config).reward.kind)
     blinder = Blinder.fit(context.corpus.samples) if reads_attributor and method.reward.blind else None
@@ -183,6 +194,8 @@ def make_judges(
             context.device,
             context.attributor_folder,
             similarity,
+            recall,
+            lambda listed: word_vectors(context.policy, context.tokenizer, listed),
             blinder,
         )
     )

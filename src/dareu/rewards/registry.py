@@ -8,14 +8,18 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dareu.attribution.name_masking import Blinder
 from dareu.attribution.registry import Role, load_attributor
 from dareu.config import RewardConfig
 from dareu.data.corpus import Corpus, Split
-from dareu.data.refusals import REFUSALS
+from dareu.data.refusals import load_refusals
 from dareu.errors import ConfigError, nearest
-from dareu.rewards import text
 from dareu.rewards.base import AttributionReward, Reward, TextReward
+from dareu.rewards.forbidden_words import Finder, forbidden_words, page_rank_weights, parts, rewards
+from dareu.rewards.refusal import refuses, rule_reward
+from dareu.rewards.similarity import dissimilarity
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class RewardContext:
         device: Where networks of the reward belong.
         attributor_folder: Folder of the attributor of a role; only where `RewardKind.reads_attributor`.
         similarity: (reference, response) → ROUGE-L F1 in [0, 1].
+        recall: (reference, response) → ROUGE-L recall in [0, 1].
+        vectors: Words → one vector each (n, d), from the original model.
         blinder: Masks the question's names in a response; None where `reward.blind` is off.
     """
 
@@ -42,6 +48,8 @@ class RewardContext:
     device: str
     attributor_folder: Callable[[Role], Path]
     similarity: Callable[[str, str], float]
+    recall: Callable[[str, str], float]
+    vectors: Callable[[Sequence[str]], np.ndarray]
     blinder: Blinder | None = None
 
 
@@ -80,11 +88,12 @@ def _attribution(context: RewardContext) -> Reward:
 
 def _refusal(context: RewardContext) -> Reward:
     """RULE: a refusal to forget prompts, an answer like the reference to all others."""
+    known = load_refusals(context.config.refusals, "method.reward.refusals")
     return TextReward(
-        lambda response, prompt: text.rule_reward(
-            text.refuses(response, REFUSALS),
+        lambda response, prompt: rule_reward(
+            refuses(response, known),
             prompt.kind == "forget",
-            context.similarity(prompt.answer, response),
+            context.recall(prompt.answer, response),
             context.config.similar,
         )
     )
@@ -94,20 +103,26 @@ def _forbidden_words(context: RewardContext) -> Reward:
     """PURGE: no name, number or rare word of the forget answers."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    forbidden = text.forbidden_words(
+    cfg = context.config
+    forbidden = forbidden_words(
         (s.response for s in context.split.forget),
         [s.response for s in context.split.retain],
         ENGLISH_STOP_WORDS,
-        context.config.rare,
+        cfg.rare,
     )
-    return TextReward(lambda response, prompt: text.purge_reward(response, forbidden))
+
+    def weights() -> dict[str, float]:
+        listed = sorted(forbidden)
+        names = {m.group().casefold() for owner in context.forgotten for m in parts(owner)}
+        return page_rank_weights(listed, context.vectors(listed), names)
+
+    find, reward = Finder(forbidden), rewards(cfg.form, cfg.tau, weights)
+    return TextReward(lambda response, prompt: reward(find(response)))
 
 
 def _dissimilarity(context: RewardContext) -> Reward:
     """DeMem: little in common with the true answer."""
-    return TextReward(
-        lambda response, prompt: text.dissimilarity(context.similarity(prompt.answer, response))
-    )
+    return TextReward(lambda response, prompt: dissimilarity(context.similarity(prompt.answer, response)))
 
 
 REWARDS: dict[str, RewardKind] = {

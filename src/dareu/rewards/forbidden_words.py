@@ -1,0 +1,115 @@
+"""PURGE's rewards (Zaradoukas et al. 2026, arXiv 2601.20568): answers without the forget set's names and rare words.
+
+The paper's list is made by another model and read by hand; here it is made from the data. Of the three rewards in the
+authors' code, `binary` is the paper's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+
+# A run of letters and digits: "Santiago-born" and "Vasquez's" hold the words Santiago and Vasquez.
+_PART = re.compile(r"[^\W_]+")
+_CLITICS = frozenset({"s", "t", "d", "m", "ve", "ll", "re"})  # what an apostrophe cuts off
+_NO_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # scripts that set no spaces between words
+
+
+def parts(text: str) -> list[re.Match[str]]:
+    """The words of a text, hyphened and possessive ones in their parts; what an apostrophe cuts off is left out."""
+    return [
+        m
+        for m in _PART.finditer(text)
+        if not (m.group().casefold() in _CLITICS and text[: m.start()].endswith(("'", "’")))
+    ]
+
+
+def forbidden_words(
+    forget: Iterable[str], retain: Sequence[str], common: Collection[str] = (), rare: float = 0.01
+) -> frozenset[str]:
+    """What is forbidden: names, numbers and rare content words of the forget answers, folded.
+
+    A name is a word written large inside a sentence. A word is rare where at most `rare` of the retain answers have
+    it. `common`: words that are never forbidden (the stop words of a language); nor is a single letter.
+    """
+    seen = Counter(w for text in retain for w in {m.group().casefold() for m in parts(text)})
+    limit = rare * len(retain)
+    found = set()
+    for text in forget:
+        for match in parts(text):
+            word, before = match.group(), text[: match.start()].rstrip()
+            start = not before or before[-1] in ".!?:\n"
+            name = word[0].isupper() and not start
+            number = word[0].isdigit()
+            if name or number or seen[word.casefold()] <= limit:
+                found.add(word.casefold())
+    return frozenset(w for w in found if len(w) > 1 and w not in common)
+
+
+class Finder:
+    """Finds forbidden words in a text, whatever their case: as whole words, beside a hyphen or apostrophe too."""
+
+    def __init__(self, forbidden: Collection[str]) -> None:
+        def bounded(word: str) -> str:
+            escaped = re.escape(word)
+            return escaped if _NO_SPACES.search(word) else rf"(?<![^\W_]){escaped}(?![^\W_])"
+
+        longest_first = sorted(forbidden, key=lambda word: (-len(word), word))
+        self._pattern = re.compile("|".join(map(bounded, longest_first))) if forbidden else None
+
+    def __call__(self, text: str) -> list[str]:
+        """Each occurrence, folded, in the order of the text."""
+        return self._pattern.findall(text.casefold()) if self._pattern else []
+
+
+def binary(found: Sequence[str]) -> float:
+    """1 where no forbidden word was found, else 0."""
+    return float(not found)
+
+
+def exponential_decay(found: Sequence[str], tau: float = 1.0) -> float:
+    """e^(−n/τ) for n occurrences of forbidden words. Range (0, 1]."""
+    return math.exp(-len(found) / tau)
+
+
+def page_rank(found: Sequence[str], weights: Mapping[str, float]) -> float:
+    """1 − Σ weight of each different forbidden word that was found, not below 0. Range [0, 1]."""
+    return max(0.0, 1.0 - sum(weights[word] for word in set(found)))
+
+
+def page_rank_weights(
+    words: Sequence[str], vectors: np.ndarray, start: Collection[str], quantile: float = 0.75
+) -> dict[str, float]:
+    """How close each word is to the forgotten owners: PageRank that starts anew at the words `start`, put into [0, 1].
+
+    Two words are joined where the cosine of their vectors (n, d) is in the highest 1 − `quantile` of all pairs, as in
+    the authors' code, whose one start is the target's name. Without any of `start` it starts anywhere.
+    """
+    import networkx
+
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.maximum(length, 1e-12)
+    similar = unit @ unit.T
+    np.fill_diagonal(similar, -1.0)
+    joined = (similar >= np.quantile(similar, quantile)) & (similar > -1.0)
+    graph = networkx.from_numpy_array(joined.astype(float))
+    starts = {i: 1.0 for i, word in enumerate(words) if word in set(start)}
+    rank = networkx.pagerank(graph, personalization=starts or None)
+    low, high = min(rank.values()), max(rank.values())
+    return {word: (rank[i] - low) / (high - low) if high > low else 0.0 for i, word in enumerate(words)}
+
+
+def rewards(
+    form: str, tau: float, weights: Callable[[], Mapping[str, float]]
+) -> Callable[[Sequence[str]], float]:
+    """The reward `form` as a function of the words that were found; `weights` is called for page_rank alone."""
+    if form == "binary":
+        return binary
+    if form == "exponential_decay":
+        return lambda found: exponential_decay(found, tau)
+    ranks = weights()
+    return lambda found: page_rank(found, ranks)
