@@ -35,7 +35,18 @@ class RewardConfig(Strict):
     params: dict[str, Any] = Field(
         default_factory=dict, description="settings of a reward of another package"
     )
-    similar: Share = Field(0.3, description="refusal: ROUGE-L above which an answer is like the reference")
+    similar: Share = Field(
+        0.3, description="refusal: ROUGE-L recall above which an answer is like the reference"
+    )
+    refusals: Text | None = Field(
+        None, description="refusal: text file of known refusals, one a line; null: a list of our own"
+    )
+    form: Literal["binary", "exponential_decay", "page_rank"] = Field(
+        "binary",
+        description="forbidden_words: 1 for none, else 0; e^(-n/τ) for n of them; or 1 less the weight of each, by its "
+        "nearness to the owners' names (PageRank)",
+    )
+    tau: Positive = Field(1.0, description="forbidden_words, exponential_decay: τ")
     rare: Share = Field(
         0.01, description="forbidden_words: share of retain answers that may have a rare word"
     )
@@ -198,6 +209,9 @@ class DareUConfig(MethodBase):
     distill: NonNegative = Field(2.0, description="λ_dis: weight of KL to the original on retain samples")
     distill_every: Count = Field(1, description="updates between those with distillation")
     value_coef: NonNegative = Field(0.2, description="weight of the critic's loss")
+    value_clip: Number | None = Field(
+        None, gt=0, le=1000, description="the critic's values move no further in an update; null: no limit"
+    )
     critic_lr: Number | None = Field(
         1e-3, gt=0, le=10, description="learning rate of the critic; null: the policy's"
     )

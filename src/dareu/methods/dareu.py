@@ -58,21 +58,22 @@ class DareUStep:
         return tensors
 
     def loss(self, engine: Engine, update: Update) -> Tensor:
-        """The loss of a micro-batch; `update.share` micro-batches make an update."""
+        """The loss of a micro-batch, by its share of the update's tokens: micro-batches add up to token means."""
         cfg, batch, mask = self.config, update.tensors, update.mask
         total = update.surrogate  # −J by TRL, less the entropy bonus
 
         if update.values is not None and cfg.value_coef:
-            value = losses.value_loss(update.values(), batch["old_values"], batch["returns"], mask, cfg.clip)
-            total = total + cfg.value_coef * value / update.share
+            values = update.values()
+            value = losses.value_loss(values, batch["old_values"], batch["returns"], mask, cfg.value_clip)
+            total = total + cfg.value_coef * value * update.share
             engine.log_mean(value_loss=value.detach())
         if cfg.kl_loss:
             away = losses.kl_k3(update.logps, batch["reference_logps"], mask)
-            total = total + cfg.kl_loss * away / update.share
+            total = total + cfg.kl_loss * away * update.share
             engine.log_mean(kl_loss=away.detach())
         if update.distillation is not None:  # every `distill_every` updates
             distill = update.distillation()
-            total = total + cfg.distill * distill / update.share
+            total = total + cfg.distill * distill * update.retain_share
             engine.log_mean(distill=distill.detach())
         return total
 

@@ -1,14 +1,53 @@
 """JensUn: Jensen–Shannon divergence to a refusal on the forget set, to the original on the retain set (Singh et al.
 2025, arXiv 2509.02820).
+
+Where we depart: the authors' code, since March 2026, asks for a short refusal's tokens in turn at the places of the
+gold answer, after the gold answer's own tokens (`params.positions: gold`). The default asks for each token after the
+refusal so far, which is what the model then writes.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
+import torch
+from pydantic import Field
 from torch import Tensor
 
+from dareu.config import Strict
 from dareu.methods.loss_method import LossMethod
+from dareu.models.logprobs import IGNORE, response_logprobs
+from dareu.training.loss_trainer import LossTrainer
+
+
+class JensUnSettings(Strict):
+    """Where a refusal's tokens are asked for: along the refusal itself, or at the places of the gold answer."""
+
+    positions: Literal["refusal", "gold"] = Field("refusal")
+
+
+def cyclic_labels(labels: Tensor, refusals: list[list[int]]) -> Tensor:
+    """`labels` (B, T) whose counted entries are a refusal's tokens, in turn and over again. Others stay `IGNORE`."""
+    found = labels.clone()
+    for row, tokens in zip(found, refusals, strict=True):
+        places = (row != IGNORE).nonzero().squeeze(1)
+        turns = torch.arange(len(places), device=labels.device) % len(tokens)
+        row[places] = torch.tensor(tokens, device=labels.device)[turns]
+    return found
+
+
+class JensUnTrainer(LossTrainer):
+    """With `positions: gold` the refusal's tokens, without its end, are labels of the gold answer's row."""
+
+    def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.settings.positions == "refusal" or self.pair_sampler is None:
+            return super()._read(model, inputs)
+        rows = self.pair_sampler.batch(inputs["number"].tolist(), int(self.state.epoch or 0))
+        end = self.tokenizer.eos_token_id
+        tokens = [[i for i in row.response_ids if i != end] or list(row.response_ids) for row in rows]
+        logps, mask = response_logprobs(model, inputs | {"labels": cyclic_labels(inputs["labels"], tokens)})
+        return {"other_logps": logps, "other_mask": mask}
 
 
 def jensun(other_logps: Tensor, other_mask: Tensor) -> Tensor:
@@ -22,4 +61,10 @@ def jensun(other_logps: Tensor, other_mask: Tensor) -> Tensor:
     return (divergence * other_mask).sum() / other_mask.sum().clamp(min=1)
 
 
-METHOD = LossMethod(jensun, reads=("other_logps", "other_mask"), pairs="refusal")
+METHOD = LossMethod(
+    jensun,
+    reads=("other_logps", "other_mask"),
+    pairs="refusal",
+    trainer=JensUnTrainer,
+    settings=JensUnSettings,
+)

@@ -9,7 +9,7 @@ from dareu.methods.loss_method import LossMethod
 from dareu.training.losses import token_mean
 
 
-def satimp(logps: Tensor, mask: Tensor, beta1: NonNegative = 5.0, beta2: NonNegative = 1.0) -> Tensor:
+def satimp(logps: Tensor, mask: Tensor, beta1: NonNegative = 5.0, beta2: NonNegative = 0.1) -> Tensor:
     """Mean over answer tokens of p^β1 · (1 − p)^β2 · log p. ≤ 0; β2 = 0 is WGA.
 
     p^β1 (saturation) takes weight from tokens that are forgotten already, (1 − p)^β2 (importance) from those that the

@@ -11,7 +11,7 @@ from dareu.methods.loss_method import LossMethod
 
 
 def undial(
-    logits: Tensor, labels: Tensor, mask: Tensor, reference_logits: Tensor, beta: NonNegative = 10.0
+    logits: Tensor, labels: Tensor, mask: Tensor, reference_logits: Tensor, beta: NonNegative = 5.0
 ) -> Tensor:
     """Mean over answer tokens of the cross-entropy to softmax(z_ref − β · onehot(y)). ≥ the target's entropy.
 

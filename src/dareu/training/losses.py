@@ -43,11 +43,16 @@ def js_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
 
 
 def value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float = 0.2
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float | None = None
 ) -> Tensor:
-    """PPO's clipped value loss ½ · mean max((V − R)², (V_clip − R)²) (Schulman et al. 2017). ≥ 0."""
-    clipped = old_values + (values - old_values).clamp(-clip, clip)
-    worst = ((values - returns) ** 2).maximum((clipped - returns) ** 2)
+    """½ · mean (V − R)², with `clip` PPO's ½ · mean max((V − R)², (V_clip − R)²) (Schulman et al. 2017). ≥ 0.
+
+    V_clip moves no further than `clip` from the values before the update, in units of the returns.
+    """
+    worst = (values - returns) ** 2
+    if clip is not None:
+        clipped = old_values + (values - old_values).clamp(-clip, clip)
+        worst = worst.maximum((clipped - returns) ** 2)
     return 0.5 * (worst * mask).sum() / mask.sum().clamp(min=1)
 
 

@@ -171,7 +171,10 @@ class RLTrainer(RolloutLog, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         distils = self.method.distill and self.state.global_step % self.method.distill_every == 0
         self._retained = self._retain_rows() if distils else None
-        surrogate = super()._compute_loss(model, inputs)
+        micro_batches = self.current_gradient_accumulation_steps if self.model.training else 1
+        share, retain_share = self._shares(inputs["completion_mask"])
+        # TRL takes the mean over each micro-batch's tokens and divides by their number, whatever their lengths.
+        surrogate = super()._compute_loss(model, inputs) * (micro_batches * share)
         logps, self._logps = self._logps, None
         mask, retained, critic = inputs["completion_mask"], self._retained, self.critic
         log_ratio = logps.detach() - inputs["old_per_token_logps"]
@@ -179,13 +182,14 @@ class RLTrainer(RolloutLog, GRPOTrainer):
 
         def values() -> Tensor:
             assert critic is not None
-            critic.train()
+            critic.eval()  # dropout would be noise in values that are regressed on one batch
             found: Tensor = critic(*self._concatenate(inputs))
             return found
 
         update = Update(
             surrogate,
-            self.current_gradient_accumulation_steps if self.model.training else 1,
+            share,
+            retain_share,
             logps,
             mask,
             inputs,
@@ -196,6 +200,30 @@ class RLTrainer(RolloutLog, GRPOTrainer):
         if not torch.isfinite(total.detach()):
             raise non_finite(self.state.global_step)
         return total
+
+    def _shares(self, mask: Tensor) -> tuple[Tensor, float]:
+        """Share of this micro-batch in the response tokens of the whole update, and that of its retain rows.
+
+        Times the number of processes, since gradients are averaged over them: the sum over all micro-batches of all
+        processes, divided by their number, is 1.
+        """
+        world, slices = self.accelerator.num_processes, self.args.gradient_accumulation_steps
+        if not self.model.training:
+            return torch.ones((), device=mask.device), 1.0
+        first = self._step - self._step % slices
+        buffered = self._buffered_inputs[first % self.args.steps_per_generation :][:slices]
+        own = torch.stack([batch["completion_mask"].sum() for batch in buffered]).sum().float()
+        total = self.accelerator.reduce(own, reduction="sum") if world > 1 else own
+        batch = self.retain_sampler.batch
+        rank = self.accelerator.process_index
+        retain = sum(
+            len(row.response_ids)
+            for step in range(first, first + slices)
+            for other in range(world)
+            for row in batch(step, other, world)
+        )
+        mine = sum(len(row.response_ids) for row in batch(self._step, rank, world))
+        return world * mask.sum() / total.clamp(min=1), world * mine / max(retain, 1)
 
     def _get_per_token_logps_and_entropies(
         self,

@@ -116,7 +116,9 @@ class Update:
 
     Attributes:
         surrogate: TRL's clipped surrogate, its share of the update's.
-        share: Micro-batches that make up the update.
+        share: This micro-batch's share of the update's response tokens, times the number of processes, over which
+            gradients are averaged.
+        retain_share: The same of the retain rows' tokens.
         logps: The policy's log-likelihoods at the temperature of sampling, (B, T).
         mask: 1 on response tokens, (B, T).
         tensors: What `Step.judge` returned, for these rollouts.
@@ -125,7 +127,8 @@ class Update:
     """
 
     surrogate: Tensor
-    share: int
+    share: Tensor
+    retain_share: float
     logps: Tensor
     mask: Tensor
     tensors: dict[str, Tensor]
