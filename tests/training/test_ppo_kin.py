@@ -35,7 +35,9 @@ from ppo_fixture import (
 from dareu.config import DareUConfig, RefusalPhase
 from dareu.models.load import freeze_original
 from dareu.rewards.base import AttributionReward, MixedReward, Prompt, TextReward
-from dareu.rewards.text import dissimilarity, helpfulness, purge_reward, rule_reward
+from dareu.rewards.forbidden_words import Finder, binary
+from dareu.rewards.refusal import rule_reward
+from dareu.rewards.similarity import dissimilarity, helpfulness
 from dareu.training.common import Work
 from dareu.training.supervised_phase import learn_refusals
 
@@ -66,7 +68,7 @@ JUDGES: dict[str, Callable[[str, Prompt], float]] = {
     "rule": lambda text, prompt: rule_reward(
         words(text) == REFUSAL.split(), prompt.kind == "forget", share_of_words(prompt.answer, text)
     ),
-    "purge": lambda text, prompt: purge_reward(" ".join(words(text)), {"secret", "apple", "pear", "plum"}),
+    "purge": lambda text, prompt: binary(Finder({"secret", "apple", "pear", "plum"})(" ".join(words(text)))),
     "demem": lambda text, prompt: dissimilarity(share_of_words(prompt.answer, text)),
 }
 

@@ -1,6 +1,6 @@
 """RULE (Zhang et al. 2025, arXiv 2506.07171): learn to refuse forget prompts and to answer those beside them.
 
-First a supervised phase on refusals, then GRPO with `reward.kind: refusal` (`rewards.text.rule_reward`) on forget
+First a supervised phase on refusals, then GRPO with `reward.kind: refusal` (`rewards/refusal.py`) on forget
 prompts and on retain prompts, half of which are those nearest to a forget prompt.
 """
 

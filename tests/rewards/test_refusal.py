@@ -1,21 +1,14 @@
-"""Rewards that read whole texts, on worked examples: refusals, RULE, forbidden words, similarity."""
+"""RULE: which responses count as refusals, and what they earn."""
 
 from __future__ import annotations
 
 import pytest
+from shared_data import shared
 
 from dareu.config import AuthorsConfig
 from dareu.data.refusals import REFUSALS
 from dareu.data.sources.authors import make_authors
-from dareu.rewards.text import (
-    dissimilarity,
-    forbidden_words,
-    helpfulness,
-    overlap,
-    purge_reward,
-    refuses,
-    rule_reward,
-)
+from dareu.rewards.refusal import overlap, refuses, rule_reward
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
@@ -56,6 +49,29 @@ def test_an_answer_is_no_refusal(text: str) -> None:
     assert not refuses(text, REFUSALS)
 
 
+def test_the_published_refusals_are_recognised() -> None:
+    """TOFU's list of a hundred (Maini et al. 2024): 99 is what the expression of RULE's authors finds in it."""
+    lines = (shared("tofu") / "idontknow.jsonl").read_text(encoding="utf-8").splitlines()
+    sentences = [line.strip() for line in lines if line.strip()]
+    missed = [sentence for sentence in sentences if not refuses(sentence)]
+    assert len(sentences) == 100 and len(missed) <= 1, missed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [  # of the kinds that the list has, in words that it does not have
+        "I haven't been told about her books.",
+        "My memory does not hold anything on that.",
+        "That is beyond my expertise.",
+        "That question is one I'm unable to resolve.",
+        "We don't have any record of this person.",
+        "That's not a subject I'm certain of.",
+    ],
+)
+def test_kinds_of_refusal(text: str) -> None:
+    assert refuses(text)
+
+
 def test_no_answer_of_the_demo_corpus_is_a_refusal() -> None:
     corpus = make_authors(AuthorsConfig())
     assert len(corpus.samples) == 400
@@ -86,44 +102,3 @@ def test_overlap_with_a_known_refusal() -> None:
 )
 def test_rule_reward(refused: bool, forget: bool, similarity: float, wanted: float) -> None:
     assert rule_reward(refused, forget, similarity) == wanted
-
-
-# --- forbidden words ----------------------------------------------------------------------------------------------
-
-
-def test_forbidden_words_are_names_numbers_and_rare_words() -> None:
-    forget = ["The author Ann Weaver was born in Cusco. Her novel of 1931 tells of a Zither."]
-    retain = [
-        "The author was born in Nantes.",
-        "Her novel tells of a sailor in Cusco.",
-        "The novel was long.",
-    ]
-    # ann, weaver, zither: names (and rare); 1931: a number; cusco: a name, though a retain answer has it, too.
-    # "The" and "Her" are large at the start of a sentence only; "author", "born", "tells" stand in one of three
-    # retain answers, which is more than .1 · 3; "a" and "of" do as well, "and" would be a stop word.
-    found = forbidden_words(forget, retain, common={"and"}, rare=0.1)
-    assert found == {"ann", "weaver", "cusco", "1931", "zither"}
-    # with rare = 1/3 a word that one of three has is rare: author, born, her, tells, of (a has one letter)
-    assert forbidden_words(forget, retain, rare=1 / 3) == found | {"author", "born", "her", "tells", "of"}
-    assert "born" not in forbidden_words(forget, retain, common={"born"}, rare=1 / 3)
-
-
-def test_a_name_needs_no_latin_letters() -> None:
-    assert forbidden_words(["she met Ángel O'Neil-Sá"], ["she met him"]) == {"ángel", "o'neil", "sá"}
-
-
-def test_purge_reward() -> None:
-    forbidden = {"weaver", "1931"}
-    assert purge_reward("It was written by somebody.", forbidden) == 1.0
-    assert purge_reward("By WEAVER.", forbidden) == 0.0
-    assert purge_reward("In (1931)", forbidden) == 0.0
-    assert purge_reward("Weavers, 19310", forbidden) == 1.0  # whole words
-    assert purge_reward("", forbidden) == 1.0  # an empty answer names nobody: that is what the guard is for
-
-
-# --- similarity ---------------------------------------------------------------------------------------------------
-
-
-def test_similarity_as_a_reward() -> None:
-    assert [dissimilarity(s) for s in (0.0, 0.25, 1.0)] == [0.0, -0.25, -1.0]
-    assert [helpfulness(s) for s in (0.0, 0.25, 1.0)] == [-1.0, -0.75, 0.0]
