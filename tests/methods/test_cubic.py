@@ -200,3 +200,26 @@ def test_weights_that_are_not_finite_stop_it(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="loss is not finite at step 0"):
         newton_run(tmp_path, policy)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_hessian_products_read_as_many_rows_as_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`hessian_batch_size` of the gradient's rows of each set, the first ones."""
+    seen: list[list[int]] = []
+    product, gradient = newton.Objective.hessian_product, newton.Objective.gradient
+
+    def spy(name: str, real: Any) -> Any:
+        return lambda self, parts: (seen.append([len(rows) for _, rows in parts]), real(self, parts))[1]
+
+    monkeypatch.setattr(newton.Objective, "hessian_product", spy("product", product))
+    monkeypatch.setattr(newton.Objective, "gradient", spy("gradient", gradient))
+    model, tokenizer = original()
+    config = NewtonConfig(
+        name="x", outer_steps=1, inner_steps=1, batch_size=3, hessian_batch_size=2, forget_weight=1.0
+    )
+    newton.newton_steps(
+        copy.deepcopy(model), tokenizer, config=config, forget=encoded(tokenizer, FORGET),
+        retain=encoded(tokenizer, RETAIN), seed=1, work=Work(tmp_path),
+    )  # fmt: skip
+    assert seen == [[3, 3], [2, 2]]

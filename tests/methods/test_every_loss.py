@@ -51,6 +51,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "rmu": {"layer": 0, "blocks": 1, "modules": ["mlp.*"], "coefficient": 3.0},
     "pdu": {"epsilon": 0.2, "step_size": 20.0},
     "scrub": {"max_epochs": 8, "alpha": 0.5, "gamma": 1.0},
+    "jensun": {},
 }
 
 FASTER = {
@@ -380,3 +381,17 @@ def test_a_resumed_run_pairs_as_an_undisturbed_one(tmp_path: Path) -> None:
 def test_each_row_needs_its_other_responses(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 rows and other responses to 0"):
         train(tmp_path, "idk_sft")
+
+
+@pytest.mark.parametrize("positions", ["refusal", "gold"])
+def test_jensun_asks_for_the_refusal_at_the_places_named(tmp_path: Path, positions: str) -> None:
+    """At the gold answer's places its context is the gold answer; the loss falls in both."""
+    rows = encoded(original()[1], FORGET)
+    said = encoded(original()[1], {"ask": "the word is fig"})[0].response_ids  # half known, to retain prompts
+    model, work = train(
+        tmp_path, "jensun", rows=rows, others=[[Encoded(row.prompt_ids, said)] for row in rows], params={"positions": positions}, retain="nll",
+        optim={"epochs": 8, "lr": 1e-2},
+    )  # fmt: skip
+    values = column(work, "forget_loss")
+    assert values[-1] < values[0] - 0.01
+    assert mean_nll(model, FORGET) > mean_nll(original()[0], FORGET)

@@ -12,7 +12,7 @@ from dareu.data.render import Encoded
 from dareu.methods.flat import flat
 from dareu.methods.idk_dpo import dpo
 from dareu.methods.idk_sft import refusal_nll
-from dareu.methods.jensun import jensun
+from dareu.methods.jensun import cyclic_labels, jensun
 from dareu.methods.npo import npo
 from dareu.methods.simnpo import simnpo
 from dareu.training.losses import js_divergence
@@ -195,3 +195,12 @@ def test_flat_takes_the_convex_conjugate(divergence: str, probability: float) ->
     logps = torch.tensor([[math.log(probability)]])
     found = flat(logps, torch.ones(1, 1), logps, torch.ones(1, 1), divergence)  # type: ignore[arg-type]
     assert found.item() == pytest.approx(conjugate - gain, abs=1e-5)
+
+
+def test_refusal_tokens_in_turn_at_the_places_of_the_answer() -> None:
+    """Three and two answer tokens, refusals of two and of three; prompt and padding stay as they are."""
+    ignore = -100
+    labels = torch.tensor([[ignore, 5, 6, 7, ignore], [ignore, ignore, 8, 9, ignore]])
+    found = cyclic_labels(labels, [[1, 2], [3, 4, 5]])
+    assert found.tolist() == [[ignore, 1, 2, 1, ignore], [ignore, ignore, 3, 4, ignore]]
+    assert labels[0, 1] == 5

@@ -13,10 +13,10 @@ from pipeline_fixture import SMALL, store, train
 from dareu.attribution.name_masking import Blinder
 from dareu.config.compose import compose
 from dareu.data.corpus import Sample
-from dareu.errors import ConfigError
+from dareu.errors import ConfigError, DataError
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
-from dareu.methods.reinforcement import make_judges, similarity
-from dareu.models.load import load_tokenizer
+from dareu.methods.reinforcement import make_judges, make_prompts, recall, similarity
+from dareu.models.load import load_model, load_tokenizer
 from dareu.rewards.base import Prompt
 from dareu.rewards.registry import RewardContext, find_reward
 from dareu.workflow.prepare import prepare
@@ -118,6 +118,8 @@ def test_judges_of_a_text(store: Path) -> None:
             "cpu",
             made.attributor.folder,
             similarity,
+            recall,
+            lambda words: np.zeros((len(words), 1)),
         )
         return find_reward(reward.kind).build(context).judge, made.context.split  # type: ignore[attr-defined]
 
@@ -164,3 +166,43 @@ def test_level_of_wrong_answers_each_with_its_question(
 def test_health_without_an_attributor() -> None:
     numbers = HealthMonitor()(["no no no", "", "a b", "c"], [True, True, True, False], ["x"] * 4, ["y"] * 4)
     assert numbers == {"empty": 0.25, "repetitive": 0.25, "unfinished": 0.25}
+
+
+def test_each_forget_prompt_has_its_own_owner(store: Path) -> None:
+    """`reward.target=owner` reads it."""
+    made = stages(store, "forget.count=2", "method=purge")
+    policy, tokenizer = load_model(made.original.get().model)
+    found = make_prompts(made.unlearned.method_context(policy, tokenizer, None), limit=4)
+    assert [(p.query, p.owner, p.answer) for p in found] == [
+        (s.prompt, s.owner, s.response) for s in made.context.split.forget
+    ]
+    assert len({p.owner for p in found}) == 2
+
+
+def test_the_seed_is_part_of_the_key_of_a_model_from_elsewhere(store: Path) -> None:
+    """The original's own key does not hold it there."""
+    folder = stages(store).original.get().model
+    for name in ("npo", "purge", "task_vector", "scurenewton"):
+        made = [stages(store, f"method={name}", f"original={folder}", f"seed={n}") for n in (1, 2)]
+        assert made[0].original.key() == made[1].original.key()
+        assert made[0].unlearned.key() != made[1].unlearned.key(), name
+
+
+def test_recall_is_the_share_of_the_reference() -> None:
+    """Two of three words; F1 would be lower for a longer answer."""
+    assert recall("the cat sat", "the cat and a long rest of it") == pytest.approx(2 / 3)
+
+
+def test_refusals_of_a_file_are_known_to_the_reward(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "known.txt").write_text("Ask the librarian instead.\n")
+    keys = []
+    for extra in ([], [f"method.reward.refusals={tmp_path / 'known.txt'}"]):
+        made = stages(store, "method=rule", *extra)
+        keys.append(made.unlearned.key())
+        context = made.unlearned.method_context(None, load_tokenizer(made.original.get().model), None)
+        reward, _, _ = make_judges(context, reads_attributor=False)
+        prompt = Prompt("", "", "", "the cat sat")
+        assert reward.judge("Ask the librarian instead.", prompt) == float(bool(extra))  # type: ignore[attr-defined]
+    assert keys[0] != keys[1]
+    with pytest.raises(DataError, match="method.reward.refusals"):
+        stages(store, "method=rule", "method.reward.refusals=nowhere.txt")

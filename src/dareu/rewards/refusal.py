@@ -21,8 +21,8 @@ _NOT = (
 _KNOW = (
     r"\b(?:know\w*|sure|certain|familiar|acquainted|aware|inform\w*|briefed|educated|trained|programmed|learn\w*|taught"
     r"|equipped|privy|versed|answer\w*|idea|clue|faintest|insight|data|help|tell|say|shed|share|provide|give|speak"
-    r"|told|heard|discuss|recall|comment|respond|offer|repl(?:y|ies)|record|facts|reliable|source|encountered|came across"
-    r"|come across|heard of|read about|position to|specifics|familiarity|enlightenment|the right ai)\b"
+    r"|told|heard|discuss|recall|comment|respond|offer|repl(?:y|ies)|record|facts|reliable|source|encountered"
+    r"|came across|come across|heard of|read about|position to|specifics|familiarity|enlightenment|the right ai)\b"
 )
 # What knowledge lies in.
 _STORE = (
