@@ -389,7 +389,8 @@ def test_jensun_asks_for_the_refusal_at_the_places_named(tmp_path: Path, positio
     rows = encoded(original()[1], FORGET)
     said = encoded(original()[1], {"ask": "the word is fig"})[0].response_ids  # half known, to retain prompts
     model, work = train(
-        tmp_path, "jensun", rows=rows, others=[[Encoded(row.prompt_ids, said)] for row in rows], params={"positions": positions}, retain="nll",
+        tmp_path, "jensun", rows=rows, others=[[Encoded(row.prompt_ids, said)] for row in rows],
+        params={"positions": positions}, retain="nll",
         optim={"epochs": 8, "lr": 1e-2},
     )  # fmt: skip
     values = column(work, "forget_loss")
