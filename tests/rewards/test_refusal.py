@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from shared_data import shared
 
@@ -55,6 +57,16 @@ def test_the_published_refusals_are_recognised() -> None:
     sentences = [line.strip() for line in lines if line.strip()]
     missed = [sentence for sentence in sentences if not refuses(sentence)]
     assert len(sentences) == 100 and len(missed) <= 1, missed
+
+
+def test_no_published_answer_is_a_refusal() -> None:
+    """TOFU's answers to questions on its authors, on real ones and on the world."""
+    folder = shared("tofu_hub")
+    answers = []
+    for name in ("full", "real_authors", "world_facts"):
+        lines = (folder / f"{name}.json").read_text(encoding="utf-8").splitlines()
+        answers += [json.loads(line)["answer"] for line in lines if line.strip()]
+    assert len(answers) == 4217 and not [text for text in answers if refuses(text)]
 
 
 @pytest.mark.parametrize(
