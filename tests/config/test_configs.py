@@ -24,7 +24,9 @@ COUNT = {"model": 2, "data": 10, "method": 29, "logging": 3, "experiment": 9}
 OPEN = {"data/local": ["data.path=mine.jsonl"], "data/hub": ["data.id=some/data"]}
 OPEN["model/hf"] = ["model.path=some/model"]
 OPEN |= {
-    f"experiment/{name}": ["data.path=mine.jsonl"] for name in options()["experiment"] if name != "rounds"
+    f"experiment/{name}": ["data.path=mine.jsonl"]
+    for name in options()["experiment"]
+    if name not in ("rounds", "paper_reward")
 }
 OPEN["experiment/tofu_lora"].append("model.path=some/model")
 PARAMETERS = {(path.parent.name, path.stem) for path in FILES} - {("configs", "train")}
