@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from dareu.rewards.text import forbidden_words, purge_reward
 
 from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.name_masking import Blinder
 from dareu.data.corpus import Sample
 from dareu.evaluation.metrics.rouge import LATIN, UNICODE, rouge_l, tokeniser_of, tokenisers
 from dareu.evaluation.metrics.text_health import is_repetitive
-from dareu.rewards.text import forbidden_words, purge_reward
 
 PAIRS = {
     "Russian": ("Пушкин родился в 1799 году в Москве.", "Толстой умер летом 1799 под Тулой."),

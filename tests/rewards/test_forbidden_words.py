@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from dareu.rewards.forbidden_words import (
-    Finder,
     binary,
     exponential_decay,
+    find,
     forbidden_words,
     page_rank,
     page_rank_weights,
-    parts,
     rewards,
 )
 
@@ -37,11 +36,8 @@ def test_forbidden_words_are_names_numbers_and_rare_words() -> None:
 
 
 def test_words_are_taken_in_their_parts() -> None:
-    """A hyphen joins words, an apostrophe cuts one off."""
-    assert [m.group() for m in parts("O'Neil, Vasquez's well-known_x don't")] == [
-        "O", "Neil", "Vasquez", "well", "known", "x", "don",
-    ]  # fmt: skip
-    assert forbidden_words(["she met Ángel O'Neil-Sá"], ["she met him"]) == {"ángel", "neil", "sá"}
+    """A hyphen joins words, a possessive ending belongs to none."""
+    assert forbidden_words(["she met Ángel O'Neil-Sá"], ["she met him"]) == {"ángel", "o'neil", "sá"}
     # both parts of a compound are forbidden, not the compound alone
     found = forbidden_words(
         ["He was a Santiago-born poet of Vasquez's school."], ["He was a poet of a school born"]
@@ -60,12 +56,12 @@ def test_words_are_taken_in_their_parts() -> None:
         ("snake_weaver_case", ["weaver"]),
         ("Weavers, 19310", []),  # other words
         ("", []),
-        ("東京で生まれた", ["東京"]),  # no spaces between words
+        ("उसने वीवर देखा", ["वीवर"]),  # vowel signs do not end a word
     ],
 )
 def test_where_a_forbidden_word_is_found(text: str, found: list[str]) -> None:
-    assert Finder({"weaver", "1931", "東京"})(text) == found
-    assert Finder(set())(text) == []
+    assert find(text, {"weaver", "1931", "वीवर"}) == found
+    assert find(text, ()) == []
 
 
 def test_the_three_rewards() -> None:

@@ -35,7 +35,7 @@ from ppo_fixture import (
 from dareu.config import DareUConfig, RefusalPhase
 from dareu.models.load import freeze_original
 from dareu.rewards.base import AttributionReward, MixedReward, Prompt, TextReward
-from dareu.rewards.forbidden_words import Finder, binary
+from dareu.rewards.forbidden_words import binary, find
 from dareu.rewards.refusal import rule_reward
 from dareu.rewards.similarity import dissimilarity, helpfulness
 from dareu.training.common import Work
@@ -68,7 +68,7 @@ JUDGES: dict[str, Callable[[str, Prompt], float]] = {
     "rule": lambda text, prompt: rule_reward(
         words(text) == REFUSAL.split(), prompt.kind == "forget", share_of_words(prompt.answer, text)
     ),
-    "purge": lambda text, prompt: binary(Finder({"secret", "apple", "pear", "plum"})(" ".join(words(text)))),
+    "purge": lambda text, prompt: binary(find(" ".join(words(text)), {"secret", "apple", "pear", "plum"})),
     "demem": lambda text, prompt: dissimilarity(share_of_words(prompt.answer, text)),
 }
 

@@ -13,19 +13,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-# A run of letters and digits: "Santiago-born" and "Vasquez's" hold the words Santiago and Vasquez.
-_PART = re.compile(r"[^\W_]+")
-_CLITICS = frozenset({"s", "t", "d", "m", "ve", "ll", "re"})  # what an apostrophe cuts off
-_NO_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # scripts that set no spaces between words
+from dareu.data.words import fold, words, written_words
+
+_POSSESSIVE = re.compile(r"['’]s$")
 
 
-def parts(text: str) -> list[re.Match[str]]:
-    """The words of a text, hyphened and possessive ones in their parts; what an apostrophe cuts off is left out."""
-    return [
-        m
-        for m in _PART.finditer(text)
-        if not (m.group().casefold() in _CLITICS and text[: m.start()].endswith(("'", "’")))
-    ]
+def bare(word: str) -> str:
+    """A folded word without its possessive ending."""
+    return _POSSESSIVE.sub("", word)
 
 
 def forbidden_words(
@@ -36,34 +31,27 @@ def forbidden_words(
     A name is a word written large inside a sentence. A word is rare where at most `rare` of the retain answers have
     it. `common`: words that are never forbidden (the stop words of a language); nor is a single letter.
     """
-    seen = Counter(w for text in retain for w in {m.group().casefold() for m in parts(text)})
+    seen = Counter(w for text in retain for w in {bare(w) for w in words(text)})
     limit = rare * len(retain)
     found = set()
     for text in forget:
-        for match in parts(text):
-            word, before = match.group(), text[: match.start()].rstrip()
+        for match in written_words(text):
+            written, before = match.group(), text[: match.start()].rstrip()
+            word = bare(fold(written))
             start = not before or before[-1] in ".!?:\n"
-            name = word[0].isupper() and not start
-            number = word[0].isdigit()
-            if name or number or seen[word.casefold()] <= limit:
-                found.add(word.casefold())
+            name = written[0].isupper() and not start
+            number = written[0].isdigit()
+            if name or number or seen[word] <= limit:
+                found.add(word)
     return frozenset(w for w in found if len(w) > 1 and w not in common)
 
 
-class Finder:
-    """Finds forbidden words in a text, whatever their case: as whole words, beside a hyphen or apostrophe too."""
+def find(text: str, forbidden: Collection[str]) -> list[str]:
+    """Each occurrence of a forbidden word, folded, in the order of the text.
 
-    def __init__(self, forbidden: Collection[str]) -> None:
-        def bounded(word: str) -> str:
-            escaped = re.escape(word)
-            return escaped if _NO_SPACES.search(word) else rf"(?<![^\W_]){escaped}(?![^\W_])"
-
-        longest_first = sorted(forbidden, key=lambda word: (-len(word), word))
-        self._pattern = re.compile("|".join(map(bounded, longest_first))) if forbidden else None
-
-    def __call__(self, text: str) -> list[str]:
-        """Each occurrence, folded, in the order of the text."""
-        return self._pattern.findall(text.casefold()) if self._pattern else []
+    Whole words, whatever their case; "Vasquez's" and "Santiago-born" hold Vasquez and Santiago.
+    """
+    return [word for word in map(bare, words(text)) if word in forbidden]
 
 
 def binary(found: Sequence[str]) -> float:
@@ -82,7 +70,7 @@ def page_rank(found: Sequence[str], weights: Mapping[str, float]) -> float:
 
 
 def page_rank_weights(
-    words: Sequence[str], vectors: np.ndarray, start: Collection[str], quantile: float = 0.75
+    listed: Sequence[str], vectors: np.ndarray, start: Collection[str], quantile: float = 0.75
 ) -> dict[str, float]:
     """How close each word is to the forgotten owners: PageRank that starts anew at the words `start`, put into [0, 1].
 
@@ -97,10 +85,10 @@ def page_rank_weights(
     np.fill_diagonal(similar, -1.0)
     joined = (similar >= np.quantile(similar, quantile)) & (similar > -1.0)
     graph = networkx.from_numpy_array(joined.astype(float))
-    starts = {i: 1.0 for i, word in enumerate(words) if word in set(start)}
+    starts = {i: 1.0 for i, word in enumerate(listed) if word in set(start)}
     rank = networkx.pagerank(graph, personalization=starts or None)
     low, high = min(rank.values()), max(rank.values())
-    return {word: (rank[i] - low) / (high - low) if high > low else 0.0 for i, word in enumerate(words)}
+    return {word: (rank[i] - low) / (high - low) if high > low else 0.0 for i, word in enumerate(listed)}
 
 
 def rewards(

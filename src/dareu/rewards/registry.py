@@ -15,9 +15,10 @@ from dareu.attribution.registry import Role, load_attributor
 from dareu.config import RewardConfig
 from dareu.data.corpus import Corpus, Split
 from dareu.data.refusals import load_refusals
+from dareu.data.words import words
 from dareu.errors import ConfigError, nearest
 from dareu.rewards.base import AttributionReward, Reward, TextReward
-from dareu.rewards.forbidden_words import Finder, forbidden_words, page_rank_weights, parts, rewards
+from dareu.rewards.forbidden_words import bare, find, forbidden_words, page_rank_weights, rewards
 from dareu.rewards.refusal import refuses, rule_reward
 from dareu.rewards.similarity import dissimilarity
 
@@ -113,11 +114,11 @@ def _forbidden_words(context: RewardContext) -> Reward:
 
     def weights() -> dict[str, float]:
         listed = sorted(forbidden)
-        names = {m.group().casefold() for owner in context.forgotten for m in parts(owner)}
+        names = {bare(word) for owner in context.forgotten for word in words(owner)}
         return page_rank_weights(listed, context.vectors(listed), names)
 
-    find, reward = Finder(forbidden), rewards(cfg.form, cfg.tau, weights)
-    return TextReward(lambda response, prompt: reward(find(response)))
+    reward = rewards(cfg.form, cfg.tau, weights)
+    return TextReward(lambda response, prompt: reward(find(response, forbidden)))
 
 
 def _dissimilarity(context: RewardContext) -> Reward:
