@@ -19,7 +19,7 @@ from dareu.workflow.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 10, "method": 29, "logging": 3, "experiment": 9}
+COUNT = {"model": 2, "data": 10, "method": 30, "logging": 3, "experiment": 9}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "data/hub": ["data.id=some/data"]}
 OPEN["model/hf"] = ["model.path=some/model"]
