@@ -84,3 +84,13 @@ def test_time_is_linear_in_rows() -> None:
 
     seconds(500)
     assert seconds(8000) < 20 * max(seconds(1000), 0.02)  # 8 times the rows; all pairs would be 64
+
+
+def test_the_deletion_record_and_results_name_them() -> None:
+    from dareu.data.duplicates import duplicates_tree
+    from dareu.report.receipt import _also_stays
+
+    found = find_duplicates([sample("f0", "Ada", "Who?", "Ada Finch.")], RETAIN)
+    tree = duplicates_tree(found)
+    assert (tree["count"], tree["word_for_word"], tree["pairs"][0]["retain"]) == (1, 1, "r1")
+    assert "f0 = r1" in _also_stays(tree)[0] and _also_stays(duplicates_tree([])) == []

@@ -8,8 +8,9 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil
+from typing import Any
 
 from dareu.data.corpus import Sample
 from dareu.data.words import words
@@ -114,3 +115,12 @@ def duplicates_note(found: Sequence[Duplicate], forget: int, listed: int = 5) ->
         f"{len(found)} of {forget} forget samples also stand among those who stay, {exact} word for word, and will be "
         f"taught back: with {owners}{more}. {pairs}{'; …' if len(found) > listed else ''}"
     )
+
+
+def duplicates_tree(found: Sequence[Duplicate], listed: int = 100) -> dict[str, Any]:
+    """What `results.json` holds of them: how many, how many word for word, and the first `listed` pairs."""
+    return {
+        "count": len(found),
+        "word_for_word": sum(one.similarity == 1 for one in found),
+        "pairs": [asdict(one) for one in found[:listed]],
+    }

@@ -144,6 +144,8 @@ def _record(row: Row, answer: Generation, scored: Likelihood | None) -> Record:
         "owner": sample.owner,
         "prompt": sample.prompt,
         "reference": sample.response,
+        **({"kind": sample.kind} if sample.kind != "open" else {}),
+        **({"subset": sample.subset} if sample.subset else {}),
         "response": answer.text,
         "finished": answer.finished,
         "nll": scored and scored.nll,

@@ -40,6 +40,7 @@ def make_receipt(run: Path, records: bool = False) -> dict[str, Any]:
         "records": kept["records"]["count"],
         "records_digest": kept["records"]["digest"],
         "data_key": results.get("data_key"),
+        "also_stays": dig(results, "data", "also_stays"),
     }
     if records:
         request["record_hashes"] = kept["records"]["hashes"]
@@ -77,6 +78,17 @@ def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _also_stays(tree: Mapping[str, Any]) -> list[str]:
+    """A line on records that other owners, who stay, have too."""
+    if not tree.get("count"):
+        return []
+    pairs = "; ".join(f"{_plain(p['forget'])} = {_plain(p['retain'])}" for p in tree["pairs"][:20])
+    return [
+        f"- {tree['count']} of these records, {tree['word_for_word']} of them word for word, also stand among those who "
+        f"stay, and were trained on there: {pairs}"
+    ]
+
+
 def to_markdown(receipt: Mapping[str, Any]) -> str:
     """The record for a reader."""
     request, done, measured = receipt["request"], receipt["done"], receipt["measured"]
@@ -89,6 +101,7 @@ def to_markdown(receipt: Mapping[str, Any]) -> str:
         "",
         f"- Owners: {', '.join(map(_plain, request['owners']))}",
         f"- Records: {request['records']}; digest of their salted hashes `{request['records_digest']}`",
+        *_also_stays(request.get("also_stays") or {}),
         "",
         "## What was done",
         "",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dareu.data.duplicates import duplicates_tree
 from dareu.evaluation.comparison import NO_RETRAINED
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
 from dareu.runs.files import write_jsonl
@@ -56,6 +57,7 @@ def make_results(
             "n_retain": len(split.retain),
             "n_test": len(split.test),
             "part": config.evaluation.part,
+            "also_stays": duplicates_tree(context.duplicates),
         },
         "data_key": context.corpus.key,
         "definitions": {"truth_ratio": config.evaluation.truth_ratio},

@@ -108,14 +108,14 @@ def truth_ratios(records: Records, truth_ratio_mean: Mean) -> Values:
 
 
 def probabilities(records: Records, truth_ratio_mean: Mean = "geometric") -> Values:
-    """exp(−NLL) of each reference; in multiple-choice sets (`MULTIPLE_CHOICE`) `normalised_probability`."""
+    """exp(−NLL) of each reference; of multiple choice (by kind or set) `normalised_probability`."""
     epsilon = EPSILON if truth_ratio_mean == "open-unlearning" else 0.0
     values: Values = []
     for record in records:
         nll, wrong = record.get("nll"), record.get("wrong_nlls")
         if nll is None or not math.isfinite(nll):
             values.append(None)
-        elif record.get("set") in MULTIPLE_CHOICE and wrong:
+        elif (record.get("kind") == "choice" or record.get("set") in MULTIPLE_CHOICE) and wrong:
             values.append(normalised_probability(nll, wrong, epsilon))
         else:
             values.append(probability(nll))
