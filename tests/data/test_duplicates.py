@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import pytest
 
+from dareu.data import duplicates
 from dareu.data.corpus import Sample
 from dareu.data.duplicates import duplicates_note, find_duplicates
 
@@ -70,20 +71,29 @@ def test_the_index_finds_what_a_comparison_of_all_pairs_finds() -> None:
         assert {d.forget: d.similarity for d in find_duplicates(forget, retain, near)} == best
 
 
-def test_time_is_linear_in_rows() -> None:
+def test_the_work_is_linear_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     def rows(n: int, start: int) -> list[Sample]:
         return [
             sample(f"{i}", f"o{i % 400}", f"What is {i} of {i % 97}?", f"It is {i * 7} there.")
             for i in range(start, start + n)
         ]
 
-    def seconds(n: int) -> float:
-        began = time.process_time()
-        find_duplicates(rows(n // 10, 0), rows(n, 10**6))
-        return time.process_time() - began
+    def compared(n: int) -> int:
+        pairs = 0
+        nearest = duplicates._nearest
 
-    seconds(500)
-    assert seconds(8000) < 20 * max(seconds(1000), 0.02)  # 8 times the rows; all pairs would be 64
+        def counting(bag: Any, others: Any, index: Any, spread: Any, near: float) -> Any:
+            nonlocal pairs
+            pairs += len({p for item in duplicates._rarest(bag, spread, near) for p in index.get(item, ())})
+            return nearest(bag, others, index, spread, near)
+
+        monkeypatch.setattr(duplicates, "_nearest", counting)
+        find_duplicates(rows(n // 10, 0), rows(n, 10**6))
+        monkeypatch.setattr(duplicates, "_nearest", nearest)
+        return pairs
+
+    few, many = compared(1000), compared(8000)
+    assert many <= 16 * max(few, 100)  # 8 times the rows; all pairs would be 64 times as many
 
 
 def test_the_deletion_record_and_results_name_them() -> None:

@@ -107,6 +107,7 @@ def test_multiple_choice_sets_are_normalised_and_others_are_not() -> None:
     row: dict[str, Any] = {"nll": -math.log(0.2), "wrong_nlls": [-math.log(0.1), -math.log(0.5)]}
     found = probabilities([{"set": of, **row} for of in ("forget", "real_authors", "world_facts")])
     assert found == pytest.approx([0.2, 0.25, 0.25])
+    assert probabilities([{"set": "test", "kind": "choice", **row}]) == pytest.approx([0.25])
     assert normalised_probability(5.0, []) == 1.0
     tiny = -math.log(1e-10)
     assert normalised_probability(tiny, [tiny], epsilon=1e-10) == pytest.approx(1 / 3)

@@ -84,8 +84,8 @@ def _also_stays(tree: Mapping[str, Any]) -> list[str]:
         return []
     pairs = "; ".join(f"{_plain(p['forget'])} = {_plain(p['retain'])}" for p in tree["pairs"][:20])
     return [
-        f"- {tree['count']} of these records, {tree['word_for_word']} of them word for word, also stand among those who "
-        f"stay, and were trained on there: {pairs}"
+        f"- {tree['count']} of these records, {tree['word_for_word']} of them word for word, also stand among those "
+        f"who stay, and were trained on there: {pairs}"
     ]
 
 
