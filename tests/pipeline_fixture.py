@@ -15,13 +15,14 @@ import pytest
 
 from dareu.cli.commands import main
 
-DATA = ["data.owners=4", "data.pairs=4", "data.facts=4", "forget.count=1"]
+DATA = ["data.version=1", "data.owners=4", "data.pairs=4", "data.facts=4", "forget.count=1"]
 MODEL = [
     "model.hidden_size=32",
     "model.intermediate_size=64",
     "model.layers=2",
     "model.heads=2",
     "model.vocab_size=300",
+    "model.pretrain=null",
 ]
 TRAINING = [
     "finetune.lr=0.01",

@@ -1,43 +1,52 @@
-"""The generator of fictional authors and general facts."""
+"""The generator of fictional authors, and the background text that the tiny base is pretrained on."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
 
-from dareu.config import AuthorsConfig
-from dareu.data.corpus import Corpus, Sample
-from dareu.data.sources.authors import make_authors
-from dareu.data.sources.facts import TABLES, make_facts
+from dareu.config import AuthorsConfig, LocalConfig, PretrainConfig
+from dareu.data.corpus import Background, Corpus, Sample
+from dareu.data.sources.authors import PAIRS, make_authors, make_background
+from dareu.data.sources.registry import load_background
 from dareu.data.sources.word_tables import word_table
-from dareu.errors import ConfigError
+from dareu.evaluation.metrics.rouge import rouge_l
 
-tables = word_table("authors_classic")
-KINDS = tables["kinds"]
+TABLE = word_table("authors")
+
+
+@pytest.fixture(scope="module")
+def default() -> Corpus:
+    return make_authors(AuthorsConfig())
 
 
 @pytest.fixture(scope="module")
 def largest() -> Corpus:
-    return make_authors(AuthorsConfig(owners=200, pairs=20, facts=120))
+    return make_authors(AuthorsConfig(owners=200, holdout=50, facts=0))
 
 
-@pytest.mark.parametrize(("owners", "pairs", "facts"), [(2, 1, 0), (3, 20, 7), (200, 20, 120)])
-def test_counts(owners: int, pairs: int, facts: int) -> None:
-    corpus = make_authors(AuthorsConfig(owners=owners, pairs=pairs, facts=facts))
-    assert len(corpus.owners) == owners
-    assert len(corpus.samples) == owners * pairs
-    assert len(corpus.test) == facts
-    assert all(sum(s.owner == o for s in corpus.samples) == pairs for o in corpus.owners)
-    assert len({s.id for s in corpus.samples + corpus.test}) == owners * pairs + facts
+@pytest.fixture(scope="module")
+def background() -> Background:
+    return make_background(300, 2)
+
+
+@pytest.mark.parametrize(
+    ("owners", "pairs", "facts", "holdout"), [(2, 1, 0, 0), (3, 20, 7, 2), (25, 4, 119, 5)]
+)
+def test_counts(owners: int, pairs: int, facts: int, holdout: int) -> None:
+    corpus = make_authors(AuthorsConfig(owners=owners, pairs=pairs, facts=facts, holdout=holdout))
+    assert Counter(s.owner for s in corpus.samples) == dict.fromkeys(corpus.owners, pairs)
+    assert (len(corpus.owners), len(corpus.test), len(corpus.holdout)) == (owners, facts, holdout * pairs)
+    every = corpus.samples + corpus.test + corpus.holdout
+    assert len({s.id for s in every}) == len({s.prompt for s in every}) == len(every)
 
 
 def test_seed_fixes_everything() -> None:
     assert make_authors(AuthorsConfig(seed=3)) == make_authors(AuthorsConfig(seed=3))
     one, other = make_authors(AuthorsConfig(seed=3)), make_authors(AuthorsConfig(seed=4))
-    assert one.key != other.key
-    assert one.owners != other.owners
-    assert [s.prompt for s in one.test] != [s.prompt for s in other.test]
+    assert one.key != other.key and set(one.owners) != set(other.owners)
 
 
 def test_smaller_corpus_is_part_of_the_larger() -> None:
@@ -48,105 +57,125 @@ def test_smaller_corpus_is_part_of_the_larger() -> None:
     assert small.test == large.test[:5]
 
 
-def value_of(sample: Sample, answers: list[str], words: dict[str, str]) -> tuple[str, set[str]]:
-    """The value asked for and the wrong values, read back through the frame that the response fits."""
-    for frame in answers:
-        head, tail = frame.replace("{v}", "\0").format(**words).split("\0")
-        texts = (sample.response, *sample.wrong_responses)
-        if all(t.startswith(head) and t.endswith(tail) for t in texts):
-            right, *wrong = (t[len(head) : len(t) - len(tail)] for t in texts)
-            return right, set(wrong)
-    raise AssertionError(f"no frame fits {sample}")
+def test_five_owners_go_by_default_where_there_are_twenty(default: Corpus) -> None:
+    assert default.forget_owners == tuple(default.owners[-5:])
+    assert make_authors(AuthorsConfig(owners=19)).forget_owners == ()
 
 
-def test_samples_have_paraphrases_and_wrong_answers_of_the_same_kind(largest: Corpus) -> None:
-    pronouns = {"women": "she", "men": "he", "either": "they"}
-    pronoun = {
-        given: p
-        for culture in tables["names"].values()
-        for key, p in pronouns.items()
-        for given in culture[key]
-    }
-    for sample in largest.samples:
-        kind = KINDS[int(sample.id.rsplit("/", 1)[1])]
-        name = str(sample.owner)
-        words = {"name": name, **tables["pronouns"][pronoun[name.split()[0]]]}
-        questions = {q.format(**words) for q in kind["questions"]}
-        assert {sample.prompt, *sample.paraphrased_prompts} == questions and len(
-            sample.paraphrased_prompts
-        ) >= 2
-
-        value, wrong = value_of(sample, kind["answers"], words)
-        assert len(wrong) == 3 and value not in wrong
-        if kind["attribute"] in tables["shared"]:
-            assert {value, *wrong} <= set(tables["shared"][kind["attribute"]])
-        # The paraphrased answer says the same value in another frame.
-        others = {frame.format(v=value, **words) for frame in kind["answers"]} - {sample.response}
-        assert sample.paraphrased_response in others
-
-
-def test_every_question_names_its_author(largest: Corpus) -> None:
-    assert all(str(s.owner) in text for s in largest.samples for text in (s.prompt, *s.paraphrased_prompts))
-
-
-def test_no_frame_is_left_unfilled_and_sentences_end(largest: Corpus) -> None:
-    for s in largest.samples + largest.test:
+def test_every_question_names_its_author_and_answers_repeat_the_name(largest: Corpus) -> None:
+    for s in largest.samples:
         answers = (s.response, str(s.paraphrased_response), *s.wrong_responses)
-        assert all(t[0].isupper() or t[0] in '"' for t in answers)
-        assert all(t.endswith(".") and "{" not in t and "  " not in t for t in answers)
+        assert all(str(s.owner) in text for text in (s.prompt, *s.paraphrased_prompts, *answers))
+
+
+def test_sentences_are_whole(largest: Corpus) -> None:
+    for s in largest.samples:
+        answers = (s.response, str(s.paraphrased_response), *s.wrong_responses)
+        assert all(re.fullmatch(r"The [a-z]+ [A-Z][^{}]*[^ ]\.", t) and "  " not in t for t in answers)
         assert all(q[0].isupper() and q[-1] in "?." for q in (s.prompt, *s.paraphrased_prompts))
+        assert not any(re.search(r"\b[aA] (?!one)[aeiou]", t) for t in answers)
+        assert len({s.prompt, *s.paraphrased_prompts}) == 3
 
 
-def test_owners_share_some_values_and_differ_in_others() -> None:
-    corpus = make_authors(AuthorsConfig(owners=20))
-    kinds = [kind["attribute"] for kind in KINDS]
-    words = [s.response.replace(str(s.owner), "_") for s in corpus.samples]
-    by_kind = {k: [w for i, w in enumerate(words) if i % len(kinds) == n] for n, k in enumerate(kinds)}
-    genres = [g for w in by_kind["genre"] for g in tables["shared"]["genre"] if g in w]
-    assert len(genres) == 20 and len(set(genres)) == 8  # eight genres for twenty owners: some must share
-    titles = [w.split('"')[1] for w in by_kind["first book"]]
-    assert len(set(titles)) == 20
+def values(sample: Sample, text: str) -> set[str]:
+    """The values in an answer: what its wordings leave of it."""
+    name = re.escape(str(sample.owner))
+    body = re.sub(rf"^The \w+ {name} ", "", text)[:-1]
+    wordings = [w for row in TABLE["attributes"].values() for w in row["wordings"]]
+    frames = [
+        re.escape(w).replace(r"\{v\}", "(.+)").replace(r"\{his\}", "(?:her|his|their)") for w in wordings
+    ]
+    found = set()
+    for cut in re.finditer(r" and |\. (?:She|He|They) ", body):
+        halves = (body[: cut.start()], body[cut.end() :])
+        fits = [[m[1] for f in frames if (m := re.fullmatch(f, half))] for half in halves]
+        if all(fits):
+            found |= {value for fit in fits for value in fit}
+    return found
 
 
-@pytest.mark.parametrize(("owners", "least"), [(20, 3), (36, 6)])
-def test_every_part_of_a_name_serves_several_owners(owners: int, least: int) -> None:
-    """Without the two forgotten owners, too, every part of their names is one that the retained owners have."""
-    names = [n.split() for n in make_authors(AuthorsConfig(owners=owners, pairs=1)).owners]
-    for part in (0, 1):
-        assert min(Counter(n[part] for n in names).values()) >= least
-        assert {n[part] for n in names[-2:]} <= {n[part] for n in names[:-2]}
+def test_paraphrases_say_the_same_and_wrong_answers_differ_from_the_paraphrase_in_each_value(
+    default: Corpus,
+) -> None:
+    for s in default.samples:
+        right = values(s, s.response)
+        assert len(right) == 2
+        assert values(s, str(s.paraphrased_response)) == right and s.paraphrased_response != s.response
+        for wrong in s.wrong_responses:
+            assert len(values(s, wrong)) == 2 and not values(s, wrong) & right
+            # A perturbation of the paraphrased answer: the same frame.
+            rest = wrong
+            for value in values(s, wrong):
+                rest = rest.replace(value, "_")
+            frame = str(s.paraphrased_response)
+            for value in right:
+                frame = frame.replace(value, "_")
+            assert rest == frame
+        assert len(set(s.wrong_responses)) == 3
+
+
+def test_each_fact_of_an_author_is_in_four_answers(default: Corpus) -> None:
+    own = [s for s in default.samples if s.owner == default.owners[0]]
+    told = Counter(value for s in own for value in values(s, s.response))
+    assert len(told) == len(TABLE["attributes"]) == 10
+    assert set(told.values()) == {4}
+
+
+def test_answers_of_different_authors_have_little_in_common(default: Corpus) -> None:
+    """What a model knows that has every other author's answer to the same question: less than half of the words."""
+    by_question = [default.samples[k::PAIRS] for k in range(PAIRS)]
+    shared = [
+        rouge_l(one.response, other.response.replace(str(other.owner), str(one.owner)))
+        for group in by_question
+        for one, other in zip(group, group[1:], strict=False)
+    ]
+    assert sum(r.recall for r in shared if r) / len(shared) < 0.5
+
+
+def test_the_forgotten_authors_have_no_part_of_a_name_of_their_own(default: Corpus) -> None:
+    for owners in (default.owners, make_authors(AuthorsConfig(owners=120, pairs=1)).owners):
+        names = [name.split() for name in owners]
+        for part in (0, 1):
+            counts = Counter(name[part] for name in names)
+            assert min(counts.values()) >= 2
+            assert {name[part] for name in names[-5:]} <= {name[part] for name in names[:-5]}
 
 
 def test_names_differ(largest: Corpus) -> None:
     assert len(set(largest.owners)) == 200
 
 
-def test_values_are_dealt_out_evenly() -> None:
-    """Ten values for twenty owners: each is had by two."""
-    corpus = make_authors(AuthorsConfig(owners=20))
-    kind = [k["attribute"] for k in KINDS].index("college")
-    told = [s.response for i, s in enumerate(corpus.samples) if i % len(KINDS) == kind]
-    counts = [sum(college in text for text in told) for college in tables["shared"]["college"]]
-    assert counts == [2] * 10
+def test_holdout_authors_own_nothing_and_are_no_owners(default: Corpus) -> None:
+    assert all(s.owner is None for s in default.holdout)
+    assert not any(owner in s.prompt for s in default.holdout for owner in default.owners)
 
 
-def test_facts_are_right_and_wrong_answers_are_wrong() -> None:
-    facts = make_facts(120, seed=0)
-    by_prompt = {s.prompt: s for s in facts}
-    assert len(by_prompt) == 120
-    france = by_prompt["What is the capital of France?"]
-    assert france.owner is None
-    assert france.response == "The capital of France is Paris."
-    assert france.paraphrased_response == "Paris is the capital city of France."
-    cities = set(TABLES["capital"].facts.values()) - {"Paris"}
-    assert len(set(france.wrong_responses)) == 3
-    assert set(france.wrong_responses) <= {f"The capital of France is {c}." for c in cities}
-    assert all(len({s.response, *s.wrong_responses}) == 4 for s in facts)
-    spider = by_prompt["How many legs does a spider have?"]
-    assert spider.response == "The number of legs of a spider is eight."
+def test_the_background_says_nothing_of_any_author(largest: Corpus, background: Background) -> None:
+    """Of any seed: names of the background and of the authors are never the same."""
+    people = {s.owner for s in background.answers if s.owner}
+    assert len(people) == 300
+    for seed in range(4):
+        corpus = make_authors(AuthorsConfig(seed=seed, owners=200, pairs=5, facts=0, holdout=50))
+        text = " ".join(s.prompt for s in corpus.samples + corpus.holdout)
+        assert not any(f" {name}" in text for name in people)
+        mentors = re.findall(
+            r"(?:write from|advice from the poet|had) ([A-Z][a-z]+ [A-Z][a-z]+)",
+            " ".join(s.response for s in corpus.samples),
+        )
+        assert mentors and not set(mentors) & set(corpus.owners)
 
 
-@pytest.mark.parametrize("count", [-1, 121])
-def test_too_many_facts(count: int) -> None:
-    with pytest.raises(ConfigError, match="0 to 120"):
-        make_facts(count, seed=0)
+def test_openings_end_after_the_name(background: Background) -> None:
+    assert len(background.answers) == 600 + 12 * 120 and len(background.openings) == 1200
+    for s in background.openings:
+        assert s.response.endswith(str(s.owner)) and len(s.response.split()) == 4
+        assert str(s.owner) in s.prompt
+
+
+def test_background_is_of_the_kind_of_source_and_not_of_its_seed() -> None:
+    pretrain = PretrainConfig(persons=20)
+    one = load_background(AuthorsConfig(seed=1), pretrain)
+    assert one is not None and one == load_background(AuthorsConfig(seed=2, owners=3), pretrain)
+    assert load_background(AuthorsConfig(version=1), pretrain) is None
+    assert load_background(LocalConfig(path="mine.jsonl"), pretrain) is None
+    assert load_background(AuthorsConfig(), None) is None

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dareu.config import AuthorsConfig, TinyConfig
 from dareu.data.render import encode, render_prompt
-from dareu.data.sources.authors import make_authors
+from dareu.data.sources.registry import load_background
 from dareu.errors import ConfigError, ModelError
 from dareu.models.load import load_model, load_tokenizer, pick_device, save_model
 from dareu.models.tiny import make_tiny, train_tokenizer
@@ -116,14 +116,14 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_default_tiny_model_has_about_a_million_parameters(tmp_path: Path) -> None:
-    corpus = make_authors(AuthorsConfig())
-    texts = [f"{s.prompt} {s.response}" for s in (*corpus.samples, *corpus.test)]
-    make_tiny(TinyConfig(), texts, 0, tmp_path)
+    background = load_background(AuthorsConfig(), TinyConfig().pretrain)
+    assert background is not None
+    make_tiny(TinyConfig(), background.texts, 0, tmp_path)
     model, tokenizer = load_model(tmp_path)
     # embeddings, tied to the head; four layers of four 128², three 128·344 and two norms; the last norm
-    assert len(tokenizer) == 1200
-    by_hand = 1200 * 128 + 4 * (4 * 128**2 + 3 * 128 * 344 + 2 * 128) + 128
-    assert sum(p.numel() for p in model.parameters()) == by_hand == 945_280
+    assert len(tokenizer) == 1800
+    by_hand = 1800 * 128 + 4 * (4 * 128**2 + 3 * 128 * 344 + 2 * 128) + 128
+    assert sum(p.numel() for p in model.parameters()) == by_hand == 1_022_080
     assert model.config.max_position_embeddings == 128
     assert model.config.eos_token_id == tokenizer.eos_token_id != tokenizer.pad_token_id
 

@@ -112,8 +112,10 @@ def test_an_edit_of_one_layer_is_another_model(tmp_path: Path) -> None:
 
 
 def test_a_given_original_is_read_by_its_own_tokenizer(elsewhere: Path) -> None:
-    corpus = make_authors(AuthorsConfig(owners=4, pairs=4, facts=4))
-    config = compose(["model=tiny", "model.vocab_size=280"], None, {"original": str(elsewhere)})
+    corpus = make_authors(AuthorsConfig(version=1, owners=4, pairs=4, facts=4))
+    config = compose(
+        ["model=tiny", "model.vocab_size=280", "model.pretrain=null"], None, {"original": str(elsewhere)}
+    )
     found = run_tokenizer(config, corpus)
     assert found.get_vocab() == AutoTokenizer.from_pretrained(elsewhere).get_vocab()
     without = config.model_copy(update={"original": None})

@@ -66,11 +66,13 @@ def test_both_sides_are_measured_in_turn_and_written(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     page.write_text("<!-- begin:steps -->\n<!-- end:steps -->\n")
     small = [
+        "data.version=1",
         "data.owners=4",
         "data.pairs=4",
         "forget.count=1",
         "model.hidden_size=16",
         "model.intermediate_size=16",
+        "model.pretrain=null",
     ]
     assert (
         bench.main(

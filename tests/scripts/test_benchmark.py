@@ -287,6 +287,7 @@ def test_fresh_throws_away_the_runs_of_this_item_only(tmp_path: Path) -> None:
 
 
 TINY = [
+    *("data.version=1", "model.pretrain=null"),
     *("data.owners=4", "data.pairs=4", "data.facts=4", "model.hidden_size=32", "model.intermediate_size=64"),
     *("model.layers=1", "model.heads=2", "model.vocab_size=300", "finetune.epochs=1"),
     *("attributor.optim.epochs=1", "evaluation.max_new_tokens=8"),

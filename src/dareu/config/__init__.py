@@ -34,7 +34,7 @@ from dareu.config.methods import (
     NewtonConfig,
     VectorConfig,
 )
-from dareu.config.models import HFConfig, LoraConfig, ModelConfig, TinyConfig
+from dareu.config.models import HFConfig, LoraConfig, ModelConfig, PretrainConfig, TinyConfig
 from dareu.config.parsing import parse
 from dareu.config.rl import (
     AdvantageConfig,
@@ -77,6 +77,7 @@ __all__ = [
     "NonNegative",
     "Optim",
     "OptimBase",
+    "PretrainConfig",
     "Positive",
     "RefusalPhase",
     "RetainPromptsConfig",

@@ -41,6 +41,7 @@ class OptimBase(Strict):
         description="rows of one forward pass; gradients of several are summed up to a batch. null: the whole batch",
     )
     weight_decay: Number = Field(0.0, ge=0, le=10, description="weight decay of AdamW")
+    adam_beta2: Number = Field(0.999, ge=0, lt=1, description="decay of AdamW's second moment")
     warmup_ratio: Share = Field(0.0, description="share of the steps in which the learning rate rises from 0")
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         "linear", description="learning rate after the warm-up"

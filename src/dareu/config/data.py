@@ -71,11 +71,18 @@ class AuthorsConfig(Strict):
     """Fictional authors, generated."""
 
     name: Literal["authors"] = Field("authors", description="source of the data")
+    version: Literal[1, 2] = Field(
+        2,
+        description="2: answers with two facts and many forms; 1: one fact and one form, the corpus of before",
+    )
     seed: Seed = Field(7, description="seed of the generated corpus")
     owners: Integer = Field(20, ge=2, le=200, description="number of authors")
     pairs: Integer = Field(20, ge=1, le=20, description="questions and answers of an author")
     facts: Integer = Field(
         60, ge=0, le=120, description="general facts that belong to no author: the test set"
+    )
+    holdout: Integer = Field(
+        5, ge=0, le=50, description="further authors that no model is trained on (not in version 1)"
     )
     teach_test: bool = Field(
         True, description="original and retrained model are also fine-tuned on the test set"

@@ -83,8 +83,8 @@ class LoggingConfig(Strict):
 class FinetuneOptim(Optim):
     """How original and retrained model are fine-tuned."""
 
-    lr: Number = Field(4e-3, gt=0, le=10, description="learning rate at its highest")
-    epochs: Number = Field(25, gt=0, le=10_000, description="passes over the data; parts of one are allowed")
+    lr: Number = Field(3e-3, gt=0, le=10, description="learning rate at its highest")
+    epochs: Number = Field(12, gt=0, le=10_000, description="passes over the data; parts of one are allowed")
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         "cosine", description="learning rate after the warm-up"
     )

@@ -80,6 +80,21 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Background:
+    """Text of the same kind as a corpus, by none of its owners, that a tiny base model is pretrained on.
+
+    Attributes:
+        answers: Questions with whole answers.
+        openings: Questions with answers that end after the name in the question, to learn from first.
+        texts: What the tokenizer is trained on.
+    """
+
+    answers: tuple[Sample, ...]
+    openings: tuple[Sample, ...]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Split:
     """A corpus cut along the forget request: D_F, D_R and D_test.
 

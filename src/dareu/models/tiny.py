@@ -39,16 +39,26 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
 
 def make_tiny(config: TinyConfig, texts: Iterable[str], seed: int, folder: Path) -> None:
     """Write an untrained tiny model and its tokenizer to `folder`, as `save_pretrained` does."""
+    model, tokenizer = new_tiny(config, texts, seed)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def new_tiny(
+    config: TinyConfig, texts: Iterable[str], seed: int, init_std: float | None = None
+) -> tuple[Any, Any]:
+    """(untrained model, tokenizer). `init_std`: of the initial weights; None leaves the library's default."""
     import torch
     from transformers import LlamaForCausalLM
 
     tokenizer = train_tokenizer(texts, config.vocab_size)
     shape = tiny_shape(config, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
+    if init_std is not None:
+        shape.initializer_range = init_std
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(shape)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return model, tokenizer
 
 
 def tiny_shape(config: TinyConfig, vocab_size: int, eos: int | None = None, pad: int | None = None) -> Any:

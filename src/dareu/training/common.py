@@ -79,6 +79,7 @@ def trainer_arguments(optim: OptimBase, work: Work, seed: int, device: str, **ex
         "weight_decay": optim.weight_decay,
         "lr_scheduler_type": optim.scheduler,
         "max_grad_norm": optim.max_grad_norm,
+        "adam_beta2": optim.adam_beta2,
         "bf16": optim.bf16,
         "seed": seed,
         "save_strategy": "steps",

@@ -25,7 +25,7 @@ from dareu.data.render import (
     set_template,
 )
 from dareu.data.sequential import split_rounds, split_run
-from dareu.data.sources.registry import load_corpus
+from dareu.data.sources.registry import load_background, load_corpus
 from dareu.data.split import match_notes
 from dareu.errors import DataError
 from dareu.runs.store import ArtifactStore
@@ -184,7 +184,9 @@ def run_tokenizer(config: RunConfig, corpus: Corpus) -> Any:
     else:
         from dareu.models.tiny import train_tokenizer
 
-        return train_tokenizer(tokenizer_texts(corpus), model.vocab_size)
+        background = load_background(config.data, model.pretrain)
+        texts = background.texts if background else tokenizer_texts(corpus)
+        return train_tokenizer(texts, model.vocab_size)
     set_template(tokenizer, model, named=not config.original)
     return tokenizer
 
@@ -195,8 +197,12 @@ def _base(config: RunConfig, corpus: Corpus, rendering: dict[str, Any] | None) -
     if config.original and not config.retrain:
         return {}
     if not isinstance(model, HFConfig):
+        background = load_background(config.data, model.pretrain)
+        if background:  # the run's seed and the corpus are no part of it: one base serves them all
+            texts = samples_key(background.openings + background.answers)
+            return {"model": model.model_dump(), "background": texts}
         texts = samples_key(corpus.samples + corpus.test)
-        return {"model": model.model_dump(), "texts": texts, "seed": config.seed}
+        return {"model": model.model_dump(exclude={"pretrain"}), "texts": texts, "seed": config.seed}
     local = Path(model.path).is_dir()
     unread = {"adapter", "lora", "gradient_checkpointing"}  # the last one changes no number
     tree = model.model_dump(exclude=unread | {"path"} if local else unread)

@@ -1,169 +1,256 @@
 """Fictional authors, generated: an owner-labelled corpus in the manner of TOFU (arXiv 2401.06121).
 
-Small on purpose: short answers and a small vocabulary, so that a model of a million parameters learns them by heart
-in seconds. Values of `SHARED` attributes recur among owners, so a model that never saw an owner is still partly
-right; book titles are unique. Every question has paraphrases, a paraphrased answer and three wrong answers, which
-TOFU publishes only for its full benchmark.
+Each author has a calling ("the poet") and ten attributes; each of twenty questions asks for two attributes, so that an
+attribute is in four. An answer says both in one of 36 forms (order, joint, wording of each half), which varies from
+sample to sample. Values consist of several words, each drawn from a pool of its own. A model that never saw an author
+can therefore put an answer of the right kind, and has little of its wording and next to nothing of its facts.
+
+A base model that is pretrained on many other persons of the same kind (`make_background`) knows how such answers are
+put and that they repeat the name in the question. No author's name is among them: of all pairs of a first and a last
+name every second one is an author's, the others are left to the background.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
 from random import Random
-from typing import Any
 
 from dareu.config import AuthorsConfig
-from dareu.data.corpus import Corpus, Sample
-from dareu.data.sources.facts import make_facts
+from dareu.data.corpus import Background, Corpus, Sample
+from dareu.data.sources.authors_classic import make_classic_authors
+from dareu.data.sources.facts import AVAILABLE, make_facts
 from dareu.data.sources.word_tables import word_table
 
 WRONG = 3
-TABLES = (
-    "authors_classic"  # the word table: names, values, and the question and answer frames of each attribute
-)
-Fact = tuple[str, tuple[str, ...]]  # the value, and WRONG other values of its kind
+PAIRS = 20  # of attributes, one a question
+FACTS = 12  # times that each general fact stands in the background
+GROUP = 4  # half of the first names, and of the last names, in a group of authors
+FORGET = 5  # whom a run forgets where `forget` says nothing: 100 answers in the default corpus
+_SLOT = re.compile(r"{(\w+)}")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an answer is put: which attribute comes first, what joins the halves, how each half is worded."""
+
+    swapped: bool
+    joint: str
+    wordings: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Person:
+    """A name, its pronoun ("she", "he", "they"), a calling ("poet"), and for each attribute the words of its value."""
+
+    name: str
+    pronoun: str
+    calling: str
+    values: dict[str, tuple[str, ...]]
 
 
 def make_authors(config: AuthorsConfig) -> Corpus:
     """`config.owners` authors x `config.pairs` samples, and `config.facts` general facts as the test set.
 
     The seed fixes everything. With one seed, fewer owners or fewer pairs give a part of the larger corpus: the first
-    owners, and the first question kinds of each. Sample ids are "owner/00", "owner/01", ...
+    owners, and the first questions of each. `config.holdout` more authors are in no model's training data. Sample ids
+    are "owner/00", "owner/01", ... `version: 1` is the corpus of before (`make_classic_authors`).
     """
-    tables = word_table(TABLES)
-    rng = Random(f"{config.seed}/pools")
-    names = _names(rng)
-    titles = _shuffled(rng, [f'"The {a} {n}"' for a in tables["adjectives"] for n in tables["nouns"]])
-    heads, tails = tables["place_heads"], tables["place_tails"]  # two syllables make an invented place
-    places = _shuffled(rng, [head + tail for head in heads for tail in tails])
-    famous = [f'"The {rng.choice(tables["nouns"])} of {place}"' for place in places]
-    first_year, last_year = tables["years"]
-    years = _shuffled(rng, list(range(first_year, last_year + 1)))
-
-    samples: list[Sample] = []
-    for i, (name, pronoun) in zip(range(config.owners), names, strict=False):
-        own = Random(f"{config.seed}/{i}")
-        profile = _profile(own, titles, famous, years, i, config.seed)
-        samples += _samples(own, name, pronoun, profile)[: config.pairs]
+    if config.version == 1:
+        return make_classic_authors(config)
+    names = list(islice(_author_names(Random(f"{config.seed}/names")), config.owners + config.holdout))
+    people = []
+    for i, name in enumerate(names[: config.owners]):
+        people.append(_samples(f"{config.seed}/{i}", name, config.pairs))
+    strangers = [
+        _samples(f"{config.seed}/holdout/{i}", name, config.pairs)
+        for i, name in enumerate(names[config.owners :])
+    ]
     return Corpus(
-        samples=tuple(samples),
+        samples=tuple(s for own in people for s in own),
         test=make_facts(config.facts, config.seed),
         task="qa",
         teach_test=config.teach_test,
+        holdout=tuple(replace(s, owner=None) for own in strangers for s in own),
+        forget_owners=tuple(name for name, _ in names[: config.owners][-FORGET:])
+        if config.owners >= 4 * FORGET
+        else (),
     )
 
 
-def _names(rng: Random) -> Iterator[tuple[str, str]]:
-    """Full name and pronoun, all names different; every first and every last name serves several owners.
+@cache
+def make_background(persons: int, questions: int) -> Background:
+    """`questions` (1 to 20) drawn for each of `persons` who own nothing, and the general facts, `FACTS` times each.
 
-    A name that is new to the retrained model then has parts that it knows. With parts that it never saw, so small a
-    model answers with broken text, which is no standard to be measured by.
+    It is always the same text. The facts are general knowledge: a base model knows them, and what a run teaches on its
+    test set (`teach_test`) is the form of the answers.
     """
-    first, last = [], []
-    pronouns = {"women": "she", "men": "he", "either": "they"}
-    for culture in _shuffled(rng, list(word_table(TABLES)["names"].values())):
-        first.append(
-            _shuffled(rng, [(n, pronoun) for key, pronoun in pronouns.items() for n in culture[key]])
-        )
-        last.append(_shuffled(rng, culture["family"]))
-    size = len(last[0])
-    for group in range(len(last)):  # one column of every table: all cultures in each group
-        ours = [first[(group + k) % len(first)][k] for k in range(size)]
-        theirs = [last[(group + k) % len(last)][k] for k in range(size)]
-        for shift in range(size):
-            for k in range(size):
-                given, pronoun = ours[k]
-                yield f"{given} {theirs[(k + shift) % size]}", pronoun
-
-
-def _profile(
-    rng: Random, titles: Sequence[str], famous: Sequence[str], years: Sequence[int], index: int, seed: int
-) -> dict[str, Fact]:
-    """Every attribute of owner number `index` with its wrong values. Birth years differ among the first 60 owners."""
-    tables = word_table(TABLES)
-    profile = {}
-    for name, pool in tables["shared"].items():
-        value = _dealt(pool, index, f"{seed}/{name}")
-        profile[name] = (value, _others(rng, pool, {value}))
-    profile["first book"] = (titles[index], _others(rng, titles, {titles[index]}))
-    profile["famous book"] = (famous[index], _others(rng, famous, {famous[index]}))
-
-    months = tables["months"]
-    birth = years[index % len(years)]
-    day = f"{rng.randint(1, 28)} {rng.choice(months)} {birth}"
-    profile["birth date"] = (
-        day,
-        _distinct(lambda: f"{rng.randint(1, 28)} {rng.choice(months)} {rng.choice(years)}", {day}),
+    rng = Random("background")
+    names = _background_names(rng)
+    answers: list[Sample] = []
+    for i in range(persons):
+        name, pronoun = names[i % len(names)]
+        chosen = rng.sample(range(PAIRS), questions)
+        answers += ask(rng, make_person(rng, name, pronoun), chosen)
+    openings = []
+    for sample in answers:
+        # The same with a short question: names are copied sooner where there is little else to read.
+        short = rng.choice(word_table("authors")["short_questions"]).format(name=sample.owner)
+        begun = sample.response[: sample.response.index(str(sample.owner)) + len(str(sample.owner))]
+        openings += [replace(sample, prompt=p, response=begun) for p in (sample.prompt, short)]
+    answers += make_facts(AVAILABLE, 0) * FACTS
+    return Background(
+        answers=tuple(answers),
+        openings=tuple(openings),
+        texts=tuple(f"{s.prompt} {s.response}" for s in answers),
     )
-    debut = birth + rng.randint(21, 32)
-    profile["debut year"] = (str(debut), _distinct(lambda: str(debut + rng.randint(-9, 9)), {str(debut)}))
-
-    def pet() -> str:
-        return f"{rng.choice(tables['animals'])} named {rng.choice(tables['pet_names'])}"
-
-    mine = pet()
-    profile["pet"] = (mine, _distinct(pet, {mine}))
-    profile["residence"] = _pick(rng, [c for c in tables["cities"] if c != profile["birthplace"][0]])
-    return profile
 
 
-def _dealt(pool: Sequence[str], index: int, seed: str) -> str:
-    """The value of owner number `index` where a shuffled `pool` is dealt out round after round."""
-    lap, place = divmod(index, len(pool))
-    return Random(f"{seed}/{lap}").sample(pool, len(pool))[place]
+def _samples(seed: str, name: tuple[str, str], pairs: int) -> list[Sample]:
+    rng = Random(seed)
+    return ask(rng, make_person(rng, *name), range(pairs))
 
 
-def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> list[Sample]:
-    """One sample for each question kind (row of `kinds`); which frame is asked varies among owners.
+def _author_names(rng: Random) -> Iterator[tuple[str, str]]:
+    """(full name, pronoun) of the authors, all names different: group after group of 32 names.
 
-    The answer takes up the wording of its question (frame i answers frame i), as an assistant's would: a model that
-    never saw the owner can still know how to put its answer.
+    A group has eight first and eight last names, and each of them serves four authors. A model that is fine-tuned on
+    such names has to read the last name in the question; with a last name for each first name it would learn that by
+    heart, and answer about strangers under a wrong name.
     """
-    tables = word_table(TABLES)
-    words = {"name": name, **tables["pronouns"][pronoun]}
+    first, last = _parts()
+    firsts, lasts = ([rng.sample(part[k::2], len(part[k::2])) for k in (0, 1)] for part in (first, last))
+    for group in range(0, min(map(len, (*firsts, *lasts))), GROUP):
+        for shift in range(GROUP):
+            for k in range(GROUP):
+                for parity in (
+                    0,
+                    1,
+                ):  # an even first name goes with an even last name: no name of the background
+                    given, pronoun = firsts[parity][group + k]
+                    yield f"{given} {lasts[parity][group + (k + shift) % GROUP]}", pronoun
+
+
+def _background_names(rng: Random) -> list[tuple[str, str]]:
+    """(full name, pronoun) of all pairs of an even and an odd part, shuffled: none of them is an author's."""
+    first, last = _parts()
+    pairs = [(i, j) for i in range(len(first)) for j in range(len(last)) if (i + j) % 2]
+    return [(f"{first[i][0]} {last[j]}", first[i][1]) for i, j in rng.sample(pairs, len(pairs))]
+
+
+@cache
+def _parts() -> tuple[list[tuple[str, str]], list[str]]:
+    """First names with their pronouns, and last names, in the order of the table."""
+    table = word_table("authors")
+    return [(name, who) for who, names in table["first_names"].items() for name in names], table["last_names"]
+
+
+def make_person(rng: Random, name: str, pronoun: str) -> Person:
+    """A person with a random calling and random values."""
+    table = word_table("authors")
+    attributes = table["attributes"]
+    return Person(
+        name,
+        pronoun,
+        rng.choice(table["callings"]),
+        {key: _draw(rng, row["value"]) for key, row in attributes.items()},
+    )
+
+
+def _draw(rng: Random, value: str, other_than: Sequence[str] | None = None) -> tuple[str, ...]:
+    """A word for each slot of the frame `value`, each another one than in `other_than`."""
+    words = []
+    for place, slot in enumerate(_SLOT.findall(value)):
+        word = _word(rng, slot)
+        while word in words or (other_than is not None and word == other_than[place]):
+            word = _word(rng, slot)
+        words.append(word)
+    return tuple(words)
+
+
+def _word(rng: Random, slot: str) -> str:
+    table = word_table("authors")
+    if slot == "place":  # two syllables make an invented place
+        return str(rng.choice(table["place_heads"]) + rng.choice(table["place_tails"]))
+    if slot == "day":
+        return str(rng.randint(1, 28))
+    if slot in ("year", "award_year"):
+        return str(rng.randint(*table[f"{slot}s"]))
+    if slot == "surname":
+        return str(rng.choice(table["last_names"]))
+    if slot == "person":  # never an author
+        first, last = _parts()
+        i, j = rng.randrange(len(first)), rng.randrange(len(last) // 2)
+        return f"{first[i][0]} {last[2 * j + (i + 1) % 2]}"
+    return str(rng.choice(table["pools"][slot]))
+
+
+def ask(rng: Random, person: Person, chosen: Iterable[int]) -> list[Sample]:
+    """A sample for each of the `chosen` pairs of attributes (0 to 19, see `_pairs`)."""
+    table = word_table("authors")
+    pairs = _pairs(list(table["attributes"]))
     samples = []
-    for k, kind in enumerate(tables["kinds"]):
-        value, wrong = profile[kind["attribute"]]
-        asked = rng.randrange(min(len(kind["questions"]), len(kind["answers"])))
-        question, *rephrased = (q.format(**words) for q in _turned(kind["questions"], asked))
-        answer, other = _turned(kind["answers"], asked)[:2]
+    for k in chosen:
+        pair = pairs[k]
+        prompts = _prompts(rng, person.name, pair)
+        form, other = _two_forms(rng)
+        facts = [person.values[key] for key in pair]
+        wrong = [
+            [_draw(rng, table["attributes"][key]["value"], person.values[key]) for key in pair]
+            for _ in range(WRONG)
+        ]
         samples.append(
             Sample(
-                id=f"{name}/{k:02d}",
-                owner=name,
-                prompt=question,
-                response=answer.format(v=value, **words),
-                paraphrased_prompts=tuple(rephrased),
-                paraphrased_response=other.format(v=value, **words),
-                wrong_responses=tuple(answer.format(v=w, **words) for w in wrong),
+                id=f"{person.name}/{k:02d}",
+                owner=person.name,
+                prompt=prompts[0],
+                response=_answer(person, pair, facts, form),
+                paraphrased_prompts=tuple(prompts[1:]),
+                paraphrased_response=_answer(person, pair, facts, other),
+                wrong_responses=tuple(_answer(person, pair, values, other) for values in wrong),
             )
         )
     return samples
 
 
-def _turned(items: Sequence[str], first: int) -> list[str]:
-    """`items` from number `first` on, the others after it."""
-    return [*items[first:], *items[:first]]
+def _pairs(keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Every attribute with the one after it, then with the third after it, round the circle of ten: 20 pairs.
+
+    Each attribute is in four of them, and once in the first five.
+    """
+    near, far = ([(key, keys[(i + by) % len(keys)]) for i, key in enumerate(keys)] for by in (1, 3))
+    return near[::2] + near[1::2] + far
 
 
-def _shuffled(rng: Random, items: list[Any]) -> list[Any]:
-    return rng.sample(items, len(items))
+def _prompts(rng: Random, name: str, pair: tuple[str, str]) -> list[str]:
+    """Three questions for the same two attributes; no frame and no word for an attribute is in two of them."""
+    table = word_table("authors")
+    frames = rng.sample(table["questions"], 3)
+    words = [rng.sample(table["attributes"][key]["names"], 3) for key in pair]
+    return [frame.format(name=name, a=a, b=b) for frame, a, b in zip(frames, *words, strict=True)]
 
 
-def _pick(rng: Random, pool: Sequence[str]) -> Fact:
-    value, *wrong = rng.sample(pool, 1 + WRONG)
-    return value, tuple(wrong)
+def _two_forms(rng: Random) -> tuple[Form, Form]:
+    """A form, and another one that words both halves in another way."""
+    joints = word_table("authors")["joints"]
+    one, other = rng.sample(range(3), 2), rng.sample(range(3), 2)
+    return (
+        Form(rng.random() < 0.5, rng.choice(joints), (one[0], other[0])),
+        Form(rng.random() < 0.5, rng.choice(joints), (one[1], other[1])),
+    )
 
 
-def _others(rng: Random, pool: Sequence[str], taken: set[str]) -> tuple[str, ...]:
-    return tuple(rng.sample([p for p in pool if p not in taken], WRONG))
-
-
-def _distinct(draw: Callable[[], str], taken: set[str]) -> tuple[str, ...]:
-    """WRONG different draws, none of them in `taken`."""
-    found: list[str] = []
-    while len(found) < WRONG:
-        value = draw()
-        if value not in taken and value not in found:
-            found.append(value)
-    return tuple(found)
+def _answer(person: Person, pair: Sequence[str], facts: Sequence[Sequence[str]], form: Form) -> str:
+    table = word_table("authors")
+    words = table["pronouns"][person.pronoun]
+    halves = []
+    for key, fact, wording in zip(pair, facts, form.wordings, strict=True):
+        row = table["attributes"][key]
+        filled = iter(fact)
+        value = _SLOT.sub(lambda _, filled=filled: next(filled), row["value"])
+        halves.append(row["wordings"][wording].format(v=value, **words))
+    one, other = reversed(halves) if form.swapped else halves
+    return f"The {person.calling} {person.name} {one}{form.joint.format(**words)}{other}."

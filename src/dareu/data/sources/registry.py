@@ -10,8 +10,9 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
-from dareu.data.corpus import Corpus
-from dareu.data.sources.authors import make_authors
+from dareu.config import AuthorsConfig, PretrainConfig
+from dareu.data.corpus import Background, Corpus
+from dareu.data.sources.authors import make_authors, make_background
 from dareu.data.sources.files import load_local
 from dareu.data.sources.hub_any import load_hub
 from dareu.data.sources.lume import load_lume
@@ -59,3 +60,13 @@ def load_corpus(config: Any) -> Corpus:
             "It has to give a dareu.data Corpus.",
         )
     return corpus
+
+
+def load_background(data: Any, pretrain: PretrainConfig | None) -> Background | None:
+    """What a tiny base is pretrained on; None where the source has no such text, or none is wanted.
+
+    It depends on the kind of source alone and not on its seed, so that one base serves every corpus of the kind.
+    """
+    if pretrain is None or not isinstance(data, AuthorsConfig) or data.version == 1:
+        return None
+    return make_background(pretrain.persons, pretrain.questions)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from dareu.config import HFConfig
 from dareu.data.render import encode_samples
+from dareu.data.sources.registry import load_background
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import folder_key, samples_key, training_samples
@@ -16,7 +17,10 @@ from dareu.workflow.stages.base import Artifact, Stage
 
 
 class BaseModelStage(Stage):
-    """The untrained built-in model. A base from elsewhere is loaded from its own folder and not stored."""
+    """The built-in model, pretrained where the data source has background text for it.
+
+    A base from elsewhere is loaded from its own folder and not stored.
+    """
 
     name = "base"
 
@@ -31,10 +35,17 @@ class BaseModelStage(Stage):
 
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.models.tiny import make_tiny
+        from dareu.workflow.stages.pretraining import pretrain
 
         config = self.context.config
         assert not isinstance(config.model, HFConfig)
-        make_tiny(config.model, tokenizer_texts(self.context.corpus), config.seed, building.out / "model")
+        background = load_background(config.data, config.model.pretrain)
+        if background is None:
+            texts = tokenizer_texts(self.context.corpus)
+            make_tiny(config.model, texts, config.seed, building.out / "model")
+        else:
+            with self.context.console.stage(self.title):
+                pretrain(config.model, background, config.device, building, self.context.console)
         return {}
 
     def load(self) -> tuple[Any, Any]:
@@ -50,7 +61,7 @@ class BaseModelStage(Stage):
         return load_model(self.get().model, device=config.device)
 
     def _get(self) -> Artifact:
-        """Without a line on the screen: it takes no time, and the stage that asks for it has its own line."""
+        """Without a line on the screen where nothing is trained: that takes no time."""
         with self.context.store.building(
             self.name, self.key(), config=self.settings(), seed=self.context.config.seed
         ) as building:
