@@ -249,8 +249,9 @@ def _answer(person: Person, pair: Sequence[str], facts: Sequence[Sequence[str]],
     halves = []
     for key, fact, wording in zip(pair, facts, form.wordings, strict=True):
         row = table["attributes"][key]
-        filled = iter(fact)
-        value = _SLOT.sub(lambda _, filled=filled: next(filled), row["value"])
+        value = row["value"]
+        for word in fact:
+            value = _SLOT.sub(word, value, count=1)
         halves.append(row["wordings"][wording].format(v=value, **words))
     one, other = reversed(halves) if form.swapped else halves
     return f"The {person.calling} {person.name} {one}{form.joint.format(**words)}{other}."
