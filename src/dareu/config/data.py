@@ -71,8 +71,10 @@ class AuthorsConfig(Strict):
     """Fictional authors, generated."""
 
     name: Literal["authors"] = Field("authors", description="source of the data")
-    version: Literal[1, 2] = Field(
+    version: Integer = Field(
         2,
+        ge=1,
+        le=2,
         description="2: answers with two facts and many forms; 1: one fact and one form, the corpus of before",
     )
     seed: Seed = Field(7, description="seed of the generated corpus")
