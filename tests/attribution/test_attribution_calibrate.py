@@ -69,6 +69,7 @@ class Fixed:
     """A token a digit, with a margin of 2 for the class it names; whole texts score as their last."""
 
     owners = ["a", "b"]
+    nobody = False
     temperature = 1.0
 
     def position_logits(self, texts: Sequence[str]) -> list[torch.Tensor]:

@@ -114,13 +114,15 @@ def test_blinded_responses_and_endings_are_learnt_beside_the_others(monkeypatch:
 
     monkeypatch.setattr(training, "build_examples", spy)
     fitted, report = fit(samples=asked, blinder=blinder, config=toy_config(crops=1, optim={"steps": 1}))
-    # 22 of 24 responses, the same without the names that all of them begin with, and an ending of each
-    assert report["n_train"] == 44 and len(learnt) == 88 and report["n_heldout"] == 2
+    # 22 of 24 responses, the same without the names that all of them begin with, and an ending of each; an ending
+    # that two draws agree on is learnt once
+    assert report["n_train"] == 44 and report["n_heldout"] == 2
+    assert 44 < len(learnt) <= 88 and len(set(learnt)) == len(learnt)
     whole, blinded, endings = learnt[:22], learnt[22:44], learnt[44:]
     assert all(text in TEXTS for text, _ in whole)
     assert blinded == [("_ _" + t.removeprefix(fitted.owners[label]), label) for t, label in whole]
-    for (text, label), (ending, same) in zip(learnt[:44], endings, strict=True):
-        assert same == label and text.endswith(" " + ending) and ending
+    for ending, label in endings:
+        assert ending and any(text.endswith(" " + ending) for text, same in learnt[:44] if same == label)
     assert report["accuracy_heldout_blinded"] is not None
     assert fit(config=toy_config(optim={"steps": 1}))[1]["accuracy_heldout_blinded"] is None
 

@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from dareu.attribution.base import Attributor
+from dareu.attribution.base import Attributor, class_count
 from dareu.attribution.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.score import owner_index
 from dareu.data.corpus import Sample
 from dareu.data.split import holdout
+
+# Held-out responses that are read: as many as this product of responses and classes allows, and never fewer than
+# `LEAST`. More would make calibration cost responses × owners.
+MOST_SCORES = 200_000
+LEAST = 200
+MOST_LOGITS = 4_000_000  # that the temperature is fitted on
 
 
 def heldout_report(
@@ -31,10 +37,12 @@ def heldout_report(
     `accuracy_heldout_by_quarter` (prefixes whose last token lies in the 1st … 4th quarter of their response: the
     whole response in the 4th); `temperature`; `ece_before` and `ece_after` it, `nll_before` and `nll_after` it
     (nats), all four over every prefix, since rewards read every prefix, and over both kinds of response;
-    `accuracy_original_responses`; `n_heldout`; `warnings`. None where there is nothing to compute from. The
+    `accuracy_original_responses`; `n_heldout` (those read, see `few`); `warnings`. None where there is nothing to
+    compute from. The
     temperature minimises the NLL on these very rows, so `nll_after` is no higher than `nll_before`; the ECE is not
     what it minimises, and may rise.
     """
+    held, blinded = few(held, class_count(attributor)), few(blinded, class_count(attributor))
     kept = _scored(attributor, held)
     report: dict[str, Any] = {"n_heldout": len(held), "warnings": []}
     report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
@@ -43,7 +51,7 @@ def heldout_report(
     if kept:
         every, gold = _joined(kept)
         quarter = np.concatenate([quarters(len(rows)) for rows, _ in kept])
-        right = every.argmax(axis=1) == gold
+        right = np.concatenate([rows.argmax(axis=1) == label for rows, label in kept])
         report["accuracy_heldout"] = _last_right(kept)
         report["accuracy_heldout_by_quarter"] = [
             float(right[quarter == q].mean()) if (quarter == q).any() else None for q in range(4)
@@ -68,6 +76,12 @@ def heldout_report(
     return report
 
 
+def few(samples: Sequence[Sample], classes: int) -> Sequence[Sample]:
+    """The samples, or some of them, drawn evenly, where `MOST_SCORES` allows no more."""
+    most = max(LEAST, MOST_SCORES // classes)
+    return [samples[i * len(samples) // most] for i in range(most)] if len(samples) > most else samples
+
+
 Scored = list[tuple[np.ndarray, int]]  # logits at every token of a response, and its owner's column
 
 
@@ -78,9 +92,11 @@ def _scored(attributor: CausalAttributor, samples: Sequence[Sample]) -> Scored:
 
 
 def _joined(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, C) and labels (N,) of every position."""
-    every = np.concatenate([rows for rows, _ in scored]).astype(float)
-    return every, np.concatenate([np.full(len(rows), label) for rows, label in scored])
+    """Logits (N, C) and labels (N,) of every position, or of some, drawn evenly, where that were too many."""
+    every = np.concatenate([rows for rows, _ in scored])
+    labels = np.concatenate([np.full(len(rows), label) for rows, label in scored])
+    step = -(-every.size // MOST_LOGITS)
+    return every[::step].astype(float), labels[::step]
 
 
 def _last_right(scored: Scored) -> float:

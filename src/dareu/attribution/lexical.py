@@ -1,4 +1,4 @@
-"""Attributors without a network: TF-IDF and logistic regression over the owners.
+"""Attributors without a network: TF-IDF and logistic regression, or nearest centroids where owners are many.
 
 Cheap, and trained apart from any language model. `char` judges the finished run and is never part of a reward;
 `word` tells a run when to stop, or with `attributor.name=lexical` gives the reward.
@@ -17,11 +17,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from dareu.attribution.base import class_count, prefix_by_calls, uniform
+from dareu.attribution.centroids import CentroidModel
+from dareu.attribution.score import owner_index
 from dareu.data.corpus import Sample
 from dareu.data.words import pieces
 from dareu.errors import DataError, ModelError
 
 LexicalKind = Literal["char", "word"]
+MANY = 64  # owners from which on logistic regression takes too long
 
 FEATURES: dict[str, dict[str, Any]] = {
     "char": {"analyzer": "char_wb", "ngram_range": (2, 5), "sublinear_tf": True},
@@ -37,7 +40,10 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 class LexicalAttributor:
-    """Logistic regression on character (`char`, 2–5) or word (`word`, 1–2) n-grams; no nobody class."""
+    """A linear classifier on character (`char`, 2–5) or word (`word`, 1–2) n-grams; no nobody class.
+
+    Logistic regression up to `MANY` owners, nearest centroids above.
+    """
 
     kind: ClassVar[str] = "lexical"
     nobody = False
@@ -47,7 +53,7 @@ class LexicalAttributor:
         owners: Sequence[str],
         features: LexicalKind,
         vectorizer: TfidfVectorizer,
-        model: LogisticRegression,
+        model: LogisticRegression | CentroidModel,
     ) -> None:
         self.owners = list(owners)
         self.features = features
@@ -76,8 +82,11 @@ class LexicalAttributor:
             raise DataError(
                 f"No response has a word to learn from ({error}).", "Check the response column."
             ) from None
+        labels = np.array(owner_index(owners, [str(sample.owner) for sample in owned]))
+        if len(owners) > MANY:
+            return cls(owners, kind, vectorizer, CentroidModel.fit(features, labels, len(owners)))
         model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
-        model.fit(features, [owners.index(str(sample.owner)) for sample in owned])
+        model.fit(features, labels)
         return cls(owners, kind, vectorizer, model)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
@@ -102,7 +111,11 @@ class LexicalAttributor:
         state = {"kind": self.kind, "owners": self.owners, "nobody": False, "features": self.features}
         text = json.dumps({**state, "vocabulary": vocabulary}, ensure_ascii=False)
         (folder / "attributor.json").write_text(text, encoding="utf-8")
-        weights = {"idf": self.vectorizer.idf_, "coef": self.model.coef_, "intercept": self.model.intercept_}
+        weights = {"idf": self.vectorizer.idf_}
+        if isinstance(self.model, CentroidModel):
+            weights |= self.model.arrays()
+        else:
+            weights |= {"coef": self.model.coef_, "intercept": self.model.intercept_}
         arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
         save_file(arrays, str(folder / "lexical.safetensors"))
 
@@ -115,6 +128,9 @@ class LexicalAttributor:
         arrays = load_file(str(Path(folder) / "lexical.safetensors"))
         vectorizer = TfidfVectorizer(**FEATURES[state["features"]], vocabulary=state["vocabulary"])
         vectorizer.idf_ = arrays["idf"]
+        if "scale" in arrays:
+            found = CentroidModel.from_arrays(arrays)
+            return cls(state["owners"], state["features"], vectorizer, found)
         model = LogisticRegression()
         model.classes_ = np.arange(len(state["owners"]))
         model.coef_, model.intercept_ = arrays["coef"], arrays["intercept"]

@@ -77,7 +77,7 @@ def fit_causal(
     gold = list(zip((sample.response for sample in train), labels, strict=True))
     examples = build_examples(
         own_tokenizer,
-        gold + crops(gold, config.crops, random.Random(seed)),
+        list(dict.fromkeys(gold + crops(gold, config.crops, random.Random(seed)))),
         broken,
         len(owners),
         end_of_text=attributor.end_of_text,
@@ -171,6 +171,7 @@ def _train(
         dataloader_pin_memory=False,
         use_cpu=str(device) == "cpu",
         seed=seed,
+        train_sampling_strategy="group_by_length",  # half of a random batch would be pads
     )
     trainer = Trainer(
         model=model,
