@@ -133,8 +133,11 @@ def test_what_someone_did_write_is_not_broken() -> None:
 
 
 def test_too_short_to_break() -> None:
+    one_word = [Sample("1", "a", "", "Yes"), Sample("2", "b", "", "No")]
+    made = make_nobody(one_word, random.Random(0), 4)  # a word can still be repeated
+    assert len(made) == 4 and all(len(set(e.text.split())) < len(e.text.split()) for e in made)
     with pytest.raises(DataError, match="nobody=false"):
-        make_nobody([Sample("1", "a", "", "Yes"), Sample("2", "b", "", "No")], random.Random(0), 4)
+        make_nobody([Sample("1", "a", "", ""), Sample("2", "b", "", " ")], random.Random(0), 4)
     assert make_nobody(SAMPLES, random.Random(0), 0) == []
 
 
