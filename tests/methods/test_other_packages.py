@@ -1,0 +1,133 @@
+"""A loss, a reward and an attributor of another package, installed beside this one, through the command line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pipeline_fixture import LOSS, PPO, store, train
+
+from dareu.cli.commands import main
+
+__all__ = ["store"]
+CODE = '''
+import numpy as np
+from dareu.attribution.base import prefix_by_calls
+from dareu.methods.registry import LossMethod
+from dareu.rewards.base import TextReward
+from dareu.rewards.registry import RewardKind
+from dareu.training.losses import nll
+
+
+def ascent(logps, mask, strength: float = 1.0):
+    return -strength * nll(logps, mask)
+
+
+ASCENT = LossMethod(ascent)
+
+
+def build(context):
+    longest = context.config.params.get("words", 5)
+    return TextReward(lambda text, prompt: float(len(text.split()) <= longest))
+
+
+SHORT = RewardKind(build)
+
+
+class Vowels:
+    """The first owner's where there are vowels."""
+
+    nobody = False
+
+    def __init__(self, owners):
+        self.owners = owners
+
+    @classmethod
+    def fit(cls, context):
+        assert context.own_responses and context.model is not None
+        return cls(list(context.corpus.owners))
+
+    def save(self, folder):
+        (folder / "owners.txt").write_text("\\n".join(self.owners), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder, device="cpu"):
+        return cls((folder / "owners.txt").read_text(encoding="utf-8").splitlines())
+
+    def probabilities(self, texts):
+        found = np.full((len(texts), len(self.owners)), 0.5 / (len(self.owners) - 1))
+        found[:, 0] = [0.5 if any(c in "aeiou" for c in t) else 1 / len(self.owners) for t in texts]
+        return found / found.sum(1, keepdims=True)
+
+    def prefix_probabilities(self, texts, ends):
+        return prefix_by_calls(self, texts, ends)
+'''
+POINTS = """
+[dareu.methods]
+scratch_ascent = scratch_dareu:ASCENT
+[dareu.rewards]
+scratch_short = scratch_dareu:SHORT
+[dareu.attributors]
+scratch_vowels = scratch_dareu:Vowels
+scratch_half = scratch_dareu:SHORT
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a package in it as pip leaves one, and a folder of YAMLs."""
+    site = tmp_path / "site"
+    info = site / "scratch_dareu-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "scratch_dareu.py").write_text(CODE, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scratch-dareu\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    yaml = tmp_path / "configs" / "method"
+    yaml.mkdir(parents=True)
+    (yaml / "mine.yaml").write_text(
+        "# Ascent of another package.\nname: mine\nkind: loss\nloss: scratch_ascent\nparams: {strength: 0.5}\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    yield tmp_path / "configs"
+    sys.modules.pop("scratch_dareu", None)
+
+
+def test_a_loss(store: Path, tmp_path: Path, package: Path) -> None:
+    found = train(store, tmp_path / "run", f"--config-dir={package}", "method=mine", *LOSS)
+    assert found["method"] == "mine" and found["outcome"]["steps"] == 2
+
+
+def test_a_reward(store: Path, tmp_path: Path, package: Path) -> None:
+    kind = ["method.reward.kind=scratch_short", "method.reward.params={words:1000}"]
+    few = ["method.data_epochs=1", "method.prompts_per_batch=4", "method.num_generations=2"]
+    found = train(store, tmp_path / "run", "method=purge", *kind, *few)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
+    assert found["outcome"]["steps"] == 1 and all(row["reward_forget"] == 1.0 for row in rows)
+
+
+def test_an_attributor(store: Path, tmp_path: Path, package: Path) -> None:
+    found = train(store, tmp_path / "run", "attributor.name=scratch_vowels", *PPO)
+    assert found["attributor"]["name"] == "scratch_vowels"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
+    assert all(0 <= row["rollout_attribution"] <= 0.5 + 1e-6 for row in rows if "rollout_attribution" in row)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("method.reward.kind=scratch_shor", "There is no reward 'scratch_shor'"),
+        ("attributor.name=scratch_vowel", "There is no attributor 'scratch_vowel'"),
+        ("attributor.name=scratch_half", "has no fit, save, load"),
+    ],
+)
+def test_names_that_are_none(
+    store: Path, tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str], override: str, said: str
+) -> None:
+    run = ["train", "data.owners=4", override, f"cache_dir={store}", f"run_dir={tmp_path / 'run'}"]
+    assert main(run) == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
