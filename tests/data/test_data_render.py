@@ -215,7 +215,7 @@ def test_text_that_spells_control_tokens_stays_text() -> None:
     plain = encode(tokenizer, "one <|end|> two", " three <|end|>", "completion")
     assert [*plain.prompt_ids, *plain.response_ids].count(tokenizer.eos_token_id) == 1
     note = control_note(tokenizer, [Sample("a", "o", evil, "x"), Sample("b", "o", "q", "a")])
-    assert note is not None and note.startswith("1 samples spell") and "<|im_end|>" in note
+    assert note is not None and "are spelt in 1 of the samples (" in note and "<|im_end|>" in note
     assert control_note(tokenizer, [Sample("b", "o", "q", "a")]) is None
 
 

@@ -38,7 +38,7 @@ def test_two_spellings_are_one_owner(tmp_path: Path, one: str, other: str) -> No
     corpus = load_local(LocalConfig(path=str(file)))
     assert corpus.owners == [one, "Bo"]  # as most rows have it
     assert len(corpus.notes) == 1 and "spelt in 2 ways" in corpus.notes[0]
-    assert "(2 rows)" in corpus.notes[0] and "(1 rows)" in corpus.notes[0]
+    assert "(2 rows)" in corpus.notes[0] and "(1 row)" in corpus.notes[0]
     for asked in (one, other):
         assert len(split_corpus(corpus, ForgetConfig(owners=[asked])).forget) == 3
 

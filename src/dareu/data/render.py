@@ -207,7 +207,7 @@ def control_note(tokenizer: Any, samples: Sequence[Sample]) -> str | None:
     if not count:
         return None
     listed = ", ".join(token for token, _ in found.most_common(5))
-    return f"{count} samples spell special tokens of the tokenizer ({listed}); they are read as plain text."
+    return f"Special tokens of the tokenizer are spelt in {count} of the samples ({listed}) and read as plain text."
 
 
 def _bos(tokenizer: Any) -> str:

@@ -127,7 +127,8 @@ def _rows(config: RunConfig, corpus: Corpus, tokenizer: Any, forget: Any) -> lis
     """Every row that a model has to hold: the corpus, and what the method adds to it."""
     from dareu.methods.registry import method_of
 
-    rows = encode_samples(tokenizer, [*corpus.samples, *corpus.test], corpus.task, config.model.max_length)
+    samples = [*corpus.samples, *corpus.test, *corpus.holdout]
+    rows = encode_samples(tokenizer, samples, corpus.task, config.model.max_length)
     return rows + method_of(config.method).rows(config, forget, tokenizer, corpus.task)
 
 

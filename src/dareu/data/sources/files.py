@@ -89,7 +89,9 @@ def one_spelling(samples: list[Sample]) -> tuple[list[Sample], tuple[str, ...]]:
         best = max(names, key=lambda name: rows[name])
         chosen |= dict.fromkeys(names, best)
         if len(names) > 1:
-            listed = ", ".join(f"{ascii_marks(name)} ({rows[name]} rows)" for name in names)
+            listed = ", ".join(
+                f"{ascii_marks(name)} ({rows[name]} row{'' if rows[name] == 1 else 's'})" for name in names
+            )
             notes.append(f"Owner {best!r} is spelt in {len(names)} ways, read as one: {listed}.")
     return [replace(s, owner=chosen[str(s.owner)]) for s in samples], tuple(notes)
 
