@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dareu.cli.rescore import add_arguments as add_rescore
@@ -12,6 +15,21 @@ from dareu.cli.rescore import run as rescore
 from dareu.errors import DareuError, printable
 
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
+
+
+KEYS = """keys that matter most (`dareu configs KEY` explains any of them):
+  method=npo                    the method; `dareu configs` lists all
+  data=local data.path=FILE     your own rows; data.columns.prompt=… names their columns
+  model=hf model.path=MODEL     a pretrained model; original=FOLDER one that has seen the data
+  forget.owners=[A,B]           who is forgotten; or forget.count=2
+  method.optim.lr=1e-4          keys of the method
+  retrain=false                 without the retrained model, which the figures are compared with
+  seed=42 device=cuda run_dir=DIR cache_dir=DIR
+"""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +41,15 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, text: str, overrides: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=KEYS if overrides else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name not in ("attribute", "receipt", "rescore"):  # these say what they print
+            sub.add_argument("--json", action="store_true", help="print the result as JSON")
         if overrides:
             sub.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
             sub.add_argument(
@@ -35,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     train = command("train", "Original and retrained model, attributor, unlearning, evaluation, report.")
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the stages, and which of them the store holds, and leave",
+    )
     train.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     command("finetune", "Only fine-tune: the original model and the retrained one.")
     attribute = command("attribute", "Fit the attribution classifier, or score texts with it.")
@@ -104,15 +135,51 @@ def main(argv: Sequence[str] | None = None) -> int:
             if bad:
                 raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
             args.overrides = [*args.overrides, *unknown]
-        return COMMANDS[args.command](args)
+        _printable_streams()
+        with _terminable():
+            return COMMANDS[args.command](args)
     except DareuError as error:
         print(f"dareu: {error.cause}", file=sys.stderr)
         if error.cure:
             print(f"       {error.cure}", file=sys.stderr)
         return error.exit_code
+    except Terminated:
+        print("dareu: terminated; the same command goes on from here.", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("dareu: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM as an exception, so that locks are released and what happened is printed."""
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _printable_streams() -> None:
+    """Signs that the terminal's encoding lacks are spelt out, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8" and hasattr(
+            stream, "reconfigure"
+        ):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print_json(tree: object) -> None:
+    print(json.dumps(tree, ensure_ascii=False, indent=2, default=str))
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -121,10 +188,15 @@ def _train(args: argparse.Namespace) -> int:
     config = _config(args)
     if config is None:
         return 0
-    from dareu.cli.output import show_results
-    from dareu.workflow.experiment import train
+    from dareu.cli.output import show_results, show_stages
+    from dareu.workflow.experiment import planned_stages, train
 
-    show_results(train(config))
+    if args.dry_run:
+        stages = planned_stages(config)
+        _print_json(stages) if args.json else show_stages(stages)
+        return 0
+    results = train(config)
+    _print_json(results) if args.json else show_results(results)
     return 0
 
 
@@ -132,9 +204,13 @@ def _sweep(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_comparison
     from dareu.workflow.sweep import sweep
 
+    if args.dry_run:
+        raise DareuError("--dry-run is for one run.", "Leave -m out.")
     outcomes = sweep(args.overrides, args.config_dir)
     folders = [outcome.result["run_dir"] for outcome in outcomes if "run_dir" in outcome.result]
-    if folders:
+    if args.json:
+        _print_json([{"title": o.title, "failed": o.failed, **o.result} for o in outcomes])
+    elif folders:
         show_comparison(folders)
     failed = [outcome for outcome in outcomes if outcome.failed]
     for outcome in failed:
@@ -149,7 +225,11 @@ def _finetune(args: argparse.Namespace) -> int:
         return 0
     from dareu.workflow.partial import finetune
 
-    for name, folder in finetune(config).items():
+    folders = finetune(config)
+    if args.json:
+        _print_json(folders)
+        return 0
+    for name, folder in folders.items():
         print(f"{name}: {folder}")
     return 0
 
@@ -165,7 +245,11 @@ def _attribute(args: argparse.Namespace) -> int:
     if texts:
         show_scores(score_texts(config, texts), args.json)
     else:
-        show_attributor(*fit_attributor(config))
+        folder, report = fit_attributor(config)
+        if args.json:
+            _print_json({"folder": folder, **report})
+        else:
+            show_attributor(folder, report)
     return 0
 
 
@@ -176,7 +260,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     config = compose(args.overrides, args.config_dir)
     _keep_config_dir(config, args.config_dir)
-    show_results(evaluate(config, args.checkpoint))
+    results = evaluate(config, args.checkpoint)
+    _print_json(results) if args.json else show_results(results)
     return 0
 
 
@@ -184,14 +269,14 @@ def _tune(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_search, show_tuned
     from dareu.tuning.options import read
 
-    asked = read(args.overrides, args.config_dir)
+    command = read(args.overrides, args.config_dir)
     if args.print:
-        show_search(asked)
+        show_search(command)
         return 0
     from dareu.tuning.tuner import tune
 
-    tuned = tune(asked)
-    show_tuned(tuned)
+    tuned = tune(command)
+    show_tuned(tuned, args.json)
     for what, reason, _ in tuned.failed:
         print(f"dareu: {what}: {reason}", file=sys.stderr)
     return tuned.failed[0][2] if tuned.failed else 0
@@ -200,6 +285,11 @@ def _tune(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_comparison
 
+    if args.json:
+        from dareu.report.loading import load_runs
+
+        _print_json(load_runs([Path(p) for p in args.runs]))
+        return 0
     show_comparison(args.runs, args.format, args.out, args.sort)
     return 0
 
@@ -245,7 +335,14 @@ def _receipt(args: argparse.Namespace) -> int:
 def _configs(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_configs, show_keys
 
-    if args.keys:
+    if args.json:
+        from dareu.config.compose import options
+        from dareu.config.reference import lines
+
+        names = ("key", "allowed", "default", "meaning")
+        keys = [dict(zip(names, row, strict=True)) for row in lines(args.keys)] if args.keys else None
+        _print_json(keys or options(args.config_dir))
+    elif args.keys:
         show_keys(args.keys)
     else:
         show_configs(args.config_dir)

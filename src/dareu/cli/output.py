@@ -82,14 +82,30 @@ def show_search(command: TuneCommand) -> None:
     print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
 
 
-def show_tuned(tuned: Tuned) -> None:
+def show_stages(stages: Sequence[dict[str, Any]]) -> None:
+    """The stages of a run that has not been started, and which of them the store holds."""
+    console = SafeConsole(highlight=False)
+    table = Table(title="Stages", title_justify="left")
+    for column in ("stage", "in the store", "key"):
+        table.add_column(column)
+    for stage in stages:
+        table.add_row(escape(stage["stage"]), "yes" if stage["stored"] else "no", stage["key"])
+    console.print(table)
+
+
+def show_tuned(tuned: Tuned, as_json: bool = False) -> None:
     """The leaderboard, on the screen and as files, and where all of it lies."""
     console = SafeConsole(highlight=False)
     if tuned.runs:
         runs = comparison.load_runs(tuned.runs)
         for form, suffix in (("markdown", "md"), ("csv", "csv")):
             write_text(tuned.folder / f"leaderboard.{suffix}", FORMATS[form](runs))
-        console.print(comparison.comparison_table(runs))
+        if not as_json:
+            console.print(comparison.comparison_table(runs))
+    if as_json:
+        tree = {"folder": str(tuned.folder), "runs": [str(r) for r in tuned.runs], "failed": tuned.failed}
+        print(printable(json.dumps(tree, ensure_ascii=False)))
+        return
     folder = escape(str(tuned.folder))
     console.print(f"Folder: {folder}  (trials.csv, chosen.yaml, leaderboard.md, runs/)", soft_wrap=True)
 

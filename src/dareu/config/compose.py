@@ -11,6 +11,7 @@ from typing import Any
 from dareu.config import RunConfig, parse
 from dareu.errors import ConfigError, nearest
 
+PATHS = ("original", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
 GROUPS = ("model", "data", "method", "logging", "experiment")
 
 
@@ -50,11 +51,53 @@ def compose_tree(
             if left:
                 raise ConfigError(f"'{left[0]}' is not set.", f"Add {left[0]}=… to the command.")
             plain: dict[str, Any] = dict(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
+            plain = with_recommended(plain, overrides)
+            _hint_at_full_keys(overrides, plain)
             for key, value in (values or {}).items():
+                if not isinstance(value, str) or key != "forget.owners":  # the types report that one
+                    check_value(key, value)
                 _put(plain, key, value)
             return plain
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from None
+
+
+def with_recommended(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The tree with what an experiment recommends for its method (`per_method: {dareu: {data_epochs: 18}}`).
+
+    A key that the command line sets stays as it is.
+    """
+    recommended = (tree.get("per_method") or {}).get(tree["method"]["name"], {})
+    given = {o.lstrip("+").partition("=")[0] for o in overrides}
+    tree = {key: value for key, value in tree.items() if key != "per_method"}
+    for key, value in recommended.items():
+        if f"method.{key}" not in given:
+            _put(tree["method"], key, value)
+    return tree
+
+
+def _hint_at_full_keys(overrides: Sequence[str], tree: Mapping[str, Any]) -> None:
+    """Check for keys such as `beta`, whose full name is `method.params.beta`.
+
+    Raises:
+        ConfigError: Names the full key.
+    """
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in RunConfig.model_fields or "." in key or "/" in key or key in GROUPS:
+            continue
+        full = [
+            path for path in _paths(tree) if path.endswith(f".{key}") and not path.startswith("method.search")
+        ]
+        if full:
+            raise ConfigError(f"unknown key '{key}'.", f"Its full name is {' or '.join(full[:3])}.")
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -151,7 +194,7 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    if config_dir and not Path(config_dir).is_dir():
+    if config_dir is not None and not Path(config_dir).expanduser().is_dir():
         raise ConfigError(
             f"There is no folder {config_dir}.", "--config-dir takes a folder of your own YAML files."
         )
@@ -173,9 +216,39 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
                 f"'{override}' names several values.",
                 "Sweep over them with `dareu train -m`, or write a [list].",
             )
-        name, value = read.key_or_group, override.partition("=")[2]
-        if name in known and re.fullmatch(r"[\w.-]+", value) and value != "null" and value not in known[name]:
-            raise ConfigError(f"There is no {name} '{value}'.", nearest(value, known[name]))
+        name = read.key_or_group
+        for value in _values(read):
+            check_value(name, value)
+            if name in known and value is not None and value not in known[name]:
+                raise ConfigError(f"There is no {name} '{value}'.", nearest(str(value), known[name]))
+
+
+def _values(override: Any) -> list[Any]:
+    """What an override sets its key to; several values of a sweep, where they are listed."""
+    from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+
+    if override.is_delete():
+        return []
+    value = override.value()
+    values = value.list if isinstance(value, ChoiceSweep) else [] if override.is_sweep_override() else [value]
+    return [v.text if isinstance(v, QuotedString) else v for v in values]
+
+
+def check_value(key: str, value: Any) -> None:
+    """Check what is wrong with a value whatever the other keys are.
+
+    Raises:
+        ConfigError: An empty name of a file, folder or option, and one owner in place of a list.
+    """
+    if value == "" and (key in GROUPS or key.rpartition(".")[2] in PATHS):
+        raise ConfigError(
+            f"{key} is empty.", f"Give it a value, or leave {key}= out. (Is a variable of the shell unset?)"
+        )
+    if key == "forget.owners" and isinstance(value, str):
+        raise ConfigError(
+            "forget.owners takes a list of owners.",
+            f"Write 'forget.owners=[{value}]', several owners with commas: [A,B].",
+        )
 
 
 def explain(error: Exception) -> ConfigError:

@@ -28,7 +28,7 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     """
     folders: list[Path] = []
     for path in map(Path, paths):
-        found = [path] if _is_run(path) else sorted(p for p in path.glob("*") if _is_run(p))
+        found = [path] if _is_run(path) else _runs_below(path)
         if not found:
             raise RunError(
                 f"{path} holds no {RESULTS}." if path.is_dir() else f"There is no folder {path}.",
@@ -44,6 +44,11 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
             twins = (r["context"] for r in runs if run["context"].items() <= r["context"].items())
             run["context"] = max(twins, key=len)
     return runs
+
+
+def _runs_below(path: Path) -> list[Path]:
+    """All run folders below `path`, however deep."""
+    return sorted({p.parent for name in (RESULTS, FAILURE) for p in path.rglob(name)})
 
 
 def _is_run(path: Path) -> bool:

@@ -27,6 +27,7 @@ from dareu.runs.manifest import Manifest, git_revision, peak_memory_mb, versions
 
 MANIFEST = "manifest.json"
 ELAPSED = "elapsed.json"
+REMINDER = 60.0  # seconds between two further words
 PATIENCE = 2.0  # seconds of waiting for another process before a word about it
 
 
@@ -177,14 +178,17 @@ class ArtifactStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path)
-            try:
-                lock.acquire(timeout=PATIENCE)
-            except Timeout:
-                print(
-                    f"dareu: another process is at work on this {stage} ({key}); waiting for it.",
-                    file=sys.stderr,
-                )
-                lock.acquire()
+            pause = PATIENCE
+            while not lock.is_locked:
+                try:
+                    lock.acquire(timeout=pause)
+                except Timeout:
+                    print(
+                        f"dareu: {_holder(path)} is at work on this {stage} ({key}); waiting.",
+                        file=sys.stderr,
+                    )
+                    pause = REMINDER
+            path.with_suffix(".pid").write_text(str(os.getpid()), encoding="utf-8")
         except OSError as error:
             raise RunError(
                 f"The artifact store {self.root} cannot be written: {error.strerror or error}.",
@@ -204,6 +208,17 @@ def artifact_damage(path: Path, checksums: bool = False) -> str | None:
     except RunError:
         return f"{MANIFEST} cannot be read"
     return damage(path, manifest.files, "sha256" if checksums else None)
+
+
+def _holder(lock: Path) -> str:
+    """Who holds a lock, and whether that process is stopped, as far as this system tells."""
+    try:
+        pid = int(lock.with_suffix(".pid").read_text(encoding="utf-8"))
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (OSError, ValueError, IndexError):
+        return "another process"
+    stopped = f", which is stopped (`kill -CONT {pid}` lets it go on, `kill {pid}` ends it)"
+    return f"process {pid}{stopped if state in 'Tt' else ''}"
 
 
 def _remove(folder: Path) -> None:

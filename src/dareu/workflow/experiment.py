@@ -30,6 +30,7 @@ from dareu.workflow.stages import Artifact, Checkpoint, Stage, Stages
 from dareu.workflow.validate import check_model_folder
 
 LOG, FAILURE = "run.log", "failure.json"
+LEARNT = 0.8  # forget ROUGE-L of an original model that knows its data
 
 
 @dataclass
@@ -114,6 +115,16 @@ class Run:
             self.stages.unlearned.logs = logs
         return self.model.get()
 
+    def check_original(self) -> None:
+        """Warn where the original model has not learnt the forget set: there is nothing to forget then."""
+        forget = self.stages.evaluation(self.stages.original, "original").read().summary.get("forget") or {}
+        rouge = forget.get("rouge_l")
+        if rouge is not None and rouge < LEARNT:
+            self.console.print(
+                f"[yellow]! The original model has not learnt its data: ROUGE-L {rouge:.2f} on the forget set. "
+                "There is little to forget; train it longer (finetune.epochs).[/]"
+            )
+
     def figures(self) -> Figures:
         """The figures of original, retrained and unlearned model; with sequential requests after the last one."""
         if self.requests:
@@ -165,8 +176,25 @@ def train(
         if run.stages.retrained and not run.requests:
             run.stages.original.get()
             run.stages.retrained.get()
+        if not run.requests:
+            run.check_original()
         run.unlearn(evaluate=True)
         return run.finish()
+
+
+def planned_stages(config: RunConfig, corpus: Corpus | None = None) -> list[dict[str, Any]]:
+    """The stages of a run in their order, as `stage`, `key` and whether it is `stored`. Nothing is built."""
+    run = Run.plan(config, corpus, Console(silent=True))
+    stages = run.stages
+    planned: list[Stage] = [
+        stages.original,
+        *([stages.retrained] if stages.retrained else []),
+        stages.attributor,
+    ]
+    planned += [request.unlearned for request in run.requests] or [stages.unlearned]
+    models = [("original", stages.original), ("retrained", stages.retrained), ("unlearned", run.model)]
+    planned += [stages.evaluation(model, which) for which, model in models if model is not None]
+    return [{"stage": s.title, "key": s.key(), "stored": s.done()} for s in planned]
 
 
 def evaluate(

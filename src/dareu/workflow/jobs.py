@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.config import RunConfig, parse
-from dareu.config.compose import explain, hydra_started, search_path, settable
+from dareu.config.compose import explain, hydra_started, search_path, settable, with_recommended
 from dareu.errors import ConfigError, DareuError, DataError, ModelError, TrainingError
 from dareu.workflow.console import Console
 
@@ -125,6 +125,7 @@ def _order(job: Job, log: Path | None) -> str:
 
 def run_job(tree: Any) -> Outcome:
     """One job, as a launcher of Hydra calls it."""
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from dareu.workflow.library_settings import quiet_libraries
@@ -140,7 +141,8 @@ def run_job(tree: Any) -> Outcome:
     try:
         with quiet_libraries():
             work: Work = getattr(importlib.import_module(module), name)
-            work(parse(container), order["about"], result, console)
+            chosen = [str(o) for o in HydraConfig.get().overrides.task]
+            work(parse(with_recommended(container, chosen)), order["about"], result, console)
     except DareuError as error:
         failed, exit_code, passing = error.cause, error.exit_code, not isinstance(error, LASTING)
         result["cure"] = error.cure

@@ -27,6 +27,7 @@ class Stages:
 
     def __init__(self, context: Context, start: Stage | None = None, shared: Stages | None = None) -> None:
         self.context = context
+        self._evaluations: dict[tuple[Stage, str], Evaluation] = {}
         self.base: BaseModelStage = shared.base if shared else BaseModelStage(context)
         self.original: Stage = shared.original if shared else self._original()
         self.retrained = FineTuned(context, self.base, "retrained") if context.config.retrain else None
@@ -47,7 +48,9 @@ class Stages:
 
     def evaluation(self, model: Stage, which: str) -> Evaluation:
         """The evaluation of `model` on this request's samples."""
-        return Evaluation(self.context, model, self.attributor, which)
+        if (model, which) not in self._evaluations:
+            self._evaluations[model, which] = Evaluation(self.context, model, self.attributor, which)
+        return self._evaluations[model, which]
 
     def evaluate(self, unlearned: Stage, compared: bool = True) -> dict[str, Evaluated]:
         """The figures of the unlearned model and, where it is `compared`, of the original and the retrained one."""

@@ -1,0 +1,132 @@
+"""What is named and not used is an error; hints at the key that was meant; recommended settings of an experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pipeline_fixture import LOSS, SMALL, process, store
+
+from dareu.cli.commands import main
+from dareu.config.compose import compose
+from dareu.errors import ConfigError
+
+__all__ = ["store"]
+TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("original=", "original is empty"),
+        ("original=''", "original is empty"),
+        ("run_dir=", "run_dir is empty"),
+        ("data.path=", "data.path is empty"),
+        ("experiment=", "experiment is empty"),
+        ("experiment=foo/bar", "There is no experiment 'foo/bar'"),
+        ("experiment=tofu_lora/", "There is no experiment 'tofu_lora/'. Nearest: tofu_lora"),
+        ("method=npo.yaml", "There is no method 'npo.yaml'. Nearest: npo"),
+        ("forget.owners=Jane Doe", r"Write 'forget.owners=\[Jane Doe\]'"),
+        ("lr=1e-3", "Its full name is finetune.lr or attributor.optim.lr or method.optim.lr"),
+    ],
+)
+def test_what_is_named_and_not_used_is_an_error(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose([override])
+
+
+def test_a_short_name_is_completed() -> None:
+    with pytest.raises(ConfigError, match=r"Its full name is method\.params\.beta"):
+        compose(["method=npo", "beta=0.3"])
+
+
+def test_an_empty_value_from_python_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="original is empty"):
+        compose([], values={"original": ""})
+
+
+def test_a_folder_with_signs_in_its_name_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "a=b, c~d's"
+    (folder / "method").mkdir(parents=True)
+    (folder / "method" / "mine.yaml").write_text(
+        "# Mine.\nname: mine\nkind: loss\nloss: npo\noptim: {lr: 1e-4, epochs: 1, batch_size: 4}\n"
+    )
+    assert compose(["method=mine"], str(folder)).method.name == "mine"
+
+
+def test_an_experiment_recommends_settings_for_one_method() -> None:
+    """18 data epochs for dareu; a key of the command wins; other methods have no such key."""
+    assert compose(TOFU).method.data_epochs == 18  # type: ignore[union-attr]
+    assert compose([*TOFU, "method.data_epochs=3"]).method.data_epochs == 3  # type: ignore[union-attr]
+    assert not hasattr(compose([*TOFU, "method=npo"]).method, "data_epochs")
+
+
+def test_dry_run_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = [f"cache_dir={tmp_path / 'store'}", f"run_dir={tmp_path / 'run'}"]
+    assert main(["train", *SMALL, *where, "method=npo", "--dry-run", "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)
+    assert [s["stage"] for s in stages] == [
+        "original model",
+        "retrained model",
+        "attribution classifier",
+        "unlearned by npo",
+        *(f"evaluation of the {name} model" for name in ("original", "retrained", "unlearned")),
+    ]
+    assert not any(s["stored"] for s in stages) and len({s["key"] for s in stages}) == 7
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminated_command_says_that_it_goes_on(store: Path, tmp_path: Path) -> None:
+    one = process(
+        "train", *SMALL, "finetune.epochs=3000", f"cache_dir={tmp_path}/s", f"run_dir={tmp_path}/r", *LOSS,
+        "method=npo",
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not list(tmp_path.glob("s/.work/original/*")):
+        time.sleep(0.1)
+    time.sleep(1)
+    one.terminate()
+    _, told = one.communicate(timeout=60)
+    assert one.returncode == 143 and "terminated; the same command goes on" in told
+
+
+def test_signs_that_the_terminal_lacks_are_spelt_out() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dareu", "configs"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert "\\u2026" in done.stdout and not done.stderr
+
+
+def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    worker = "import os, sys, time\nfrom dareu.workflow.jobs import end_with_parent\n"
+    worker += "end_with_parent(os.getppid(), 0.1)\nprint(os.getpid(), flush=True)\ntime.sleep(120)\n"
+    (tmp_path / "worker.py").write_text(worker)
+    parent = (
+        f"import subprocess, sys\nsubprocess.Popen([sys.executable, {str(tmp_path / 'worker.py')!r}]).wait()"
+    )
+    one = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert one.stdout is not None
+    pid = int(one.stdout.readline())
+    os.kill(one.pid, signal.SIGKILL)
+    one.wait()
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return  # ended, and not yet collected
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    raise AssertionError("the worker outlived its parent")
