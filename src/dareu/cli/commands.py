@@ -47,9 +47,9 @@ def parser() -> argparse.ArgumentParser:
             description=text,
             epilog=KEYS if overrides else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            conflict_handler="resolve",  # a command may say for itself what --json prints
         )
-        if name not in ("attribute", "receipt", "rescore"):  # these say what they print
-            sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
         if overrides:
             sub.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
             sub.add_argument(
