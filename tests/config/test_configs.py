@@ -19,7 +19,7 @@ from dareu.workflow.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 11, "method": 30, "logging": 3, "experiment": 10}
+COUNT = {"model": 2, "data": 11, "method": 30, "evaluation": 6, "logging": 3, "experiment": 10}
 SAME_AS = {"authors_classic": "authors"}  # an option that is a variant of another one
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "data/hub": ["data.id=some/data"]}
@@ -55,6 +55,8 @@ def test_every_file_is_an_option_and_counted() -> None:
 def test_an_option_composes(group: str, name: str) -> None:
     config = compose(chosen(group, name))
     assert parse(yaml.safe_load(as_yaml(config))) == config  # what a run folder keeps gives the run again
+    if group == "evaluation":
+        assert config.evaluation.suite == name
     if group in ("model", "data", "method"):
         assert getattr(config, group).name == SAME_AS.get(name, name)
     if isinstance(config.method, LossMethodConfig):

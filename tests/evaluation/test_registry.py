@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from dareu.evaluation.metrics import registry as module
 from dareu.evaluation.metrics.base import SUITES, Metric, each
 from dareu.evaluation.metrics.compute import compute_metrics, sample_values
 from dareu.evaluation.metrics.registry import INPUTS, METRICS, metrics_of, registry
+from dareu.evaluation.metrics.table import page
 
 
 def record(of: str, response: str, **more: Any) -> dict[str, Any]:
@@ -97,6 +99,11 @@ def test_values_that_stand_in_the_records_are_read_and_not_computed_again() -> N
     metric = Metric("seen", lambda records: pytest.fail("computed"), needs=("response",))
     assert sample_values(metric, [record("forget", "x", seen=0.25)]) == [0.25]
     assert sample_values(metric, []) is None
+
+
+def test_the_page_of_metrics_is_that_of_the_registry() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert written == page(), "python -m dareu.evaluation.metrics.table > docs/metrics.md"
 
 
 @pytest.mark.parametrize("suite", SUITES)

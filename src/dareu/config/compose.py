@@ -12,7 +12,7 @@ from dareu.config import RunConfig, parse
 from dareu.errors import ConfigError, nearest
 
 PATHS = ("original", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
-GROUPS = ("model", "data", "method", "logging", "experiment")
+GROUPS = ("model", "data", "method", "evaluation", "logging", "experiment")
 
 
 def config_folder() -> Path:

@@ -15,10 +15,12 @@ from dareu.report.figures import show, value
 from dareu.runs.manifest import reset_peak_memory
 from dareu.tuning.study import record
 from dareu.workflow.console import Console
+from dareu.workflow.figures import Figures
 from dareu.workflow.jobs import LASTING
 from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Stages
 
+KNOWLEDGE = "knowledge_left_worst"
 SHOWN = (
     "tug_of_war",
     "retrain_similarity",
@@ -68,7 +70,6 @@ def _measure(config: RunConfig, objective: str) -> Result:
     Raises:
         TrainingError: The objective could not be computed.
     """
-    from dareu.evaluation.comparison import compare
     from dareu.models.accelerator import reset_accelerator_peak
 
     reset_peak_memory()
@@ -80,23 +81,24 @@ def _measure(config: RunConfig, objective: str) -> Result:
     try:
         kept = unlearned.done()
         artifact = unlearned.get()
-        summaries = {
-            which: stages.evaluation(model, which).read().summary
-            for which, model in (("retrained", retrained), ("unlearned", unlearned))
-        }
+        models = {"retrained": retrained, "unlearned": unlearned}
+        if objective == KNOWLEDGE:
+            models["original"] = stages.original
+        figures = Figures.of(
+            stages.context, {which: stages.evaluation(m, which).read() for which, m in models.items()}
+        )
         if not kept:
             shutil.rmtree(artifact.path, ignore_errors=True)
     finally:
         lock.release()
-    comparison = compare(summaries)
-    figures = {"models": summaries, **comparison}
-    score = value(figures, objective)
+    results = {"models": figures.summaries, **figures.comparison}
+    score = _score(results, objective)
     if score is None:
-        reason = comparison["missing"].get(objective, "it is not a finite number")
+        reason = figures.missing.get(objective, "it is not a finite number, or no metric can tell")
         raise TrainingError(f"{objective} was not computed: {reason}")
     return {
         "objective": score,
-        "figures": {name: value(figures, name) for name in SHOWN},
+        "figures": {name: value(results, name) for name in SHOWN},
         "unlearn_seconds": artifact.seconds,
         **{key: artifact.extra.get(key) for key in ("steps", "stopped")},
     }
@@ -112,7 +114,13 @@ def report_run(config: RunConfig, about: Result, result: Result, console: Consol
     except Exception as error:
         _print(console, about, start, failed=_reason(error))
         raise
-    _print(console, about, start, value(results, about["objective"]))
+    _print(console, about, start, _score(results, about["objective"]))
+
+
+def _score(results: Result, objective: str) -> float | None:
+    """The figure that trials are chosen by, higher is better: of knowledge left −|k| of the worst metric."""
+    score = value(results, objective)
+    return -score if score is not None and objective == KNOWLEDGE else score
 
 
 def _stages(config: RunConfig) -> Stages:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from dareu.config import Count, Strict
 from dareu.config.compose import check_overrides, config_folder, options
 from dareu.errors import ConfigError, nearest
+from dareu.evaluation.metrics.registry import registry
+from dareu.report.figures import BY_KEY
 
 # Hydra's launchers: the start of their names → plugin and extra.
 LAUNCHERS = {
@@ -32,11 +34,24 @@ class TuneConfig(Strict):
     methods: list[str]
     trials: Count = 8
     seeds: Annotated[list[int], Field(min_length=1)] = [41, 42, 43]
-    objective: Literal["retrain_similarity", "tug_of_war"] = "retrain_similarity"
+    objective: str = "retrain_similarity"
     trial_seed: int = 51
     sampler_seed: int = 0
     batch: Count = 4
     workers: Count = 1
+
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in objectives():
+            raise ValueError(f"there is no objective '{name}'; there are {', '.join(objectives())}")
+        return name
+
+
+def objectives() -> list[str]:
+    """What trials can be chosen by: the registry's comparisons with the retrained model, and knowledge left."""
+    pairs = (metric for metric in registry().values() if metric.level == "pair" and metric.better == "higher")
+    return ["knowledge_left_worst", *(metric.name for metric in pairs if metric.name in BY_KEY)]
 
 
 @dataclass(frozen=True)

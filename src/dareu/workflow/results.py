@@ -9,6 +9,7 @@ from typing import Any
 
 from dareu.data.duplicates import duplicates_tree
 from dareu.evaluation.comparison import NO_RETRAINED
+from dareu.evaluation.metrics.rouge import tokenisers
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
 from dareu.runs.files import write_jsonl
 from dareu.runs.folder import RunFolder
@@ -60,7 +61,11 @@ def make_results(
             "also_stays": duplicates_tree(context.duplicates),
         },
         "data_key": context.corpus.key,
-        "definitions": {"truth_ratio": config.evaluation.truth_ratio},
+        "definitions": {
+            "truth_ratio": config.evaluation.truth_ratio,
+            "words": tokenisers(s.response for s in (*split.forget, *split.retain, *split.test)),
+            "suite": config.evaluation.suite,
+        },
         "models": {
             name: {k: v for k, v in summary.items() if k not in ("missing", "truth_ratios")}
             for name, summary in figures.summaries.items()

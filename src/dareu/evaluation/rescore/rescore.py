@@ -12,6 +12,7 @@ from dareu.evaluation.beside import compare_models, holdout_of
 from dareu.evaluation.knowledge import matched
 from dareu.evaluation.metrics.compute import compute_metrics
 from dareu.evaluation.metrics.registry import INPUTS, LATE, metrics_of
+from dareu.evaluation.metrics.rouge import tokenisers
 from dareu.evaluation.rescore import open_unlearning, own, tofu
 from dareu.evaluation.rescore.log import Log
 from dareu.evaluation.results import SCHEMA_VERSION
@@ -115,7 +116,10 @@ def rescore(
         "log": str(log),
         "layout": ours.layout,
         "n": {of: len(ours.of(of)) for of in dict.fromkeys(r["set"] for r in ours.records)},
-        "definitions": {"truth_ratio": definition},
+        "definitions": {
+            "truth_ratio": definition,
+            "words": tokenisers(r["reference"] for r in ours.records if r.get("reference")),
+        },
         "models": summaries,
         **comparison,
         "parity": _parity(ours, summaries["unlearned"], comparison, definition),
