@@ -53,7 +53,11 @@ def test_the_record_says_what_was_done_and_holds_no_text(tmp_path: Path) -> None
     assert record["done"]["model_before"] == {"model.safetensors": hashlib.sha256(b"others").hexdigest()}
     assert record["done"]["model_after"]["model.safetensors"] == hashlib.sha256(b"weights").hexdigest()
     assert "record_hashes" not in record["request"] and "salt" not in json.dumps(record)
-    assert "Exact .30 (.10 to .50)" in text and "no difference seen" in text and "Not computed" not in text
+    assert (
+        "Exact answers .30 (.10 to .50)" in text
+        and "no difference seen" in text
+        and "Not computed" not in text
+    )
     for row in sample_rows("unlearned"):
         if row["set"] == "forget":
             assert row["reference"] not in text and row["reference"] not in json.dumps(record)

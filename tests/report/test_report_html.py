@@ -211,7 +211,7 @@ def test_the_headline_follows_the_intervals(results: dict[str, Any], tone: str, 
 def test_each_metric_stands_under_what_its_interval_says() -> None:
     results = left(exact=(0.3, 0.1, 0.5), rouge=(0.01, -0.1, 0.1), leak=(-0.3, -0.5, -0.1))
     texts = [p.text for p in verdict(results).points]
-    assert "Knowledge left (the interval lies above 0): Exact .30 (.10 to .50)." in texts
+    assert "Knowledge left (the interval lies above 0): Exact answers .30 (.10 to .50)." in texts
     assert (
         "No difference from the retrained model seen (the interval covers 0): Rouge .01 (-.10 to .10)."
         in texts
@@ -224,7 +224,7 @@ def test_damage_is_told_with_its_share() -> None:
     found = verdict(results)
     assert found.headline == "It forgot, and lost a little of what should stay."
     assert any(
-        "9% of the answers that the retrained model has right are wrong here" in p.text for p in found.points
+        "9% of all answers are right in the retrained model and wrong here" in p.text for p in found.points
     )
 
 

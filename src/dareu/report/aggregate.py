@@ -10,12 +10,23 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from dareu.report.figures import BY_KEY, COSTS, FIGURES, SCORES, WORST, Figure, has_model, show, value
+from dareu.report.figures import (
+    BY_KEY,
+    COMPARED,
+    COSTS,
+    FIGURES,
+    SCORES,
+    WORST,
+    Figure,
+    has_model,
+    show,
+    value,
+)
 from dareu.report.loading import differing
 
 Run = Mapping[str, Any]
 T = TypeVar("T")
-COLUMNS: tuple[Figure, ...] = (*FIGURES, WORST, *SCORES, *COSTS)
+COLUMNS: tuple[Figure, ...] = (*FIGURES, WORST, *COMPARED, *SCORES, *COSTS)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dareu.report.aggregate import COLUMNS, Row, Run, aggregate, remarks
-from dareu.report.figures import BROKEN, DASH, WORST, Figure
+from dareu.report.figures import BROKEN, COMPARED, DASH, WORST, Figure
 from dareu.report.loading import load_runs
 
 __all__ = ["aggregate", "comparison_table", "load_runs", "to_csv", "to_latex", "to_markdown"]
@@ -29,7 +29,8 @@ WIDE = [f for f in COLUMNS if f is not WORST]
 NARROW = [
     f
     for f in COLUMNS
-    if f.key not in (*BROKEN, "attribution", "tug_of_war_without_test", "time_share", "peak_memory")
+    if f not in COMPARED
+    and f.key not in (*BROKEN, "attribution", "tug_of_war_without_test", "time_share", "peak_memory")
 ]
 DIGITS = {"seconds": 1, "peak_memory": 0}  # figures that are no shares
 

@@ -20,6 +20,7 @@ from dareu.report.figures import (
     show_seconds,
     value,
 )
+from dareu.report.knowledge import knowledge_left, worst
 
 
 def run_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -49,6 +50,14 @@ def run_table(results: Mapping[str, Any]) -> Table:
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """Scores, cost, how training ended and what is missing, in plain words; safe to print as Rich markup."""
     lines = []
+    most = worst(results)
+    if most is not None:
+        size = dig(results, "knowledge_left", most.metric, "n")
+        told = len(knowledge_left(results))
+        lines.append(
+            f"Knowledge left: {most.shown} by {most.title.lower()}, the worst of {told} metrics (n = {size}); "
+            "1: as the original, 0: as the retrained model."
+        )
     if has_model(results, "retrained"):
         tug, without = results.get("tug_of_war"), show(results.get("tug_of_war_without_test"))
         shown = f"without test {without}" if number(tug) is None else f"{show(tug)} (without test {without})"

@@ -48,8 +48,18 @@ def _figure(metric: Metric, of: str) -> Figure:
 
 def _score(metric: Metric) -> Figure:
     """The column of a figure that compares the unlearned model with the retrained one."""
-    path = (metric.name, "log10_p") if metric.name == "forget_quality" else (metric.name,)
-    return Figure(metric.name, path, metric.title, metric.short, metric.better, metric.note, False)
+    if metric.name == "forget_quality":  # p itself is 0 to three digits in most rows
+        note = "log10 of p" + metric.note.removeprefix("p")
+        return Figure(
+            metric.name,
+            (metric.name, "log10_p"),
+            "Forget quality, log10 p",
+            "log10 p",
+            metric.better,
+            note,
+            False,
+        )
+    return Figure(metric.name, (metric.name,), metric.title, metric.short, metric.better, metric.note, False)
 
 
 _METRICS = registry()
@@ -79,11 +89,27 @@ WORST = Figure(
     "as retrained",
     "The largest of the empty, the unfinished and the repetitive share of forget answers.",
 )
+# The headline: of all metrics that can tell, the one with the largest distance to the retrained model.
+LEFT = Figure(
+    "knowledge_left_worst",
+    ("knowledge_left_worst", "value"),
+    "Knowledge left, worst",
+    "know-\nledge",
+    "lower",
+    "The largest |k| over all metrics that can tell; k = (unlearned − retrained) / (original − retrained).",
+    False,
+)
 SCORES = (
+    LEFT,
     *(_score(_METRICS[name]) for name in ("tug_of_war", "tug_of_war_without_test", "retrain_similarity")),
     Figure(
         "seconds", ("seconds", "unlearn"), "Unlearning seconds", "s", "lower", "Seconds of unlearning.", False
     ),
+)
+# Columns that comparisons have beside those of a run's own table.
+COMPARED = (
+    *(f for f in MORE if f.key in ("forget_probability", "forget_truth_ratio", "forget_exact", "broken")),
+    _score(_METRICS["forget_quality"]),
 )
 # What forgetting cost, beside its seconds.
 COSTS = (
@@ -106,7 +132,7 @@ COSTS = (
         False,
     ),
 )
-BY_KEY = {f.key: f for f in (*MORE, *FIGURES, WORST, *SCORES, *COSTS)}
+BY_KEY = {f.key: f for f in (*MORE, *FIGURES, WORST, *COMPARED, *SCORES, *COSTS)}
 
 
 def number(value: Any) -> float | None:
@@ -134,6 +160,9 @@ def value(results: Mapping[str, Any], key: str, model: str = "unlearned") -> flo
     if key == "time_share":
         unlearn, retrained = (number(dig(results, "seconds", part)) for part in ("unlearn", "retrained"))
         return None if unlearn is None or not retrained else unlearn / retrained
+    if figure is LEFT:
+        k = number(dig(results, *figure.path))
+        return None if k is None else abs(k)
     path = ("models", model, *figure.path) if figure.of_model else figure.path
     return number(dig(results, *path))
 

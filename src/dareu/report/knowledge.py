@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dareu.report.figures import BY_KEY, dig, number, show
+from dareu.evaluation.metrics.registry import registry
+from dareu.report.figures import dig, number, show
 
 # The drawing's axis; what lies outside is drawn at its end.
 AXIS = (-0.5, 1.25)
@@ -63,13 +64,14 @@ def worst(results: Mapping[str, Any]) -> Left | None:
 
 
 def title(metric: str) -> str:
-    """The metric's title where a figure of that name is known, else its name in words."""
-    known = BY_KEY.get(metric)
+    """The metric's title by the registry, else its name in words."""
+    known = registry().get(metric)
     return known.title if known else metric.replace("_", " ").capitalize()
 
 
 def note(metric: str) -> str:
-    known = BY_KEY.get(metric)
+    """The metric's definition by the registry; empty for one that it does not have."""
+    known = registry().get(metric)
     return known.note if known else ""
 
 

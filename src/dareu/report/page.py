@@ -15,12 +15,13 @@ from typing import Any
 
 import jinja2
 
+from dareu.evaluation.metrics.base import ANY
+from dareu.evaluation.metrics.registry import registry
 from dareu.report import drawing as svg
 from dareu.report.console_tables import cost_line, outcome_line, run_rows
 from dareu.report.curves import curves
 from dareu.report.distributions import distributions
 from dareu.report.figures import (
-    BY_KEY,
     DASH,
     FIGURES,
     MODELS,
@@ -40,11 +41,6 @@ from dareu.report.loading import read_results
 from dareu.report.samples import read_lines, sample_groups
 from dareu.report.sequential import rounds_page
 from dareu.report.verdict import verdict
-
-MORE = [
-    ("probability", "Probability", "exp(−NLL) of the reference answer, per token"),
-    ("truth_ratio", "Truth ratio", "of wrong answers against the right one; TOFU's two definitions, by set"),
-]
 
 
 def write_report(run_dir: Path) -> Path:
@@ -172,34 +168,21 @@ def _strips(results: Mapping[str, Any]) -> str:
 def _more(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
     """(name, definition, one cell a model) of the figures that the table above leaves out."""
     models = [m for m in MODELS if has_model(results, m)]
+    shown = {figure.path for figure in FIGURES}
     rows = []
-    for key, title, note in MORE:
-        for name in SETS:
-            rows.append(
-                (f"{title}, {name}", note, [show(dig(results, "models", m, name, key)) for m in models])
-            )
-    for part, name in (("text_health", "forget"), ("text_health_retain", "retain")):
-        for key in ("empty", "unfinished", "repetitive", "distinct_2", "mean_length"):
-            if part == "text_health" and key in BY_KEY:
-                continue
-            note = {"distinct_2": "different 2-grams of all", "mean_length": "words an answer"}.get(
-                key, "share of answers"
-            )
-            cells = [show_any(dig(results, "models", m, part, key)) for m in models]
-            rows.append(
-                (
-                    f"{key.replace('_', '-' if key == 'distinct_2' else ' ').capitalize()}, {name} answers",
-                    note,
-                    cells,
-                )
-            )
+    for metric in registry().values():
+        if metric.level not in ("sample", "set"):
+            continue
+        for of in SETS if metric.sets == ANY else metric.sets:
+            path = metric.path(of)
+            if path not in shown:
+                cells = [show_any(dig(results, "models", m, *path)) for m in models]
+                rows.append((f"{metric.title}, {of}", metric.note, cells))
     names = dict.fromkeys(k for m in models for k in dig(results, "models", m, "extra") or {})
     rows += [
         (k, "metric of another package", [show_any(dig(results, "models", m, "extra", k)) for m in models])
         for k in names
     ]
-    shares = [show(dig(results, "models", m, "forget", "reattribution_heldout")) for m in models]
-    rows.append(("Re-attribution, held-out", "by the held-out attributor", shares))
     return [row for row in rows if any(cell != DASH for cell in row[2])]
 
 
