@@ -16,7 +16,7 @@ from shared_data import shared
 from dareu.cli import main
 from dareu.errors import ConfigError, DataError, RunError
 from dareu.evaluation.rescore.rescore import read_log, rescore
-from dareu.runs.files import write_json
+from dareu.runs.files import read_jsonl, write_json, write_jsonl
 from dareu.workflow.rescore import in_open_unlearning
 
 LLAMA = "Llama-3.2-1B-Instruct"
@@ -201,6 +201,16 @@ def test_own_records_of_an_old_run_keep_the_figures_that_they_hold(tmp_path: Pat
     assert results["missing"]["unlearned.forget.extraction_strength"] == "the records do not hold `hits`"
     single, _ = rescore(folder / "samples" / "unlearned.jsonl")
     assert single["models"]["unlearned"] == results["models"]["unlearned"]
+
+
+def test_a_response_with_a_line_separator_is_one_record(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    file = folder / "samples" / "unlearned.jsonl"
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    records[0]["response"] = "one\u2028two\x85three"
+    write_jsonl(file, records)
+    assert len(read_jsonl(file)) == len(records)
+    assert read_log(folder).records[0]["response"] == "one\u2028two\x85three"
 
 
 def test_writing_open_unlearnings_layout_and_reading_it_again(tmp_path: Path) -> None:

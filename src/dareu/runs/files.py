@@ -83,6 +83,22 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
+def read_jsonl(path: str | Path) -> list[Any]:
+    """What `write_jsonl` wrote, a value a line. `RunError` for a file that is missing or is not JSON lines."""
+    try:
+        # Not splitlines(): it also splits at U+2028 and others, which may stand inside a JSON string.
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line.strip()]
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read: {error.strerror}.", "Check the folder's name and its rights."
+        ) from None
+    except ValueError as error:
+        raise RunError(
+            f"{path} is not JSON lines: {error}.", "Delete its folder; the command makes it again."
+        ) from None
+
+
 def check_writable(path: Path, what: str = "The folder", cure: str = "Give another run_dir.") -> None:
     """`RunError` unless `path`, or the nearest folder above it that exists, can be written to."""
     nearest = path.absolute()

@@ -22,7 +22,7 @@ def read(path: Path, model: str = "unlearned") -> Log:
     """
     file = path / "samples" / f"{model}.jsonl" if path.is_dir() else path
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")  # U+2028 ends no line
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(
             f"{file} cannot be read: {error}.", "Give a run folder, or a log of one model."

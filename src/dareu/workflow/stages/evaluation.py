@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dareu.data.corpus import Split
 from dareu.data.evaluation_parts import part_of
-from dareu.runs.files import read_json, write_json, write_jsonl
+from dareu.runs.files import read_json, read_jsonl, write_json, write_jsonl
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import samples_key
@@ -30,7 +29,7 @@ class Evaluated:
 
     def records(self) -> list[dict[str, Any]]:
         """The per-sample records."""
-        return [json.loads(line) for line in self.samples.read_text(encoding="utf-8").splitlines()]
+        return read_jsonl(self.samples)
 
 
 class Evaluation(Stage):
