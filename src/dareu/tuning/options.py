@@ -95,7 +95,10 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand
     try:
         tune = TuneConfig.model_validate(own)
     except ValidationError as error:
-        told = "; ".join(f"'{'.'.join(map(str, e['loc']))}': {e['msg']}" for e in error.errors())
+        told = "; ".join(
+            f"'{'.'.join(map(str, e['loc']))}': {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise ConfigError(
             f"{told}.", "Such as methods=dareu,npo trials=8 seeds=41,42,43 objective=tug_of_war."
         ) from None
