@@ -20,8 +20,8 @@ To add one, see "A metric" in `CONTRIBUTING.md`.
   1: as the original, 0: as the retrained model, below 0: further away than that. A metric whose interval of original −
   retrained covers 0 cannot tell and is named as such; of the others the largest |k| is the headline,
   `knowledge_left_worst`. Metrics with a k are marked ✓.
-- **Damage**, `damage.<set>.value`: the share of samples that the retrained model answers word for word and the unlearned
-  one does not.
+- **Damage**, `damage.<set>.value`: the share of samples that the retrained model answers word for word and the
+  unlearned one does not.
 - `definitions` in `results.json` says which published definition a figure follows. `evaluation.truth_ratio` chooses
   the mean over wrong answers: `geometric` (TOFU's released code), `arithmetic` (TOFU's paper), `open-unlearning`.
 - ROUGE-L is that of `rouge-score` with its stemmer. It reads Latin letters alone: where a reference has a letter of
