@@ -206,3 +206,16 @@ def test_a_blind_reward_needs_an_attributor_that_learnt_blinded_responses() -> N
         compose([*named, off])
     unread = ["method=purge", "method.stop.attribution=0.1", *named[1:]]  # its reward reads no attributor
     assert compose([*unread, off]).method.reward.nameless  # type: ignore[union-attr]
+
+
+def test_a_suite_by_its_name_alone() -> None:
+    evaluation = compose(
+        ["evaluation=privacy", "evaluation.samples=3", "evaluation.attributors=[bm25]"]
+    ).evaluation
+    assert (evaluation.suite, evaluation.samples, evaluation.attributors) == ("privacy", 3, ("bm25",))
+    plain = compose().evaluation
+    assert (
+        plain.suite == "fast" and "attributors" not in plain.measured() and "lm_eval" not in plain.measured()
+    )
+    with pytest.raises(ConfigError, match="evaluation.suite.*must be one of fast"):
+        compose(["evaluation=fastt"])

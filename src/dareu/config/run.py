@@ -53,19 +53,29 @@ class EvaluationConfig(Strict):
         le=1,
         description="learning rate of the probes that train again; null: a quarter of finetune.lr",
     )
+    attributors: tuple[Text, ...] | None = Field(
+        None,
+        description="attributors of the audit, of char, word, bm25, substring, embedding, encoder, watermark; "
+        "null: all of them in the suite full, none in the others",
+    )
+    lm_eval: tuple[Text, ...] = Field(
+        (), description="tasks of lm-evaluation-harness (extra lm_eval) that every model is evaluated on"
+    )
     likelihoods: bool = Field(
         True, description="false leaves out probability and truth ratio, most of the time"
     )
 
     def measured(self) -> dict[str, Any]:
         """What the figures depend on, for content keys; keys at a default that changes nothing are left out."""
-        tree = self.model_dump(exclude={"batch_size"})
+        tree = self.model_dump(exclude={"batch_size", "attributors"})
         if self.part == "all":
             del tree["part"], tree["validation_share"]
         if self.likelihoods:
             del tree["likelihoods"]
         if self.relearn_lr is None:
             del tree["relearn_lr"]
+        if not self.lm_eval:
+            del tree["lm_eval"]
         return tree
 
 

@@ -14,8 +14,10 @@ from dareu.attribution.score import owner_index
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
 from dareu.data.render import render_prompt
+from dareu.errors import DataError
 from dareu.evaluation.answer_likelihoods import SCORES, Likelihood, likelihoods, response_limit
 from dareu.evaluation.beside import holdout_of
+from dareu.evaluation.harness import harness_figures
 from dareu.evaluation.metrics.attribution import Attributions
 from dareu.evaluation.metrics.compute import compute_metrics
 from dareu.evaluation.metrics.registry import LATE, metrics_of
@@ -121,7 +123,17 @@ def evaluate_model(
     )
     filled = fill_fields(given, {need for metric in metrics for need in metric.needs})
     inputs |= {"holdout": holdout_of(records), "curves": filled.curves or None}
-    return Evaluation(records, compute_metrics(records, metrics, inputs, reasons | filled.missing))
+    summary = compute_metrics(records, metrics, inputs, reasons | filled.missing)
+    if config.lm_eval:
+        tasks = config.lm_eval
+        try:
+            summary["lm_eval"] = harness_figures(
+                model, tokenizer, tasks, batch_size=config.batch_size, seed=seed
+            )
+        except DataError as error:  # hours of other figures are not lost for it
+            summary["lm_eval"] = None
+            summary["missing"]["lm_eval"] = str(error)
+    return Evaluation(records, summary)
 
 
 def _rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
