@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from dareu.attribution.base import Attributor
-from dareu.attribution.lexical import LexicalAttributor
-from dareu.attribution.nearest import BM25Attributor, EmbeddingAttributor, SubstringAttributor
-from dareu.attribution.watermark import WatermarkAttributor
 from dareu.data.corpus import Sample
 from dareu.errors import ConfigError, DareuError, nearest
 
 AUDITORS = ("char", "word", "bm25", "substring", "embedding", "encoder", "watermark")
+
+
+def check_auditors(names: Sequence[str]) -> None:
+    """Check the names of attributors of the audit.
+
+    Raises:
+        ConfigError: There is no attributor of a name.
+    """
+    for name in names:
+        if name not in AUDITORS:
+            raise ConfigError(f"There is no attributor '{name}'.", nearest(name, AUDITORS))
 
 
 def fit_auditor(
@@ -28,6 +36,10 @@ def fit_auditor(
         ConfigError: for another name, or where a package is missing (the message names the extra).
         DataError: for fewer than two owners, or for "watermark" where no response carries one.
     """
+    from dareu.attribution.lexical import LexicalAttributor
+    from dareu.attribution.nearest import BM25Attributor, EmbeddingAttributor, SubstringAttributor
+    from dareu.attribution.watermark import WatermarkAttributor
+
     attributor: Attributor
     if name in ("char", "word"):
         attributor = LexicalAttributor.fit(samples, name, seed)  # type: ignore[arg-type]
@@ -54,9 +66,8 @@ def fit_auditors(
     """Each attributor that can be made, by name; and for the others what is missing, and the cure."""
     made: dict[str, Attributor] = {}
     missing: dict[str, str] = {}
+    check_auditors(names)
     for name in names:
-        if name not in AUDITORS:
-            raise ConfigError(f"There is no attributor '{name}'.", nearest(name, AUDITORS))
         try:
             made[name] = fit_auditor(name, samples, **options)
         except DareuError as error:

@@ -11,7 +11,7 @@ from typing import Any
 from dareu.config import RunConfig, parse
 from dareu.errors import ConfigError, nearest
 
-PATHS = ("original", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
+PATHS = ("original", "retrained", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
 GROUPS = ("model", "data", "method", "evaluation", "logging", "experiment")
 
 

@@ -124,6 +124,11 @@ class RunConfig(Strict):
     original: Text | None = Field(
         None, description="folder of a model that was fine-tuned on this data elsewhere, used as the original"
     )
+    retrained: Text | None = Field(
+        None,
+        description="folder of a model that was trained elsewhere on this data without the forget set, used as the "
+        "retrained model",
+    )
     device: Text = Field(
         "auto", description="auto (the first accelerator, else the CPU), cpu, cuda, cuda:1, mps, …"
     )
@@ -142,6 +147,14 @@ class RunConfig(Strict):
     method: MethodConfig = Field(DareUConfig(name="dareu"), description="the unlearning method")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how models are evaluated")
     logging: LoggingConfig = Field(LoggingConfig(), description="where training logs go")
+
+    @model_validator(mode="after")
+    def _one_retrained_model(self) -> RunConfig:
+        if self.retrained and not self.retrain:
+            raise ValueError("retrain=false and retrained=FOLDER contradict one another; give one of them")
+        if self.retrained and self.rounds is not None:
+            raise ValueError("each of several requests has a retrained model of its own; leave retrained out")
+        return self
 
     @model_validator(mode="after")
     def _blind(self) -> RunConfig:

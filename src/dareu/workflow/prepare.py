@@ -195,7 +195,7 @@ def run_tokenizer(config: RunConfig, corpus: Corpus) -> Any:
 def _base(config: RunConfig, corpus: Corpus, rendering: dict[str, Any] | None) -> dict[str, Any]:
     """See `Context.base`."""
     model = config.model
-    if config.original and not config.retrain:
+    if config.original and (config.retrained or not config.retrain):
         return {}
     if not isinstance(model, HFConfig):
         background = load_background(config.data, model.pretrain)

@@ -72,7 +72,9 @@ def make_results(
         },
         "seconds": {
             "original": None if config.original else stages.original.get().seconds,
-            "retrained": stages.retrained.get().seconds if stages.retrained else None,
+            "retrained": stages.retrained.get().seconds
+            if stages.retrained and not config.retrained
+            else None,
             "attributor": attributor.seconds,
             "unlearn": None if imported else seconds_unlearn,
             "evaluate": figures.seconds,
@@ -88,6 +90,10 @@ def make_results(
         **figures.comparison,
         "missing": _left_out(stages, imported) | figures.missing,
     }
+    auditors = stages.auditors()
+    if auditors.names:
+        results["attribution_audit"] = audit = auditors.table(figures.records, split.forget_owners)
+        results["missing"] |= {f"attribution_audit.{k}": v for k, v in audit["missing"].items()}  # type: ignore[operator]
     if requests:
         results["rounds"] = [request.entry() for request in requests]
     return results
@@ -98,6 +104,8 @@ def _left_out(stages: Stages, imported: bool) -> dict[str, str]:
     config, left = stages.context.config, {}
     if config.original:
         left["seconds.original"] = "the original model was trained elsewhere"
+    if config.retrained:
+        left["seconds.retrained"] = "the retrained model was trained elsewhere"
     if not config.retrain:
         left |= dict.fromkeys(("models.retrained", "seconds.retrained"), NO_RETRAINED)
     if imported:

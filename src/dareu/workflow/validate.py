@@ -20,6 +20,8 @@ def check_folders(config: RunConfig) -> None:
         check_model_folder(config.model.path)
     if config.original:
         check_model_folder(config.original, must_be_local=True)
+    if config.retrained:
+        check_model_folder(config.retrained, must_be_local=True)
     if config.attributor.backbone.path:
         check_model_folder(config.attributor.backbone.path)
 
@@ -30,7 +32,9 @@ def check_run(config: RunConfig) -> None:
     Raises:
         ConfigError, ModelError: For what would otherwise end the run after minutes of work.
     """
+    from dareu.attribution.auditors import check_auditors
     from dareu.attribution.registry import find_attributor
+    from dareu.evaluation.harness import check_harness
     from dareu.methods.registry import method_of
     from dareu.models.load import pick_device
 
@@ -38,6 +42,8 @@ def check_run(config: RunConfig) -> None:
     _check_logger(config)
     pick_device(config.device)
     find_attributor(config.attributor.name)
+    check_auditors(config.evaluation.attributors or ())
+    check_harness(config.evaluation.lm_eval)
     method_of(config.method).validate(config)
 
 

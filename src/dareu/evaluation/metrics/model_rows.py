@@ -13,6 +13,7 @@ from dareu.evaluation.model_metrics.leak import best_of_k
 from dareu.evaluation.probes.base import mean_figures
 from dareu.evaluation.probes.registry import PROBES, field_of
 
+PEER_FIELDS = ("fade", "depth", "mia_reference")  # filled with the original or the retrained model at hand
 KS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 

@@ -17,10 +17,11 @@ from dareu.evaluation.metrics import likelihood, text_health, words
 from dareu.evaluation.metrics.attribution import attribution_mass, reattributed
 from dareu.evaluation.metrics.base import SETS, Direction, Metric, Records, each
 from dareu.evaluation.metrics.membership import attack
-from dareu.evaluation.metrics.model_rows import MODEL_METRICS
+from dareu.evaluation.metrics.model_rows import MODEL_METRICS, PEER_FIELDS
 from dareu.evaluation.metrics.rouge import exact_answer, rouge_f1, rouge_recall
 from dareu.evaluation.metrics.utility import model_utility
 from dareu.evaluation.model_metrics.token_scores import exact_memorisation, extraction_strength
+from dareu.evaluation.probes.registry import PROBES, field_of
 
 __all__ = ["INPUTS", "METRICS", "SETS", "Direction", "Metric", "Records", "metrics_of", "registry"]
 
@@ -395,6 +396,17 @@ def metrics_of(suite: str) -> list[Metric]:
 def pair_metrics(suite: str = "fast") -> list[str]:
     """Names of the figures that compare the unlearned model with the retrained one."""
     return [metric.name for metric in metrics_of(suite) if metric.level == "pair"]
+
+
+def needs_peers(suite: str) -> bool:
+    """Whether a metric of the suite compares hidden states or samples with the original or the retrained model."""
+    return any(need in PEER_FIELDS for metric in metrics_of(suite) for need in metric.needs)
+
+
+def has_probes(suite: str) -> bool:
+    """Whether the suite has probes."""
+    fields = {field_of(name) for name in PROBES}
+    return any(need in fields for metric in metrics_of(suite) for need in metric.needs)
 
 
 def extra_metrics() -> dict[str, Any]:

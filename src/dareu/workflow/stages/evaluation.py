@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dareu.data.corpus import Split
 from dareu.data.evaluation_parts import part_of
+from dareu.evaluation.metrics.registry import has_probes, needs_peers
 from dareu.runs.files import read_json, read_jsonl, write_json, write_jsonl
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
@@ -37,9 +39,17 @@ class Evaluation(Stage):
 
     name = "evaluation"
 
-    def __init__(self, context: Context, model: Stage, attributor: AttributorStage, which: str) -> None:
+    def __init__(
+        self,
+        context: Context,
+        model: Stage,
+        attributor: AttributorStage,
+        which: str,
+        peers: Mapping[str, Stage],
+    ) -> None:
         super().__init__(context, f"evaluation of the {which} model")
         self.model, self.attributor, self.which = model, attributor, which
+        self.peers = dict(peers) if needs_peers(context.config.evaluation.suite) else {}
 
     def split(self) -> Split:
         """The samples that are evaluated."""
@@ -48,15 +58,28 @@ class Evaluation(Stage):
 
     def inputs(self) -> dict[str, Any]:
         config, split = self.context.config, self.split()
-        return {
+        evaluation = config.evaluation
+        further: dict[str, Any] = {}  # what only some suites and data have
+        if self.peers:
+            further["peers"] = {name: stage.key() for name, stage in self.peers.items()}
+        if has_probes(evaluation.suite):
+            further |= {"learning_rate": self.learning_rate(), "attacks": samples_key(split.attacks)}
+        if split.holdout:
+            further["holdout"] = samples_key(split.holdout)
+        return further | {
             "model": self.model.key(),
             "attributor": self.attributor.key(),
-            "evaluation": config.evaluation.measured(),
+            "evaluation": evaluation.measured(),
             "forget": samples_key(split.forget),
             "retain": samples_key(split.retain),
             "test": samples_key(split.test),
             "seed": config.seed,
         }
+
+    def learning_rate(self) -> float:
+        """Of the probes that train again."""
+        config = self.context.config
+        return config.evaluation.relearn_lr or config.finetune.lr / 4
 
     def settings(self) -> dict[str, Any]:
         return self.inputs()
@@ -66,6 +89,8 @@ class Evaluation(Stage):
 
         self.model.get()
         self.attributor.get()
+        for peer in self.peers.values():
+            peer.get()
 
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.attribution.registry import load_attributor
@@ -87,10 +112,15 @@ class Evaluation(Stage):
             seed=config.seed,
             device=device,
             progress=context.console.progress(f"evaluating the {self.which} model"),
+            peers={name: self._loader(stage) for name, stage in self.peers.items()},
+            learning_rate=self.learning_rate(),
         )
         write_json(building.out / "summary.json", result.summary)
         write_jsonl(building.out / SAMPLES, result.records)
         return {}
+
+    def _loader(self, stage: Stage) -> Callable[[], tuple[Any, Any]]:
+        return lambda: load_run_model(self.context, stage.get().model)
 
     def read(self) -> Evaluated:
         """The figures, computed first where the store has none."""

@@ -11,7 +11,7 @@ from dareu.data.render import encode_samples
 from dareu.data.sources.registry import load_background
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
-from dareu.workflow.keys import folder_key, samples_key, training_samples
+from dareu.workflow.keys import folder_key, imported_key, samples_key, training_samples
 from dareu.workflow.prepare import tokenizer_texts
 from dareu.workflow.stages.base import Artifact, Stage
 
@@ -136,13 +136,16 @@ class FineTuned(Stage):
 
 
 class Imported(Stage):
-    """An original that was trained elsewhere: a copy in the store, so that later stages need only the store."""
+    """An original or a retrained model that was trained elsewhere: a copy in the store, so that later stages need only
+    the store."""
 
-    name = "original"
-
-    def __init__(self, context: Context, source: Path) -> None:
-        super().__init__(context, "original model")
-        self.source = source
+    def __init__(
+        self, context: Context, source: Path, which: Literal["original", "retrained"] = "original"
+    ) -> None:
+        super().__init__(context, f"{which} model")
+        self.source, self.which = source, which
+        self.name = which  # type: ignore[misc]  # two stages of one class
+        self._content: str | None = None
 
     def inputs(self) -> Any:
         read = self.context.config.model.model_dump(include={"dtype", "chat_template"})
@@ -150,11 +153,14 @@ class Imported(Stage):
         return {"given": self.stored_as(), "read": read, "rendering": self.context.rendering}
 
     def settings(self) -> dict[str, Any]:
-        return {"original": str(self.source)}
+        return {self.which: str(self.source)}
 
     def stored_as(self) -> str:
-        assert self.context.imported is not None
-        return self.context.imported
+        if self.which == "original" and self.context.imported is not None:
+            return self.context.imported
+        if self._content is None:
+            self._content = imported_key(self.source)
+        return self._content
 
     def build(self, building: Building) -> dict[str, Any]:
         shutil.copytree(self.source, building.out / "model")

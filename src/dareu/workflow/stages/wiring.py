@@ -7,6 +7,7 @@ from pathlib import Path
 from dareu.data.corpus import Split
 from dareu.workflow.context import Context
 from dareu.workflow.stages.attributor import AttributorStage
+from dareu.workflow.stages.audit import Auditors
 from dareu.workflow.stages.base import Stage
 from dareu.workflow.stages.evaluation import Evaluated, Evaluation
 from dareu.workflow.stages.models import BaseModelStage, FineTuned, Imported
@@ -30,7 +31,7 @@ class Stages:
         self._evaluations: dict[tuple[Stage, str], Evaluation] = {}
         self.base: BaseModelStage = shared.base if shared else BaseModelStage(context)
         self.original: Stage = shared.original if shared else self._original()
-        self.retrained = FineTuned(context, self.base, "retrained") if context.config.retrain else None
+        self.retrained = self._retrained()
         self.attributor: AttributorStage = (
             shared.attributor if shared else AttributorStage(context, self.original)
         )
@@ -42,6 +43,12 @@ class Stages:
             Imported(self.context, Path(source)) if source else FineTuned(self.context, self.base, "original")
         )
 
+    def _retrained(self) -> Stage | None:
+        config = self.context.config
+        if config.retrained:
+            return Imported(self.context, Path(config.retrained), "retrained")
+        return FineTuned(self.context, self.base, "retrained") if config.retrain else None
+
     def for_request(self, split: Split, forgotten: tuple[str, ...], start: Stage | None = None) -> Stages:
         """The stages of one of several requests."""
         return Stages(self.context.with_split(split, forgotten), start, shared=self)
@@ -49,8 +56,14 @@ class Stages:
     def evaluation(self, model: Stage, which: str) -> Evaluation:
         """The evaluation of `model` on this request's samples."""
         if (model, which) not in self._evaluations:
-            self._evaluations[model, which] = Evaluation(self.context, model, self.attributor, which)
+            peers = {"original": self.original} | ({"retrained": self.retrained} if self.retrained else {})
+            evaluation = Evaluation(self.context, model, self.attributor, which, peers)
+            self._evaluations[model, which] = evaluation
         return self._evaluations[model, which]
+
+    def auditors(self) -> Auditors:
+        """The attributors of the audit."""
+        return Auditors(self.context, self.original, self.attributor)
 
     def evaluate(self, unlearned: Stage, compared: bool = True) -> dict[str, Evaluated]:
         """The figures of the unlearned model and, where it is `compared`, of the original and the retrained one."""

@@ -1,0 +1,74 @@
+"""The attributors of the audit: fitted on the data alone, in no reward, kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dareu.attribution.auditors import AUDITORS
+from dareu.runs.store import Building
+from dareu.workflow.context import Context
+from dareu.workflow.keys import samples_key
+from dareu.workflow.loading import load_run_model
+from dareu.workflow.stages.attributor import AttributorStage
+from dareu.workflow.stages.base import Stage
+
+
+class Auditors(Stage):
+    """Each attributor of `evaluation.attributors` in a folder of its name; `extra.missing`: why one is not there."""
+
+    name = "auditors"
+
+    def __init__(self, context: Context, original: Stage, reward: AttributorStage) -> None:
+        super().__init__(context, "attributors of the audit")
+        self.original, self.reward = original, reward
+        evaluation = context.config.evaluation
+        wanted = AUDITORS if evaluation.suite == "full" else ()
+        self.names = tuple(wanted if evaluation.attributors is None else evaluation.attributors)
+
+    def inputs(self) -> Any:
+        return {
+            "names": self.names,
+            "data": samples_key(self.context.corpus.samples),
+            "seed": self.context.config.seed,
+            "tokenizer": self.original.key() if "encoder" in self.names else None,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return {"names": list(self.names)}
+
+    def prepare(self) -> None:
+        self.original.get()
+
+    def build(self, building: Building) -> dict[str, Any]:
+        from dareu.attribution.auditors import fit_auditors
+        from dareu.models.load import pick_device
+
+        context = self.context
+        tokenizer = load_run_model(context, self.original.get().model)[1] if "encoder" in self.names else None
+        made, missing = fit_auditors(
+            self.names,
+            context.corpus.samples,
+            tokenizer=tokenizer,
+            seed=context.config.seed,
+            device=str(pick_device(context.config.device)),
+        )
+        for name, attributor in made.items():
+            attributor.save(building.out / name)  # type: ignore[attr-defined]
+        return {"missing": missing}
+
+    def table(
+        self, records: Mapping[str, Sequence[Mapping[str, Any]]], forget_owners: Sequence[str]
+    ) -> dict[str, Any]:
+        """`attribution_audit` of the evaluated models, the attributor that gives the reward among the columns; and
+        `missing`: column → why it is not there."""
+        from dareu.attribution.registry import load_attributor
+        from dareu.evaluation.attribution_audit import attribution_audit
+
+        artifact, reward = self.get(), f"reward ({self.context.config.attributor.name})"
+        missing: dict[str, str] = artifact.extra["missing"]
+        attributors = {reward: load_attributor(self.reward.folder("reward"))}
+        attributors |= {
+            name: load_attributor(artifact.path / name) for name in self.names if name not in missing
+        }
+        return attribution_audit(attributors, records, forget_owners, reward) | {"missing": missing}
