@@ -1,0 +1,120 @@
+"""`dareu evaluate` of models that others made: any folders, no run behind them; and the suite that asks the most."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pipeline_fixture import DATA, TRAINING, dig, results
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from dareu.cli.commands import main
+from dareu.config import TinyConfig
+from dareu.config.compose import compose
+from dareu.data.sources.registry import load_corpus
+from dareu.models.tiny import make_tiny
+from dareu.workflow.prepare import tokenizer_texts
+
+OVERRIDES = [*DATA, *TRAINING, "attributor.optim.epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact store of these tests."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three untrained models of one base, and one of another vocabulary."""
+    shape = {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 2, "max_length": 128}
+    texts = tokenizer_texts(load_corpus(compose(DATA).data))
+    found = {}
+    for seed, name in enumerate(("original", "retrained", "unlearned", "stranger")):
+        found[name] = tmp_path_factory.mktemp(name)
+        size = 400 if name == "stranger" else 300
+        make_tiny(
+            TinyConfig(**shape, vocab_size=size),
+            texts[: 20 if name == "stranger" else None],
+            seed,
+            found[name],
+        )
+    return found
+
+
+def run(folders: dict[str, Path], out: Path, cache: Path, *overrides: str) -> int:
+    models = [f"{name}={folders[name]}" for name in ("original", "retrained")]
+    return main(
+        [
+            "evaluate",
+            str(folders["unlearned"]),
+            *models,
+            *OVERRIDES,
+            f"cache_dir={cache}",
+            f"run_dir={out}",
+            *overrides,
+        ]
+    )
+
+
+def test_three_folders_and_the_full_suite(folders: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert (
+        run(
+            folders,
+            out,
+            cache,
+            "evaluation=full",
+            "evaluation.attributors=[substring,char]",
+            "evaluation.samples=2",
+        )
+        == 0
+    )
+    found = results(out)
+    assert dig(found, "models.original.forget.depth") == pytest.approx(0, abs=1e-3)
+    assert dig(found, "models.retrained.forget.fade") == pytest.approx(0, abs=1e-3)
+    assert dig(found, "models.unlearned.forget.fade") > 0
+    assert {"relearn_forget", "int4", "paraphrase"} <= set(dig(found, "models.unlearned.probes"))
+    assert dig(found, "models.unlearned.probes.curves")["relearn_forget.probability"][0][0] == 0
+    audit = found["attribution_audit"]
+    assert audit["columns"] == ["reward (causal)", "substring", "char"] and set(audit["rows"]) == {
+        "original",
+        "retrained",
+        "unlearned",
+    }
+    assert audit["reliability"]["char"]["n"] > 0
+    assert found["missing"]["seconds.retrained"] == "the retrained model was trained elsewhere"
+    assert "substring" in (cache / "auditors").glob("*/substring").__next__().name
+    weights = (folders["retrained"] / "model.safetensors").read_bytes()
+    assert any(p.read_bytes() == weights for p in (cache / "retrained").glob("*/model/model.safetensors"))
+
+
+def test_keys_that_contradict_and_folders_that_are_not_there(
+    folders: dict[str, Path],
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for overrides, message in (
+        (["retrain=false"], "contradict one another"),
+        (["retrained=/no/such/folder"], "There is no model folder /no/such/folder"),
+        (["evaluation.attributors=[bm24]"], "There is no attributor 'bm24'"),
+        (["evaluation=everything"], "must be one of fast"),
+    ):
+        assert run(folders, tmp_path / "bad", cache, *overrides) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_model_of_another_vocabulary_is_a_gap(
+    folders: dict[str, Path], cache: Path, tmp_path: Path
+) -> None:
+    strange = folders | {"retrained": folders["stranger"]}
+    assert len(AutoTokenizer.from_pretrained(folders["stranger"])) != len(
+        AutoTokenizer.from_pretrained(folders["original"])
+    )
+    assert LlamaForCausalLM.from_pretrained(folders["stranger"]).config.num_hidden_layers == 2
+    assert run(strange, tmp_path / "run", cache, "evaluation=privacy", "evaluation.samples=2") == 0
+    found = results(tmp_path / "run")
+    assert "another vocabulary" in found["missing"]["unlearned.forget.fade"]
+    assert dig(found, "models.unlearned.forget.fade") is None
