@@ -218,4 +218,4 @@ def test_a_suite_by_its_name_alone() -> None:
         plain.suite == "fast" and "attributors" not in plain.measured() and "lm_eval" not in plain.measured()
     )
     with pytest.raises(ConfigError, match="evaluation.suite.*must be one of fast"):
-        compose(["evaluation=fastt"])
+        compose(["evaluation.suite=fastt"])

@@ -99,7 +99,7 @@ def test_keys_that_contradict_and_folders_that_are_not_there(
         (["retrain=false"], "contradict one another"),
         (["retrained=/no/such/folder"], "There is no model folder /no/such/folder"),
         (["evaluation.attributors=[bm24]"], "There is no attributor 'bm24'"),
-        (["evaluation=everything"], "must be one of fast"),
+        (["evaluation=everything"], "There is no evaluation 'everything'"),
     ):
         assert run(folders, tmp_path / "bad", cache, *overrides) == 2
         assert message in " ".join(capsys.readouterr().err.split())
