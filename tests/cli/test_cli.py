@@ -76,7 +76,8 @@ def test_train_end_to_end_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert folder.name.startswith("dareu-seed41-") and f"Run folder: runs/{folder.name}" in out
     assert all(name in out for name in ("original", "retrained", "unlearned", "Tug-of-War"))
     assert sorted(p.name for p in folder.iterdir()) == [
-        "config.yaml", "model", "report.html", "results.json", "run.json", "run.log", "samples", "training.jsonl"
+        "config.yaml", "model", "provenance.json", "report.html", "results.json", "run.json", "run.log", "samples",
+        "training.jsonl",
     ]  # fmt: skip
     before = snapshot(tmp_path)
     again = process(*told, cwd=tmp_path)

@@ -70,7 +70,9 @@ def test_an_experiment_recommends_settings_for_one_method() -> None:
 def test_dry_run_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = [f"cache_dir={tmp_path / 'store'}", f"run_dir={tmp_path / 'run'}"]
     assert main(["train", *SMALL, *where, "method=npo", "--dry-run", "--json"]) == 0
-    stages = json.loads(capsys.readouterr().out)
+    plan = json.loads(capsys.readouterr().out)
+    stages = plan["stages"]
+    assert plan["memory_mib"]["total"] > plan["memory_mib"]["weights"] > 0 and plan["memory_warning"] is None
     assert [s["stage"] for s in stages] == [
         "original model",
         "retrained model",

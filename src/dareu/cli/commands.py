@@ -188,12 +188,12 @@ def _train(args: argparse.Namespace) -> int:
     config = _config(args)
     if config is None:
         return 0
-    from dareu.cli.output import show_results, show_stages
-    from dareu.workflow.experiment import planned_stages, train
+    from dareu.cli.output import show_plan, show_results
+    from dareu.workflow.experiment import planned, train
 
     if args.dry_run:
-        stages = planned_stages(config)
-        _print_json(stages) if args.json else show_stages(stages)
+        plan = planned(config)
+        _print_json(plan) if args.json else show_plan(plan)
         return 0
     results = train(config)
     _print_json(results) if args.json else show_results(results)

@@ -82,15 +82,23 @@ def show_search(command: TuneCommand) -> None:
     print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
 
 
-def show_stages(stages: Sequence[dict[str, Any]]) -> None:
-    """The stages of a run that has not been started, and which of them the store holds."""
+def show_plan(plan: dict[str, Any]) -> None:
+    """The stages of a run that has not been started, which of them the store holds, and the memory it will take."""
     console = SafeConsole(highlight=False)
     table = Table(title="Stages", title_justify="left")
     for column in ("stage", "in the store", "key"):
         table.add_column(column)
-    for stage in stages:
+    for stage in plan["stages"]:
         table.add_row(escape(stage["stage"]), "yes" if stage["stored"] else "no", stage["key"])
     console.print(table)
+    parts = plan["memory_mib"]
+    if parts is None:
+        console.print("Memory: not known before the model is loaded.")
+        return
+    shown = ", ".join(f"{name} {value:.0f}" for name, value in parts.items() if name != "total")
+    console.print(f"Memory, estimated: {parts['total']:.0f} MiB ({shown}).")
+    if plan["memory_warning"]:
+        console.print(f"[yellow]! {escape(plan['memory_warning'])}[/]")
 
 
 def show_tuned(tuned: Tuned, as_json: bool = False) -> None:

@@ -23,6 +23,7 @@ from dareu.runs.manifest import content_key
 from dareu.workflow.console import Console
 from dareu.workflow.figures import Figures
 from dareu.workflow.library_settings import freeze_imports, quiet_libraries
+from dareu.workflow.memory import check_run_memory, memory_parts
 from dareu.workflow.prepare import prepare
 from dareu.workflow.results import make_results, read_results, write_run
 from dareu.workflow.sequential import SequentialRequest, requests_key, sequential_requests, unlearn_in_turn
@@ -142,7 +143,15 @@ class Run:
         lock = self.stages.context.store.lock("run", folder.key)  # the same command may run twice at once
         try:
             if not folder.finished:
-                write_run(folder, results, self.model.get(), figures, self.requests)
+                write_run(
+                    folder,
+                    results,
+                    self.model.get(),
+                    figures,
+                    self.requests,
+                    forget=self.stages.context.split.forget,
+                    original=self.stages.original.get().model,
+                )
             return read_results(folder.path, self.tuning)
         finally:
             lock.release()
@@ -172,6 +181,8 @@ def train(
         run.console.print(f"This run is finished already: {escape(str(folder.path))}")
         return read_results(folder.path, tuning)
     with working(run):
+        if not run.model.done() and (warning := check_run_memory(run.stages.context)):
+            run.console.print(f"[yellow]! {escape(warning)}[/]")
         freeze_imports()
         if run.stages.retrained and not run.requests:
             run.stages.original.get()
@@ -182,19 +193,33 @@ def train(
         return run.finish()
 
 
-def planned_stages(config: RunConfig, corpus: Corpus | None = None) -> list[dict[str, Any]]:
-    """The stages of a run in their order, as `stage`, `key` and whether it is `stored`. Nothing is built."""
+def planned(config: RunConfig, corpus: Corpus | None = None) -> dict[str, Any]:
+    """What a run would do. Nothing is built.
+
+    Returns:
+        `stages`: in their order, each with `stage`, `key`, and whether it is `stored`; `memory_mib`: estimated by part,
+        None where the model's shape cannot be read beforehand; `memory_warning`: where it may not fit.
+
+    Raises:
+        ConfigError: Among others where the model cannot fit into memory.
+    """
     run = Run.plan(config, corpus, Console(silent=True))
     stages = run.stages
-    planned: list[Stage] = [
+    sequence: list[Stage] = [
         stages.original,
         *([stages.retrained] if stages.retrained else []),
         stages.attributor,
     ]
-    planned += [request.unlearned for request in run.requests] or [stages.unlearned]
+    sequence += [request.unlearned for request in run.requests] or [stages.unlearned]
     models = [("original", stages.original), ("retrained", stages.retrained), ("unlearned", run.model)]
-    planned += [stages.evaluation(model, which) for which, model in models if model is not None]
-    return [{"stage": s.title, "key": s.key(), "stored": s.done()} for s in planned]
+    sequence += [stages.evaluation(model, which) for which, model in models if model is not None]
+    with quiet_libraries():
+        parts, warning = memory_parts(stages.context), check_run_memory(stages.context)
+    return {
+        "stages": [{"stage": s.title, "key": s.key(), "stored": s.done()} for s in sequence],
+        "memory_mib": parts,
+        "memory_warning": warning,
+    }
 
 
 def evaluate(

@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dareu.data.corpus import Sample
 from dareu.data.duplicates import duplicates_tree
 from dareu.evaluation.comparison import NO_RETRAINED
 from dareu.evaluation.metrics.rouge import tokenisers
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
-from dareu.runs.files import write_jsonl
+from dareu.runs.files import write_json, write_jsonl
 from dareu.runs.folder import RunFolder
 from dareu.runs.manifest import git_revision, peak_memory_mb, versions
+from dareu.runs.provenance import FILE as PROVENANCE
+from dareu.runs.provenance import provenance
 from dareu.workflow.figures import Figures
 from dareu.workflow.sequential import SequentialRequest
 from dareu.workflow.stages import Artifact, Stage, Stages
@@ -119,12 +122,22 @@ def write_run(
     unlearned: Artifact,
     figures: Figures,
     requests: Sequence[SequentialRequest] = (),
+    forget: Sequence[Sample] = (),
+    original: Path | None = None,
 ) -> None:
-    """Fill the run folder; `results.json`, which marks it as finished, comes last but for the report."""
+    """Fill the run folder; `results.json`, which marks it as finished, comes last but for the report.
+
+    Args:
+        forget: The forget samples, whose salted hashes are kept for a deletion record.
+        original: The folder of the original model, whose files are hashed for the same reason.
+    """
     _write_samples(folder.path / "samples", figures.records)
     if "given" not in unlearned.extra:
         folder.put_model(unlearned.model)
         shutil.copyfile(unlearned.path / "training.jsonl", folder.path / "training.jsonl")
+        models = {"unlearned": folder.path / "model"} | ({"original": original} if original else {})
+        records = ((s.prompt, s.response, str(s.owner)) for s in forget)
+        write_json(folder.path / PROVENANCE, provenance(records, models))
     for request in requests:
         part = folder.path / "rounds" / str(request.number)
         _write_samples(part / "samples", request.figures().records)

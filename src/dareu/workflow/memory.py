@@ -1,0 +1,66 @@
+"""The memory that a run will take, estimated before it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dareu.config import HFConfig
+from dareu.workflow.context import Context
+
+CHARACTERS = 3.5  # of a token, about
+
+
+def memory_parts(context: Context) -> dict[str, float] | None:
+    """MiB by part (`models.memory.estimate`), of fine-tuning or unlearning, whichever takes more; None where the
+    model's shape cannot be read beforehand.
+
+    Lengths are counted in characters, not tokens: an estimate.
+    """
+    from dareu.models.load import pick_device
+    from dareu.models.memory import Work, estimate, size_of
+    from dareu.models.without_weights import skeleton
+
+    config = context.config
+    model = skeleton(config)
+    if model is None:
+        return None
+    hf = config.model if isinstance(config.model, HFConfig) else None
+    lora = hf.lora if hf is not None and hf.adapter == "lora" else None
+    size = size_of(model, lora.r if lora else None, config.model.dtype, bool(lora and lora.dropout))
+    samples = context.corpus.samples
+    answers = _tokens(max(len(s.response) for s in samples), config.model.max_length)
+    length = _tokens(max(len(s.prompt) + len(s.response) for s in samples), config.model.max_length)
+    shared = {"length": length, "answers": answers, "checkpointing": bool(hf and hf.gradient_checkpointing)}
+    finetune, method = config.finetune, config.method
+    works = [
+        Work(
+            rows=finetune.micro_batch_size or finetune.batch_size, frozen=False, bf16=finetune.bf16, **shared
+        )
+    ]
+    optim = getattr(method, "optim", None)
+    if optim is not None:
+        sampled = int(getattr(method, "prompts_per_batch", 0) * getattr(method, "num_generations", 1))
+        rows = optim.micro_batch_size or getattr(optim, "batch_size", None) or sampled
+        beside = getattr(method, "retain_batch_size", None) or rows
+        works.append(Work(rows=rows + min(beside, rows), sampled=sampled, bf16=optim.bf16, **shared))
+    device = str(pick_device(config.device))
+    return max((estimate(size, work, device) for work in works), key=lambda parts: parts["total"])
+
+
+def check_run_memory(context: Context) -> str | None:
+    """A warning where the run may not fit, None where it does. The built-in model always does.
+
+    Raises:
+        ConfigError: The model's weights and optimizer alone do not fit.
+    """
+    from dareu.models.load import pick_device
+    from dareu.models.memory import available_mib, check_memory
+
+    if not isinstance(context.config.model, HFConfig):
+        return None
+    parts: dict[str, Any] | None = memory_parts(context)
+    return check_memory(parts, available_mib(str(pick_device(context.config.device)))) if parts else None
+
+
+def _tokens(characters: int, most: int) -> int:
+    return min(most, int(characters / CHARACTERS) + 16)
