@@ -30,21 +30,21 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     samples = context.corpus.samples
     answers = _tokens(max(len(s.response) for s in samples), config.model.max_length)
     length = _tokens(max(len(s.prompt) + len(s.response) for s in samples), config.model.max_length)
-    shared = {"length": length, "answers": answers, "checkpointing": bool(hf and hf.gradient_checkpointing)}
+    saves = bool(hf and hf.gradient_checkpointing)
+
+    def work(rows: int, sampled: int, frozen: bool, bf16: bool) -> Work:
+        return Work(rows, length, answers, sampled, checkpointing=saves, frozen=frozen, bf16=bf16)
+
     finetune, method = config.finetune, config.method
-    works = [
-        Work(
-            rows=finetune.micro_batch_size or finetune.batch_size, frozen=False, bf16=finetune.bf16, **shared
-        )
-    ]
+    works = [work(finetune.micro_batch_size or finetune.batch_size, 0, False, finetune.bf16)]
     optim = getattr(method, "optim", None)
     if optim is not None:
         sampled = int(getattr(method, "prompts_per_batch", 0) * getattr(method, "num_generations", 1))
         rows = optim.micro_batch_size or getattr(optim, "batch_size", None) or sampled
         beside = getattr(method, "retain_batch_size", None) or rows
-        works.append(Work(rows=rows + min(beside, rows), sampled=sampled, bf16=optim.bf16, **shared))
+        works.append(work(rows + min(beside, rows), sampled, True, optim.bf16))
     device = str(pick_device(config.device))
-    return max((estimate(size, work, device) for work in works), key=lambda parts: parts["total"])
+    return max((estimate(size, one, device) for one in works), key=lambda parts: parts["total"])
 
 
 def check_run_memory(context: Context) -> str | None:
