@@ -162,6 +162,16 @@ def test_logs_of_other_samples_are_refused_with_both_named(tmp_path: Path) -> No
         rescore(ours, save(tmp_path / "other.json", {"forget": other}))
 
 
+def test_a_section_that_one_log_lacks_is_a_gap(tmp_path: Path) -> None:
+    ours = save(tmp_path / "ours.json", {"forget": rows(), "retain": rows(), "real_authors": rows()})
+    retrained = save(tmp_path / "retrained.json", {"forget": rows(), "retain": rows()})
+    original = save(tmp_path / "original.json", {"retain": rows()})
+    results, _ = rescore(ours, retrained, original)
+    assert set(results["damage"]) == {"retain"}
+    assert "original model hold no forget samples" in results["missing"]["knowledge_left"]
+    assert results["forget_quality"]["p"] == 1.0
+
+
 def test_own_runs_of_other_data_are_refused_with_both_keys_named(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", make_results(data_key="another0key"))

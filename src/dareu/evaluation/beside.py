@@ -49,6 +49,12 @@ def compare_models(
         missing |= {"knowledge_left": NO_RETRAINED, "damage": NO_RETRAINED}
     elif "original" not in records:
         missing["knowledge_left"] = NO_ORIGINAL
+    elif lacking := [
+        name for name in ("original", "retrained", "unlearned") if not _has(records[name], "forget")
+    ]:
+        missing["knowledge_left"] = (
+            f"the records of the {' and the '.join(lacking)} model hold no forget samples"
+        )
     else:
         by_model = {name: {**(inputs or {}), "holdout": holdout_of(rows)} for name, rows in records.items()}
         left = knowledge_left(records, metrics, by_model, seed_sd)
@@ -56,7 +62,7 @@ def compare_models(
     lost: dict[str, Any] = {}
     if "retrained" in records:
         for of in dict.fromkeys(r["set"] for r in records["unlearned"]):
-            if of in ("forget", "holdout"):
+            if of in ("forget", "holdout") or not _has(records["retrained"], of):
                 continue
             found = damage(records["retrained"], records["unlearned"], metrics, of)
             if found is not None:
@@ -79,6 +85,10 @@ def holdout_of(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] 
         if found:
             return found
     return None
+
+
+def _has(records: Sequence[Mapping[str, Any]], of: str) -> bool:
+    return any(record["set"] == of for record in records)
 
 
 def _add_late(
