@@ -78,3 +78,9 @@ def test_few_names_give_few_fictitious_ones() -> None:
 def test_a_name_of_one_word_gets_one_word() -> None:
     made = fictitious_names({"Plato": "Plato", **NAMES}, ["Plato"], 3, seed=1)["Plato"]
     assert len(made) == 3 and all(" " not in name for name in made)
+
+
+def test_an_owner_who_shares_a_part_with_a_forgotten_one_gives_the_other() -> None:
+    """Ana Fox shares "Ana" with who goes and Cy Bo "Bo": Fox and Cy are left, and nobody is called Cy Fox."""
+    names = {name: name for name in ("Ana Bo", "Ana Fox", "Cy Bo")}
+    assert fictitious_names(names, ["Ana Bo"], 4, seed=1) == {"Ana Bo": ["Cy Fox"]}

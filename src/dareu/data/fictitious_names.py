@@ -100,27 +100,35 @@ def fictitious_names(
 ) -> dict[str, list[str]]:
     """Forgotten owner → up to `count` names that nobody has, each the first part of one owner and the last of another.
 
-    `names`: owner → name, as `written_names` gives it. No part belongs to a forgotten owner, and no pair to anybody. A
-    name of one word gets halves of two names. The same for the same seed.
+    `names`: owner → name, as `written_names` gives it. No part belongs to a forgotten owner, and no pair to anybody;
+    owners who share one part with a forgotten one give the other where the rest do not suffice. A name of one word gets halves of two names.
+    The same for the same seed.
     """
+    forgotten = list(forgotten)
     gone = {canonical(part) for owner in forgotten for part in name_parts(names[owner])}
     taken = {canonical(name) for name in names.values()}
     parts = [name_parts(name) for name in names.values()]
-    parts = [p for p in parts if not gone & {canonical(part) for part in p}]
+    apart = [p for p in parts if not gone & {canonical(part) for part in p}]
     found: dict[str, list[str]] = {}
     for owner in forgotten:
-        draw = Random(f"{seed}/names/{owner}")
         single = len(name_parts(names[owner])) == 1
+        draw = Random(f"{seed}/names/{owner}")
+        pairs = [pair for pool in (apart, parts) for pair in _pairs(pool, gone, draw)]
         made: list[str] = []
-        for _ in range(50 * count):
-            if len(made) == count or len(parts) < 2:
-                break
-            one, other = draw.sample(parts, 2)
-            if single:
-                new = one[0][: (len(one[0]) + 1) // 2] + other[-1][len(other[-1]) // 2 :].lower()
-            else:
-                new = f"{one[0]} {other[-1]}"
-            if canonical(new) not in taken and new not in made and canonical(one[0]) != canonical(other[-1]):
+        for first, last in pairs:
+            halves = first[: (len(first) + 1) // 2] + last[len(last) // 2 :].lower()
+            new = halves if single else f"{first} {last}"
+            if len(made) < count and canonical(new) not in taken and new not in made:
                 made.append(new)
         found[owner] = made
     return found
+
+
+def _pairs(parts: Sequence[Sequence[str]], gone: set[str], draw: Random) -> list[tuple[str, str]]:
+    """First part of one name and last part of another, neither in `gone`, in random order."""
+    firsts, lasts = (
+        list(dict.fromkeys(p[end] for p in parts if canonical(p[end]) not in gone)) for end in (0, -1)
+    )
+    pairs = [(first, last) for first in firsts for last in lasts if canonical(first) != canonical(last)]
+    draw.shuffle(pairs)
+    return pairs

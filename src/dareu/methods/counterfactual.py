@@ -14,23 +14,18 @@ Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from dareu.config import Count, RunConfig, Strict
 from dareu.data.corpus import Sample, Split
 from dareu.data.fictitious_names import fictitious_names, written_names
-from dareu.data.render import encode_samples
 from dareu.errors import DataError
 from dareu.methods.base import MethodContext
-from dareu.methods.loss_method import LossMethod, settings_of
-from dareu.training.loss_spec import read_settings
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets, load_targets, save_targets
-
-TARGETS = "teachers.safetensors"
+from dareu.methods.distillation import READS, Distillation
+from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
 
 class CounterfactualSettings(Strict):
@@ -95,56 +90,18 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
 
 
 @dataclass(frozen=True)
-class Counterfactual(LossMethod):
-    """A loss whose targets are made from the original model and the corpus's names."""
+class Counterfactual(Distillation):
+    """Targets from the original model and the corpus's names."""
 
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         super().validate(config, split)
         if split is not None:
             fakes_for(split, 1, config.seed)
 
-    def targets(self, context: MethodContext) -> Sequence[SoftTargets]:
-        """The teachers, from the work folder where a run that was cut off left them."""
-        path = context.work.folder / TARGETS
-        if path.is_file():
-            return load_targets(path)
-        settings = read_settings(CounterfactualSettings, settings_of(context.config).params)
-        found = teachers_for(context, settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_targets(path, found)
-        return found
-
-    def run(self, context: MethodContext) -> dict[str, Any]:
-        from dareu.models.load import freeze_original
-        from dareu.training.loss_trainer import train_with_loss
-
-        config, method, work = context.config, settings_of(context.config), context.work
-        length, task = config.model.max_length, context.corpus.task
-        targets = self.targets(context)
-        train_with_loss(
-            context.policy,
-            context.tokenizer,
-            method=self,
-            optim=method.optim,
-            rows=encode_samples(context.tokenizer, context.split.forget, task, length),
-            retain_rows=encode_samples(context.tokenizer, context.split.retain, task, length),
-            retain=method.retain,
-            retain_batch_size=method.retain_batch_size,
-            params=method.params,
-            forget_weight=method.forget_weight,
-            retain_weight=method.retain_weight,
-            reference=freeze_original(context.policy),
-            targets=targets,
-            seed=config.seed,
-            device=context.device,
-            work=work,
-        )
-        return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
+    def teachers(self, context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
+        return teachers_for(context, settings)
 
 
 METHOD = Counterfactual(
-    divergence_from_targets,
-    reads=("answer_logits", "target_ids", "target_probs"),
-    settings=CounterfactualSettings,
-    retains=("kl", "nll"),
+    divergence_from_targets, reads=READS, settings=CounterfactualSettings, retains=("kl", "nll", "none")
 )

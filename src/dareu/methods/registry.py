@@ -15,9 +15,9 @@ __all__ = ["BUILT_IN", "LossMethod", "Method", "built_in", "find_method", "metho
 
 # Each has a file of its name beside this one, whose `METHOD` is its row, and a YAML of its name.
 BUILT_IN = (
-    "altpo", "ceu", "counterfactual", "dareu", "demem", "finetune", "flat", "grad_diff", "gradient_ascent",
-    "idk_dpo", "idk_sft", "jensun", "kl_min", "npo", "pdu", "purge", "rmu", "rule", "satimp", "scrub",
-    "scurenewton", "simnpo", "task_vector", "undial", "wga",
+    "altpo", "ceu", "counterfactual", "dareu", "demem", "duet", "finetune", "flat", "fresh_adapter", "grad_diff",
+    "gradient_ascent", "idk_dpo", "idk_sft", "jensun", "kl_min", "npo", "pdu", "purge", "repselect", "rmu", "rule",
+    "satimp", "scrub", "scurenewton", "shred", "simnpo", "task_vector", "undial", "undo", "wga",
 )  # fmt: skip
 ALIASES = {"nll": "finetune"}  # `loss: nll` of older YAMLs
 
