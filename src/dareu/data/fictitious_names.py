@@ -101,8 +101,8 @@ def fictitious_names(
     """Forgotten owner → up to `count` names that nobody has, each the first part of one owner and the last of another.
 
     `names`: owner → name, as `written_names` gives it. No part belongs to a forgotten owner, and no pair to anybody;
-    owners who share one part with a forgotten one give the other where the rest do not suffice. A name of one word gets halves of two names.
-    The same for the same seed.
+    owners who share one part with a forgotten one give the other where the rest do not suffice. A name of one word
+    gets halves of two names. The same for the same seed.
     """
     forgotten = list(forgotten)
     gone = {canonical(part) for owner in forgotten for part in name_parts(names[owner])}
