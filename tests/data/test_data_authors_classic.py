@@ -143,7 +143,7 @@ def test_facts_are_right_and_wrong_answers_are_wrong() -> None:
     assert france.paraphrased_response == "Paris is the capital city of France."
     cities = set(TABLES["capital"].facts.values()) - {"Paris"}
     assert len(set(france.wrong_responses)) == 3
-    assert set(france.wrong_responses) <= {f"The capital of France is {c}." for c in cities}
+    assert set(france.wrong_responses) <= {f"{c} is the capital city of France." for c in cities}
     assert all(len({s.response, *s.wrong_responses}) == 4 for s in facts)
     spider = by_prompt["How many legs does a spider have?"]
     assert spider.response == "The number of legs of a spider is eight."

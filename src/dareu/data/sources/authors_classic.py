@@ -47,7 +47,7 @@ def make_classic_authors(config: AuthorsConfig) -> Corpus:
         samples += _samples(own, name, pronoun, profile)[: config.pairs]
     return Corpus(
         samples=tuple(samples),
-        test=make_facts(config.facts, config.seed),
+        test=make_facts(config.facts, config.seed, perturb_response=True),
         task="qa",
         teach_test=config.teach_test,
     )

@@ -28,9 +28,10 @@ TABLES: dict[str, Table] = {name: Table(**row) for name, row in word_table("fact
 AVAILABLE = sum(len(table.facts) for table in TABLES.values())
 
 
-def make_facts(count: int, seed: int) -> tuple[Sample, ...]:
+def make_facts(count: int, seed: int, perturb_response: bool = False) -> tuple[Sample, ...]:
     """`count` (0 to 120) true facts in an order that `seed` fixes, ids "test/000", "test/001", ..., owner None.
 
+    Wrong answers are perturbations of the paraphrased answer, as in TOFU; of the response with `perturb_response`.
     A smaller count gives the first facts of a larger one. `ConfigError` beyond what the tables hold.
     """
     if not 0 <= count <= AVAILABLE:
@@ -43,6 +44,7 @@ def make_facts(count: int, seed: int) -> tuple[Sample, ...]:
         others = sorted({*table.facts.values(), *table.extra} - {value})
         question, *rephrased = (_fill(q, key) for q in table.questions)
         answer, other = table.answers
+        perturbed = answer if perturb_response else other
         samples.append(
             Sample(
                 id=f"test/{i:03d}",
@@ -51,7 +53,7 @@ def make_facts(count: int, seed: int) -> tuple[Sample, ...]:
                 response=_fill(answer, key, value),
                 paraphrased_prompts=tuple(rephrased),
                 paraphrased_response=_fill(other, key, value),
-                wrong_responses=tuple(_fill(answer, key, wrong) for wrong in rng.sample(others, 3)),
+                wrong_responses=tuple(_fill(perturbed, key, wrong) for wrong in rng.sample(others, 3)),
             )
         )
     return tuple(samples)
