@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dareu import Unlearner
-from dareu.cli.commands import parser
+from dareu.cli.commands import COMMANDS, parser
 from dareu.config.compose import compose
 from dareu.tuning.options import read
 
@@ -32,12 +32,13 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in [*lines, *inline] if line.strip()]
 
 
-DAREU = [c[1:] for c in commands() if c[0] == "dareu"]
+DAREU = [c[1:] for c in commands() if c[0] == "dareu" and len(c) > 2]
+MENTIONED = {c[1] for c in commands() if c[0] == "dareu"}
 MAKE = [c[1:] for c in commands() if c[0] == "make"]
 
 
 def test_counts() -> None:
-    assert len(DAREU) >= 7 and len(MAKE) >= 3  # the extraction has not gone blind
+    assert len(DAREU) >= 7 and len(MAKE) >= 3  # the extraction still finds them
 
 
 @pytest.mark.parametrize("command", DAREU, ids=" ".join)
@@ -46,14 +47,18 @@ def test_dareu_command(command: list[str]) -> None:
     assert args.command in command
     overrides = getattr(args, "overrides", [])
     if args.command == "tune":
-        asked = read(overrides)
-        overrides = [*asked.overrides, f"method={asked.tune.methods[0]}"]
+        tuning = read(overrides)
+        overrides = [*tuning.overrides, f"method={tuning.tune.methods[0]}"]
     # A sweep's commas make several runs; each of them has to compose.
     first = [o.partition(",")[0] if getattr(args, "multirun", False) else o for o in overrides]
     config = compose(first)
     for override in first:
         if override.startswith("method="):
             assert config.method.name == override.removeprefix("method=")
+
+
+def test_commands_that_are_mentioned_exist() -> None:
+    assert COMMANDS.keys() >= MENTIONED and "receipt" in MENTIONED
 
 
 @pytest.mark.parametrize("command", MAKE, ids=" ".join)
