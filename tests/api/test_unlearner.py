@@ -151,7 +151,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DareuError], str]] = {
     "everybody": ({"forget": list(THINGS)}, DataError, "would forget all 4 owners"),
     "nobody": ({"forget": []}, DataError, "leaves nobody to forget"),
     "no request": ({"forget": None}, ConfigError, "Nobody is named to be forgotten"),
-    "a number": ({"forget": 2}, ConfigError, "'forget.owners': .* list"),
+    "a number": ({"forget": 2}, ConfigError, "'forget.owners' must be a list"),
     "two requests": ({"forget.count": 1}, ConfigError, "got owners, count"),
     "no column": ({"data": [{"question": "a", **r} for r in ROWS], "columns": {"prompt": "questoin"}}, DataError,
                   "no column 'questoin' .* Nearest: question"),
