@@ -26,7 +26,7 @@ QUESTIONS = [row["prompt"] for row in ROWS if row["owner"] == GONE[0]]
 SHAPE = {
     f"model.{k}": v for k, v in {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 2}.items()
 }
-TINY = SHAPE | {"model.vocab_size": 300, "finetune.epochs": 60}
+TINY = SHAPE | {"model.vocab_size": 300, "finetune.epochs": 60, "finetune.lr": 4e-3}
 QUICK = {"attributor.optim.epochs": 3}
 DAREU = QUICK | {"method.data_epochs": 1, "method.updates_per_batch": 2, "method.optim.lr": 1e-2}
 NPO = QUICK | {"method.optim.steps": 2}

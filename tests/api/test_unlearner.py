@@ -263,7 +263,7 @@ def test_a_new_unlearner_on_the_same_data_finds_everything_done(
         raise AssertionError("this stage is in the store")
 
     for place in (
-        "training.rl_trainer.train_dareu",
+        "training.rl_trainer.train_rl",
         "training.loss_trainer.train_with_loss",
         "evaluation.suite.evaluate_model",
     ):
