@@ -68,8 +68,16 @@ def test_train_end_to_end_in_a_process_of_its_own(tmp_path: Path) -> None:
     first = process(*told, cwd=tmp_path)
     out, err = first.communicate(timeout=300)
     assert first.returncode == 0, err
-    stages = ["original model", "retrained model", "attribution classifier", "evaluation of the original model"]
-    stages += ["unlearned by dareu", *(f"evaluation of the {name} model" for name in ("retrained", "unlearned"))]
+    stages = [
+        "original model",
+        "retrained model",
+        "attribution classifier",
+        "evaluation of the original model",
+    ]
+    stages += [
+        "unlearned by dareu",
+        *(f"evaluation of the {name} model" for name in ("retrained", "unlearned")),
+    ]
     lines = [line for line in err.splitlines() if not line.startswith("! The original model has not learnt")]
     assert [line.rsplit(" ", 2)[0] for line in lines] == [f"✓ {stage}" for stage in stages]
     [folder] = (tmp_path / "runs").iterdir()
