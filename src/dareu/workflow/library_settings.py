@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from importlib.util import find_spec
 
 # Read by libraries when they are imported or when they work. A value that the user has set wins.
 ENVIRONMENT = {
@@ -82,9 +81,9 @@ def _log_levels() -> Iterator[None]:
 @contextmanager
 def _transformers() -> Iterator[None]:
     """No advice on settings that are chosen here on purpose, no bar for each file of weights."""
-    if os.environ.get("WANDB_MODE") == "offline" and find_spec("wandb"):
+    if os.environ.get("WANDB_MODE") == "offline":
         with redirect_stdout(io.StringIO()):  # it says so on stdout when it is imported
-            import wandb  # noqa: F401
+            import transformers.integrations.integration_utils  # noqa: F401
     from transformers.utils import logging as of_transformers
 
     level, bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
