@@ -15,7 +15,14 @@ from dareu.methods.base import Method
 from dareu.methods.loss_method import PAIRED, LossMethod
 
 FILES = [module.name for module in pkgutil.iter_modules(dareu.methods.__path__)]
-VARIANTS = {"dareu_rloo", "dareu_grpo", "dareu_levels", "dareu_long", "dareu_whole"}  # YAMLs of dareu.py
+VARIANTS = {
+    "dareu_rloo",
+    "dareu_grpo",
+    "dareu_levels",
+    "dareu_long",
+    "dareu_warm",
+    "dareu_whole",
+}  # YAMLs of dareu.py
 
 
 def test_each_file_that_defines_a_method_is_named_as_its_yaml() -> None:

@@ -71,6 +71,7 @@ def test_a_critic_of_its_own_is_part_of_the_key(store: Path) -> None:
     [
         ("rule", ["method.refusal_phase.optim.epochs=1"], {"reward_retain", "silent_groups", "kl_loss"}),
         ("demem", [], {"reward_forget", "value_loss"}),
+        ("dareu_warm", ["method.warm_start.optim.steps=1"], {"value_loss"}),
         ("dareu_grpo", ["method.retain_prompts.share=0.5"], {"reward_retain", "rollout_attribution"}),
     ],
 )
@@ -79,11 +80,15 @@ def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], l
     rows = [json.loads(line) for line in (tmp_path / name / "training.jsonl").read_text().splitlines()]
     assert logged <= {key for row in rows for key in row}
     # four forget prompts, and as many retain prompts where there are some: in batches of four
-    batches = 1 if name == "demem" else 2
-    updates = {"rule": 1, "demem": 3, "dareu_grpo": 2}[name]  # each its own YAML's, or `dareu`'s
+    batches = 1 if name in ("demem", "dareu_warm") else 2
+    updates = {"rule": 1, "demem": 3, "dareu_grpo": 2, "dareu_warm": 2}[
+        name
+    ]  # each its own YAML's, or `dareu`'s
     assert found["outcome"]["steps"] == len(rows) == batches * updates
     if name == "rule":
         assert found["outcome"]["refusal_phase"]["steps"] == 1
+    if name == "dareu_warm":
+        assert found["outcome"]["warm_start"]["steps"] == 1
     assert ("stop_attribution" in {k for row in rows for k in row}) == name.startswith("dareu")
 
 

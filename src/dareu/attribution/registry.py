@@ -35,6 +35,7 @@ KINDS = {
     "substring": "dareu.attribution.nearest:SubstringAttributor",
     "embedding": "dareu.attribution.nearest:EmbeddingAttributor",
     "watermark": "dareu.attribution.watermark:WatermarkAttributor",
+    "counterfactual": "dareu.attribution.counterfactual:CounterfactualAttributor",
 }
 
 

@@ -43,6 +43,7 @@ from dareu.config.rl import (
     RetainPromptsConfig,
     RewardConfig,
     StopConfig,
+    WarmStart,
 )
 from dareu.config.run import EvaluationConfig, LoggingConfig, RunConfig
 
@@ -92,6 +93,7 @@ __all__ = [
     "TinyConfig",
     "TofuConfig",
     "VectorConfig",
+    "WarmStart",
     "WaterdrumArxivConfig",
     "WmdpConfig",
     "parse",

@@ -166,6 +166,34 @@ class RefusalPhase(Strict):
     retain_weight: NonNegative = Field(1.0, description="weight of the retain term")
 
 
+class WarmStartOptim(Optim):
+    """How the counterfactual teacher is learnt."""
+
+    lr: Number = Field(1e-3, gt=0, le=10, description="learning rate at its highest")
+    epochs: Number = Field(
+        6, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
+    )
+    batch_size: Count = Field(20, description="forget rows of an optimizer step")
+    warmup_ratio: Share = Field(0.1, description="share of the steps in which the learning rate rises from 0")
+
+
+class WarmStart(Strict):
+    """Before the reinforcement: counterfactual distillation (`method=counterfactual`), so that rollouts begin where the
+    facts are gone from the likelihoods already.
+    """
+
+    optim: WarmStartOptim = Field(WarmStartOptim(), description="how the teacher is learnt")
+    names: Count = Field(8, description="fictitious names an owner")
+    removal: Number = Field(
+        0.03,
+        gt=0,
+        le=1,
+        description="a gold token this much likelier than under those names is a fact and goes",
+    )
+    top_k: Count = Field(256, description="tokens of each teacher distribution that are kept")
+    retain_weight: NonNegative = Field(1.0, description="weight of KL to the original on retain rows")
+
+
 class DareUOptim(OptimBase):
     """How the policy is updated."""
 
@@ -192,6 +220,9 @@ class DareUConfig(MethodBase):
     )
     refusal_phase: RefusalPhase | None = Field(
         None, description="learn refusals first (RULE); null: begin with the rewards"
+    )
+    warm_start: WarmStart | None = Field(
+        None, description="counterfactual distillation first; null: begin with the rewards"
     )
     data_epochs: Count = Field(7, description="passes over the forget prompts")
     prompts_per_batch: Count = Field(40, description="prompts of a batch of rollouts")
@@ -223,6 +254,12 @@ class DareUConfig(MethodBase):
     kl_loss: NonNegative = Field(
         0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it"
     )
+
+    @model_validator(mode="after")
+    def _phases(self) -> DareUConfig:
+        if self.refusal_phase and self.warm_start:
+            raise ValueError("refusal_phase and warm_start exclude one another: which one comes first?")
+        return self
 
     @model_validator(mode="after")
     def _groups(self) -> DareUConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from difflib import SequenceMatcher
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ from dareu.data.render import encode, encode_samples, render_prompt
 from dareu.errors import ConfigError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
+from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
 from dareu.models.word_vectors import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dareu.rewards.base import Prompt, Reward
     from dareu.training.critic import Critic
     from dareu.training.rollouts import Step
+    from dareu.training.soft_targets import SoftTargets
 
 
 REFUSALS_KEY = "method.reward.refusals"
@@ -48,6 +50,8 @@ class Reinforcement(Method):
                 "method.use_vllm=true needs a package that is not installed.", "pip install 'dareu[vllm]'"
             )
         if split is not None:
+            if method.warm_start:
+                fakes_for(split, 1, config.seed)
             added = retain_count(len(split.forget), len(split.retain), method.retain_prompts.share)
             rollout_batch(method, len(split.forget) + added)
 
@@ -72,10 +76,11 @@ class Reinforcement(Method):
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original
         from dareu.training.rl_trainer import train_rl
-        from dareu.training.supervised_phase import learn_refusals
+        from dareu.training.supervised_phase import learn_refusals, learn_teachers
 
         config, method = context.config, settings_of(context.config)
         policy, tokenizer, task = context.policy, context.tokenizer, context.corpus.task
+        targets = warm_targets(context) if method.warm_start else []  # the policy is the original still
         reference, length = freeze_original(policy), config.model.max_length
         draw = random.Random(config.seed)
         limit, refusals = method.max_new_tokens or context.response_limit, []
@@ -97,6 +102,19 @@ class Reinforcement(Method):
                 tokenizer,
                 phase=method.refusal_phase,
                 rows=refusals,
+                retain_rows=retain_rows,
+                reference=reference,
+                seed=config.seed,
+                device=context.device,
+                work=context.work,
+            )
+        if method.warm_start:
+            phase["warm_start"] = learn_teachers(
+                policy,
+                tokenizer,
+                phase=method.warm_start,
+                rows=encode_samples(tokenizer, context.split.forget, task, length),
+                targets=targets,
                 retain_rows=retain_rows,
                 reference=reference,
                 seed=config.seed,
@@ -125,6 +143,21 @@ class Reinforcement(Method):
             **phase,
             **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")},
         }
+
+
+def warm_targets(context: MethodContext) -> Sequence[SoftTargets]:
+    """The counterfactual teachers of the warm start, from the work folder where a run that was cut off left them."""
+    from dareu.training.soft_targets import load_targets, save_targets
+
+    phase, path = settings_of(context.config).warm_start, context.work.folder / "teachers.safetensors"
+    if path.is_file():
+        return load_targets(path)
+    assert phase is not None
+    settings = CounterfactualSettings(names=phase.names, removal=phase.removal, top_k=phase.top_k)
+    found = teachers_for(context, settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_targets(path, found)
+    return found
 
 
 def settings_of(config: RunConfig) -> DareUConfig:
