@@ -195,7 +195,7 @@ class CounterfactualAttributor:
                 ]
                 for t in range(len(real))
             ]
-            gained = np.concatenate([[0.0], evidence(real, others)])
+            gained = np.concatenate([[0.0], evidence(real.tolist(), others)])
             text = response_text(self.tokenizer, texts[number], self.task)
             lead = len(text) - len(texts[number])
             offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
