@@ -1,4 +1,4 @@
-"""The notebook's face: data and a model in hand, a model that has forgotten in return."""
+"""The notebook interface: takes data and a model, returns a model that has forgotten."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class Unlearner:
         columns: What your columns are called, such as {"prompt": "question"}. Keys: prompt, response, owner,
             paraphrased_prompts, paraphrased_response, wrong_responses. A prompt of None: plain texts.
         finetune: Whether `model` is a base model that has not seen `data` yet.
-        retrain: Whether to make the retrained model too, to judge by. Default: with `finetune` and without a
+        retrain: Whether to make the retrained model too, for comparison. Default: with `finetune` and without a
             model. With an original from elsewhere it needs the base: an adapter names its own, else `model.path`.
         seed: Seeds the whole run.
         run_dir: Folder of results, report and unlearned model; default `runs/<method>-seed<seed>-<key>`.
         cache_dir: The artifact store, where finished stages are kept for the next time.
         overrides: Hydra overrides, such as ["method.optim.lr=1e-4", "experiment=paper_tofu_qwen3"].
         config_dir: A folder of your own YAML files, laid out like `configs/`.
-        verbose: Whether to tell of stages and draw bars.
+        verbose: Whether to print stages and draw progress bars.
         settings: The same as `overrides`, as keywords of any Python value: `**{"method.optim.lr": 1e-4}`,
             `device="cpu"`. They win over `overrides`.
 
@@ -102,7 +102,10 @@ class Unlearner:
         **settings: Any,
     ) -> None:
         if model is None and tokenizer is not None:
-            raise ConfigError("There is a tokenizer, but no model.", "The built-in tiny model makes its own.")
+            raise ConfigError(
+                "A tokenizer was passed without a model.",
+                "Pass a model too; the built-in one makes its own tokenizer.",
+            )
         folder = None if config_dir is None else str(config_dir)
         if retrain is None:
             retrain = finetune or model is None
@@ -117,7 +120,7 @@ class Unlearner:
             named = [forget] if isinstance(forget, str) else forget
             values["forget.owners"] = [str(o) for o in named] if isinstance(named, Iterable) else named
         elif not any(key.lstrip("+").startswith(("forget.", "rounds")) for key in (*overrides, *values)):
-            raise ConfigError("Nobody is named to be forgotten.", "Give forget=[…] with owners of the data.")
+            raise ConfigError("No owner to forget was named.", "Set forget=[…] to owners of the data.")
         values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
         config = compose(asked, folder, values)
         self.corpus = make_corpus(config, None if isinstance(data, str | Path) else data, test)
@@ -130,12 +133,12 @@ class Unlearner:
         return self._session.config
 
     def fit(self) -> Unlearner:
-        """Make the unlearned model, and before it whatever it needs. What the artifact store has is not made again."""
+        """Make the unlearned model, and first whatever it needs. Stages in the artifact store are not built again."""
         self._session.fit()
         return self
 
     def evaluate(self) -> Results:
-        """Judge the original, the retrained and the unlearned model, and write the run folder with its report.
+        """Evaluate the original, the retrained and the unlearned model, and write the run folder with its report.
 
         Makes the retrained model first where there is to be one.
         """
@@ -154,7 +157,7 @@ class Unlearner:
 
         Args:
             prompts: One or several.
-            of: "unlearned", "original" or "retrained". The last two can be asked before `fit` as well.
+            of: "unlearned", "original" or "retrained". The last two work before `fit` as well.
             max_new_tokens: Longest answer, in tokens; default: the longest response of the data and a few more.
             temperature: 0 is greedy decoding.
             seed: Of sampling; default: the run's.
@@ -171,7 +174,7 @@ class Unlearner:
     def attribute(self, text: str | list[str]) -> dict[str, float] | list[dict[str, float]]:
         """Whose data a text sounds like: owner → probability, the likeliest first; a list of them for several texts.
 
-        "(nobody)" stands for broken text and text of no owner. Can be asked before `fit` as well; the classifier is
+        "(nobody)" stands for broken text and text of no owner. Works before `fit` as well; the classifier is
         then made first.
         """
         scores = self._session.scores([text] if isinstance(text, str) else list(text))

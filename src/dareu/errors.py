@@ -16,7 +16,7 @@ def printable(text: str) -> str:
 
 
 class DareuError(Exception):
-    """A mistake in what was asked for: `cause` says what is wrong, `cure` says what to do."""
+    """A mistake of the user's: `cause` says what is wrong, `cure` says what to do."""
 
     exit_code = 2
 

@@ -95,7 +95,7 @@ def test_a_terminated_command_says_that_it_goes_on(store: Path, tmp_path: Path) 
     time.sleep(1)
     one.terminate()
     _, told = one.communicate(timeout=60)
-    assert one.returncode == 143 and "terminated; the same command goes on" in told
+    assert one.returncode == 143 and "terminated; the same command continues" in told
 
 
 def test_signs_that_the_terminal_lacks_are_spelt_out() -> None:

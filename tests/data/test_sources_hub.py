@@ -111,7 +111,7 @@ def test_rwku_probes_and_attacks(tmp_path: Path) -> None:
     assert [(s.owner, s.kind, s.subset) for s in split.attacks] == [
         ("Ada Finch", "prefix injection", "level3")
     ]
-    with pytest.raises(DataError, match="'Bo Mars', of whom RWKU says nothing. Nearest: Bo Marsh"):
+    with pytest.raises(DataError, match="'Bo Mars', who is not in RWKU. Nearest: Bo Marsh"):
         load_corpus(RwkuConfig(path=str(tmp_path), persons=["Bo Mars"]))
 
 

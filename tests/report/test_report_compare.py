@@ -108,7 +108,7 @@ def test_other_data_is_warned_of(tmp_path: Path) -> None:
     with console.capture() as capture:
         console.print(comparison_table(runs))
     for text in (capture.get(), to_markdown(runs), to_csv(runs), to_latex(runs)):
-        assert "Warning: these runs stand on different data" in text
+        assert "Warning: these runs used different data" in text
     assert "npo, data_key=ffff0000" in to_markdown(runs)
 
 

@@ -261,9 +261,9 @@ def test_verdict_is_not_pleased_with_nothing_to_forget() -> None:
     assert verdict(results).headline == "There was little to forget."
 
 
-def test_verdict_warns_of_a_blind_tug_of_war() -> None:
+def test_verdict_warns_where_tug_of_war_misses_broken_text() -> None:
     assert any(
-        "Go by the second" in p.text
+        "Prefer the second" in p.text
         for p in verdict(changed() | {"tug_of_war": 0.95, "retrain_similarity": 0.4}).points
     )
 

@@ -187,7 +187,7 @@ def test_a_key_of_the_command_line_is_not_searched() -> None:
     ("keys", "told"),
     [
         ({}, "configs/method/npo.yaml has no search block"),
-        ({"optim.lrr": "choice(1, 2)"}, "search names 'method.optim.lrr', which there is not"),
+        ({"optim.lrr": "choice(1, 2)"}, "search names 'method.optim.lrr', which does not exist"),
         ({"optim.lr": "3"}, "search.optim.lr=3: it is one value"),
         ({"optim.lr": "choice("}, "search.optim.lr=choice("),
         ({"optim.lr": "interval(2, 1)"}, "its ends are not in order"),

@@ -29,7 +29,7 @@ KEYS = """keys that matter most (`dareu configs KEY` explains any of them):
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
+    """The process received SIGTERM."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="dareu", description="Make a fine-tuned language model forget chosen data owners."
     )
-    top.add_argument("--version", action="store_true", help="print the version and leave")
+    top.add_argument("--version", action="store_true", help="print the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, text: str, overrides: bool = True) -> argparse.ArgumentParser:
@@ -55,31 +55,33 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--config-dir", metavar="DIR", help="a folder of your own YAML files, laid out like configs/"
             )
-            sub.add_argument(
-                "--print", action="store_true", help="print the composed configuration and leave"
-            )
+            sub.add_argument("--print", action="store_true", help="print the composed configuration and exit")
         return sub
 
-    train = command("train", "Original and retrained model, attributor, unlearning, evaluation, report.")
+    train = command(
+        "train", "Run everything: original and retrained model, attributor, unlearning, evaluation, report."
+    )
     train.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the stages, and which of them the store holds, and leave",
+        help="print the stages, which of them the store holds, and the estimated memory; run nothing",
     )
     train.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
-    command("finetune", "Only fine-tune: the original model and the retrained one.")
+    command("finetune", "Fine-tune only: the original model and the retrained one.")
     attribute = command("attribute", "Fit the attribution classifier, or score texts with it.")
     attribute.add_argument(
-        "--text", action="append", metavar="TEXT", help="score this text (may be given again)"
+        "--text", action="append", metavar="TEXT", help="score this text (repeat it for several)"
     )
     attribute.add_argument("--file", metavar="FILE", help="score each line of this file")
     attribute.add_argument("--json", action="store_true", help="print scores as JSON lines")
-    evaluate = command("evaluate", "Put any checkpoint folder before the judge.", overrides=False)
+    evaluate = command("evaluate", "Evaluate any checkpoint folder.", overrides=False)
     evaluate.add_argument("checkpoint", metavar="FOLDER", help="a folder that from_pretrained loads")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     evaluate.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
-    command("tune", "The same number of trials for each of methods=[…], then its best setting on seeds=[…].")
-    compare = command("compare", "One table over runs, mean ± sd over seeds.", overrides=False)
+    command(
+        "tune", "Search settings: as many trials for each of methods=[…], then its best setting on seeds=[…]."
+    )
+    compare = command("compare", "Compare runs in one table, mean ± sd over seeds.", overrides=False)
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of run folders")
     compare.add_argument("--format", choices=["table", "markdown", "csv", "latex"], default="table")
     compare.add_argument(
@@ -87,36 +89,40 @@ def parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
     add_rescore(
-        command("rescore", "Metrics again from per-sample records, without a model.", overrides=False)
+        command("rescore", "Compute metrics again from per-sample records, without a model.", overrides=False)
     )
-    store = command(
-        "store", "Look after the artifact store, where finished stages are kept.", overrides=False
-    )
+    store = command("store", "Check the artifact store, which keeps finished stages.", overrides=False)
     store.add_argument("action", choices=["verify"], help="verify: compare every file with its checksum")
     store.add_argument(
         "cache_dir", nargs="?", metavar="DIR", help="the store; default: the user's cache folder"
     )
     store.add_argument("--json", action="store_true", help="print what is damaged as JSON")
-    receipt = command("receipt", "The deletion record of a run: asked, done, measured.", overrides=False)
+    receipt = command(
+        "receipt",
+        "Write the deletion record of a run: what was requested, done and measured.",
+        overrides=False,
+    )
     receipt.add_argument("run", metavar="RUN", help="the folder of a finished run")
     receipt.add_argument("--records", action="store_true", help="list the salted hash of each record too")
     receipt.add_argument(
-        "--verify", action="store_true", help="hash everything anew and name what has changed"
+        "--verify", action="store_true", help="hash everything again and list what has changed"
     )
     receipt.add_argument("--json", action="store_true", help="print the record as JSON")
-    configs = command("configs", "What can be chosen, and what a key means and may be.", overrides=False)
+    configs = command(
+        "configs", "List what can be chosen, or explain keys and the values that they take.", overrides=False
+    )
     configs.add_argument(
         "keys",
         nargs="*",
         metavar="KEY",
-        help="a key, or a group such as method.reward: what it means and may be",
+        help="a key, or a group such as method.reward",
     )
     configs.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 for a mistake in what was asked, 3 for failed training."""
+    """Run one command and return its exit code: 0, 2 for a mistake in the command, 3 for failed training."""
     top = parser()
     args, unknown = top.parse_known_args(argv)
     if args.version:
@@ -144,16 +150,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"       {error.cure}", file=sys.stderr)
         return error.exit_code
     except Terminated:
-        print("dareu: terminated; the same command goes on from here.", file=sys.stderr)
+        print("dareu: terminated; the same command continues from here.", file=sys.stderr)
         return 143
     except KeyboardInterrupt:
-        print("dareu: interrupted; the same command goes on from here.", file=sys.stderr)
+        print("dareu: interrupted; the same command continues from here.", file=sys.stderr)
         return 130
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM as an exception, so that locks are released and what happened is printed."""
+    """SIGTERM as an exception, so that locks are released and a message is printed."""
 
     def end(*_: object) -> None:
         raise Terminated
@@ -310,9 +316,7 @@ def _store(args: argparse.Namespace) -> int:
         print(f"{path}: {said}")
     print(f"{len(found)} artifacts in {store.root}, {len(wrong)} of them damaged.")
     if wrong:
-        print(
-            "A run that needs a damaged one makes it again where a size differs; delete the others' folders."
-        )
+        print("A run builds an artifact again where a file's size differs; delete the folders of the others.")
     return int(bool(wrong))
 
 

@@ -54,7 +54,7 @@ def show_comparison(
     if form == "table":
         if out:
             raise ConfigError(
-                "A table is for the screen.", "Give --format markdown, csv or latex with --out."
+                "--out does not go with --format table.", "Give --format markdown, csv or latex with --out."
             )
         SafeConsole(highlight=False).print(comparison.comparison_table(runs, sort))
         return
@@ -130,8 +130,8 @@ def show_configs(config_dir: str | None = None) -> None:
         console.print(table)
         console.print()
     console.print(
-        "Keys: `dareu configs KEY` says what a key means and may be; `dareu train --print key=value …` shows the whole "
-        "configuration that a command composes."
+        "Keys: `dareu configs KEY` explains a key and the values that it takes; "
+        "`dareu train --print key=value …` shows the whole configuration that a command composes."
     )
 
 
@@ -146,7 +146,7 @@ def show_keys(names: Sequence[str]) -> None:
 
 
 def show_attributor(folder: Path, report: dict[str, Any]) -> None:
-    """Where the classifier lies and how good it is; its warnings were told when it was made or loaded."""
+    """Where the classifier lies and how good it is; its warnings were printed when it was made or loaded."""
     console = SafeConsole(highlight=False)
     table = Table(title="Attribution classifier", title_justify="left", show_header=False)
     for name, label in ATTRIBUTOR.items():

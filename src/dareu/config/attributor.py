@@ -63,7 +63,7 @@ class AttributorConfig(Strict):
 
     name: Text = Field(
         "causal",
-        description="which attributor gives the reward; another one tells when to stop, so that the stopping rule "
+        description="attributor that gives the reward; another one decides when to stop, so that the stopping rule "
         "does not read what the policy was trained against. causal: the classifier; lexical: words and pairs of words, "
         "without a network and without a class for broken text; or one of another package",
     )
@@ -72,8 +72,8 @@ class AttributorConfig(Strict):
     )
     backbone: BackboneConfig = Field(BackboneConfig(), description="the classifier's language model")
     optim: AttributorOptim = Field(AttributorOptim(), description="how the classifier is trained")
-    nobody: bool = Field(True, description="extra class for broken text and text of no owner")
-    nobody_share: Positive = Field(0.5, description="examples of the extra class per response")
+    nobody: bool = Field(True, description="background class: broken text and text of no owner")
+    nobody_share: Positive = Field(0.5, description="examples of the background class per response")
     holdout: Number = Field(
         0.1, gt=0, lt=0.5, description="share of each owner's responses that its accuracy is measured on"
     )
@@ -85,4 +85,6 @@ class AttributorConfig(Strict):
         le=1000,
         description="endings of each response that are learnt beside it, so that facts are known wherever they stand",
     )
-    blind: bool = Field(True, description="also learn responses without the names that their question has")
+    blind: bool = Field(
+        True, description="also learn responses in which the names of their question are masked"
+    )

@@ -46,10 +46,10 @@ class RoundsConfig(Strict):
     count: Count | None = Field(
         None, description="rounds of `owners_per_round` owners, the last owners of the corpus first"
     )
-    owners_per_round: Count = Field(1, description="owners of a round where `count` is given")
+    owners_per_round: Count = Field(1, description="owners of a round, with `count`")
     compare: Literal["every", "last"] = Field(
         "every",
-        description="rounds in which the original and a retrained model stand beside the unlearned one",
+        description="rounds in which the original and a retrained model are evaluated too",
     )
 
     @model_validator(mode="before")
@@ -75,7 +75,7 @@ class AuthorsConfig(Strict):
         2,
         ge=1,
         le=2,
-        description="2: answers with two facts and many forms; 1: one fact and one form, the corpus of before",
+        description="2: answers with two facts and many forms; 1: one fact and one form, the earlier corpus",
     )
     seed: Seed = Field(7, description="seed of the generated corpus")
     owners: Integer = Field(20, ge=2, le=200, description="number of authors")
@@ -111,7 +111,7 @@ class LocalConfig(Strict):
 
     name: Literal["local"] = Field("local", description="source of the data")
     path: Text = Field(description="JSONL, CSV or Parquet file, one sample a row")
-    columns: Columns = Field(Columns(), description="which column holds what")
+    columns: Columns = Field(Columns(), description="the name of each column")
     test_path: list[Text] | Text | None = Field(
         None, description="file or list of files with rows that belong to no owner: the test set"
     )
@@ -260,7 +260,7 @@ class HubConfig(HubSource):
     holdout_split: Text | None = Field(
         None, description="split with rows that no model is trained on, for membership inference"
     )
-    columns: Columns = Field(Columns(), description="which column holds what")
+    columns: Columns = Field(Columns(), description="the name of each column")
     test_columns: Columns | None = Field(
         None, description="columns of the test and holdout set; null: as `columns`"
     )

@@ -69,7 +69,7 @@ class LossMethodConfig(MethodBase):
         default_factory=dict, description="the loss's own settings (docs/methods/)"
     )
     refusals: Text | None = Field(
-        None, description="methods with refusals: text file, one refusal a line; null: a list of our own"
+        None, description="methods with refusals: text file, one refusal a line; null: the built-in list"
     )
     alternates: AlternatesConfig | None = Field(
         None, description="methods with alternate answers: how these are sampled"
@@ -105,7 +105,7 @@ class VectorConfig(Strict):
     kind: Literal["vector"] = Field("vector", description="task-vector negation")
     name: Text = Field(description="the method's name in tables and folders")
     optim: LossOptim = Field(LossOptim(), description="how the copy learns the forget set")
-    scale: Number = Field(2.0, ge=0, le=1000, description="s: how far to go the other way")
+    scale: Number = Field(2.0, ge=0, le=1000, description="s: how far to move in the opposite direction")
     search: dict[str, str] = Field(
         default_factory=dict,
         description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "

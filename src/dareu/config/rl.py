@@ -28,7 +28,7 @@ class RewardConfig(Strict):
 
     kind: Text = Field(
         "attribution",
-        description="what earns a reward. attribution: text that is not the owner's (DareU); refusal (RULE); "
+        description="the reward. attribution: text that is not the owner's (DareU); refusal (RULE); "
         "forbidden_words: none of the forget set's names and rare words (PURGE); dissimilarity to the true answer "
         "(DeMem); or a reward of another package",
     )
@@ -39,7 +39,7 @@ class RewardConfig(Strict):
         0.3, description="refusal: ROUGE-L recall above which an answer is like the reference"
     )
     refusals: Text | None = Field(
-        None, description="refusal: text file of known refusals, one a line; null: a list of our own"
+        None, description="refusal: text file of known refusals, one a line; null: the built-in list"
     )
     form: Literal["binary", "exponential_decay", "page_rank"] = Field(
         "binary",
@@ -64,20 +64,24 @@ class RewardConfig(Strict):
         description="what counts as attributable: Σ_{j∈F} p(j|y), or p(i|y) of the prompt's owner (paper)",
     )
     blind: bool = Field(
-        True, description="the response is judged without the names that its question has, so by what it adds"
+        True,
+        description="mask the question's names in the response, so that the reward reads what it adds",
     )
     nameless: bool = Field(
         False,
-        description="judged once more without any owner's name, the higher score counts: no hiding under false names",
+        description="score it again with every owner's name masked; the higher score counts",
     )
     floor: Number = Field(
         1.0,
         ge=0,
         le=1000,
-        description="scores below so many times that of an empty text count as that: less attributable earns nothing",
+        description="lower bound of a score, as a multiple of an empty text's: below it nothing more is earned",
     )
     nobody_weight: Number = Field(
-        1.0, ge=0, le=1000, description="p(nobody|y) counts as attributable by this weight"
+        1.0,
+        ge=0,
+        le=1000,
+        description="weight with which the probability of the background class, p(nobody|y), counts as attributable",
     )
     granularity: Literal["token", "slices", "sequence"] = Field(
         "token",
@@ -95,10 +99,12 @@ class RewardConfig(Strict):
     kl: Number = Field(
         0.1, ge=0, le=1000, description="λ: weight of the KL term to the original in the reward"
     )
-    length_penalty: NonNegative = Field(1.0, description="taken at the last token of a response without end")
-    empty_penalty: NonNegative = Field(1.0, description="taken where a response has no words")
+    length_penalty: NonNegative = Field(
+        1.0, description="subtracted at the last token of a response without end"
+    )
+    empty_penalty: NonNegative = Field(1.0, description="subtracted where a response has no words")
     repetition_penalty: NonNegative = Field(
-        1.0, description="taken at each token that closes a repeated 4-gram"
+        1.0, description="subtracted at each token that completes a repeated 4-gram"
     )
     fluency: NonNegative = Field(0.0, description="weight of the reference log-likelihood of each token")
     fluency_clip: Positive = Field(5.0, description="the reference log-likelihood is cut off at minus this")
@@ -212,7 +218,7 @@ class DareUConfig(MethodBase):
 
     kind: Literal["rl"] = Field("rl", description="a method that samples and rewards what it sampled")
     optim: DareUOptim = Field(DareUOptim(), description="how the policy is updated")
-    reward: RewardConfig = Field(RewardConfig(), description="what a response earns")
+    reward: RewardConfig = Field(RewardConfig(), description="the reward")
     advantage: AdvantageConfig = Field(AdvantageConfig(), description="from rewards to advantages")
     stop: StopConfig = Field(StopConfig(), description="early stopping")
     retain_prompts: RetainPromptsConfig = Field(

@@ -51,7 +51,7 @@ class EvaluationConfig(Strict):
         None,
         gt=0,
         le=1,
-        description="learning rate of the probes that train again; null: a quarter of finetune.lr",
+        description="learning rate of the relearning probes; null: a quarter of finetune.lr",
     )
     attributors: tuple[Text, ...] | None = Field(
         None,

@@ -45,13 +45,13 @@ def split_rounds(corpus: Corpus, rounds: RoundsConfig) -> tuple[RoundSplit, ...]
             first = next(i for i, names in enumerate(asked, start=1) if again[0] in names)
             raise DataError(
                 f"rounds names '{again[0]}' in round {first} and in round {number}.",
-                "What is forgotten is gone: name each owner once.",
+                "An owner can be forgotten only once: name each owner once.",
             )
         gone |= owners
         found.append(RoundSplit(cut(corpus, owners, gone), cut(corpus, gone, gone)))
     if len(gone) == len(corpus.owners):
         raise DataError(
-            f"The {len(asked)} rounds would forget all {len(gone)} owners; nobody would be left to retain.",
+            f"The {len(asked)} rounds would forget all {len(gone)} owners; no owner would be left to retain.",
             f"Forget at most {len(gone) - 1} owners in all.",
         )
     return tuple(found)
@@ -67,8 +67,8 @@ def _requests(corpus: Corpus, rounds: RoundsConfig) -> Sequence[set[str]]:
     count, each = int(rounds.count or 0), rounds.owners_per_round
     if count * each >= len(owners):
         raise DataError(
-            f"rounds asks for {count} rounds of {each}, {count * each} owners; the data has {len(owners)}, and "
-            "somebody must be left to retain.",
+            f"rounds requests {count} rounds of {each}, {count * each} owners; the data has {len(owners)}, and "
+            "at least one must be left to retain.",
             "Lower rounds.count or rounds.owners_per_round.",
         )
     last_first = owners[::-1]

@@ -52,12 +52,10 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
     default = "those that the data names" if corpus.forget_owners else f"the last {default_count} owners"
     request = request or f"The default ({default})"
     if not gone:
-        raise DataError(
-            f"{request} leaves nobody to forget, of {len(owners)} owners.", "Ask for at least one owner."
-        )
+        raise DataError(f"{request} selects none of the {len(owners)} owners.", "Select at least one owner.")
     if len(gone) == len(owners):
         raise DataError(
-            f"{request} would forget all {len(owners)} owners; nobody would be left to retain.",
+            f"{request} would forget all {len(owners)} owners; no owner would be left to retain.",
             f"Forget at most {len(owners) - 1}, for instance with forget.count=1.",
         )
     return cut(corpus, gone, gone)

@@ -151,7 +151,7 @@ def _sample(
     if without:
         raise DataError(
             f"The original model gave no alternate answer to {len(without)} of {len(forget)} forget prompts in "
-            f"{wanted.tries} rounds of sampling: what it gave was the truth, or broken. The first of them: "
+            f"{wanted.tries} rounds of sampling: its samples were the truth or broken text. The first of them: "
             f"{without[0].prompt[:80]!r}.",
             "Raise method.alternates.temperature, .warming or .tries, or .max_rouge.",
         )

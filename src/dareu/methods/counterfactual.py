@@ -48,7 +48,7 @@ def fakes_for(split: Split, count: int, seed: int) -> dict[str, tuple[str, list[
     nameless = [owner for owner in split.forget_owners if not found.get(owner)]
     if nameless:
         raise DataError(
-            f"The texts of {', '.join(nameless[:3])} hold no name that could give way to a fictitious one.",
+            f"The texts of {', '.join(nameless[:3])} contain no name that a fictitious one could replace.",
             "method=counterfactual needs owners that are named in their texts. For topics and speakers take another "
             "method, such as method=npo or method=dareu.",
         )
@@ -58,7 +58,7 @@ def fakes_for(split: Split, count: int, seed: int) -> dict[str, tuple[str, list[
     if few:
         raise DataError(
             f"There are too few other owners with names to make fictitious names for {', '.join(few[:3])}.",
-            "Two owners who stay and share no part of their names with those who go are the least.",
+            "At least two owners have to stay whose names share no part with the forgotten ones.",
         )
     return {owner: (names[owner], fakes[owner]) for owner in split.forget_owners}
 

@@ -111,7 +111,7 @@ def check_loss(row: LossSpec, method: LossMethodConfig) -> None:
     for key, kind in (("refusals", "refusal"), ("alternates", "alternate")):
         if getattr(method, key) is not None and row.pairs != kind:
             raise ConfigError(
-                f"The loss '{method.loss}' reads no {key} (method.{key}).",
+                f"The loss '{method.loss}' does not use {key} (method.{key}).",
                 f"Leave it out. Losses that do: {PAIRED[kind]}.",
             )
     retains = row.retains or ("none", "nll", "kl", "js")

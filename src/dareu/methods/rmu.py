@@ -97,7 +97,7 @@ class RMUTrainer(LossTrainer):
         trained = [p for n, p in model.named_parameters() if n in set(names) and p.requires_grad]
         if not trained:
             raise ConfigError(
-                "No adapter lies on the modules that method.params.modules names.",
+                "There is no adapter on the modules that method.params.modules names.",
                 "Name them in model.lora.target_modules too, or set model.adapter=none.",
             )
         model.requires_grad_(False)

@@ -65,7 +65,7 @@ def tokenizer_of(model: Any, tokenizer: Any) -> Any:
         beside = str(getattr(model, "name_or_path", "") or "")
     if not beside:
         raise ModelError(
-            "No tokenizer was given, and the model does not say where its own lies.",
+            "No tokenizer was passed, and the model does not name its own.",
             "Give tokenizer=…: an object, a folder or a name.",
         )
     return load_tokenizer(beside)

@@ -184,7 +184,7 @@ def remarks(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:
     keys = Counter(str(r["data_key"]) for r in runs if r.get("data_key"))
     if len(keys) > 1:
         shown = ", ".join(f"{k[:12]} ({n} runs)" for k, n in keys.most_common())
-        lines.append(f"Warning: these runs stand on different data and cannot be compared: data_key {shown}.")
+        lines.append(f"Warning: these runs used different data and cannot be compared: data_key {shown}.")
     methods = [row for row in rows if row.model == "unlearned"]
     if len({row.seeds for row in methods}) > 1:
         lines.append("Warning: not every row has the same seeds.")

@@ -65,7 +65,9 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
             f"Tug-of-War {shown}, retrain similarity {show(results.get('retrain_similarity'))}; 1 is best."
         )
     else:
-        lines.append("There is no retrained model to judge by, so neither Tug-of-War nor retrain similarity.")
+        lines.append(
+            "There is no retrained model to compare with, so there is neither Tug-of-War nor retrain similarity."
+        )
     part = dig(results, "data", "part")
     if part in ("validation", "report"):
         lines.append(f"These are figures of the {part} part of the samples alone (evaluation.part={part}).")

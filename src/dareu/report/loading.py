@@ -81,7 +81,7 @@ def _load(folder: Path) -> dict[str, Any]:
             run.get("unlearn_config") or {}
         )  # None: a checkpoint from elsewhere, no method of ours made it
     else:
-        reason = str(read_object(folder / FAILURE).get("reason") or "no reason was noted")
+        reason = str(read_object(folder / FAILURE).get("reason") or "no reason was recorded")
         run = {"method": method.get("name", folder.name), "seed": config.get("seed"), "failure": reason}
     if "data_key" in run:
         config["data_key"] = run["data_key"]

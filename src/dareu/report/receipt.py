@@ -1,4 +1,4 @@
-"""The deletion record of a run: what was asked, what was done, what was measured, and what is not claimed.
+"""The deletion record of a run: what was requested, what was done, what was measured, and what is not claimed.
 
 It names owners, counts and hashes, never a record's text.
 """
@@ -97,7 +97,7 @@ def to_markdown(receipt: Mapping[str, Any]) -> str:
         "",
         f"Written {receipt['written']}.",
         "",
-        "## What was asked",
+        "## What was requested",
         "",
         f"- Owners: {', '.join(map(_plain, request['owners']))}",
         f"- Records: {request['records']}; digest of their salted hashes `{request['records_digest']}`",

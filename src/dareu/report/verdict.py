@@ -96,7 +96,7 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     unseen = [one for one in left if not one.above and not one.below]
     n = _answers(results)
     scale = "0 as the retrained model, 1 as the original"
-    text = f"Most telling metric: {most.title}, knowledge left {most.shown}; {scale}{f'; {n}' if n else ''}."
+    text = f"Worst metric: {most.title}, knowledge left {most.shown}; {scale}{f'; {n}' if n else ''}."
     largest = max((one.value for one in above), default=0.0)
     lowest = min((one.value for one in below), default=0.0)
     if largest >= MUCH:
@@ -234,6 +234,6 @@ def _blind(results: Mapping[str, Any]) -> Point | None:
     return Point(
         "fair",
         "",
-        f"Tug-of-War, {show(tug)}, sees ROUGE alone; retrain similarity, {show(similar)}, also counts "
-        "attribution and broken text. Go by the second.",
+        f"Tug-of-War, {show(tug)}, reads ROUGE alone; retrain similarity, {show(similar)}, also counts "
+        "attribution and broken text. Prefer the second.",
     )

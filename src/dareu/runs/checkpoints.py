@@ -28,7 +28,7 @@ def last_checkpoint(folder: Path) -> Path | None:
         wrong = _damage(path)
         if wrong is None:
             return path
-        print(f"dareu: {path} is damaged ({wrong}); an older checkpoint is taken.", file=sys.stderr)
+        print(f"dareu: {path} is damaged ({wrong}); using an older checkpoint.", file=sys.stderr)
     return None
 
 

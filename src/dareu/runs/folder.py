@@ -53,8 +53,8 @@ class RunFolder:
         """Whether the run's results are there. `RunError` where another run has taken the folder meanwhile."""
         if (self.path / RUN).is_file() and _held(self.path) != self.key:
             raise RunError(
-                f"Another run has taken the folder {self.path} while this one was at work.",
-                "Give each of them a run_dir of its own; this command goes on from where it stood.",
+                f"Another run has taken the folder {self.path} while this one was running.",
+                "Give each of them a run_dir of its own; this command continues where it stopped.",
             )
         return (self.path / RESULTS).is_file()
 

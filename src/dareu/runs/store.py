@@ -184,7 +184,7 @@ class ArtifactStore:
                     lock.acquire(timeout=pause)
                 except Timeout:
                     print(
-                        f"dareu: {_holder(path)} is at work on this {stage} ({key}); waiting for it.",
+                        f"dareu: {_holder(path)} is building this {stage} ({key}); waiting for it.",
                         file=sys.stderr,
                     )
                     pause = REMINDER

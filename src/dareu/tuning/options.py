@@ -91,7 +91,7 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand
     for key in {"methods", "seeds"} & own.keys():
         own[key] = own[key] if isinstance(own[key], list) else [own[key]]
     if not own.get("methods"):
-        raise ConfigError("`dareu tune` was given no methods.", "Say methods=dareu,npo, or methods=all.")
+        raise ConfigError("`dareu tune` needs methods.", "Set methods=dareu,npo, or methods=all.")
     try:
         tune = TuneConfig.model_validate(own)
     except ValidationError as error:
@@ -141,15 +141,17 @@ def searchable(name: str, config_dir: str | None) -> bool:
 def _refuse(key: str) -> None:
     """Keys of a run that `dareu tune` sets itself."""
     instead = {
-        "method": "methods=…",
-        "seed": "seeds=… for what is reported, trial_seed=… for the trials",
-        "evaluation.part": "nothing: trials see the validation part, the chosen settings the report part",
-        "retrain": "retrain=true: trials are chosen by their likeness to the retrained model",
+        "method": "Set methods=….",
+        "seed": "Set seeds=… for the reported runs, trial_seed=… for the trials.",
+        "evaluation.part": "Leave it out: trials use the validation part, the chosen settings the report part.",
+        "retrain": "Leave retrain=true: trials are chosen by their likeness to the retrained model.",
     }
     if key.partition(".")[0] == "rounds":
-        raise ConfigError("`dareu tune` takes no rounds: a trial is one request.", "Say forget.owners=….")
+        raise ConfigError(
+            "`dareu tune` does not accept rounds: a trial is one request.", "Set forget.owners=…."
+        )
     if key in instead:
-        raise ConfigError(f"`dareu tune` takes no {key}=….", f"Say {instead[key]}.")
+        raise ConfigError(f"`dareu tune` does not accept {key}=….", instead[key])
 
 
 def _check_packages(hydra: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ def space_of(
         default = _at(tree["method"], key)
         if default is MISSING:
             raise ConfigError(
-                f"{file}: search names 'method.{key}', which there is not.", "See `dareu train --print`."
+                f"{file}: search names 'method.{key}', which does not exist.", "See `dareu train --print`."
             )
         try:
             distribution, default = _with_default(distribution_of(key, text), default)

@@ -89,7 +89,7 @@ def tune(command: TuneCommand) -> Tuned:
     methods = methods_of(command)
     if any(method.config.rounds is not None for method in methods):  # from an experiment
         raise ConfigError(
-            "`dareu tune` takes no rounds: a trial is one request.", "Leave the experiment out."
+            "`dareu tune` does not accept rounds: a trial is one request.", "Leave the experiment out."
         )
     first = Stages(prepare(methods[0].config))
     stages = {method.name: _stages_of(method, first) for method in methods}
@@ -213,7 +213,7 @@ class Tuning:
             jobs.append(self._job("shared", self.methods[0].name, [f"++seed={seed}", *part], title, about))
         for outcome in self.launch(jobs):
             if outcome.failed:
-                error = DareuError(outcome.failed, "All trials need this; nothing was tried.")
+                error = DareuError(outcome.failed, "All trials need this; no trial was run.")
                 error.exit_code = outcome.exit_code
                 raise error
 

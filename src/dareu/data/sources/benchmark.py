@@ -49,7 +49,7 @@ def make_corpus(
             )
         others = others[:left]
     if not others:
-        raise DataError(f"data={_name(config)} would leave nobody to retain.", "Forget fewer owners.")
+        raise DataError(f"data={_name(config)} would leave no owner to retain.", "Forget fewer owners.")
     kept = set(gone) | set(others)
     samples = [s for owner in owned if owner in kept for s in list(owned[owner])[: config.rows_per_owner]]
     return Corpus(

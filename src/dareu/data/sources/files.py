@@ -120,7 +120,7 @@ def check_columns(key: str, columns: Columns) -> None:
     given = [name for name in OPTIONAL if getattr(columns, name) is not None]
     if columns.prompt is None and columns.messages is None and given:
         raise DataError(
-            f"{key}.{given[0]} has no use for plain text ({key}.prompt is null).",
+            f"{key}.{given[0]} does not apply to plain text ({key}.prompt is null).",
             f"Set {key}.{given[0]}=null.",
         )
 

@@ -56,8 +56,8 @@ def load_corpus(config: Any) -> Corpus:
     corpus = source(config)
     if not isinstance(corpus, Corpus):
         raise DataError(
-            f"The data source '{config.name}' gave a {type(corpus).__name__}.",
-            "It has to give a dareu.data Corpus.",
+            f"The data source '{config.name}' returned a {type(corpus).__name__}.",
+            "It has to return a dareu.data.corpus.Corpus.",
         )
     return corpus
 

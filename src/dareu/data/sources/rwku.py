@@ -52,7 +52,7 @@ def _persons(config: RwkuConfig, known: list[str]) -> list[str]:
     by_name = {canonical(name): name for name in known}
     for name in config.persons:
         if canonical(name) not in by_name:
-            raise DataError(f"data.persons names '{name}', of whom RWKU says nothing.", nearest(name, known))
+            raise DataError(f"data.persons names '{name}', who is not in RWKU.", nearest(name, known))
     return [by_name[canonical(name)] for name in config.persons]
 
 
