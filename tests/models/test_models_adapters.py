@@ -157,7 +157,7 @@ def test_adapter_folders_that_cannot_be_used(trained: Path, tmp_path: Path) -> N
     with pytest.raises(ModelError, match="does not say what model"):
         load_model(damaged("nameless", base_model_name_or_path=None))
     (damaged("broken") / "adapter_config.json").write_text("{")
-    with pytest.raises(ModelError, match="does not say what model"):
+    with pytest.raises(ModelError, match="adapter_config.json cannot be read"):
         load_model(tmp_path / "broken")
     with pytest.raises(ModelError, match="No model could be loaded from .*gone"):
         load_model(damaged("orphan", base_model_name_or_path=str(tmp_path / "gone")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -14,6 +15,7 @@ from transformers import (
 
 from dareu.config import AttributorConfig, BackboneConfig
 from dareu.errors import ModelError
+from dareu.models.checks import check_names
 
 
 def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None) -> tuple[Any, Any]:
@@ -34,19 +36,21 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
     where: dict[str, Any] = {"revision": backbone.revision, "trust_remote_code": backbone.trust_remote_code}
     try:
         own = AutoTokenizer.from_pretrained(backbone.path, **where)
-        model = AutoModelForTokenClassification.from_pretrained(
+        model, found = AutoModelForTokenClassification.from_pretrained(
             backbone.path,
             num_labels=classes,
             dtype=torch.float32,
             use_safetensors=True,  # nothing is unpickled
             ignore_mismatched_sizes=True,
+            output_loading_info=True,
             **where,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"The attributor's backbone '{backbone.path}' cannot be loaded: {error}",
             "Give a causal model in safetensors, of a kind that has a token-classification head.",
         ) from error
+    check_names(found, backbone.path, new=("score", "classifier"))
     _check_causal(model, backbone.path)
     return (_with_lora(model, backbone) if backbone.adapter == "lora" else model), own
 

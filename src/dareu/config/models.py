@@ -23,6 +23,12 @@ class LoraConfig(Strict):
         "all-linear",
         description="modules that get an adapter: names, a regular expression, or all-linear (all but the head)",
     )
+    dora: bool = Field(
+        False, description="train magnitude and direction of the weights apart (DoRA, Liu et al. 2024)"
+    )
+    rslora: bool = Field(
+        False, description="scale by alpha / √r in place of alpha / r (rsLoRA, Kalajdzievski 2023)"
+    )
 
 
 class PretrainConfig(Strict):
@@ -122,6 +128,11 @@ class HFConfig(Strict):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32", description="type of the weights; auto: as they are stored"
     )
+    quantization: Literal["nf4", "int8"] | None = Field(
+        None,
+        description="nf4 (QLoRA, Dettmers et al. 2023) or int8: frozen weights below the adapter in 4 or 8 bits; null: "
+        "none. Needs the extra dareu[quantise]",
+    )
     chat_template: Text = Field(
         "auto",
         description="the tokenizer's chat template; the name of one of several; none: lines of question and answer",
@@ -141,6 +152,12 @@ class HFConfig(Strict):
         None,
         description="sdpa, eager, flash_attention_2, …; null: transformers' choice. eager trains faster on a CPU",
     )
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_frozen(self) -> HFConfig:
+        if self.quantization is not None and self.adapter == "none":
+            raise ValueError("quantised weights cannot be trained: adapter=lora, or quantization=null")
+        return self
 
 
 ModelConfig = Annotated[TinyConfig | HFConfig, Field(discriminator="name")]

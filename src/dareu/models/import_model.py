@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dareu.errors import ModelError
-from dareu.models.load import POLICY, is_peft, load_tokenizer
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-ADAPTER = "adapter_config.json"
+from dareu.models.files import ADAPTER
+from dareu.models.load import POLICY, has_tokenizer, is_peft, load_tokenizer, writing
+from dareu.models.lora import fold, is_plain
 
 
 def fetch(name: str | os.PathLike[str], revision: str | None = None) -> Path:
@@ -58,7 +57,7 @@ def tokenizer_of(model: Any, tokenizer: Any) -> Any:
     if tokenizer is not None:
         return load_tokenizer(tokenizer)
     if isinstance(model, str | os.PathLike):
-        if any((Path(model) / name).is_file() for name in TOKENIZER_FILES):
+        if has_tokenizer(Path(model)):
             return None
         beside = base_of(model)
     else:
@@ -90,6 +89,11 @@ def write_model(model: Any, folder: Path, whole: bool = False) -> None:
     Otherwise, and with `whole`, the adapter is merged into a copy of the base. An adapter's config is written
     so that the same adapter gives the same bytes in every process.
     """
+    with writing(folder):
+        _write(model, folder, whole)
+
+
+def _write(model: Any, folder: Path, whole: bool) -> None:
     if not is_peft(model):
         model.save_pretrained(folder, safe_serialization=True)
     elif whole or not _stands_alone(model):
@@ -110,12 +114,7 @@ def merged(model: Any) -> Any:
         return model
     import copy
 
-    if not hasattr(model.base_model, "merge_and_unload"):
-        raise ModelError(
-            f"An adapter of the kind {model.peft_config[_active(model)].peft_type} has no weights to merge.",
-            "Use a LoRA adapter or a full model.",
-        )
-    return copy.deepcopy(model).merge_and_unload(adapter_names=[_active(model)])
+    return fold(copy.deepcopy(model), "on the model")
 
 
 def _active(model: Any) -> str:
@@ -124,14 +123,11 @@ def _active(model: Any) -> str:
 
 
 def _stands_alone(model: Any) -> bool:
-    """A LoRA adapter that leaves the head free (PPO reads its weight), on a base that is here or in the hub cache."""
+    """A plain LoRA adapter (PPO reads the head's weight), on a base that is here or in the hub cache."""
     from huggingface_hub import try_to_load_from_cache
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = base_of(model)
-    if base is None or model.peft_config[_active(model)].peft_type != "LORA":
-        return False
-    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+    if base is None or not is_plain(model):
         return False
     if Path(base).is_dir():
         return (Path(base) / "config.json").is_file()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from dareu.config import HFConfig, LoraConfig
 from dareu.data.render import end_token, set_template
-from dareu.errors import ConfigError, ModelError
+from dareu.errors import ConfigError, ModelError, RunError
+from dareu.models.checks import check_causal, check_decoder, check_names, load_failure
 from dareu.models.cpu_matmul import with_fast_products
+from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
+from dareu.models.lora import put_on
+from dareu.runs.files import unwritable
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
 POLICY = "default"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
 def pick_device(name: str) -> torch.device:
@@ -38,17 +44,30 @@ def pick_device(name: str) -> torch.device:
 
 
 def load_tokenizer(path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """A fast tokenizer with a pad token; where it has none, the end-of-text token stands in for it."""
+    """A fast tokenizer with a pad token; where it has none, the end-of-text token stands in for it.
+
+    An adapter's folder without one, as peft writes it, takes its base's.
+
+    Raises:
+        ModelError: There is none, it has no end-of-text token, or it does not tell where in a text its tokens lie.
+    """
     from transformers import AutoTokenizer
 
+    if (Path(path) / ADAPTER).is_file() and not has_tokenizer(Path(path)):
+        path, revision = adapter_base(Path(path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(path), revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(
             f"No tokenizer could be loaded from {path}: {_first_line(error)}.", _hint(path)
         ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"The tokenizer of {path} does not tell where in a text its tokens lie (it is not a fast one).",
+            "Save it as a fast one: a tokenizer.json beside the model.",
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"The tokenizer of {path} has no end-of-text token.", "Set one in its tokenizer_config.json."
@@ -59,79 +78,157 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, trust_remot
     return tokenizer
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer lies in that folder."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
 def load_model(
     path: str | Path,
     *,
+    base: str | None = None,
     revision: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
+    quantization: str | None = None,
     trainable: bool = False,
 ) -> tuple[Any, Any]:
-    """(model, tokenizer) from a full checkpoint or from a LoRA adapter folder, whose base is then loaded too.
+    """(model, tokenizer) from a full checkpoint or from an adapter folder, whose base is then loaded too.
 
     Weights are read from safetensors only. The model is in eval mode; an adapter is trainable where asked for. The
     tokenizer is the base's where an adapter folder has none.
+
+    Args:
+        base: The base of an adapter, in place of the one that its folder names, with the same weights.
+
+    Raises:
+        ModelError: Something of it cannot be loaded, is missing, finds no place, or is no causal language model.
     """
     from transformers import AutoModelForCausalLM
 
     folder = Path(path)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"The model folder {path} holds no weights (no *.safetensors file).",
-            "Give a folder written by save_pretrained; pickled .bin weights are not read.",
-        )
-    is_adapter = (folder / "adapter_config.json").is_file()
-    base, revision = _adapter_base(folder) if is_adapter else (path, revision)
-    own = not is_adapter or (folder / "tokenizer_config.json").is_file()
+    if folder.is_dir():
+        check_files(folder)
+    is_adapter = (folder / ADAPTER).is_file()
+    named, revision = adapter_base(folder) if is_adapter else (str(path), revision)
+    base = named if base is None or not is_adapter else base
+    if Path(base).is_dir():
+        check_files(Path(base))
+    else:
+        _check_hub_index(base, revision)
+    own = not is_adapter or has_tokenizer(folder)
     tokenizer = load_tokenizer(path if own else base, revision=revision, trust_remote_code=trust_remote_code)
     kwargs: dict[str, Any] = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    if quantization:
+        kwargs |= quantised(quantization, device)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(base),
+        model, found = AutoModelForCausalLM.from_pretrained(
+            base,
             revision=revision,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
+            output_loading_info=True,
             **kwargs,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"No model could be loaded from {base}: {_first_line(error)}.", _hint(base)
-        ) from error
-    _agree_on_special_tokens(model, tokenizer)
-    with_fast_products(model)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise load_failure(error, base) from error
+    check_decoder(model.config, base)
+    check_names(found, base)
+    _agree_on_special_tokens(model, tokenizer, path)
     if is_adapter:
-        from peft import PeftModel
-
-        model = _autocast_casts(PeftModel.from_pretrained(model, str(folder), is_trainable=trainable))
-    model.to(pick_device(device))
+        model = put_on(model, folder, trainable)
+        if is_peft(model):
+            _autocast_casts(model)
+        _suppress_unknown(model, tokenizer)  # an adapter may have resized the embedding
+    with_fast_products(model)
+    if not quantization:
+        model.to(pick_device(device))
     model.eval()
+    check_causal(model, base)
     return model, tokenizer
 
 
-def _adapter_base(folder: Path) -> tuple[str, str | None]:
-    """The base model that an adapter was trained on, and its revision."""
-    try:
-        adapter = json.loads((folder / "adapter_config.json").read_text())
-    except ValueError:
-        adapter = {}
-    if not adapter.get("base_model_name_or_path"):
-        raise ModelError(
-            f"The adapter folder {folder} does not say what model it was trained on.",
-            "Put base_model_name_or_path into its adapter_config.json.",
+def quantised(kind: str, device: str) -> dict[str, Any]:
+    """How transformers is asked for weights in 4 bits (nf4, with scales in 8 bits) or 8 bits.
+
+    Raises:
+        ConfigError: bitsandbytes is not installed.
+    """
+    check_quantization(kind)
+    from transformers import BitsAndBytesConfig
+
+    place = pick_device(device)
+    compute = torch.float32 if place.type == "cpu" else torch.bfloat16
+    settings = (
+        BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
         )
-    return adapter["base_model_name_or_path"], adapter.get("revision")
+        if kind == "nf4"
+        else BitsAndBytesConfig(load_in_8bit=True)
+    )
+    return {"quantization_config": settings, "device_map": {"": place}}
 
 
-def _agree_on_special_tokens(model: Any, tokenizer: Any) -> None:
+def check_quantization(kind: str | None) -> None:
+    """`ConfigError` where `kind` of quantisation needs a package that is not installed."""
+    if kind is not None and find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"model.quantization={kind} needs bitsandbytes, which is not installed.",
+            "pip install 'dareu[quantise]'",
+        )
+
+
+def check_attention(kind: str | None) -> None:
+    """`ConfigError` where an implementation of attention needs a package that is not installed."""
+    if kind == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise ConfigError(
+            f"model.attn_implementation={kind} needs the package flash-attn, which is not installed.",
+            "pip install flash-attn, or set model.attn_implementation=sdpa.",
+        )
+
+
+def _check_hub_index(name: str, revision: str | None) -> None:
+    """Check what the index of a model on the hub names, before weights are downloaded."""
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(
+            name,
+            INDEX,
+            revision=revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except (OSError, ValueError):  # told in full where the weights are loaded
+        return
+    if path is not None:
+        check_index(Path(path))
+
+
+def _agree_on_special_tokens(model: Any, tokenizer: Any, path: str | Path) -> None:
     from transformers import GenerationConfig
 
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if tokenizer.eos_token_id >= rows and not (Path(path) / ADAPTER).is_file():
+        raise ModelError(
+            f"The tokenizer's end-of-text token has the id {tokenizer.eos_token_id}, and the embedding of {path} has "
+            f"{rows} rows.",
+            "Give the tokenizer that belongs to the model, or resize the embedding and save the model again.",
+        )
+    if tokenizer.pad_token_id >= rows:  # added to the tokenizer alone; pads are masked, so any id will do
+        tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     # Settings that a checkpoint ships (temperature, repetition penalty, …) fill whatever a call to `generate`
-    # leaves open: they must not leak into greedy decoding or into rollouts.
+    # leaves open: they must not leak into greedy decoding or into rollouts. `save_model` writes them back.
     shipped = model.generation_config
+    model.shipped_generation = shipped
     ends, end = shipped.eos_token_id, end_token(tokenizer)
     known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     if end != tokenizer.eos_token_id and end not in known:  # every engine stops where a turn ends
@@ -142,6 +239,14 @@ def _agree_on_special_tokens(model: Any, tokenizer: Any) -> None:
         eos_token_id=ends,
         pad_token_id=tokenizer.pad_token_id,
     )
+    _suppress_unknown(model, tokenizer)
+
+
+def _suppress_unknown(model: Any, tokenizer: Any) -> None:
+    """Never sample an id that no token has: vocabularies of Qwen, Phi and others are padded to a round number."""
+    size = int(model.get_output_embeddings().weight.shape[0])
+    unknown = sorted(set(range(size)) - set(tokenizer.get_vocab().values()))
+    model.generation_config.suppress_tokens = unknown or None
 
 
 def _first_line(error: BaseException) -> str:
@@ -170,11 +275,19 @@ def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=config.target_modules,
+        use_dora=config.dora,
+        use_rslora=config.rslora,
         task_type="CAUSAL_LM",
     )
     try:
         return _autocast_casts(get_peft_model(model, adapter, revision=revision))
     except ValueError as error:
+        if "lora_dropout" in str(error):
+            raise ModelError(
+                "The model is a mixture of experts, whose experts are single tensors: an adapter on them has no "
+                "dropout.",
+                "Set model.lora.dropout=0, or name layers other than the experts in model.lora.target_modules.",
+            ) from error
         raise ModelError(
             f"No LoRA adapter could be added: {_first_line(error)}.",
             "Name layers of this model in model.lora.target_modules, or leave it at all-linear.",
@@ -210,6 +323,7 @@ def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
         device=device,
         trust_remote_code=config.trust_remote_code,
         attn_implementation=config.attn_implementation,
+        quantization=config.quantization,
     )
     if is_peft(model):
         raise ModelError(
@@ -299,9 +413,34 @@ def as_original(policy: Any, reference: Any) -> Iterator[Any]:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Weights as safetensors and the tokenizer; of a LoRA model the policy's adapter alone."""
-    if is_peft(model):
-        model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
-    else:
-        model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
+    """Weights as safetensors, the tokenizer, and the generation settings that the checkpoint came with; of a LoRA model
+    the policy's adapter alone.
+
+    Raises:
+        RunError: It cannot be written, as where the disk is full.
+    """
+    with writing(folder):
+        if is_peft(model):
+            model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
+        else:
+            model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+        bare = model.get_base_model() if is_peft(model) else model
+        shipped = getattr(bare, "shipped_generation", None)
+        if shipped is not None:
+            text = shipped.to_json_string(use_diff=True)
+            (Path(folder) / "generation_config.json").write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Within it what cannot be written to `folder` is one message. safetensors has an error of its own for it."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    except SafetensorError as error:
+        raise RunError(
+            f"The weights cannot be written to {folder}: {_first_line(error)}.",
+            "Make room, or choose another cache_dir; the same command goes on from there.",
+        ) from error

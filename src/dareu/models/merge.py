@@ -16,7 +16,8 @@ def merged(model: Any, adapter: str = POLICY) -> Iterator[None]:
     """Fold the adapter into the base weights for a while, then put the very same base weights back.
 
     Unmerging by subtraction would leave rounding errors in the frozen base, more with every batch; a copy does not.
-    Costs a copy of the adapted weights. Does nothing for a model without an adapter.
+    Costs a copy of the adapted weights, and of a head that is tied to an adapted embedding. Does nothing for a model
+    without an adapter, or on quantised weights.
     """
     if not is_peft(model):
         yield
@@ -24,13 +25,35 @@ def merged(model: Any, adapter: str = POLICY) -> Iterator[None]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
-    saved = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+    weights = [_adapted(layer) for layer in layers]
+    if not all(p.is_floating_point() for p in weights):  # quantised: what is folded in would be rounded again
+        yield
+        return
+    head = model.get_output_embeddings()
+    head = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
+    shared = getattr(head, "weight", None)
+    if shared is not None and any(
+        weight is shared for weight in weights
+    ):  # tied: an adapter is on one of the two
+        head.weight = torch.nn.Parameter(shared.detach().clone(), requires_grad=False)
+        weights = [_adapted(layer) for layer in layers]
+    saved = [weight.detach().clone() for weight in weights]
     try:
         for layer in layers:
             layer.merge(adapter_names=[adapter])
         yield
     finally:
         with torch.no_grad():
-            for layer, weight in zip(layers, saved, strict=True):
-                layer.get_base_layer().weight.copy_(weight)
+            for weight, before in zip(weights, saved, strict=True):
+                weight.copy_(before)
+            for layer in layers:
                 layer.merged_adapters.clear()
+            if shared is not None:
+                head.weight = shared
+
+
+def _adapted(layer: Any) -> torch.Tensor:
+    """The base weight that an adapter layer changes: of a mixture's experts one of several tensors of a module."""
+    base = layer.get_base_layer()
+    weight: torch.Tensor = getattr(base, getattr(layer, "parameter_name", "weight"))
+    return weight

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig, RunConfig
+from dareu.models.files import config_folder_of
 
 
 def skeleton(config: RunConfig) -> Any:
@@ -17,9 +17,7 @@ def skeleton(config: RunConfig) -> Any:
     model = config.model
     trust = isinstance(model, HFConfig) and model.trust_remote_code
     if config.original or isinstance(model, HFConfig):
-        path = config.original or model.path  # type: ignore[union-attr]
-        if Path(path).exists() and not (Path(path) / "config.json").is_file():
-            return None  # an adapter: its base is not read for this
+        path = config_folder_of(config.original or model.path)  # type: ignore[union-attr]
         with suppress(OSError, ValueError):  # told in full where the weights are loaded
             shape = AutoConfig.from_pretrained(path, trust_remote_code=trust)
             with torch.device("meta"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -12,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from dareu.errors import RunError
+
+FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "PytorchStreamWriter failed")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -116,6 +119,25 @@ def unwritable(path: Path, error: OSError) -> RunError:
         f"{path} cannot be written: {error.strerror or error}.",
         "Give a folder that you may write to, on a disk with space left.",
     )
+
+
+def disk_full(error: BaseException, place: Path) -> RunError | None:
+    """What to say where `error`, or what it was raised from, means that a disk is full; None where it means none.
+
+    safetensors and torch have errors of their own for it, which say so in their text alone.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number = getattr(seen, "errno", None)
+        text = str(seen)
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in FULL):
+            return RunError(
+                f"The disk is full: nothing more can be written to {getattr(seen, 'filename', None) or place}.",
+                "Make room, or choose another cache_dir and run_dir; the same command goes on from "
+                "the last checkpoint.",
+            )
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _line(row: Any) -> str:

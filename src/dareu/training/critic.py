@@ -20,6 +20,8 @@ class Critic(nn.Module):
     def __init__(self, backbone: nn.Module, hidden_size: int) -> None:
         super().__init__()
         self.backbone = backbone
+        embedding = getattr(backbone, "get_input_embeddings", lambda: None)()
+        self.known = int(embedding.weight.shape[0]) if embedding is not None else 0
         self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
         self.head = nn.Linear(hidden_size, 1)
         nn.init.zeros_(self.head.weight)
@@ -31,6 +33,8 @@ class Critic(nn.Module):
         Entry t is read one position earlier, where token t has not been seen yet.
         """
         options: dict[str, Tensor] = {}
+        if self.known:  # an engine of its own may sample an id of a padded vocabulary, which no token has
+            input_ids = input_ids.clamp(max=self.known - 1)
         if self.takes_positions:  # counted from the first real token, else left pads would change the values
             options["position_ids"] = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         hidden: Any = self.backbone(

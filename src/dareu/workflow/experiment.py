@@ -6,7 +6,7 @@ validate ─→ original ─→ retrained ─→ attributor ─→ unlearned ─
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from rich.markup import escape
 from dareu.config import RunConfig
 from dareu.config.compose import as_yaml
 from dareu.data.corpus import Corpus
-from dareu.errors import DareuError
-from dareu.runs.files import write_json
+from dareu.errors import DareuError, RunError
+from dareu.runs.files import disk_full, write_json
 from dareu.runs.folder import RunFolder, default_run_dir, input_paths
 from dareu.runs.manifest import content_key
 from dareu.workflow.console import Console
@@ -253,10 +253,14 @@ def working(run: Run) -> Iterator[None]:
     try:
         with quiet_libraries(run.stages.context.config.threads):
             yield
-    except Exception as error:
+    except Exception as caught:
+        error = disk_full(caught, run.stages.context.store.root) or caught
         reason = error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
-        console.log(f"failed: {reason}")
-        write_json(failure, {"reason": reason})
-        raise
+        with suppress(OSError, RunError):  # on a full disk: what is told is the cause, and not this
+            console.log(f"failed: {reason}")
+            write_json(failure, {"reason": reason})
+        if error is caught:
+            raise
+        raise error from caught
     finally:
         console.log_file = None

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dareu.data.corpus import Corpus, Sample
+from dareu.models.files import ADAPTER, adapter_base
 from dareu.runs.manifest import content_key, file_digest
 
 
@@ -19,8 +20,15 @@ def samples_key(samples: Sequence[Sample]) -> str:
 
 
 def folder_key(folder: Path) -> str:
-    """Content key of a model folder: every byte of its files, since an edit may touch one layer alone."""
-    return content_key({p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()})
+    """Content key of a model folder: every byte of its files, since an edit may touch one layer alone; of an adapter's
+    folder those of its base too.
+    """
+    tree: dict[str, str] = {p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    if (folder / ADAPTER).is_file():
+        base = Path(adapter_base(folder)[0])
+        if base.is_dir():
+            tree["base model"] = folder_key(base)
+    return content_key(tree)
 
 
 def imported_key(folder: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from dareu.data.render import (
 from dareu.data.sequential import split_rounds, split_run
 from dareu.data.sources.registry import load_background, load_corpus
 from dareu.data.split import match_notes
-from dareu.errors import DataError
+from dareu.errors import DataError, ModelError
+from dareu.models.files import ADAPTER, config_folder_of
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
 from dareu.workflow.context import Context
@@ -140,7 +140,9 @@ def _answer_room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:
     """
     context: int | None = config.model.max_length
     if config.original or isinstance(config.model, HFConfig):
-        context = _model_context(config)
+        shape = _model_shape(config)
+        context = getattr(shape, "max_position_embeddings", None)
+        _check_ids(rows, None if shape is None else shape.vocab_size, config)
     if context is None:
         return None
     longest = max(len(row) for row in rows)
@@ -152,16 +154,40 @@ def _answer_room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:
     return context - max(len(row.prompt_ids) for row in rows)
 
 
-def _model_context(config: RunConfig) -> int | None:
+def _model_shape(config: RunConfig) -> Any:
+    """The config of the model that is unlearned, of an adapter its base's; None where it cannot be read here.
+
+    Raises:
+        ModelError: It is no causal language model.
+    """
     from transformers import AutoConfig
 
-    trust = isinstance(config.model, HFConfig) and config.model.trust_remote_code
-    path = config.original or (config.model.path if isinstance(config.model, HFConfig) else "")
-    if (Path(path) / "config.json").is_file() or not Path(path).exists():
-        with suppress(OSError, ValueError):  # reported in full where the weights are loaded
-            found = AutoConfig.from_pretrained(path, trust_remote_code=trust).get_text_config()
-            return getattr(found, "max_position_embeddings", None)
-    return None  # an adapter: its base is not read for this
+    from dareu.models.checks import check_decoder
+
+    model = config.model
+    hf = isinstance(model, HFConfig)
+    path = config_folder_of(config.original or (model.path if isinstance(model, HFConfig) else ""))
+    options = {"trust_remote_code": hf and model.trust_remote_code}  # type: ignore[union-attr]
+    if hf and not config.original:
+        options["revision"] = model.revision  # type: ignore[union-attr]
+    try:
+        found = AutoConfig.from_pretrained(path, **options)
+    except (OSError, ValueError):  # reported in full where the weights are loaded
+        return None
+    check_decoder(found, path)
+    return found.get_text_config()
+
+
+def _check_ids(rows: Sequence[Encoded], size: int | None, config: RunConfig) -> None:
+    """Check that the embedding has a row for every token of the data. An adapter may have more than its base."""
+    if size is None or (config.original and (Path(config.original) / ADAPTER).is_file()):
+        return
+    largest = max(max((*row.prompt_ids, *row.response_ids)) for row in rows)
+    if largest >= size:
+        raise ModelError(
+            f"The tokenizer gives the data the id {largest}, and the model's embedding has {size} rows.",
+            "Give the tokenizer that belongs to the model, or resize the embedding and save the model again.",
+        )
 
 
 def tokenizer_texts(corpus: Corpus) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.errors import ConfigError, ModelError
+from dareu.models.files import ADAPTER, adapter_base, check_files
 
 
 def check_folders(config: RunConfig) -> None:
@@ -36,10 +37,13 @@ def check_run(config: RunConfig) -> None:
     from dareu.attribution.registry import find_attributor
     from dareu.evaluation.harness import check_harness
     from dareu.methods.registry import method_of
-    from dareu.models.load import pick_device
+    from dareu.models.load import check_attention, check_quantization, pick_device
 
     _check_processes()
     _check_logger(config)
+    if isinstance(config.model, HFConfig):
+        check_attention(config.model.attn_implementation)
+        check_quantization(config.model.quantization)
     pick_device(config.device)
     find_attributor(config.attributor.name)
     check_auditors(config.evaluation.attributors or ())
@@ -77,11 +81,11 @@ def check_model_folder(path: str, must_be_local: bool = False) -> None:
         raise ModelError(
             f"The model folder {path} has no config.json.", "Give the folder that save_pretrained wrote."
         )
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"The model folder {path} holds no weights (no *.safetensors file).",
-            "Give a folder written by save_pretrained; pickled .bin weights are not read.",
-        )
+    check_files(folder)
+    if (folder / ADAPTER).is_file():
+        base = Path(adapter_base(folder)[0])
+        if base.is_dir():
+            check_files(base)
 
 
 def _check_logger(config: RunConfig) -> None:

@@ -9,9 +9,12 @@ from typing import Any, Literal
 from dareu.config import HFConfig
 from dareu.data.render import encode_samples
 from dareu.data.sources.registry import load_background
+from dareu.models.files import ADAPTER
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import folder_key, imported_key, samples_key, training_samples
+from dareu.workflow.library_settings import quiet_libraries
+from dareu.workflow.loading import load_run_model, note_base
 from dareu.workflow.prepare import tokenizer_texts
 from dareu.workflow.stages.base import Artifact, Stage
 
@@ -131,6 +134,7 @@ class FineTuned(Stage):
                 work=work,
             )
         save_model(model, tokenizer, building.out / "model")
+        note_base(context, building.out / "model")
         write_log(work, building.out / "training.jsonl")
         return {"steps": work.log[-1]["step"] if work.log else 0, "n_samples": len(rows)}
 
@@ -148,7 +152,7 @@ class Imported(Stage):
         self._content: str | None = None
 
     def inputs(self) -> Any:
-        read = self.context.config.model.model_dump(include={"dtype", "chat_template"})
+        read = self.context.config.model.model_dump(include={"dtype", "chat_template", "quantization"})
         # The weights, and how they are read.
         return {"given": self.stored_as(), "read": read, "rendering": self.context.rendering}
 
@@ -163,7 +167,22 @@ class Imported(Stage):
         return self._content
 
     def build(self, building: Building) -> dict[str, Any]:
-        shutil.copytree(self.source, building.out / "model")
+        """A copy, after the model was loaded once: what is wrong with it is told before anything is trained.
+
+        An adapter that is not plain LoRA is folded into its base (`models.lora.put_on`).
+        """
+        from dareu.models.load import add_lora, is_peft, save_model
+
+        config, target = self.context.config.model, building.out / "model"
+        with quiet_libraries():
+            model, tokenizer = load_run_model(self.context, self.source)
+        if (self.source / ADAPTER).is_file() and not is_peft(model):
+            save_model(model, tokenizer, target)
+        else:
+            shutil.copytree(self.source, target)
+        wanted = self.which == "original" and isinstance(config, HFConfig) and config.adapter == "lora"
+        if wanted and not is_peft(model):
+            add_lora(model, config.lora)  # type: ignore[union-attr]  # it can be done
         return {"given": True}
 
 

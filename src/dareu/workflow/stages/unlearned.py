@@ -11,7 +11,7 @@ from dareu.config import HFConfig
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import samples_key
-from dareu.workflow.loading import load_run_model, response_limit
+from dareu.workflow.loading import load_run_model, note_base, response_limit
 from dareu.workflow.stages.attributor import AttributorStage
 from dareu.workflow.stages.base import Artifact, Stage
 
@@ -83,6 +83,7 @@ class Unlearned(Stage):
         with checkpoint_named(work):
             outcome = self.method.run(self.method_context(policy, tokenizer, work))
         save_model(policy, tokenizer, building.out / "model")
+        note_base(context, building.out / "model")
         write_log(work, building.out / "training.jsonl")
         for name in self.method.keep:
             if (building.work / name).is_file():

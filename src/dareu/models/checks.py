@@ -1,0 +1,117 @@
+"""What is looked at wherever weights are loaded: their names, their sizes, and whether the model is causal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dareu.errors import ModelError
+
+# Parts of a checkpoint that no causal language model has a place for, and that it does not miss: image and audio
+# towers, heads for later tokens or for values, buffers of older releases.
+BESIDE = re.compile(
+    r"vision|visual|audio|image|multi_modal|mm_projector|mtp|v_head|value_head|rotary_emb|masked_bias|attn\.bias|"
+    r"position_ids|inv_freq"
+)
+PACKAGES = {"bitsandbytes": "pip install 'dareu[quantise]'"}
+
+
+def check_names(found: Mapping[str, Any], path: str | Path, new: Collection[str] = ()) -> None:
+    """Check what transformers says of a checkpoint's names (`output_loading_info`).
+
+    Args:
+        found: `missing_keys` and `unexpected_keys`.
+        path: What was loaded.
+        new: Modules that a checkpoint need not have, such as a head that is trained here.
+
+    Raises:
+        ModelError: Weights are missing, and would be random; or the checkpoint has weights that find no place.
+    """
+    missing = sorted(k for k in found["missing_keys"] if not any(part in k.split(".") for part in new))
+    extra = sorted(k for k in found["unexpected_keys"] if not BESIDE.search(k))
+    if new and not missing:  # the old head has no place
+        return
+    if missing:
+        also = f" It has others instead: {listed(extra)}." if extra else ""
+        raise ModelError(
+            f"{path} lacks {len(missing)} of the model's weights: {listed(missing)}.{also}",
+            "Save the bare model with save_pretrained: not one that is wrapped (DDP) or compiled, and with its head.",
+        )
+    if extra:
+        raise ModelError(
+            f"{path} has {len(extra)} weights for which its config.json has no place: {listed(extra)}.",
+            "Give the config.json that belongs to these weights; merge an adapter before saving.",
+        )
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """The first few of `names`, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def load_failure(error: BaseException, path: str | Path) -> ModelError:
+    """What to tell of a model that transformers could not load."""
+    text = str(error).strip()
+    first = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    cause = f"No model could be loaded from {path}: {first}."
+    if isinstance(error, ImportError):
+        known = [cure for package, cure in PACKAGES.items() if package in text.lower()]
+        if "flash" in text.lower():
+            known = ["Install the package that it names, or set model.attn_implementation=sdpa"]
+        return ModelError(cause, f"{known[0] if known else 'Install the package that it names'}.")
+    if "attn_implementation" in text:
+        return ModelError(cause, "Set model.attn_implementation to sdpa or eager, or leave it out.")
+    if "ignore_mismatched_sizes" in text or "size mismatch" in text:
+        return ModelError(
+            f"No model could be loaded from {path}: its weights have other sizes than its config.json says.",
+            "Give the config.json that belongs to these weights, or download the folder again.",
+        )
+    if Path(path).exists():
+        return ModelError(
+            cause, "Is it a folder written by save_pretrained, with config.json and tokenizer files?"
+        )
+    return ModelError(
+        cause,
+        "There is no such local folder; as a hub id it needs the network, or a copy in the local hub cache.",
+    )
+
+
+def check_decoder(config: Any, path: str | Path) -> None:
+    """Check that a config is of a causal language model.
+
+    Raises:
+        ModelError: It is of an encoder, or of an encoder with a decoder.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    text = config.get_text_config()
+    encoder = text.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(text, "is_decoder", False)
+    both_ways = getattr(text, "use_bidirectional_attention", None) in (True, "all")
+    if encoder or both_ways or getattr(config, "is_encoder_decoder", False):
+        raise _not_causal(path, text.model_type)
+
+
+@torch.no_grad()
+def check_causal(model: Any, path: str | Path) -> None:
+    """Check that no later token changes an earlier prediction, with one pass over two rows of four tokens.
+
+    Raises:
+        ModelError: One does: likelihoods would read the answer.
+    """
+    rows = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=model.device)
+    one, other = model(input_ids=rows, use_cache=False).logits[:, :3].float()
+    if (one - other).abs().max() > 0.05 * one.std():
+        raise _not_causal(path, model.config.model_type)
+
+
+def _not_causal(path: str | Path, kind: str) -> ModelError:
+    return ModelError(
+        f"{path} ({kind}) is no causal language model: it reads a text in both directions.",
+        "Give a decoder, such as a Llama, Qwen, Gemma, Phi or GPT model.",
+    )

@@ -1,0 +1,158 @@
+"""What can be told of a model folder from its files alone, before a heavy library is imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dareu.errors import ModelError
+
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SAVED = "Give the folder that save_pretrained wrote."
+NO_PICKLE = "Save the model again with save_pretrained; pickled .bin weights are not read."
+POINTER = b"version https://git-lfs"
+READ = (".safetensors", ".json", ".model", ".txt", ".jinja")  # what a model or its tokenizer may be read from
+# Vectors before the text in place of weights: nothing to merge, and no second copy beside the first.
+PROMPTS = (
+    "PROMPT_TUNING",
+    "PREFIX_TUNING",
+    "P_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "CARTRIDGE",
+    "ADAPTION_PROMPT",
+)
+
+
+def check_files(folder: Path) -> None:
+    """Check that the weights of a model or adapter folder are safetensors, were downloaded, and are whole.
+
+    Only headers and sizes are read.
+
+    Raises:
+        ModelError: Something is missing, pickled, cut, or a git-lfs pointer; or the adapter is of a kind that has no
+            weights.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.suffix in READ and path.is_file() and _is_pointer(path):
+            raise ModelError(
+                f"{path} was not downloaded: it is a git-lfs pointer to the file.",
+                "Run git lfs pull in that folder, or download the file again.",
+            )
+    if (folder / ADAPTER).is_file():
+        _check_adapter(folder)
+        return
+    if not any(folder.glob("*.safetensors")) and not (folder / INDEX).is_file():
+        raise ModelError(
+            f"The model folder {folder} holds no weights (no *.safetensors file).",
+            "Give a folder written by save_pretrained; pickled .bin weights are not read.",
+        )
+    if (folder / WEIGHTS).is_file():
+        check_whole(folder / WEIGHTS)
+    elif (folder / INDEX).is_file():
+        for name in check_index(folder / INDEX):
+            if not (folder / name).is_file():
+                raise ModelError(
+                    f"The model folder {folder} has no {name}, which {INDEX} names.", "Download it again."
+                )
+            check_whole(folder / name)
+
+
+def check_index(path: Path) -> list[str]:
+    """The weight files that an index names.
+
+    Raises:
+        ModelError: It cannot be read, or names a file that is not safetensors or lies elsewhere.
+    """
+    try:
+        names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{path} cannot be read as an index of weights.", "Download it again.") from None
+    for name in names:
+        if not name.endswith(".safetensors") or Path(name).name != name:
+            raise ModelError(f"{path} names {name}, which is not a safetensors file beside it.", NO_PICKLE)
+    return names
+
+
+def check_whole(path: Path) -> None:
+    """Check a safetensors file's size against its header.
+
+    Raises:
+        ModelError: The header cannot be read, or the file is shorter or longer than it says.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if 0 < length <= size - 8 else None
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]  # type: ignore[union-attr]
+        wanted = 8 + length + max((int(t["data_offsets"][1]) for t in tensors), default=0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise ModelError(
+            f"{path} is no safetensors file, or its beginning is cut.", "Get it again."
+        ) from None
+    if size != wanted:
+        raise ModelError(
+            f"{path} is {'cut' if size < wanted else 'damaged'}: {size:,} bytes where its header says {wanted:,}.",
+            "Download or save it again.",
+        )
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """What an adapter folder's config says.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    try:
+        settings = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ModelError(f"{folder / ADAPTER} cannot be read.", SAVED)
+    return settings
+
+
+def adapter_base(folder: Path) -> tuple[str, str | None]:
+    """The model that an adapter says it was trained on, and that model's revision.
+
+    Raises:
+        ModelError: It does not say.
+    """
+    settings = adapter_settings(folder)
+    if not settings.get("base_model_name_or_path"):
+        raise ModelError(
+            f"The adapter folder {folder} does not say what model it was trained on.",
+            f"Put base_model_name_or_path into its {ADAPTER}.",
+        )
+    return str(settings["base_model_name_or_path"]), settings.get("revision")
+
+
+def config_folder_of(path: str | Path) -> str | Path:
+    """Where the shape of a model is written: `path` itself, or the base of an adapter folder."""
+    folder = Path(path)
+    return adapter_base(folder)[0] if (folder / ADAPTER).is_file() else path
+
+
+def _check_adapter(folder: Path) -> None:
+    kind = str(adapter_settings(folder).get("peft_type"))
+    if kind in PROMPTS:
+        raise ModelError(
+            f"The adapter folder {folder} is of the kind {kind}, which has no weights to merge.",
+            "Use a LoRA adapter or a full model.",
+        )
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        pickled = " (adapter_model.bin is pickled)" if (folder / "adapter_model.bin").is_file() else ""
+        raise ModelError(
+            f"The adapter folder {folder} holds no weights: no {ADAPTER_WEIGHTS}{pickled}.",
+            "Save the adapter again with save_pretrained; pickled .bin weights are not read.",
+        )
+    check_whole(folder / ADAPTER_WEIGHTS)
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER

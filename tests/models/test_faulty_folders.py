@@ -1,0 +1,243 @@
+"""Folders that hold no usable model: each has one message, with the cause and the cure, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models_fixture import PROMPTS, inputs, make_folder
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForMaskedLM, GenerationConfig, T5Config, T5ForConditionalGeneration
+
+from dareu.config import LoraConfig
+from dareu.errors import ModelError, RunError
+from dareu.models.checks import check_causal, check_names
+from dareu.models.files import check_files
+from dareu.models.generate import generate, sample
+from dareu.models.load import add_lora, load_model, load_tokenizer, save_model
+from dareu.runs.files import disk_full
+
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("faulty") / "base")
+
+
+@pytest.fixture()
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def rewrite(folder: Path, change: Callable[[Weights], Weights]) -> None:
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+# --- names and sizes of weights -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model."])
+def test_weights_under_other_names_are_refused(copy: Path, prefix: str) -> None:
+    rewrite(copy, lambda weights: {prefix + name: w for name, w in weights.items()})
+    with pytest.raises(ModelError, match=rf"lacks \d+ of the model's weights: .*others instead: {prefix}"):
+        load_model(copy)
+
+
+def test_one_missing_weight_is_named(copy: Path) -> None:
+    lost = "model.layers.1.mlp.up_proj.weight"
+    rewrite(copy, lambda weights: {name: w for name, w in weights.items() if name != lost})
+    with pytest.raises(ModelError, match=f"lacks 1 of the model's weights: {lost}"):
+        load_model(copy)
+
+
+def test_a_missing_head_is_named_where_it_is_not_tied(copy: Path) -> None:
+    settings = json.loads((copy / "config.json").read_text())
+    settings["tie_word_embeddings"] = False
+    (copy / "config.json").write_text(json.dumps(settings))
+    rewrite(copy, lambda weights: {name: w for name, w in weights.items() if name != "lm_head.weight"})
+    with pytest.raises(ModelError, match="lm_head.weight"):
+        load_model(copy)
+
+
+def test_a_block_that_the_config_does_not_know_is_named(copy: Path) -> None:
+    extra = "model.layers.2.mlp.up_proj.weight"
+    rewrite(copy, lambda weights: weights | {extra: torch.zeros(64, 32)})
+    with pytest.raises(ModelError, match=f"has 1 weights for which its config.json has no place: {extra}"):
+        load_model(copy)
+
+
+def test_towers_for_other_senses_are_left_aside() -> None:
+    found = {"missing_keys": set(), "unexpected_keys": {"model.vision_tower.patch.weight", "mtp.0.weight"}}
+    check_names(found, "here")
+    check_names(
+        {"missing_keys": {"score.weight"}, "unexpected_keys": {"lm_head.weight"}}, "here", new=("score",)
+    )
+
+
+def test_other_sizes_than_the_config_says(copy: Path) -> None:
+    rewrite(copy, lambda weights: weights | {"model.norm.weight": torch.zeros(31)})
+    with pytest.raises(ModelError, match="other sizes than its config.json says"):
+        load_model(copy)
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_pointer_in_place_of_a_file(copy: Path) -> None:
+    for name in ("model.safetensors", "tokenizer.json"):
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4421\n"
+        (copy / name).write_bytes(pointer)
+        with pytest.raises(ModelError, match=f"{name} was not downloaded.*git lfs pull"):
+            check_files(copy)
+        shutil.copy(copy / "config.json", copy / name)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_cut_weights(copy: Path, share: float) -> None:
+    file = copy / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ModelError, match="model.safetensors is (cut|no safetensors file)"):
+        load_model(copy)
+    file.write_bytes(whole + b"\0")
+    with pytest.raises(ModelError, match="is damaged"):
+        load_model(copy)
+
+
+def test_an_index_may_not_name_pickled_weights(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    torch.save(weights, copy / "part.bin")
+    (copy / "model.safetensors").unlink()
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(weights, "part.bin")}))
+    with pytest.raises(ModelError, match="names part.bin, which is not a safetensors file.*pickled"):
+        load_model(copy)
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(weights, "model-2.safetensors")}))
+    with pytest.raises(ModelError, match="has no model-2.safetensors"):
+        load_model(copy)
+
+
+def test_a_pickled_adapter_is_not_read(folder: Path, tmp_path: Path) -> None:
+    model, tokenizer = load_model(folder)
+    save_model(add_lora(model, LoraConfig()), tokenizer, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    torch.save(load_file(file), tmp_path / "adapter" / "adapter_model.bin")
+    shutil.move(file, tmp_path / "adapter" / "other.safetensors")
+    with pytest.raises(ModelError, match="adapter_model.bin is pickled"):
+        load_model(tmp_path / "adapter")
+
+
+# --- kinds of model -----------------------------------------------------------------------------------------------
+
+
+def test_encoders_are_no_causal_models(folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    small: dict[str, Any] = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64}
+    small |= {"num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.3}
+    bert = BertForMaskedLM(BertConfig(**small))
+    t5 = T5ForConditionalGeneration(
+        T5Config(vocab_size=len(tokenizer), d_model=32, d_ff=64, num_layers=1, num_heads=2, d_kv=16)
+    )
+    for name, model in (("bert", bert), ("t5", t5)):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    with pytest.raises(ModelError, match="no causal language model"):
+        load_model(tmp_path / "bert")
+    with pytest.raises(ModelError, match="No model could be loaded"):
+        load_model(tmp_path / "t5")
+    with pytest.raises(ModelError, match="reads a text in both directions"):
+        check_causal(bert.eval(), "here")
+    check_causal(load_model(folder)[0], "here")
+
+
+def test_packages_that_are_missing_are_named(copy: Path) -> None:
+    with pytest.raises(ModelError, match="FlashAttention2.*attn_implementation=sdpa"):
+        load_model(copy, attn_implementation="flash_attention_2")
+    with pytest.raises(ModelError, match="flash_atention.*Set model.attn_implementation to sdpa"):
+        load_model(copy, attn_implementation="flash_atention")
+    settings = json.loads((copy / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    (copy / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="AWQ.*Install the package"):
+        load_model(copy)
+
+
+# --- vocabularies -------------------------------------------------------------------------------------------------
+
+
+def test_ids_that_no_token_has_are_never_sampled(copy: Path) -> None:
+    """The padded rows of the head have by far the largest logits here."""
+    model, tokenizer = load_model(copy)
+    size = len(tokenizer)
+    assert model.generation_config.suppress_tokens is None
+    model.resize_token_embeddings(size + 16, mean_resizing=False)
+    with torch.no_grad():
+        loud = 50 * model.get_output_embeddings().weight[5:13].clone()
+        model.get_output_embeddings().weight[size:] = torch.cat([loud, -loud])  # one of each two is large
+    model.save_pretrained(copy)
+    padded, tokenizer = load_model(copy)
+    assert padded.generation_config.suppress_tokens == list(range(size, size + 16))
+    options: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 5}
+    with torch.no_grad():
+        assert (padded(**inputs(tokenizer, PROMPTS)).logits.argmax(-1) >= size).any()
+    for answers in (
+        generate(padded, tokenizer, PROMPTS, **options),
+        generate(padded, tokenizer, PROMPTS, temperature=1.0, **options),
+        *sample(padded, tokenizer, PROMPTS, count=2, temperature=1.0, **options),
+    ):
+        assert all(token < size for answer in answers for token in answer.ids)
+
+
+def test_a_pad_token_beyond_the_embedding_gives_way(copy: Path) -> None:
+    tokenizer = load_tokenizer(copy)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(copy)
+    model, read = load_model(copy)
+    assert read.pad_token_id == read.eos_token_id == model.generation_config.pad_token_id
+    answers = generate(model, read, PROMPTS, max_new_tokens=3, batch_size=5)
+    assert len(answers) == len(PROMPTS)
+
+
+def test_an_end_of_text_beyond_the_embedding_is_refused(copy: Path) -> None:
+    tokenizer = load_tokenizer(copy)
+    tokenizer.add_special_tokens({"eos_token": "[END]"})
+    tokenizer.save_pretrained(copy)
+    with pytest.raises(ModelError, match="end-of-text token has the id .* rows"):
+        load_model(copy)
+
+
+# --- saving -------------------------------------------------------------------------------------------------------
+
+
+def test_generation_settings_are_kept_for_the_folder_and_not_used_here(copy: Path, tmp_path: Path) -> None:
+    shipped = GenerationConfig(
+        do_sample=True, temperature=0.6, top_p=0.9, repetition_penalty=1.1, eos_token_id=[1, 2]
+    )
+    shipped.save_pretrained(copy)
+    model, tokenizer = load_model(copy)
+    assert not model.generation_config.do_sample and model.generation_config.repetition_penalty in (None, 1.0)
+    save_model(model, tokenizer, tmp_path / "full")
+    adapted = add_lora(model, LoraConfig())
+    save_model(adapted, tokenizer, tmp_path / "adapter")
+    for name in ("full", "adapter"):
+        kept = json.loads((tmp_path / name / "generation_config.json").read_text())
+        assert kept["temperature"] == 0.6 and kept["do_sample"] and kept["eos_token_id"] == [1, 2]
+        assert "suppress_tokens" not in kept
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    from safetensors import SafetensorError
+
+    told = disk_full(SafetensorError("I/O error: No space left on device (os error 28)"), tmp_path)
+    assert isinstance(told, RunError) and "disk is full" in told.cause and str(tmp_path) in told.cause
+    outer = RuntimeError("could not save")
+    outer.__cause__ = OSError(28, "No space left on device", "weights")
+    assert "weights" in str(disk_full(outer, tmp_path))
+    assert disk_full(OSError(13, "Permission denied"), tmp_path) is None

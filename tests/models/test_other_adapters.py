@@ -1,0 +1,199 @@
+"""Adapters that others made: kept where they are plain LoRA, folded into their base elsewhere, refused where they do
+not belong to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from models_fixture import PROMPTS, inputs, make_folder
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, MixtralConfig
+
+from dareu.config import LoraConfig
+from dareu.errors import ModelError
+from dareu.models.import_model import merged as exported
+from dareu.models.load import add_lora, freeze_original, is_peft, load_model, load_tokenizer, reference_logits
+from dareu.models.merge import merged
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Model has `tie_word_embeddings=True`", "ignore:.*tie_word_embeddings"
+)
+LORA: dict[str, Any] = {"r": 2, "task_type": "CAUSAL_LM"}
+ALL = LORA | {"target_modules": "all-linear"}
+QV = LORA | {"target_modules": ["q_proj", "v_proj"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("others") / "base")
+
+
+def stir(model: Any, scale: float = 0.2) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return model(**batch).logits
+
+
+def saved(folder: Path, config: Any, target: Path, rows: int | None = None) -> Any:
+    """A stirred adapter as peft saves it, without a tokenizer; the model that it was."""
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    if rows:
+        base.resize_token_embeddings(rows, mean_resizing=False)
+    model = peft.get_peft_model(base, config)
+    stir(model)
+    model.save_pretrained(target)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("config", "plain"),
+    [
+        (peft.LoraConfig(**ALL, use_dora=True), True),
+        (peft.LoraConfig(**ALL, use_rslora=True, rank_pattern={"q_proj": 4}), True),
+        (peft.LoraConfig(**QV, bias="lora_only"), False),
+        (peft.LoraConfig(**LORA, target_modules=["q_proj", "lm_head"]), False),
+        (peft.LoraConfig(**LORA, target_modules=["q_proj", "embed_tokens"]), False),
+        (peft.LoraConfig(**QV, modules_to_save=["embed_tokens", "lm_head"]), False),
+        (
+            peft.IA3Config(
+                task_type="CAUSAL_LM",
+                target_modules=["k_proj", "down_proj"],
+                feedforward_modules=["down_proj"],
+            ),
+            False,
+        ),
+        (
+            peft.AdaLoraConfig(
+                task_type="CAUSAL_LM",
+                target_modules=["q_proj"],
+                init_r=4,
+                target_r=2,
+                tinit=1,
+                tfinal=1,
+                total_step=10,
+            ),
+            False,
+        ),
+    ],
+    ids=["dora", "rslora", "bias", "head", "embedding", "saved", "ia3", "adalora"],
+)
+def test_what_is_loaded_says_what_was_saved(folder: Path, tmp_path: Path, config: Any, plain: bool) -> None:
+    before = saved(folder, config, tmp_path / "adapter")
+    model, tokenizer = load_model(tmp_path / "adapter")
+    batch = inputs(tokenizer, PROMPTS)
+    torch.testing.assert_close(logits(model, batch), logits(before, batch), atol=1e-3, rtol=1e-3)
+    assert is_peft(model) == plain
+    if plain:
+        said = logits(model, batch)
+        with merged(model):
+            torch.testing.assert_close(logits(model, batch), said, atol=1e-3, rtol=1e-3)
+        assert torch.equal(logits(model, batch), said)
+        reference = freeze_original(model)
+        torch.testing.assert_close(reference_logits(model, reference, **batch), said, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_on_a_resized_embedding(folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    rows = len(tokenizer) + 8
+    config = peft.LoraConfig(**QV, modules_to_save=["embed_tokens", "lm_head"])
+    before = saved(folder, config, tmp_path / "adapter", rows)
+    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    model, read = load_model(tmp_path / "adapter")
+    batch = inputs(read, ["Who <one>", "<two> by"])
+    torch.testing.assert_close(logits(model, batch), logits(before, batch), atol=1e-3, rtol=1e-3)
+    assert model.generation_config.suppress_tokens == list(range(len(read), rows))
+
+
+def test_prompt_tuning_has_no_weights(folder: Path, tmp_path: Path) -> None:
+    saved(folder, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4), tmp_path / "adapter")
+    with pytest.raises(ModelError, match="PROMPT_TUNING, which has no weights to merge"):
+        load_model(tmp_path / "adapter")
+
+
+def test_an_adapter_that_fits_nothing(folder: Path, tmp_path: Path) -> None:
+    saved(folder, peft.LoraConfig(**ALL), tmp_path / "adapter")
+    file, settings = (
+        tmp_path / "adapter" / name for name in ("adapter_model.safetensors", "adapter_config.json")
+    )
+    weights, config = load_file(file), json.loads(settings.read_text())
+    save_file({name.replace(".layers.", ".blocks."): w for name, w in weights.items()}, file)
+    with pytest.raises(ModelError, match=r"does not fit its base .*blocks\.0.* find no place"):
+        load_model(tmp_path / "adapter")
+    save_file({name: w for name, w in weights.items() if "layers.1" not in name}, file)
+    with pytest.raises(ModelError, match=r"layers\.1.* are missing"):
+        load_model(tmp_path / "adapter")
+    save_file({name: torch.cat([w, w], -1) for name, w in weights.items()}, file)
+    with pytest.raises(ModelError, match="does not fit its base .*size mismatch"):
+        load_model(tmp_path / "adapter")
+    save_file(weights, file)
+    settings.write_text(json.dumps(config | {"target_modules": ["c_attn"]}))
+    with pytest.raises(ModelError, match="does not fit its base .*c_attn"):
+        load_model(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "embed_tokens"], ["q_proj", "lm_head"]])
+def test_an_adapter_on_a_tied_embedding_merges_into_one_of_both(folder: Path, targets: list[str]) -> None:
+    base, tokenizer = load_model(folder)
+    assert base.get_input_embeddings().weight is base.get_output_embeddings().weight, (
+        "the fixture's base is tied"
+    )
+    model = add_lora(base, LoraConfig(target_modules=targets, dropout=0.0))
+    stir(model)
+    batch = inputs(tokenizer, PROMPTS)
+    said = logits(model, batch)
+    with merged(model):
+        torch.testing.assert_close(logits(model, batch), said, atol=1e-3, rtol=1e-3)
+    assert torch.equal(logits(model, batch), said)
+    torch.testing.assert_close(logits(exported(model), batch), said, atol=1e-3, rtol=1e-3)
+    assert torch.equal(logits(model, batch), said)
+
+
+def test_keys_for_dora_and_rslora(folder: Path) -> None:
+    plain, dora, rslora = (
+        add_lora(load_model(folder)[0], LoraConfig(r=4, alpha=8, **options))
+        for options in ({}, {"dora": True}, {"rslora": True})
+    )
+    names = [name for name, _ in dora.named_parameters() if "magnitude" in name]
+    assert names and not any("magnitude" in name for name, _ in plain.named_parameters())
+    scales = [
+        next(m for m in model.modules() if isinstance(m, peft.tuners.lora.LoraLayer)).scaling["default"]
+        for model in (plain, rslora)
+    ]
+    assert scales == [2.0, 4.0]  # 8 / 4 and 8 / √4
+
+
+def test_a_mixture_of_experts(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    shape: dict[str, Any] = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 16}
+    shape |= {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+    }
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(MixtralConfig(**shape, initializer_range=0.3)).eval()
+    with pytest.raises(ModelError, match="mixture of experts.*model.lora.dropout=0"):
+        add_lora(base, LoraConfig())
+    model = add_lora(base, LoraConfig(r=2, dropout=0.0)).eval()
+    stir(model, 0.02)
+    assert any("experts" in name and p.requires_grad for name, p in model.named_parameters())
+    batch = inputs(tokenizer, PROMPTS)
+    said = logits(model, batch)
+    with merged(model):
+        torch.testing.assert_close(logits(model, batch), said, atol=1e-3, rtol=1e-3)
+    assert torch.equal(logits(model, batch), said)
