@@ -18,7 +18,9 @@ from dareu.models.checks import check_decoder
 from dareu.models.load import add_lora
 
 
-def shape(kind: str, hidden: int, inner: int, layers: int, heads: int, kv: int, vocab: int, **more: Any) -> Any:
+def shape(
+    kind: str, hidden: int, inner: int, layers: int, heads: int, kv: int, vocab: int, **more: Any
+) -> Any:
     sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
     sizes |= {"num_attention_heads": heads, "vocab_size": vocab}
     if kind != "gpt_neox":
@@ -48,9 +50,21 @@ MODELS = {
         6_738_415_616,
         lambda: shape("llama", 4096, 11008, 32, 32, 32, 32000, max_position_embeddings=4096),
     ),
-    "llama3_1b": ("meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400, lambda: llama3(2048, 8192, 16, 32, True)),
-    "llama3_3b": ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824, lambda: llama3(3072, 8192, 28, 24, True)),
-    "llama3_8b": ("meta-llama/Llama-3.1-8B-Instruct", 8_030_261_248, lambda: llama3(4096, 14336, 32, 32, False)),
+    "llama3_1b": (
+        "meta-llama/Llama-3.2-1B-Instruct",
+        1_235_814_400,
+        lambda: llama3(2048, 8192, 16, 32, True),
+    ),
+    "llama3_3b": (
+        "meta-llama/Llama-3.2-3B-Instruct",
+        3_212_749_824,
+        lambda: llama3(3072, 8192, 28, 24, True),
+    ),
+    "llama3_8b": (
+        "meta-llama/Llama-3.1-8B-Instruct",
+        8_030_261_248,
+        lambda: llama3(4096, 14336, 32, 32, False),
+    ),
     "qwen3_0_6b": ("Qwen/Qwen3-0.6B", 596_049_920, lambda: qwen3(1024, 3072, 28, 16, True)),
     "qwen3_1_7b": ("Qwen/Qwen3-1.7B", 1_720_574_976, lambda: qwen3(2048, 6144, 28, 16, True)),
     "qwen3_4b": ("Qwen/Qwen3-4B", 4_022_468_096, lambda: qwen3(2560, 9728, 36, 32, True)),
@@ -65,9 +79,21 @@ MODELS = {
         999_885_952,
         lambda: shape("gemma3_text", 1152, 6912, 26, 4, 1, 262144, head_dim=256, tie_word_embeddings=True),
     ),
-    "smollm2_135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008, lambda: smollm2(576, 1536, 30, 9, 3)),
-    "smollm2_360m": ("HuggingFaceTB/SmolLM2-360M-Instruct", 361_821_120, lambda: smollm2(960, 2560, 32, 15, 5)),
-    "smollm2_1_7b": ("HuggingFaceTB/SmolLM2-1.7B-Instruct", 1_711_376_384, lambda: smollm2(2048, 8192, 24, 32, 32)),
+    "smollm2_135m": (
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        134_515_008,
+        lambda: smollm2(576, 1536, 30, 9, 3),
+    ),
+    "smollm2_360m": (
+        "HuggingFaceTB/SmolLM2-360M-Instruct",
+        361_821_120,
+        lambda: smollm2(960, 2560, 32, 15, 5),
+    ),
+    "smollm2_1_7b": (
+        "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+        1_711_376_384,
+        lambda: smollm2(2048, 8192, 24, 32, 32),
+    ),
     "pythia": (
         "EleutherAI/pythia-1.4b",
         1_414_647_808,
@@ -103,6 +129,8 @@ def test_a_named_model(name: str) -> None:
     assert len(adapters) % found.num_hidden_layers == 0 and len(adapters) >= 4 * found.num_hidden_layers
 
 
-@pytest.mark.parametrize("option", ["model.lora.dora=true", "model.lora.rslora=true", "model.quantization=nf4"])
+@pytest.mark.parametrize(
+    "option", ["model.lora.dora=true", "model.lora.rslora=true", "model.quantization=nf4"]
+)
 def test_kinds_of_adapters_by_keys(option: str) -> None:
     assert compose(["model=llama3_8b", option]) != compose(["model=llama3_8b"])

@@ -94,6 +94,8 @@ class RLTrainer(RolloutLog, GRPOTrainer):
         self._beside: Tensor | None = None
         self.rules = StopRules(config.stop)
         super().__init__(reward_funcs=[self.sequence_reward], **kwargs)
+        # The loss that balances a mixture's experts is no part of any method; TRL adds it in silence.
+        self.aux_loss_enabled = False
         # TRL patches the policy's forward on the instance; the reference was copied before and keeps its own.
         if self.critic is not None:
             self.critic.to(self.accelerator.device)

@@ -44,13 +44,7 @@ class Plan:
 
 def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dict[str, Any]:
     """What TRL is told of sampling and of the loss: the clipped surrogate over tokens, and nothing else."""
-    from trl import GRPOConfig
-
-    # The loss that balances a mixture's experts is no part of any method here; TRL would add it in silence.
-    router = (
-        {"router_aux_loss_coef": 0.0} if "router_aux_loss_coef" in GRPOConfig.__dataclass_fields__ else {}
-    )
-    return router | {
+    return {
         "steps_per_generation": plan.slices * plan.parts,
         "num_iterations": config.updates_per_batch,
         "num_generations": plan.group,
