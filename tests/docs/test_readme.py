@@ -96,3 +96,26 @@ def test_each_method_has_its_page() -> None:
     configured = {path.stem for path in (ROOT / "configs" / "method").glob("*.yaml")}
     variants = {name for name in configured if name.startswith("dareu_")}
     assert configured - variants <= shown
+
+
+NAMES = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md|yaml|json|j2|css))`")
+OF_A_RUN = {"model/", "logs/", "samples/"}  # folders of a run
+HISTORY = {ROOT / "docs" / "dev" / "log.md", ROOT / "docs" / "results.md"}  # say what was, at the time
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in LINKED if p not in HISTORY], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_files_named_in_the_docs_exist(page: Path) -> None:
+    for name in NAMES.findall(page.read_text(encoding="utf-8")):
+        places = (ROOT / name, ROOT / "src" / "dareu" / name, ROOT / "src" / "dareu" / "data" / name)
+        assert name.startswith("my_") or any(place.is_file() for place in places), name
+
+
+def test_the_architecture_names_files_and_rooms_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert len(NAMES.findall(text)) > 30
+    for room in re.findall(r"`([a-z_]+(?:/[a-z_]+)*/)`", text):
+        assert any((base / room).is_dir() for base in (ROOT, ROOT / "src" / "dareu")) or room in OF_A_RUN, (
+            room
+        )

@@ -22,13 +22,12 @@ class Metric:
 
     Attributes:
         name: the metric's name, once in the registry; also the field of the records that keeps its values.
-        compute: by `level`:
-            "sample": (records of one set, **needs) → a value or None for each record, in order. The figure is the mean
-                of their contributions, over the records that have one.
-            "set": (records of one set, **needs) → one figure, or a dict of figures.
-            "model": (summary of one model) → one figure; it stands below `models.<model>`. Raises `ValueError` or
-                `DataError` where it cannot be computed.
-            "pair": (summary of the unlearned model, that of the retrained one) → one figure, at the top of the results.
+        compute: a function whose arguments depend on `level`. "sample": the records of one set, and `needs` as
+            keywords; returns a value or None for each record, in order, and the figure is the mean of their
+            contributions over the records that have one. "set": the same arguments; returns one figure, or a dict of
+            figures. "model": the summary of one model; returns one figure, which stands below `models.<model>`.
+            "pair": the summaries of the unlearned and of the retrained model; returns one figure, at the top of the
+            results. It raises `ValueError` or `DataError` where the figure cannot be computed.
         needs: fields that the records must have, and inputs by name (`INPUTS`), which `compute` gets as keyword
             arguments. What lacks one of them is a gap with the reason, never a silent null.
         sets: the sets of samples that it is computed on; `ANY` is each of them.
