@@ -68,8 +68,8 @@ def not_utf8(path: Path) -> None:
 
 CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
     "unknown owner": (local(people(), "forget.owners=[Boo]"), ("'Boo'", "Nearest: Bo")),
-    "empty forget set": (local(people(), "forget.owners=[]"), ("nobody to forget",)),
-    "empty forget share": (small("~forget.count", "forget.fraction=0.01"), ("nobody to forget",)),
+    "empty forget set": (local(people(), "forget.owners=[]"), ("selects none of the",)),
+    "empty forget share": (small("~forget.count", "forget.fraction=0.01"), ("selects none of the",)),
     "everything forgotten": (local(people(), "forget.count=3"), ("all 3 owners", "forget.count=1")),
     "unknown owner in a round": (local(people(), "rounds=[[Ada],[Boo]]"), ("Round 2", "'Boo'", "Nearest: Bo")),
     "an owner in two rounds": (local(people(), "rounds=[[Ada],[Bo,Ada]]"), ("'Ada' in round 1 and in round 2", "once")),

@@ -153,7 +153,7 @@ def test_an_adapter_without_a_base_on_disk_is_merged(elsewhere: Path, store: Pat
     model.name_or_path = model.config._name_or_path = ""
     model = adapted(model)
     model.peft_config["default"].base_model_name_or_path = None
-    with pytest.raises(ModelError, match="No tokenizer was given"):
+    with pytest.raises(ModelError, match="No tokenizer was passed"):
         given(model, cache_dir=store).fit()
     found = given(model, tokenizer, cache_dir=store).fit()
     kept, _ = load(found._session.path_of("original"))
@@ -180,7 +180,7 @@ def test_a_tokenizer_may_lie_elsewhere(elsewhere: Path, store: Path, tmp_path: P
     bare.mkdir()
     for name in ("config.json", "model.safetensors", "generation_config.json"):
         shutil.copy(elsewhere / name, bare)
-    with pytest.raises(ModelError, match="No tokenizer was given"):
+    with pytest.raises(ModelError, match="No tokenizer was passed"):
         given(bare, cache_dir=store).fit()
     found = given(bare, str(elsewhere), cache_dir=store).fit()
     assert found.generate(QUESTIONS, of="original") == given(elsewhere, cache_dir=store).generate(
