@@ -172,7 +172,11 @@ def _broken(results: Mapping[str, Any]) -> list[Point]:
             size = f" (n = {n})" if n else ""
             listed = ", ".join(_health(name) for name in known)
             points.append(
-                Point("good", "", f"Forget answers: no more {listed} than the {base} model's seen{size}.")
+                Point(
+                    "good",
+                    "",
+                    f"Broken forget answers ({listed}): no more than the {base} model's seen{size}.",
+                )
             )
     return points
 
