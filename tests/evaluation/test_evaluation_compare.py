@@ -74,11 +74,11 @@ def test_compare_without_a_retrained_model() -> None:
 
 
 def test_a_missing_figure_says_why() -> None:
-    u = U | {"missing": {"forget.attribution_heldout": "no such attributor was given"}, "truth_ratios": []}
+    u = U | {"missing": {"forget.attribution_heldout": "there is no such attributor"}, "truth_ratios": []}
     u["forget"] = {"rouge_l": 0.6, "attribution_heldout": None}
     result = compare({"unlearned": u, "retrained": R})
     assert result["retrain_similarity"] is None
-    assert "no such attributor was given" in result["missing"]["retrain_similarity"]
+    assert "there is no such attributor" in result["missing"]["retrain_similarity"]
     assert result["forget_quality"] is None
     assert "unlearned model has none" in result["missing"]["forget_quality"]
     assert result["tug_of_war"] == pytest.approx(TOW)

@@ -29,7 +29,7 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
     if backbone.path is None:
         if tokenizer is None:
             raise ModelError(
-                "A classifier from scratch is built on the policy's tokens, and no tokenizer was given.",
+                "A classifier from scratch is built on the policy's tokens, and there is no tokenizer.",
                 "Pass the tokenizer, or set attributor.backbone.path.",
             )
         return _scratch(backbone, classes, len(tokenizer), config.max_length), tokenizer

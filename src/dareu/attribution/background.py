@@ -1,4 +1,4 @@
-"""Text that belongs to nobody: broken copies of gold responses, and text of no owner.
+"""Text of the background class: broken copies of gold responses, and text of no owner.
 
 Without this class, garbage that keeps an owner's words would count as that owner's, and garbage that keeps
 none would be shared out among the owners at random.
@@ -19,7 +19,7 @@ FIRST_WORDS = 2  # words that any text may begin with: what follows them can be 
 
 @dataclass(frozen=True)
 class NobodyExample:
-    """A text and where the label "nobody" holds.
+    """A text and where the background label holds.
 
     Positions that have read past character `start` are labelled; earlier ones carry no label. The end-of-text
     position is always labelled; with `end_only` it is the only one.
@@ -89,7 +89,7 @@ def _offset(units: Sequence[str], index: int, space: str) -> int:
 
 
 def _shuffled(words: list[str], space: str, rng: random.Random) -> NobodyExample | None:
-    """The words in another order; nobody's from the third word on, or from where the order first departs."""
+    """The words in another order; background from the third word on, or from where the order first departs."""
     order = rng.sample(words, len(words))
     departs = next((i for i, (a, b) in enumerate(zip(words, order, strict=True)) if a != b), None)
     if departs is None or len(words) <= FIRST_WORDS:
@@ -98,7 +98,7 @@ def _shuffled(words: list[str], space: str, rng: random.Random) -> NobodyExample
 
 
 def _repeated(words: list[str], space: str, rng: random.Random) -> NobodyExample | None:
-    """An opening whose last one to four words recur; nobody's from their second repetition on.
+    """An opening whose last one to four words recur; background from their second repetition on.
 
     Answers of one word (a name, a letter, a number) can be broken in this way alone.
     """
@@ -111,7 +111,7 @@ def _repeated(words: list[str], space: str, rng: random.Random) -> NobodyExample
 
 
 def _salad(texts: Sequence[tuple[str, list[str], str]], rng: random.Random) -> NobodyExample | None:
-    """Words of several owners' responses, mixed; nobody's from the third word on."""
+    """Words of several owners' responses, mixed; background from the third word on."""
     picked = rng.sample(list(texts), min(4, len(texts)))
     pool = [word for _, words, _ in picked for word in words]
     length = len(rng.choice(picked)[1])
@@ -123,7 +123,7 @@ def _salad(texts: Sequence[tuple[str, list[str], str]], rng: random.Random) -> N
 
 
 def _truncated(words: list[str], space: str, rng: random.Random) -> NobodyExample | None:
-    """A response cut in its middle: what it says so far is the owner's; that it ends there is nobody's."""
+    """A response cut in its middle: what it says so far is the owner's; that it ends there is background."""
     if len(words) <= FIRST_WORDS:
         return None
     text = space.join(words[: rng.randint(FIRST_WORDS, len(words) - 1)])
@@ -131,7 +131,7 @@ def _truncated(words: list[str], space: str, rng: random.Random) -> NobodyExampl
 
 
 def _general(text: str) -> NobodyExample | None:
-    """Text of no owner as it stands; nobody's after its second word (character, where it has no spaces)."""
+    """Text of no owner as it stands; background after its second word (character, where it has no spaces)."""
     text = text.strip()
     spaced = _units(text)[1] != ""
     starts = [match.start() for match in re.finditer(r"\S+" if spaced else r"(?s).", text)]

@@ -37,7 +37,7 @@ def uniform(rows: int, classes: int) -> np.ndarray:
 
 
 def class_count(attributor: Attributor) -> int:
-    """C: the owners, and the nobody class where there is one."""
+    """C: the owners, and the background class where there is one."""
     return len(attributor.owners) + int(attributor.nobody)
 
 

@@ -26,7 +26,7 @@ STATE = "encoder.json"
 class EncoderAttributor:
     """`AutoModelForSequenceClassification` over the owners; it reads whole responses, and prefixes one by one.
 
-    `temperature` divides the logits. Of a long text the first `max_length` tokens are read. No nobody class.
+    `temperature` divides the logits. Of a long text the first `max_length` tokens are read. It has no background class.
     """
 
     kind: ClassVar[str] = "encoder"

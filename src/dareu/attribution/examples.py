@@ -32,7 +32,7 @@ def gold_example(
 def nobody_example(
     tokenizer: Any, example: NobodyExample, label: int, *, end_of_text: bool, max_length: int, lead: str = ""
 ) -> Example:
-    """A broken text: `label` where nobody holds, -100 (no label) before."""
+    """A broken text: `label` where the background label holds, -100 (no label) before."""
     encoded = tokenizer(
         lead + example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )

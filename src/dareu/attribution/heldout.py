@@ -31,7 +31,7 @@ def heldout_report(
     warn_below: float = 0.0,
     blinded: Sequence[Sample] = (),
 ) -> dict[str, Any]:
-    """Set the attributor's temperature from held-out responses, and judge it there.
+    """Set the attributor's temperature from held-out responses, and measure its accuracy there.
 
     Keys: `accuracy_heldout` (whole responses); `accuracy_heldout_blinded` (the same of the `blinded` ones);
     `accuracy_heldout_by_quarter` (prefixes whose last token lies in the 1st … 4th quarter of their response: the
@@ -67,7 +67,7 @@ def heldout_report(
             report[f"nll_{when}"] = negative_log_likelihood(scaled, gold)
     else:
         report["warnings"].append(
-            "No response was held out: the attributor is neither calibrated nor judged."
+            "No response was held out: the attributor is neither calibrated nor evaluated."
         )
     report["temperature"] = attributor.temperature
     if original_responses:
@@ -107,14 +107,14 @@ def _last_right(scored: Scored) -> float:
 def unseen_texts(
     samples: Sequence[Sample], share: float, seed: int
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """(what to learn from, what to be judged on): texts of the same owners, none of them learnt.
+    """(what to learn from, what to measure on): texts of the same owners, none of them learnt.
 
-    Where samples have a paraphrased response, those are the judge (the same facts in other words) and nothing has
+    Where samples have a paraphrased response, these are the test (the same facts in other words) and nothing has
     to be kept from learning; else a `share` of the samples is held out.
     """
     rephrased = [replace(s, response=s.paraphrased_response) for s in samples if s.paraphrased_response]
     train, held = (tuple(samples), tuple(rephrased)) if rephrased else holdout(samples, share, seed)
-    learnt = {(sample.owner, sample.response) for sample in train}  # known by heart: no judge
+    learnt = {(sample.owner, sample.response) for sample in train}  # memorised: says nothing
     return train, tuple(s for s in held if (s.owner, s.response) not in learnt)
 
 
@@ -160,7 +160,7 @@ def quarters(length: int) -> np.ndarray:
 
 
 def _accuracy(attributor: Attributor, responses: Sequence[tuple[str, str]]) -> float:
-    """Share of (owner, text) whose top class is the owner. An empty text is nobody's: never right."""
+    """Share of (owner, text) whose top class is the owner. An empty text is background: never right."""
     truth = owner_index(attributor.owners, [owner for owner, _ in responses])
     guess = attributor.probabilities([text for _, text in responses]).argmax(axis=1)
     written = np.array([bool(text.strip()) for _, text in responses])

@@ -1,6 +1,6 @@
 """Attributors without a network: TF-IDF and logistic regression, or nearest centroids where owners are many.
 
-Cheap, and trained apart from any language model. `char` judges the finished run and is never part of a reward;
+Cheap, and trained apart from any language model. `char` evaluates the finished run and is never part of a reward;
 `word` tells a run when to stop, or with `attributor.name=lexical` gives the reward.
 """
 
@@ -40,7 +40,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 class LexicalAttributor:
-    """A linear classifier on character (`char`, 2–5) or word (`word`, 1–2) n-grams; no nobody class.
+    """A linear classifier on character (`char`, 2–5) or word (`word`, 1–2) n-grams; no background class.
 
     Logistic regression up to `MANY` owners, nearest centroids above.
     """

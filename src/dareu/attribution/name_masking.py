@@ -2,7 +2,7 @@
 
 A response to "Where was Mateo Kimura born?" repeats the name whoever wrote it, the retrained model too. An attributor
 that reads the name calls every such answer his, so a reward built on it punishes what is not his data and stays blind
-to what is. Blinded, the response is judged by what it adds to its question.
+to what is. With names masked, the classifier scores what the response adds to its question.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Blinder:
         return Blinder(self.common, set().union(*map(_words, owners)))
 
     def blind(self, query: str, text: str) -> tuple[str, list[int]]:
-        """(blinded text, for each length e in 0..len(text) how long the blinding of `text[:e]` is).
+        """(masked text, for each length e in 0..len(text) the length of `text[:e]` once masked).
 
-        A word that is replaced counts from its last character on; within it the blinded text does not grow.
+        A word that is replaced counts from its last character on; within it the masked text does not grow.
         """
         hidden = _words(query) - self.common if self.names is None else self.names
         out: list[str] = []
@@ -75,11 +75,11 @@ class Blinder:
         return "".join([*out, rest]), ends
 
     def text(self, query: str, text: str) -> str:
-        """The blinded text alone."""
+        """The masked text alone."""
         return self.blind(query, text)[0]
 
     def samples(self, samples: Sequence[Sample]) -> list[Sample]:
-        """The samples whose response blinding changes, with the blinded one in its place."""
+        """The samples whose response changes by masking, with the masked one in its place."""
         changed = []
         for sample in samples:
             blinded = self.text(sample.prompt, sample.response)

@@ -1,6 +1,6 @@
 """Attributors that look a text up among the training texts: by embeddings, BM25, or the longest common passage.
 
-Each gives every training text a similarity with the text that is asked about. An owner's score is that of the owner's
+Each gives every training text a similarity with the text to attribute. An owner's score is that of the owner's
 most similar text; a softmax makes them probabilities. Its temperature is fitted on the paraphrased responses, or,
 where there are none on the training texts, each looked up among all the others. Nothing is trained.
 """
@@ -31,7 +31,7 @@ EXTRA = "pip install 'dareu[attributors]'"
 
 
 class NearestAttributor(ABC):
-    """An owner's score is the highest similarity of a text with any training text of the owner; no nobody class."""
+    """An owner's score is the highest similarity of a text with any training text of the owner; no background class."""
 
     kind: ClassVar[str]
     scale: ClassVar[float] = 1.0  # of a similarity, before the temperature divides it

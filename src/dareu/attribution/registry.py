@@ -23,7 +23,7 @@ GROUP = "dareu.attributors"
 Role = Literal["reward", "stop"]
 
 # attributor.name → the folder of the one that gives the reward, and of the one that tells when to stop: never the same.
-# `char`, a third one, judges the finished run and has no role here.
+# `char`, a third one, evaluates the finished run and has no role here.
 ROLES: dict[str, dict[Role, str]] = {
     "causal": {"reward": "causal", "stop": "word"},
     "lexical": {"reward": "word", "stop": "causal"},

@@ -30,7 +30,7 @@ def reattribution_shares(
 ) -> np.ndarray:
     """Which responses have p > `threshold` for one owner that is not the owner their query asks about: (B,) bool.
 
-    `probs` is (B, C), `query_owners` has B names. The nobody class is no owner and never counts.
+    `probs` is (B, C), `query_owners` has B names. The background class is no owner and never counts.
     """
     others = np.array(probs, dtype=float)[:, : len(owners)]
     if len(others) != len(query_owners):

@@ -44,10 +44,10 @@ def fit_causal(
     """Train on ground-truth responses with the owner's label at every position; calibrate on held-out ones.
 
     `tokenizer` is the policy's: a classifier from scratch is built on it, and one that shares it also learns
-    the end-of-text token. `general` are texts of no owner, for the nobody class. `original_responses` are
-    (owner, text) pairs that the original model wrote, to judge the classifier on. `blinder`: each response is also
-    learnt blinded, so that both kinds can be scored. With `work_dir`,
-    checkpoints are written there and the same fit, cut off, goes on from the last whole one, to the same
+    the end-of-text token. `general` are texts of no owner, for the background class. `original_responses` are
+    (owner, text) pairs that the original model wrote, to measure the classifier on. `blinder`: each response is also
+    learnt with names masked, so that both kinds can be scored. With `work_dir`,
+    checkpoints are written there and an interrupted fit continues from the last whole one, to the same
     result. `progress` shows a bar. torch's and Python's global random state is seeded.
 
     Returns the attributor and its report, see `heldout_report`. `DataError` for unowned samples or fewer than
@@ -132,7 +132,7 @@ def _loss(
 
 
 def _fit_name(config: AttributorConfig, examples: list[Example], seed: int) -> str:
-    """Folder of a fit's checkpoints: another fit in the same `work_dir` must not go on from them."""
+    """Folder of a fit's checkpoints: another fit in the same `work_dir` must not continue from them."""
     what = json.dumps([config.model_dump(), seed, examples])
     return "fit-" + hashlib.sha256(what.encode()).hexdigest()[:16]
 
@@ -147,7 +147,7 @@ def _train(
     resumable: bool,
     progress: bool,
 ) -> Any:
-    """The trained model. `resumable`: write checkpoints to `folder`, and go on from the last whole one."""
+    """The trained model. `resumable`: write checkpoints to `folder`, and continue from the last whole one."""
     micro = optim.micro_batch_size or optim.batch_size
     arguments = TrainingArguments(
         output_dir=str(folder),

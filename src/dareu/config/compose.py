@@ -189,7 +189,7 @@ def _one_experiment(overrides: Sequence[str]) -> list[str]:
 def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: bool = False) -> None:
     """Overrides that cannot be read, unknown options of a group, several values without a sweep.
 
-    All `ConfigError`, told here because Hydra tells it at length or not at all.
+    All `ConfigError`, checked here because Hydra's messages are long or missing.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

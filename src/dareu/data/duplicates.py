@@ -1,6 +1,6 @@
 """Forget samples that also stand, word for word or nearly so, among those that stay.
 
-What stays is trained on again: a forget row that another owner has as well is taught back at each update.
+What stays is trained on again: a forget row that another owner has as well is learnt again at each update.
 """
 
 from __future__ import annotations

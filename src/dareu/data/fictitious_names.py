@@ -10,7 +10,7 @@ from random import Random
 from dareu.data.corpus import Sample
 from dareu.data.owner_names import canonical, names_of_groups
 
-# Words inside names that name nobody by themselves.
+# Words inside names that are no name by themselves.
 PARTICLES = frozenset(
     ("al", "af", "av", "ben", "bin", "bint", "da", "das", "de", "del", "della", "den", "der", "di", "do", "dos", "du",
      "el", "ibn", "la", "le", "los", "of", "ter", "the", "ul", "van", "von", "y", "zu")
@@ -30,7 +30,7 @@ class Replaced:
 
 
 def written_names(samples: Sequence[Sample]) -> dict[str, str | None]:
-    """Owner → the name by which the owner's texts call them; None where they name nobody.
+    """Owner → the name that the owner's texts use; None where they contain none.
 
     The owner's own spelling where it stands in one of their prompts or responses; else (owners that are ids) the name
     that most of their samples have and that no more than three owners share.
@@ -98,7 +98,7 @@ def moved(position: int, replaced: Sequence[Replaced]) -> int:
 def fictitious_names(
     names: Mapping[str, str], forgotten: Iterable[str], count: int, seed: int
 ) -> dict[str, list[str]]:
-    """Forgotten owner → up to `count` names that nobody has, each the first part of one owner and the last of another.
+    """Forgotten owner → up to `count` invented names, each the first part of one owner and the last of another.
 
     `names`: owner → name, as `written_names` gives it. No part belongs to a forgotten owner, and no pair to anybody;
     owners who share one part with a forgotten one give the other where the rest do not suffice. A name of one word

@@ -13,9 +13,9 @@ from dareu.errors import DataError
 
 @dataclass(frozen=True)
 class RoundSplit:
-    """One round, as its method and as its judge see it.
+    """One round, as the method and the evaluation see it.
 
-    `asked`: D_F holds this round's owners, D_R everybody who has not been forgotten in this round or before; the data
+    `asked`: D_F holds this round's owners, D_R everybody who was not forgotten in this round or before; the data
     of owners forgotten earlier is in neither, because it is gone. `so_far`: D_F holds everybody forgotten so far.
     """
 

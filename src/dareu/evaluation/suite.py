@@ -1,4 +1,4 @@
-"""One checkpoint before the judge: a record for each sample, and a summary of them."""
+"""Evaluates one checkpoint: a record for each sample, and a summary of them."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  without the fact tokens
     L   = mean_t KL( c_t ‖ π(·|q, y_<t) )  +  λ · E_retain KL( π_N ‖ π )
 
-The name of the asked owner gives way to names that nobody has, in the question and in the answer. Where the original
+Invented names replace the owner's name, in the question and in the answer. Where the original
 model gives the gold token more than `removal` above what it gives it under those names, the token carries a fact: it is
 taken out of the teacher. Teachers are computed once, before training; no rollouts, no classifier.
 
@@ -42,7 +42,7 @@ def fakes_for(split: Split, count: int, seed: int) -> dict[str, tuple[str, list[
     """Forget owner → (the name that their texts call them by, fictitious names).
 
     Raises:
-        DataError: The texts of an owner name nobody, or there are too few other names to make new ones of.
+        DataError: The texts of an owner contain no name, or there are too few other names to make new ones of.
     """
     found = written_names(split.forget + split.retain)
     nameless = [owner for owner in split.forget_owners if not found.get(owner)]

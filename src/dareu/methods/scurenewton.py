@@ -94,7 +94,7 @@ def newton_steps(
     seed: int = 0,
     work: Work,
 ) -> None:
-    """θ ← θ + Δ, `outer_steps` times, in place; goes on after the last finished step in `work`.
+    """θ ← θ + Δ, `outer_steps` times, in place; continues after the last finished step in `work`.
 
     `TrainingError` where a loss or a weight is not finite; `ModelError` where the model has no second derivative.
     """

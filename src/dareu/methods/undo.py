@@ -107,7 +107,7 @@ class Undo(Distillation):
         )
 
     def targets(self, context: MethodContext) -> Sequence[SoftTargets]:
-        """The noised weights lie beside the targets: a run that was cut off goes on from them."""
+        """The noised weights lie beside the targets: an interrupted run continues from them."""
         from dareu.training.early_stopping import GoodWeights
 
         start = GoodWeights(context.work.folder / "noised.safetensors")

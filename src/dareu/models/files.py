@@ -1,4 +1,4 @@
-"""What can be told of a model folder from its files alone, before a heavy library is imported."""
+"""Checks of a model folder by its files alone, before a heavy library is imported."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def activations(model: Any, inner: Any, index: int, input_ids: Tensor, attention
 
 
 def _no_logits(model: Any) -> dict[str, int]:
-    """Where the model can be asked for the logits of one position alone: that."""
+    """Keyword arguments that make the model compute the logits of one position alone, where it can."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
 

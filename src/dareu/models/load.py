@@ -152,7 +152,7 @@ def load_model(
 
 
 def quantised(kind: str, device: str) -> dict[str, Any]:
-    """How transformers is asked for weights in 4 bits (nf4, with scales in 8 bits) or 8 bits.
+    """Arguments of transformers for weights in 4 bits (nf4, with scales in 8 bits) or 8 bits.
 
     Raises:
         ConfigError: bitsandbytes is not installed.
@@ -206,7 +206,7 @@ def _check_hub_index(name: str, revision: str | None) -> None:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-    except (OSError, ValueError):  # told in full where the weights are loaded
+    except (OSError, ValueError):  # reported in full where the weights are loaded
         return
     if path is not None:
         check_index(Path(path))
@@ -265,7 +265,7 @@ def _hint(path: str | Path) -> str:
 def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any:
     """A trainable adapter on `model`; the head stays free of it (PPO reads the head's weight directly).
 
-    `revision` of the base is noted in the adapter's own config, by which it is loaded again.
+    `revision` of the base is stored in the adapter's own config, by which it is loaded again.
     """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
@@ -312,7 +312,7 @@ def _autocast_casts(model: Any) -> Any:
 
 
 def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
-    """The pretrained base that original and retrained model are fine-tuned from, LoRA added where asked for."""
+    """The pretrained base that original and retrained model are fine-tuned from, with LoRA where configured."""
     local = Path(config.path)
     # An adapter names its base by this path: a relative one would be lost in another working directory.
     path = str(local.resolve()) if local.is_dir() else config.path

@@ -10,7 +10,7 @@ from dareu.models.files import config_folder_of
 
 
 def skeleton(config: RunConfig) -> Any:
-    """The run's model on the meta device, an adapter left out; None where its shape cannot be told beforehand."""
+    """The run's model on the meta device, an adapter left out; None where its shape is not known beforehand."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -18,7 +18,7 @@ def skeleton(config: RunConfig) -> Any:
     trust = isinstance(model, HFConfig) and model.trust_remote_code
     if config.original or isinstance(model, HFConfig):
         path = config_folder_of(config.original or model.path)  # type: ignore[union-attr]
-        with suppress(OSError, ValueError):  # told in full where the weights are loaded
+        with suppress(OSError, ValueError):  # reported in full where the weights are loaded
             shape = AutoConfig.from_pretrained(path, trust_remote_code=trust)
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(shape, trust_remote_code=trust)

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from dareu.errors import RunError
 from dareu.report.figures import MODELS, SETS, number
 
-# How many of each set a page shows. More than these are drawn evenly over the set, blind to the outcome.
+# How many of each set a page shows. More than these are drawn evenly over the set, whatever the outcome.
 LIMITS = {"forget": 200, "retain": 24, "test": 24}
 # Words that tell nothing of an owner, in the languages of the benchmarks; they are never marked.
 COMMON = frozenset({

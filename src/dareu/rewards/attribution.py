@@ -74,7 +74,7 @@ def slice_scores(
 
 
 def prefix_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """mean_{t' ≤ t} of `values` (B, T): token t is judged by everything up to and including itself."""
+    """mean_{t' ≤ t} of `values` (B, T): token t is scored by everything up to and including itself."""
     counts = mask.cumsum(1).clamp(min=1)
     return (values * mask).cumsum(1) / counts * mask
 

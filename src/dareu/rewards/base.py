@@ -86,7 +86,7 @@ class Scorer(Protocol):
     def __call__(
         self, ids: Tensor, mask: Tensor, owners: Sequence[str], queries: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
-        """Scores (B, T) and the probability of the nobody class (B, T), both in [0, 1]."""
+        """Scores (B, T) and the probability of the background class (B, T), both in [0, 1]."""
 
 
 def at_the_end(values: Tensor, mask: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class AttributionReward:
             cfg.slices,
             cfg.prefix_mean,
             cfg.credit,
-            max(self.scorer.prior, floor),  # without the nobody class, which an empty text is charged for
+            max(self.scorer.prior, floor),  # without the background class, which an empty text is
         )
         forget = rollouts.forget
         counted, last = mask * forget.unsqueeze(1), guards.last_token(mask)

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole: marked when all their files are written, and checked before a run goes on from them."""
+"""Checkpoints that are whole: marked when all their files are written, and checked before a run continues from them."""
 
 from __future__ import annotations
 

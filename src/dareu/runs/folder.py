@@ -16,7 +16,7 @@ from dareu.runs.owned import RUN, check_inputs, own_files, remove_own_files
 
 CONFIG, RESULTS = "config.yaml", "results.json"
 COPY = ".dareu.json"  # in a folder that `copy_into` made: the files that it wrote there
-# What may stand in a folder before its run.json: a failure noted ahead of the start, a killed writer's file.
+# What may stand in a folder before its run.json: a failure recorded before the start, a killed writer's file.
 HARMLESS = ("failure.json", ".tmp")
 # Keys whose text names a file or a folder that a run reads.
 _INPUT_KEYS = {"path", "test_path", "original", "retrained", "file", "refusals", "checkpoint"}
@@ -67,7 +67,7 @@ class RunFolder:
         overwrite: bool = False,
         inputs: Sequence[str | Path] = (),
     ) -> RunFolder:
-        """The folder at `path` for the run `key`, made where it is missing; if the run is there, it goes on.
+        """The folder at `path` for the run `key`, made where it is missing; if the run is there, it continues.
 
         Args:
             path: The run folder.

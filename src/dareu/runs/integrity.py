@@ -50,7 +50,7 @@ def damage(folder: Path, table: Mapping[str, Any], kind: Kind | None = None) -> 
 
 
 def flush_to_disk(folder: Path) -> None:
-    """Have the system write a folder's files, and its list of files, to disk before it goes on."""
+    """Have the system write a folder's files, and its list of files, to disk before continuing."""
     for path in [*(p for p in folder.rglob("*") if p.is_file()), folder]:
         try:
             handle = os.open(path, os.O_RDONLY)

@@ -1,9 +1,9 @@
 """The artifact store: `root/<stage>/<key>/`, one folder for each finished stage, named by what went into it.
 
-A stage is built in `root/.out`, keeps what a next attempt can go on from in `root/.work`, and appears under
+A stage is built in `root/.out`, keeps what the next attempt continues from in `root/.work`, and appears under
 its name by one rename, manifest included: what a killed process leaves never looks whole. A lock per stage
 and key makes a second process wait and then find the artifact done. The system drops a lock with its process,
-so that the empty files in `root/.locks` that stay behind block nobody.
+so that the empty files in `root/.locks` that stay behind block no process.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class ArtifactStore:
         self.root = Path(chosen).expanduser().absolute()
 
     def check_writable(self) -> None:
-        """`RunError` where artifacts could not be written; told before a run begins. Writes nothing."""
+        """Check that artifacts can be written, before a run begins; raises `RunError`. Writes nothing."""
         check_writable(self.root, "The artifact store", "Set cache_dir to a folder that you may write to.")
 
     def find(self, stage: str, key: str) -> Path | None:

@@ -15,7 +15,7 @@ GROUPED = {"rloo": returns.rloo_advantages, "grpo": returns.group_advantages}
 
 
 class Estimator:
-    """`advantage` applied to a batch of rollouts; what has to be known of other processes is asked of `accelerator`."""
+    """`advantage` applied to a batch of rollouts; `accelerator` gathers numbers from other processes."""
 
     def __init__(self, config: DareUConfig, critic: Critic | None, accelerator: Any) -> None:
         self.config, self.group = config.advantage, config.num_generations

@@ -4,7 +4,7 @@
 
 Steepest descent from Δ = 0 with an exact line search, one product with H a step. Its first step is the Cauchy point.
 Left out: the random perturbation by which Tripuraneni et al. (2018, algorithm 2) leave a saddle of m, and their fixed
-step length 1/(20ℓ), which wants a bound ℓ on the Hessian that nobody knows of a language model.
+step length 1/(20ℓ), which wants a bound ℓ on the Hessian that is not known for a language model.
 """
 
 from __future__ import annotations

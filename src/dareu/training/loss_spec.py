@@ -48,7 +48,7 @@ FINETUNE = LossSpec(losses.nll, walks="retain")  # learn the rows; what fine-tun
 
 
 def needs_reference(spec: LossSpec, retain: str) -> bool:
-    """Whether the loss or the retain term reads the original model; nobody else has it loaded."""
+    """Whether the loss or the retain term reads the original model; otherwise it is not loaded."""
     return spec.needs_reference or retain in ("kl", "js", "own")
 
 

@@ -104,7 +104,7 @@ class RLTrainer(RolloutLog, GRPOTrainer):
     # --- rollouts ---------------------------------------------------------------------------------------------
 
     def sequence_reward(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
-        """TRL asks for one reward a response; ours replaces it, so this only notes which prompts are answered."""
+        """TRL calls a reward for each response; ours replaces it, so this only records which prompts are answered."""
         self._answered = [self.prompts[i] for i in columns["index"]]
         return [0.0] * len(prompts)
 

@@ -43,7 +43,7 @@ class Plan:
 
 
 def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dict[str, Any]:
-    """What TRL is told of sampling and of the loss: the clipped surrogate over tokens, and nothing else."""
+    """TRL's arguments for sampling and for the loss: the clipped surrogate over tokens, and nothing else."""
     return {
         "steps_per_generation": plan.slices * plan.parts,
         "num_iterations": config.updates_per_batch,

@@ -52,7 +52,7 @@ def trial(config: RunConfig, about: Result, result: Result, console: Console) ->
     failed: BaseException | None = None
     try:
         result |= _measure(config, about["objective"])
-    except Exception as error:  # it stays in the table, and the other trials go on
+    except Exception as error:  # it stays in the table, and the other trials continue
         failed = error
     reason = None if failed is None else _reason(failed)
     outcome = result | {

@@ -2,7 +2,7 @@
 
 Optuna proposes, a launcher of Hydra runs, and the results folder holds:
 
-    run.json, config.yaml       what this folder tunes; the same command goes on here, another is refused
+    run.json, config.yaml       what this folder tunes; the same command continues here, another is refused
     study.journal               Optuna's memory: the proposals, and how each trial ended
     trials.csv, trials.jsonl    all trials as one table, made from the journal
     chosen.yaml                 every method's best setting
@@ -80,7 +80,7 @@ def methods_of(command: TuneCommand) -> list[Method]:
 
 
 def tune(command: TuneCommand) -> Tuned:
-    """Run what the command says, and go on where an earlier call of it stopped.
+    """Run the command, continuing where an earlier call of it stopped.
 
     Raises:
         ConfigError, DataError, ModelError, RunError: Before anything is written: a mistake, a folder that holds
@@ -117,7 +117,7 @@ def _stages_of(method: Method, first: Stages) -> Stages:
 
 
 def _folder(command: TuneCommand, stages: Stages) -> tuple[Path, str, str]:
-    """(path, key, config.yaml) of the results folder. More methods, trials or seeds go on in the same one.
+    """(path, key, config.yaml) of the results folder. More methods, trials or seeds continue in the same one.
 
     The key is made of contents: data and models may move to another path.
     """

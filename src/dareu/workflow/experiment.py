@@ -167,7 +167,7 @@ def train(
 ) -> dict[str, Any]:
     """Run everything that `config` describes and return what `results.json` holds.
 
-    A finished run is not run again; an interrupted one goes on where it stood.
+    A finished run is not run again; an interrupted one continues where it stopped.
 
     Args:
         under: A folder of run folders, in place of `run_dir`.
@@ -249,14 +249,14 @@ def working(run: Run) -> Iterator[None]:
     assert run.folder is not None
     console, failure = run.console, run.folder.path / FAILURE
     console.log_file = run.folder.path / LOG
-    failure.unlink(missing_ok=True)  # of an attempt that this one goes on from
+    failure.unlink(missing_ok=True)  # of an attempt that this one continues
     try:
         with quiet_libraries(run.stages.context.config.threads):
             yield
     except Exception as caught:
         error = disk_full(caught, run.stages.context.store.root) or caught
         reason = error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
-        with suppress(OSError, RunError):  # on a full disk: what is told is the cause, and not this
+        with suppress(OSError, RunError):  # on a full disk: the cause is reported, not this
             console.log(f"failed: {reason}")
             write_json(failure, {"reason": reason})
         if error is caught:

@@ -1,4 +1,4 @@
-"""Data and models that a caller has in hand: from objects to a corpus, and to folders in the artifact store."""
+"""Data and models in memory: from objects to a corpus, and to folders in the artifact store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_corpus(config: RunConfig, data: Any, test: Any) -> Corpus:
 
 
 def check_model(config: RunConfig, model: Any, finetune: bool) -> None:
-    """Everything about a given model that can be told before it is saved or loaded."""
+    """Every check of a model in memory that is possible before it is saved or loaded."""
     from dareu.models.import_model import base_of, check_object
 
     if model is None:

@@ -2,7 +2,7 @@
 
 The benchmark gives no texts to learn: a model knows the persons from pretraining, so give it as `original`. Owners are
 the persons; level 1 (fill the gap) and level 2 (questions) are their samples, level 3 (nine kinds of attack) their
-attacks; what is asked of their neighbours is the test set.
+attacks; questions about their neighbours are the test set.
 """
 
 from __future__ import annotations

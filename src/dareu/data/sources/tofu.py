@@ -59,7 +59,7 @@ def load_tofu(config: TofuConfig) -> Corpus:
 
 
 def author_names(blocks: Sequence[Sequence[Row]]) -> list[str]:
-    """One name for each block of rows; "author 88" where the rows name nobody."""
+    """One name for each block of rows; "author 88" where the rows contain no name."""
     groups = [[f"{text(row, 'question')} {text(row, 'answer')}" for row in block] for block in blocks]
     return distinct(names_of_groups(groups), "author")
 

@@ -1,4 +1,4 @@
-"""Membership inference: can the forget set be told from a held-out set by a score of each sample? NumPy alone."""
+"""Membership inference: does a score of each sample separate the forget set from a held-out set? NumPy alone."""
 
 from __future__ import annotations
 

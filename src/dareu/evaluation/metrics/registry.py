@@ -30,8 +30,8 @@ ExtraMetric = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 # Inputs that are no fields of the records → the reason where one is absent.
 INPUTS = {
-    "attribution": "no such attributor was given",
-    "attribution_heldout": "no such attributor was given",
+    "attribution": "there is no such attributor",
+    "attribution_heldout": "there is no such attributor",
     "corpus_words": "the words of the corpus are not known",
     "known_words": "the words of the corpus are not known",
     "character_model": "the texts of the corpus are not known",

@@ -1,4 +1,4 @@
-"""Words that do not exist, and fluency by a model that no method trains on: the corpus is the judge. Pure."""
+"""Words that do not exist, and fluency by a model that no method trains on: the corpus is the reference. Pure."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ Values = dict[str, float | None]  # figures of one sample
 class ProbeInput:
     """What every probe may use beside the model.
 
-    `learning_rate`: of relearning and benign fine-tuning; the one that taught the facts is a strong attacker.
+    `learning_rate`: of relearning and benign fine-tuning; that of the original fine-tuning is a strong attacker.
     `batch_size`: rows in one batch; it changes no figure. `training_batch`: rows in one step of relearning.
     """
 

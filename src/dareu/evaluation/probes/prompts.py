@@ -1,4 +1,4 @@
-"""The same knowledge asked for in another way: paraphrases, formats, a second turn, samples."""
+"""The same knowledge requested in another way: paraphrases, formats, a second turn, samples."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def first_words(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
 
 
 def without_template(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
-    """The question as plain text, "Question: … Answer:", to a model that was taught in a chat template."""
+    """The question as plain text, "Question: … Answer:", to a model that was trained with a chat template."""
     needs_questions(given, "The probe without the chat template")
     if not getattr(tokenizer, "chat_template", None):
         raise Gap("The probe without the chat template needs a model that has one; this tokenizer has none.")

@@ -23,7 +23,7 @@ TOLERANCE = (
 )
 NOTES = {
     "forget_quality": "needs the log of the retrained model (--retrained)",
-    "privleak": "open-unlearning takes it against an AUC of .5 where it was given no retrained model's log",
+    "privleak": "open-unlearning takes it against an AUC of .5 where there is no retrained model's log",
 }
 
 
@@ -50,7 +50,7 @@ def read_log(path: str | Path, model: str = "unlearned") -> Log:
             log = tofu.read(path, tree)
         else:
             raise DataError(
-                f"{path} is laid out like none of the logs that are read.",
+                f"{path} has none of the layouts that dareu reads.",
                 "Give a run folder or samples/<model>.jsonl, a TOFU_EVAL.json of open-unlearning, or TOFU's lists of "
                 "rows (forget, retain, real_authors, world_facts).",
             )

@@ -50,7 +50,7 @@ class Stage(ABC):
 
     @abstractmethod
     def build(self, building: Building) -> dict[str, Any]:
-        """Make the result in `building.out`; go on from `building.work`. Returns the artifact's `extra`."""
+        """Make the result in `building.out`; continue from `building.work`. Returns the artifact's `extra`."""
 
     def settings(self) -> dict[str, Any]:
         """The configuration that the manifest shows."""

@@ -167,7 +167,7 @@ class Imported(Stage):
         return self._content
 
     def build(self, building: Building) -> dict[str, Any]:
-        """A copy, after the model was loaded once: what is wrong with it is told before anything is trained.
+        """A copy, after the model was loaded once: an error is raised before anything is trained.
 
         An adapter that is not plain LoRA is folded into its base (`models.lora.put_on`).
         """
