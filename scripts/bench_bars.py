@@ -12,7 +12,7 @@ from dareu.report.aggregate import Stat
 from dareu.report.figures import DASH, show, show_share, value
 
 SLACK = 1e-9  # .05 - .02 is a little more than .03 for a computer
-MET, MISSED, UNKNOWN = "met", "**missed**", "**not measured**"
+MET, MISSED, UNKNOWN = "met", "**not met**", "**not measured**"
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def bars_table(seeds: Sequence[Seed], bars: Sequence[Bar] = MAIN) -> str:
-    """Every bar: what is asked, the mean and the worst over seeds, the verdict."""
+    """Every bar: its bound, the mean and the worst over seeds, the verdict."""
     rows = []
     for bar in bars:
         numbers = [bar.read(seed) for seed in seeds]
         kept = [n for n in numbers if n is not None]
-        asked = ("≥ " if bar.at_least else "≤ ") + bar.form(bar.limit)
+        bound = ("≥ " if bar.at_least else "≤ ") + bar.form(bar.limit)
         mean, worst = (bar.form(f(kept)) if kept else DASH for f in (statistics.fmean, bar.worst))
-        rows.append([bar.what, asked, mean, worst, verdict(bar, numbers)])
-    return table(["", "asked", "mean", "worst seed", ""], rows)
+        rows.append([bar.what, bound, mean, worst, verdict(bar, numbers)])
+    return table(["", "bound", "mean", "worst seed", ""], rows)
 
 
 PAIRS = {  # unlearned (retrained)

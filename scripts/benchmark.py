@@ -45,7 +45,7 @@ SECOND = "npo"  # the second method on the cache of the first
 OTHER_BAR, TOFU_BAR = 0.93, 0.90
 TOFU_FILES = ("tofu30.jsonl", "real_authors_perturbed.json", "world_facts_perturbed.json")
 ABOUT_NAMES = (
-    "Held-out attribution of answers that name the author asked for, or need not, and of the others."
+    "Held-out attribution of answers that name the question's author, or need no name, and of the others."
 )
 Made = tuple[str, list[Record]]  # the section's tables, and the runs behind them
 

@@ -24,7 +24,7 @@ def test_table_of_medians_ratios_and_verdicts() -> None:
     ]
     lines = bench.steps_table(costs).splitlines()
     assert lines[2] == "| even | forget | 115.0 | 100.0 | 1.15 | met |"
-    assert lines[3] == "| dear | forget, retain | 300.0 | 200.0 | 1.50 | **missed** |"
+    assert lines[3] == "| dear | forget, retain | 300.0 | 200.0 | 1.50 | **not met** |"
     assert lines[-1] == "1 of 2 methods meet it."
 
 

@@ -117,7 +117,7 @@ def test_settings_table_judges_the_mean() -> None:
     }
     x, y, z = bars.settings_table(groups, 0.93).splitlines()[2:]
     assert x == "| x | 2 | .930 ± .042 | .900 | .955 ± .000 | met |"
-    assert y.endswith("| **missed** |")
+    assert y.endswith("| **not met** |")
     assert z.startswith("| z | 1 of 2 |") and z.endswith("| **not measured** |")
 
 
