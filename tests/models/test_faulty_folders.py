@@ -237,6 +237,8 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
 
     told = disk_full(SafetensorError("I/O error: No space left on device (os error 28)"), tmp_path)
     assert isinstance(told, RunError) and "disk is full" in told.cause and str(tmp_path) in told.cause
+    torch_says = "[enforce fail at inline_container.cc:672] . unexpected pos 1394496 vs 1394388"
+    assert disk_full(RuntimeError(torch_says), tmp_path)
     outer = RuntimeError("could not save")
     outer.__cause__ = OSError(28, "No space left on device", "weights")
     assert "weights" in str(disk_full(outer, tmp_path))

@@ -83,3 +83,13 @@ def test_a_cpu_holds_more_than_its_tensors() -> None:
     assert estimate(SIZE, work, "cpu")["total"] == pytest.approx(
         1.75 * estimate(SIZE, work, "cuda:0")["total"]
     )
+
+
+def test_quantised_weights_take_half_a_byte() -> None:
+    """Linear layers but the head: queries and output 2 × 32², keys and values 2 × 32 × 16, and 3 × 32 × 64, twice."""
+    full, packed = (
+        estimate(size_of(llama(), 4, "bfloat16", quantization=kind), Work(1, 8, 8)) for kind in (None, "nf4")
+    )
+    linear = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
+    assert (full["weights"] - packed["weights"]) * MIB == pytest.approx(linear * (2 - 0.52))
+    assert full["activations"] == packed["activations"]

@@ -20,6 +20,10 @@ from dareu.errors import ConfigError
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 STORED = 17  # activations of a block that its backward pass reads, as multiples of tokens × width
 HELD = {"cpu": 1.75}
+QUANTISED = {
+    "nf4": 0.52,
+    "int8": 1.0,
+}  # bytes of a weight, its share of the scales included (QLoRA: .127 bits)
 MIB = 2**20
 
 
@@ -28,7 +32,7 @@ class ModelSize:
     """Counts that an estimate needs.
 
     `cached`: numbers that one token of one layer leaves in the sampling cache; `dropped`: values that dropout of
-    adapters keeps, as multiples of tokens × width × layers.
+    adapters keeps, as multiples of tokens × width × layers; `quantised`: weights in fewer bits, of `packed` bytes each.
     """
 
     parameters: int
@@ -39,6 +43,8 @@ class ModelSize:
     cached: int
     bytes: int = 4
     dropped: float = 0.0
+    quantised: int = 0
+    packed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, flo
     block = STORED + size.dropped
     stored = size.layers + block if work.checkpointing else size.layers * block
     parts = {
-        "weights": size.parameters * size.bytes,
+        "weights": (size.parameters - size.quantised) * size.bytes + size.quantised * size.packed,
         "reference": size.trainable * size.bytes if work.frozen else 0,
         "gradients": size.trainable * size.bytes,
         "optimizer": size.trainable * 2 * 4,
@@ -78,22 +84,29 @@ def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, flo
     return {name: value / MIB for name, value in parts.items()}
 
 
-def size_of(model: Any, adapter_rank: int | None, dtype: str = "float32", dropout: bool = False) -> ModelSize:
+def size_of(
+    model: Any,
+    adapter_rank: int | None,
+    dtype: str = "float32",
+    dropout: bool = False,
+    quantization: str | None = None,
+) -> ModelSize:
     """Sizes of a causal language model (on any device, meta included).
 
     `adapter_rank`: LoRA of that rank on every linear layer but the head is what is trained; None: every weight.
-    `dropout`: the adapters drop some of their input.
+    `dropout`: the adapters drop some of their input. `quantization`: nf4 or int8, of every linear layer but the head.
     """
     import torch
 
     config = model.config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
-    trainable, dropped = parameters, 0.0
+    trainable, dropped, quantised = parameters, 0.0, 0
     if adapter_rank is not None:
         head = model.get_output_embeddings()
         linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         trainable = sum(adapter_rank * (m.in_features + m.out_features) for m in linear)
         parameters += trainable
+        quantised = sum(m.weight.numel() for m in linear) if quantization else 0
         if dropout:
             read = sum(m.in_features for m in linear)
             dropped = 2 * read / (config.num_hidden_layers * config.hidden_size)
@@ -109,6 +122,8 @@ def size_of(model: Any, adapter_rank: int | None, dtype: str = "float32", dropou
         cached=2 * kept * head_width,
         bytes=BYTES[dtype],
         dropped=dropped,
+        quantised=quantised,
+        packed=QUANTISED.get(quantization or "", 0.0),
     )
 
 

@@ -14,7 +14,13 @@ from pydantic import BaseModel
 
 from dareu.errors import RunError
 
-FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "PytorchStreamWriter failed")
+FULL = (
+    "No space left on device",
+    "os error 28",
+    "Disk quota exceeded",
+    "PytorchStreamWriter failed",
+    "] . unexpected pos",
+)  # the last two are torch's
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -26,7 +26,13 @@ def memory_parts(context: Context) -> dict[str, float] | None:
         return None
     hf = config.model if isinstance(config.model, HFConfig) else None
     lora = hf.lora if hf is not None and hf.adapter == "lora" else None
-    size = size_of(model, lora.r if lora else None, config.model.dtype, bool(lora and lora.dropout))
+    size = size_of(
+        model,
+        lora.r if lora else None,
+        config.model.dtype,
+        dropout=bool(lora and lora.dropout),
+        quantization=hf.quantization if hf else None,
+    )
     samples = context.corpus.samples
     answers = _tokens(max(len(s.response) for s in samples), config.model.max_length)
     length = _tokens(max(len(s.prompt) + len(s.response) for s in samples), config.model.max_length)
