@@ -7,7 +7,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # Beside PyPI, whose Linux builds bring several gigabytes of CUDA. Where it is out of reach, pip warns and goes on.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-ARGS ?=
+ARGS ?= method=dareu_warm
 # Test processes, one thread each; a file's tests stay in one process, which builds their models once.
 JOBS ?= logical
 
@@ -18,7 +18,7 @@ PINS := $(VENV)/constraints.txt
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint notebook docs clean
 help:
-	@echo "make demo      install into $(VENV) and run 'dareu train' (ARGS=\"method=npo\" passes overrides on)"
+	@echo "make demo      install into $(VENV) and run dareu train; ARGS=\"method=npo\" in place of $(ARGS)"
 	@echo "make test      ruff, mypy and pytest"
 	@echo "make lint      ruff and mypy"
 	@echo "make notebook  run the notebook in docs/ and keep its outputs"
