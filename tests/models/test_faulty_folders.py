@@ -74,7 +74,10 @@ def test_a_block_that_the_config_does_not_know_is_named(copy: Path) -> None:
 
 
 def test_towers_for_other_senses_are_left_aside() -> None:
-    found = {"missing_keys": set(), "unexpected_keys": {"model.vision_tower.patch.weight", "mtp.0.weight"}}
+    found = {
+        "missing_keys": set(),
+        "unexpected_keys": {"model.vision_tower.patch.weight", "h.0.attention.bias"},
+    }
     check_names(found, "here")
     check_names(
         {"missing_keys": {"score.weight"}, "unexpected_keys": {"lm_head.weight"}}, "here", new=("score",)
@@ -211,6 +214,15 @@ def test_an_end_of_text_beyond_the_embedding_is_refused(copy: Path) -> None:
     tokenizer.save_pretrained(copy)
     with pytest.raises(ModelError, match="end-of-text token has the id .* rows"):
         load_model(copy)
+
+
+def test_a_tokenizer_without_offsets_is_refused(copy: Path) -> None:
+    from transformers import ByT5Tokenizer
+
+    (copy / "tokenizer.json").unlink()
+    ByT5Tokenizer().save_pretrained(copy)
+    with pytest.raises(ModelError, match="does not tell where in a text its tokens lie.*tokenizer.json"):
+        load_tokenizer(copy)
 
 
 # --- saving -------------------------------------------------------------------------------------------------------

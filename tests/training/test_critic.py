@@ -102,3 +102,11 @@ def test_gradients_of_the_critic_do_not_pile_up(monkeypatch: pytest.MonkeyPatch,
     begins, middles = found[::2], found[1::2]
     assert begins == [0, 0, 0]
     assert all(value > 0 for value in middles)  # the second micro-batch adds to the first
+
+
+@torch.no_grad()
+def test_an_id_beyond_the_critics_vocabulary_is_read_as_its_last_one() -> None:
+    """A policy with a padded vocabulary may sample one where an engine of its own does (vLLM)."""
+    critic, ids = _reading("llama"), torch.tensor([[3, 4, 5, 25, 6]])
+    attention = torch.ones_like(ids)
+    assert torch.equal(critic(ids, attention, 3), critic(ids.clamp(max=19), attention, 3))

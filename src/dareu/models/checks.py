@@ -15,7 +15,7 @@ from dareu.errors import ModelError
 # towers, heads for later tokens or for values, buffers of older releases.
 BESIDE = re.compile(
     r"vision|visual|audio|image|multi_modal|mm_projector|mtp|v_head|value_head|rotary_emb|masked_bias|attn\.bias|"
-    r"position_ids|inv_freq"
+    r"attention\.bias$|causal_mask|position_ids|inv_freq"
 )
 PACKAGES = {"bitsandbytes": "pip install 'dareu[quantise]'"}
 

@@ -28,6 +28,8 @@ WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (".*lr_scheduler.step.*", Warning),
     # Attention over left-padded rows has positions without any key; their output is masked.
     (".*Passing `?attention_mask`?.*", Warning),
+    # peft turns names of a mixture's linear layers into names of its expert tensors, and warns of its own patterns.
+    ("The following (rank|alpha)_pattern keys", RuntimeWarning),
     # A notebook without ipywidgets gets plain bars.
     ("IProgress not found", Warning),
 )
