@@ -77,3 +77,19 @@ def test_an_adapters_key_covers_its_base(stored: tuple[Path, Path]) -> None:
     model, _ = load_model(base)
     loud(model, seed=9).save_pretrained(base)
     assert folder_key(adapter) != before
+
+
+def test_what_is_merged_is_loaded_with_all_bits(
+    stored: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, adapter = stored
+    run = context(base, tmp_path / "store")
+    run.config.model = HFConfig(path=str(base), quantization="nf4")
+    asked = []
+    monkeypatch.setattr(
+        "dareu.models.load.load_model",
+        lambda folder, **more: (asked.append(more["quantization"]), load_model(folder))[1],
+    )
+    load_run_model(run, adapter)
+    load_run_model(run, adapter, to_merge=True)
+    assert asked == ["nf4", None]

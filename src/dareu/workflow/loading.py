@@ -14,13 +14,22 @@ from dareu.workflow.context import Context
 BASE_NOTE = "dareu_base.json"
 
 
-def load_run_model(context: Context, folder: Path, trainable: bool = False) -> tuple[Any, Any]:
-    """(model, tokenizer) of one of the run's folders."""
+def load_run_model(
+    context: Context, folder: Path, trainable: bool = False, to_merge: bool = False
+) -> tuple[Any, Any]:
+    """(model, tokenizer) of one of the run's folders.
+
+    Args:
+        to_merge: The base keeps all its bits where `model.quantization` asks for fewer: an adapter that is merged into
+            quantised weights would be rounded with them.
+    """
     from dareu.models.load import load_model
 
     config = context.config.model
     extra = config.model_dump(include={"trust_remote_code", "attn_implementation", "quantization"})
     extra["base"] = base_folder(context, folder)
+    if to_merge:
+        extra["quantization"] = None
     model, tokenizer = load_model(
         folder, dtype=config.dtype, device=context.config.device, trainable=trainable, **extra
     )

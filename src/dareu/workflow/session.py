@@ -171,5 +171,8 @@ class Session:
             from dareu.models.load import save_model
 
             model, tokenizer = self.load("unlearned")
+            if merge and getattr(self.config.model, "quantization", None):
+                context = self.run().stages.context
+                model, tokenizer = load_run_model(context, self.path_of("unlearned"), to_merge=True)
             check_writable(folder, cure="Give a folder.")
             save_model(merged(model) if merge else model, tokenizer, folder)

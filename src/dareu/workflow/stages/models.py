@@ -175,7 +175,7 @@ class Imported(Stage):
 
         config, target = self.context.config.model, building.out / "model"
         with quiet_libraries():
-            model, tokenizer = load_run_model(self.context, self.source)
+            model, tokenizer = load_run_model(self.context, self.source, to_merge=True)
         if (self.source / ADAPTER).is_file() and not is_peft(model):
             save_model(model, tokenizer, target)
         else:
