@@ -169,7 +169,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DareuError], str]] = {
     "test of texts": ({"test": ["A text."]}, DataError, "test has no column 'prompt'"),
     "test of questions": ({"data": [{"response": "a b", "owner": o} for o in (*GONE, "c")], "test": ROWS}, DataError,
                           "test has prompts, data is plain text"),
-    "test beside a file": ({"data": "authors", "test": ROWS}, ConfigError, "test goes with data in memory"),
+    "test beside a file": ({"data": "authors", "test": ROWS}, ConfigError, "test needs data in memory"),
     "unknown method": ({"method": "npoo"}, ConfigError, "Nearest: npo"),
     "unknown key": ({"method.optim.lrr": 1.0}, ConfigError, "Nearest: method.optim.lr"),
     "unknown override": ({"overrides": ["method.optim.lrr=1"]}, ConfigError, "Nearest: method.optim.lr"),

@@ -268,7 +268,7 @@ def test_contradictions(tmp_path: Path) -> None:
     fails(lines(tmp_path / "b.jsonl", [ROWS[0], ROWS[2]]), "one owner only: Ann")
     fails(path, "data.columns.owner is null", columns=Columns(owner=None))
     fails(path, "do not mix", columns=Columns(prompt=None), test_columns=Columns(prompt="prompt"))
-    fails(path, "no use for plain text", columns=Columns(prompt=None, wrong_responses="owner"))
+    fails(path, "does not apply to plain text", columns=Columns(prompt=None, wrong_responses="owner"))
 
 
 def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +293,7 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert load_corpus(Config()) == load_local(config)
     monkeypatch.setattr(sources, "entry_points", lambda group: [Point([1])])
-    with pytest.raises(DataError, match="gave a list"):
+    with pytest.raises(DataError, match="returned a list"):
         load_corpus(Config())
     monkeypatch.setattr(Config, "name", "speech")
     with pytest.raises(ConfigError, match="'speech'. Nearest: speeches"):

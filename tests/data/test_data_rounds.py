@@ -64,7 +64,7 @@ def test_a_count_takes_the_last_owners_first_and_more_rounds_go_on_from_fewer() 
         ([["Ada"], ["Bo", "Ada"]], ("names 'Ada' in round 1 and in round 2", "name each owner once")),
         ([["Ada"], ["Ada "]], ("names 'Ada' in round 1 and in round 2", "name each owner once")),
         ([["Ada", "Bo"], ["Cy", "Di", "Ed"]], ("The 2 rounds would forget all 5 owners", "at most 4")),
-        ({"count": 5}, ("asks for 5 rounds of 1, 5 owners; the data has 5", "Lower rounds.count")),
+        ({"count": 5}, ("requests 5 rounds of 1, 5 owners; the data has 5", "Lower rounds.count")),
         ({"count": 2, "owners_per_round": 3}, ("2 rounds of 3, 6 owners; the data has 5", "owners_per_round")),
     ],
 )  # fmt: skip

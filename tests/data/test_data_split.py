@@ -69,13 +69,13 @@ def test_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="offset 4, line 2"):
         split(file=str(file))
     file.write_text("\n")
-    with pytest.raises(DataError, match="nobody to forget"):
+    with pytest.raises(DataError, match="selects none"):
         split(file=str(file))
 
 
 @pytest.mark.parametrize("forget", [{"owners": []}, {"fraction": 0.05}])
 def test_nobody(forget: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="nobody to forget, of 5 owners"):
+    with pytest.raises(DataError, match="none of the 5 owners"):
         split(**forget)
 
 

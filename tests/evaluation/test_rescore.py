@@ -183,8 +183,8 @@ def test_own_runs_of_other_data_are_refused_with_both_keys_named(tmp_path: Path)
     ("content", "said"),
     [
         ("{", "cannot be read"),
-        ("[1, 2]", "like none of the logs"),
-        ("{}", "like none of the logs"),
+        ("[1, 2]", "none of the layouts"),
+        ("{}", "none of the layouts"),
         ('{"forget": [1]}', "no list of rows"),
         ('{"forget": []}', "holds no samples"),
         ('{"mia_loss": {"agg_value": 1, "forget": {"value_by_index": [1]}}}', "no rows by index"),

@@ -261,9 +261,9 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     ),
     "a weight of nothing": (
         small("method=ceu", "method.retain_weight=2"),
-        ("retain_weight=2.0 weighs nothing where retain=none", "retain=nll"),
+        ("retain_weight=2.0 has no effect with retain=none", "retain=nll"),
     ),
-    "nothing to learn": (small("method=ceu", "method.forget_weight=0"), ("nothing is left to learn",)),
+    "nothing to learn": (small("method=ceu", "method.forget_weight=0"), ("there is nothing to train on",)),
     "no such divergence": (small("method=flat", "method.params.divergence=chi"), ("method.params.divergence", "'tv'")),
     "a beta below zero": (small("method=simnpo", "method.params.beta=-1"), ("method.params.beta", "greater than 0")),
     "a beta that is no number": (small("method=npo", "method.params.beta=big"), ("method.params.beta", "valid number")),

@@ -114,7 +114,7 @@ class CounterfactualAttributor:
         nameless = [owner for owner, name in written.items() if not name]
         if nameless:
             raise DataError(
-                f"The texts of {', '.join(nameless[:3])} hold no name that could give way to a fictitious one.",
+                f"The texts of {', '.join(nameless[:3])} contain no name that a fictitious one could replace.",
                 "attributor.name=counterfactual needs owners that are named in their texts; take "
                 "attributor.name=causal for topics and speakers.",
             )

@@ -92,10 +92,10 @@ class LossMethodConfig(MethodBase):
     def _weights(self) -> LossMethodConfig:
         if self.retain == "none" and self.retain_weight != 1:
             raise ValueError(
-                f"retain_weight={self.retain_weight} weighs nothing where retain=none; nearest: retain=nll"
+                f"retain_weight={self.retain_weight} has no effect with retain=none; set retain=nll"
             )
         if self.forget_weight == 0 and (self.retain == "none" or self.retain_weight == 0):
-            raise ValueError("nothing is left to learn: forget_weight=0, and no retain term with a weight")
+            raise ValueError("there is nothing to train on: forget_weight=0, and no retain term has a weight")
         return self
 
 

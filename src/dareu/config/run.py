@@ -153,7 +153,7 @@ class RunConfig(Strict):
         if self.retrained and not self.retrain:
             raise ValueError("retrain=false and retrained=FOLDER contradict one another; give one of them")
         if self.retrained and self.rounds is not None:
-            raise ValueError("each of several requests has a retrained model of its own; leave retrained out")
+            raise ValueError("each of several requests needs its own retrained model; leave retrained out")
         return self
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ def matched(of: str, models: Mapping[str, Records]) -> dict[str, list[Mapping[st
             if lacking:
                 raise DataError(
                     f"The records of the {one} and the {other} model are of different samples: {of} sample "
-                    f"{lacking[0]} stands in those of the {one} model alone ({len(by[one])} and {len(by[other])} "
+                    f"{lacking[0]} is only in those of the {one} model ({len(by[one])} and {len(by[other])} "
                     "samples).",
                     "Compare logs of the same data.",
                 )

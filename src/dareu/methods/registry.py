@@ -38,7 +38,7 @@ def find_method(name: str) -> Method:
         if isinstance(row, Method):
             return row
         raise ConfigError(
-            f"The entry point '{name}' of dareu.methods is no Method but {type(row).__name__}.",
+            f"The entry point '{name}' of dareu.methods names a {type(row).__name__}, not a Method.",
             "It has to name a dareu.methods.registry.LossMethod, or another dareu.methods.base.Method.",
         )
     raise ConfigError(f"There is no loss '{name}'.", nearest(name, [*BUILT_IN, *external]))

@@ -148,7 +148,7 @@ def find_reward(kind: str) -> RewardKind:
         if isinstance(row, RewardKind):
             return row
         raise ConfigError(
-            f"The entry point '{kind}' of dareu.rewards is no RewardKind but {type(row).__name__}.",
+            f"The entry point '{kind}' of dareu.rewards names a {type(row).__name__}, not a RewardKind.",
             "It has to name a dareu.rewards.registry.RewardKind.",
         )
     raise ConfigError(

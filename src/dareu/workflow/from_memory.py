@@ -26,12 +26,14 @@ def make_corpus(config: RunConfig, data: Any, test: Any) -> Corpus:
     """The corpus of `data` (None: what the config names), its forget request checked."""
     if data is None:
         if test is not None:
-            raise ConfigError("test goes with data in memory.", "Use data.test_path=… for a file.")
+            raise ConfigError("test needs data in memory.", "Use data.test_path=… for a file.")
         corpus = load_corpus(config.data)
     elif isinstance(config.data, LocalConfig):
         corpus = corpus_in_memory(data, test, config.data)
     else:
-        raise ConfigError(f"There is data in memory, and data={config.data.name}.", "Give one of them.")
+        raise ConfigError(
+            f"Data in memory was passed, and data={config.data.name} is set.", "Give one of them."
+        )
     split_run(corpus, config)
     return corpus
 
@@ -43,7 +45,9 @@ def check_model(config: RunConfig, model: Any, finetune: bool) -> None:
     if model is None:
         return
     if not isinstance(config.model, HFConfig):
-        raise ConfigError(f"There is a model, and model={config.model.name}.", "Give one of them.")
+        raise ConfigError(
+            f"A model object was passed, and model={config.model.name} is set.", "Give one of them."
+        )
     if isinstance(model, str | os.PathLike):
         check_model_folder(os.path.expanduser(model))
     else:
