@@ -19,8 +19,9 @@ from dareu.workflow.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 2, "data": 11, "method": 36, "evaluation": 6, "logging": 3, "experiment": 10}
+COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 3, "experiment": 10}
 SAME_AS = {"authors_classic": "authors"}  # an option that is a variant of another one
+SAME_AS |= {name: "hf" for name in options()["model"] if name != "tiny"}
 # What an option leaves open on purpose.
 OPEN = {"data/local": ["data.path=mine.jsonl"], "data/hub": ["data.id=some/data"]}
 OPEN["model/hf"] = ["model.path=some/model"]
