@@ -248,10 +248,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
         saying(b"never " * 200), ("more than model.max_length=128", "Raise model.max_length")
     ),
     "refusals that nobody reads": (
-        small("method=npo", "method.refusals=no.txt"), ("'npo' reads no refusals", "idk_sft, idk_dpo, jensun, flat")
+        small("method=npo", "method.refusals=no.txt"), ("'npo' does not use refusals", "idk_sft, idk_dpo, jensun, flat")
     ),
     "alternates that nobody reads": (
-        small("method=idk_dpo", "method.alternates={count:3}"), ("'idk_dpo' reads no alternates", "altpo")
+        small("method=idk_dpo", "method.alternates={count:3}"), ("'idk_dpo' does not use alternates", "altpo")
     ),
     "no paraphrases to check by": (
         local(people(), "forget.count=1", "method=altpo"), ("4 of 4 forget samples", "check_fallback=true")
