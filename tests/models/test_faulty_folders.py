@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, GenerationConfig, T5Config, T5ForConditionalGeneration
 
 from dareu.config import LoraConfig
-from dareu.errors import ModelError, RunError
+from dareu.errors import ConfigError, ModelError, RunError
 from dareu.models.checks import check_causal, check_names
 from dareu.models.files import check_files
 from dareu.models.generate import generate, sample
@@ -170,6 +170,15 @@ def test_packages_that_are_missing_are_named(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ModelError, match="AWQ.*Install the package"):
         load_model(copy)
+
+
+def test_quantised_weights_need_a_package_and_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dareu.models.load.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs bitsandbytes.*pip install 'dareu\[quantise\]'"):
+        load_model(folder, quantization="nf4")
+    monkeypatch.setattr("dareu.models.load.find_spec", lambda name: object())
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        load_model(folder, quantization="int8", device="cpu")
 
 
 # --- vocabularies -------------------------------------------------------------------------------------------------

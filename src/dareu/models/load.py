@@ -155,13 +155,13 @@ def quantised(kind: str, device: str) -> dict[str, Any]:
     """Arguments of transformers for weights in 4 bits (nf4, with scales in 8 bits) or 8 bits.
 
     Raises:
-        ConfigError: bitsandbytes is not installed.
+        ConfigError: As `check_quantization`.
     """
-    check_quantization(kind)
+    check_quantization(kind, device)
     from transformers import BitsAndBytesConfig
 
     place = pick_device(device)
-    compute = torch.float32 if place.type == "cpu" else torch.bfloat16
+    compute = torch.bfloat16
     settings = (
         BitsAndBytesConfig(
             load_in_4bit=True,
@@ -175,12 +175,24 @@ def quantised(kind: str, device: str) -> dict[str, Any]:
     return {"quantization_config": settings, "device_map": {"": place}}
 
 
-def check_quantization(kind: str | None) -> None:
-    """`ConfigError` where `kind` of quantisation needs a package that is not installed."""
-    if kind is not None and find_spec("bitsandbytes") is None:
+def check_quantization(kind: str | None, device: str) -> None:
+    """Check that weights can be quantised here.
+
+    Raises:
+        ConfigError: bitsandbytes is not installed; or the device is a CPU, where its 4-bit product has no backward pass
+            of its own and gradients come out wrong.
+    """
+    if kind is None:
+        return
+    if find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"model.quantization={kind} needs bitsandbytes, which is not installed.",
             "pip install 'dareu[quantise]'",
+        )
+    if pick_device(device).type == "cpu":
+        raise ConfigError(
+            f"model.quantization={kind} needs a GPU: on a CPU gradients through quantised weights are wrong.",
+            "Set model.quantization=null, or device to a GPU.",
         )
 
 

@@ -43,7 +43,7 @@ def check_run(config: RunConfig) -> None:
     _check_logger(config)
     if isinstance(config.model, HFConfig):
         check_attention(config.model.attn_implementation)
-        check_quantization(config.model.quantization)
+        check_quantization(config.model.quantization, config.device)
     pick_device(config.device)
     find_attributor(config.attributor.name)
     check_auditors(config.evaluation.attributors or ())
