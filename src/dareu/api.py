@@ -48,19 +48,19 @@ class Unlearner:
     'report.html'
 
     Args:
-        model: What was fine-tuned on `data` and shall forget a part of it: a transformers or peft model, a folder,
-            or a name on the hub. Nothing in it is changed; an object is saved into the artifact store. With
+        model: A model that was fine-tuned on `data` and is to forget a part of it: a transformers or peft model, a
+            folder, or a name on the hub. It is not changed; an object is saved into the artifact store. With
             `finetune`, a base model that is fine-tuned on `data` first. None: the built-in tiny model, trained from
             scratch, for trying out.
-        tokenizer: An object, a folder or a name. None: the one that lies with the model.
+        tokenizer: An object, a folder or a name. None: the model's own.
         data: One row a sample: a list of dicts or `dareu.data.corpus.Sample`s, a `datasets.Dataset`, a pandas
             DataFrame, or a whole `dareu.data.corpus.Corpus`. Rows have a response, an owner and, unless they are
             plain texts to be completed, a prompt. Also the name of a configured source ("authors") or the path of
             a JSONL, CSV or Parquet file.
-        forget: The owners whose data goes. May be left out where a setting says it, such as `forget.count`, or
+        forget: The owners to forget. Not needed where a setting names them, such as `forget.count`, or
             `rounds=[["Ada"], ["Bo"]]` for requests one after another.
         method: A name in `configs/method`. `dareu configs` lists them.
-        test: Rows that belong to no owner, to see what else suffers. Their owner is not read.
+        test: Rows that belong to no owner, to measure what else is lost. Their owner is not read.
         columns: What your columns are called, such as {"prompt": "question"}. Keys: prompt, response, owner,
             paraphrased_prompts, paraphrased_response, wrong_responses. A prompt of None: plain texts.
         finetune: Whether `model` is a base model that has not seen `data` yet.
@@ -77,8 +77,10 @@ class Unlearner:
 
     A full model from elsewhere is unlearned through a LoRA adapter; `**{"model.adapter": "none"}` trains all weights.
 
-    Errors, all `dareu.errors.DareuError`: `ConfigError`, `DataError` and `ModelError` at once for what can be seen
-    at once, `RunError` for what needs `fit` first.
+    Raises:
+        ConfigError, DataError, ModelError: The settings, the data or the model cannot be used; raised before any
+            training where possible.
+        RunError: A call needs `fit` or `evaluate` first. All are `dareu.errors.DareuError`.
     """
 
     def __init__(
