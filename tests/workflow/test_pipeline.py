@@ -144,12 +144,23 @@ def test_another_request_reuses_original_and_attributor(run: Path, store: Path, 
     assert len(after["retrained"]) == len(before["retrained"]) + 1
 
 
+def without_words(found: dict[str, Any]) -> dict[str, Any]:
+    """The unlearned model's figures but those of words and membership, which read the other models' answers."""
+    model = dict(found["models"]["unlearned"])
+    return {
+        name: {k: v for k, v in block.items() if k not in ("broken", "new_words")}
+        if name.startswith("text_health")
+        else block
+        for name, block in model.items()
+        if name not in ("intervals", "membership")
+    }
+
+
 def test_without_a_retrained_model_the_reasons_are_told(run: Path, store: Path, tmp_path: Path) -> None:
     found = train(store, tmp_path / "lean", "retrain=false", *PPO)
-    assert (
-        "retrained" not in found["models"]
-        and found["models"]["unlearned"] == results(run)["models"]["unlearned"]
-    )
+    assert "retrained" not in found["models"]
+    # A broken word is one that no answer of the retrained model has either: that figure alone may differ.
+    assert without_words(found) == without_words(results(run))
     for path in ("tug_of_war", "retrain_similarity", "seconds.retrained"):
         assert dig(found, path) is None and "retrain=false" in found["missing"][path]
     assert "retrain=false" in found["missing"]["models.retrained"]

@@ -219,8 +219,9 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
         name = read.key_or_group
         for value in _values(read):
             check_value(name, value)
-            if name in known and value is not None and value not in known[name]:
-                raise ConfigError(f"There is no {name} '{value}'.", nearest(str(value), known[name]))
+            for choice in value if isinstance(value, list) else [value]:  # experiment=[A,B]
+                if name in known and choice is not None and str(choice) not in known[name]:
+                    raise ConfigError(f"There is no {name} '{choice}'.", nearest(str(choice), known[name]))
 
 
 def _values(override: Any) -> list[Any]:
