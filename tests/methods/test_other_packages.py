@@ -1,4 +1,6 @@
-"""A loss, a reward and an attributor of another package, installed beside this one, through the command line."""
+"""A loss, a reward, an attributor, a metric and a source of another package, installed beside this one, through the
+command line.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipeline_fixture import LOSS, PPO, store, train
+from pipeline_fixture import LOSS, MODEL, PPO, TRAINING, store, train
 
 from dareu.cli.commands import main
 
@@ -65,6 +67,20 @@ class Vowels:
 
     def prefix_probabilities(self, texts, ends):
         return prefix_by_calls(self, texts, ends)
+
+
+def words(records):
+    return {"mean_words": sum(len(r["response"].split()) for r in records) / len(records)}
+
+
+def letters(config):
+    from dareu.data.corpus import Corpus, Sample
+
+    return Corpus(tuple(
+        Sample(f"{who}/{i}", who, f"What did {who} write in letter {i}?", f"{who} wrote of the {thing} in letter {i}.")
+        for who in ("Ada Finch", "Jon Huaman", "Mira Okafor", "Li Wei")
+        for i, thing in enumerate(("harbour", "garden", "winter", "orchard")[: config.letters])
+    ))
 '''
 POINTS = """
 [dareu.methods]
@@ -74,6 +90,10 @@ scratch_short = scratch_dareu:SHORT
 [dareu.attributors]
 scratch_vowels = scratch_dareu:Vowels
 scratch_half = scratch_dareu:SHORT
+[dareu.metrics]
+scratch_words = scratch_dareu:words
+[dareu.sources]
+scratch_letters = scratch_dareu:letters
 """
 
 
@@ -91,6 +111,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (yaml / "mine.yaml").write_text(
         "# Ascent of another package.\nname: mine\nkind: loss\nloss: scratch_ascent\nparams: {strength: 0.5}\n"
     )
+    data = tmp_path / "configs" / "data"
+    data.mkdir()
+    (data / "letters.yaml").write_text("# Letters of another package.\nname: scratch_letters\nletters: 4\n")
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
     yield tmp_path / "configs"
@@ -115,6 +138,17 @@ def test_an_attributor(store: Path, tmp_path: Path, package: Path) -> None:
     assert found["attributor"]["name"] == "scratch_vowels"
     rows = [json.loads(line) for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
     assert all(0 <= row["rollout_attribution"] <= 0.5 + 1e-6 for row in rows if "rollout_attribution" in row)
+
+
+def test_a_source_and_a_metric(store: Path, tmp_path: Path, package: Path) -> None:
+    own = [f"--config-dir={package}", "data=letters", "method=gradient_ascent", "forget.count=1"]
+    found = train(store, tmp_path / "run", *own, *LOSS, base=[*MODEL, *TRAINING])
+    assert found["data"]["name"] == "scratch_letters" and found["data"]["n_forget"] == 4
+    rows = [
+        json.loads(x) for x in (tmp_path / "run" / "samples" / "unlearned.jsonl").read_text().split("\n") if x
+    ]
+    mean = sum(len(r["response"].split()) for r in rows) / len(rows)
+    assert found["models"]["unlearned"]["extra"]["scratch_words"]["mean_words"] == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(
