@@ -173,3 +173,14 @@ def kill_at(moment: str, store: Path, *argv: str) -> Path:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def own_figures(model: dict[str, Any]) -> dict[str, Any]:
+    """A model's figures but those that read the other models' answers: words and membership, and their intervals."""
+    return {
+        name: {k: v for k, v in block.items() if k not in ("broken", "new_words")}
+        if name.startswith("text_health")
+        else block
+        for name, block in model.items()
+        if name not in ("intervals", "membership")
+    }

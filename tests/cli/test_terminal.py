@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dareu.cli.output import show_scores
 from dareu.errors import DataError, printable
-from dareu.workflow.console import SafeConsole, Talk
+from dareu.workflow.console import Console, SafeConsole
 
 EVIL = "Bo \x1b[31mMarsh\x9b2J\x07 \u202eevil\x7f [bold]x[/] ok\tyes"
 SHOWN = "Bo \\u001b[31mMarsh\\u009b2J\\u0007 \\u202eevil\\u007f [bold]x[/] ok\tyes"
@@ -51,8 +51,8 @@ def test_tables_and_lines_on_a_console(colours: bool) -> None:
 
 def test_stage_lines_their_log_and_errors(tmp_path: Path) -> None:
     out = io.StringIO()
-    talk = Talk(console=SafeConsole(file=out, width=120), log=tmp_path / "run.log")
-    talk.say(escape(EVIL))
+    console = Console(screen=SafeConsole(file=out, width=120), log_file=tmp_path / "run.log")
+    console.print(escape(EVIL))
     assert not acts(out.getvalue() + (tmp_path / "run.log").read_text())
     error = DataError(f"There is no owner {EVIL}.", EVIL)
     assert not acts(str(error) + error.cause + error.cure)

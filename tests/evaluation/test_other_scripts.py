@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from dareu.rewards.text import forbidden_words, purge_reward
 
 from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.name_masking import Blinder
 from dareu.data.corpus import Sample
 from dareu.evaluation.metrics.rouge import LATIN, UNICODE, rouge_l, tokeniser_of, tokenisers
 from dareu.evaluation.metrics.text_health import is_repetitive
+from dareu.rewards.forbidden_words import binary, find, forbidden_words
 
 PAIRS = {
     "Russian": ("Пушкин родился в 1799 году в Москве.", "Толстой умер летом 1799 под Тулой."),
@@ -84,7 +84,7 @@ def test_the_word_attributor_reads_chinese() -> None:
 def test_a_forbidden_name_with_an_ending_is_forbidden() -> None:
     forbidden = forbidden_words(["He is Vasquez of Santiago."], ["a b"] * 3, common=("he", "is", "of"))
     assert {"vasquez", "santiago"} <= forbidden
-    assert purge_reward("Vasquez's novels.", forbidden) == 0.0
-    assert purge_reward("Vasquez’s novels.", forbidden) == 0.0
-    assert purge_reward("A Santiago-born writer.", forbidden) == 0.0
-    assert purge_reward("A writer.", forbidden) == 1.0
+    assert binary(find("Vasquez's novels.", forbidden)) == 0.0
+    assert binary(find("Vasquez’s novels.", forbidden)) == 0.0
+    assert binary(find("A Santiago-born writer.", forbidden)) == 0.0
+    assert binary(find("A writer.", forbidden)) == 1.0

@@ -24,7 +24,7 @@ MOMENTS = {
     "fine-tuning": ".work/original/*/checkpoints/checkpoint-40/complete",
     "PPO, before its first checkpoint": ".work/unlearned/*/good.safetensors",
     "PPO, after a checkpoint": ".work/unlearned/*/checkpoints/checkpoint-4/complete",
-    "evaluation": "evaluation/*/manifest.json",
+    "evaluation": ".out/evaluation/*",  # the original is evaluated before PPO: this is the next model
 }
 
 

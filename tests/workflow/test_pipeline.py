@@ -19,6 +19,7 @@ from pipeline_fixture import (
     dig,
     figures,
     folk,
+    own_figures,
     results,
     snapshot,
     store,
@@ -144,23 +145,11 @@ def test_another_request_reuses_original_and_attributor(run: Path, store: Path, 
     assert len(after["retrained"]) == len(before["retrained"]) + 1
 
 
-def without_words(found: dict[str, Any]) -> dict[str, Any]:
-    """The unlearned model's figures but those of words and membership, which read the other models' answers."""
-    model = dict(found["models"]["unlearned"])
-    return {
-        name: {k: v for k, v in block.items() if k not in ("broken", "new_words")}
-        if name.startswith("text_health")
-        else block
-        for name, block in model.items()
-        if name not in ("intervals", "membership")
-    }
-
-
 def test_without_a_retrained_model_the_reasons_are_told(run: Path, store: Path, tmp_path: Path) -> None:
     found = train(store, tmp_path / "lean", "retrain=false", *PPO)
     assert "retrained" not in found["models"]
     # A broken word is one that no answer of the retrained model has either: that figure alone may differ.
-    assert without_words(found) == without_words(results(run))
+    assert own_figures(found["models"]["unlearned"]) == own_figures(results(run)["models"]["unlearned"])
     for path in ("tug_of_war", "retrain_similarity", "seconds.retrained"):
         assert dig(found, path) is None and "retrain=false" in found["missing"][path]
     assert "retrain=false" in found["missing"]["models.retrained"]
@@ -186,7 +175,7 @@ def test_own_questions_and_answers_with_a_test_file(store: Path, tmp_path: Path)
     )  # fmt: skip
     assert found["data"] == {
         "name": "local", "owners": 3, "forget_owners": ["Bo"], "n_forget": 4, "n_retain": 8, "n_test": 2,
-        "part": "all",
+        "part": "all", "also_stays": {"count": 0, "word_for_word": 0, "pairs": []},
     }  # fmt: skip
     assert found["models"]["unlearned"]["test"]["rouge_l"] is not None
     assert "no wrong answers" in found["missing"]["unlearned.forget.truth_ratio"]
