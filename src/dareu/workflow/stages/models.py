@@ -110,6 +110,9 @@ class FineTuned(Stage):
     def prepare(self) -> None:
         import dareu.training.loss_trainer  # noqa: F401
 
+        if not isinstance(self.context.config.model, HFConfig):
+            self.base.get()  # its time is its own, not this stage's
+
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.models.load import checkpoint_activations, pick_device, save_model
         from dareu.training.common import Work, checkpoint_named, write_log
