@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from random import Random
 
 from dareu.data.corpus import Sample
-from dareu.data.owner_names import canonical, names_of_groups
+from dareu.data.owner_names import JOINTS, canonical, names_of_groups
 
 # Words inside names that are no name by themselves.
-PARTICLES = frozenset(
-    ("al", "af", "av", "ben", "bin", "bint", "da", "das", "de", "del", "della", "den", "der", "di", "do", "dos", "du",
-     "el", "ibn", "la", "le", "los", "of", "ter", "the", "ul", "van", "von", "y", "zu")
-)  # fmt: skip
+PARTICLES = JOINTS | {"of", "the"}
 # A letter of a script that writes words with spaces between them; in others a name has no boundaries to look for.
 _SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 # Words inside names that begin with a small letter.
-_JOINTS = frozenset((
+JOINTS = frozenset((
     "al", "af", "av", "ben", "bin", "bint", "da", "das", "de", "del", "della", "den", "der", "di", "do", "dos", "du",
     "el", "ibn", "la", "le", "los", "ter", "ul", "van", "von", "y", "zu",
 ))  # fmt: skip
@@ -48,7 +48,7 @@ def name_candidates(text: str) -> set[str]:
     runs: list[list[str]] = [[]]
     for match in _TOKEN.finditer(text):
         word = match.group()
-        joint = word.lower() in _JOINTS or word.lower().split("-")[0] in _JOINTS
+        joint = word.lower() in JOINTS or word.lower().split("-")[0] in JOINTS
         if word[0].isupper() or (runs[-1] and joint):
             if not (word in _OPENERS and not runs[-1]):
                 runs[-1].append(word)
@@ -58,7 +58,7 @@ def name_candidates(text: str) -> set[str]:
     for run in runs:
         for start in range(len(run)):
             for end in range(start + 2, min(len(run), start + LONGEST) + 1):
-                if not (run[start].islower() or run[end - 1].lower() in _JOINTS):
+                if not (run[start].islower() or run[end - 1].lower() in JOINTS):
                     found.add(" ".join(run[start:end]))
     return found
 

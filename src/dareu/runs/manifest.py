@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dareu.errors import RunError
+from dareu.runs.integrity import checksum
 
 PACKAGES = ("dareu", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
 KEY_LENGTH = 16
@@ -49,16 +50,12 @@ def _canonical(obj: Any) -> Any:
 
 def file_digest(path: str | Path) -> str:
     """16 hex digits of the SHA-256 over a file's bytes. `RunError` where it cannot be read."""
-    state = hashlib.sha256()
     try:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                state.update(block)
+        return checksum(Path(path))[:KEY_LENGTH]
     except OSError as error:
         raise RunError(
             f"{path} cannot be read: {error.strerror}.", "Check the file's name and its rights."
         ) from None
-    return state.hexdigest()[:KEY_LENGTH]
 
 
 def versions() -> dict[str, str | None]:
