@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from dareu.data.sources.word_tables import read_table
 from dareu.evaluation.metrics import registry as module
-from dareu.evaluation.metrics.base import SUITES, Metric, each
+from dareu.evaluation.metrics import rouge
+from dareu.evaluation.metrics.base import SUITES, Metric
 from dareu.evaluation.metrics.compute import compute_metrics, sample_values
 from dareu.evaluation.metrics.registry import INPUTS, METRICS, metrics_of, registry
 from dareu.evaluation.metrics.table import page
@@ -34,26 +38,35 @@ def test_each_row_is_complete_and_named_once() -> None:
 
 
 def test_the_recipe_of_contributing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A metric is one function and one row."""
-
-    def starts_alike(reference: str, response: str) -> float:
-        """1 where the answer begins with the reference's first word, else 0."""
-        return float(response.split()[:1] == reference.split()[:1])
-
-    row = Metric(
-        "starts_alike",
-        each(starts_alike, "reference", "response"),
-        needs=("reference", "response"),
-        title="Starts alike",
-        note="Share of answers that begin with the reference's first word.",
-    )
-    monkeypatch.setattr(module, "METRICS", (*METRICS, row))
+    """A metric is one function and one row: those of CONTRIBUTING.md."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipe = text.split("\n## A metric\n")[1].split("\n## ")[0]
+    code, row = recipe.split("```python\n")[1].split("```")[0], recipe.split("```yaml\n")[1].split("```")[0]
+    made: dict[str, Any] = {}
+    exec(code, made)
+    monkeypatch.setattr(rouge, "starts_alike", made["starts_alike"], raising=False)
+    ((name, fields),) = yaml.safe_load(row).items()
+    monkeypatch.setattr(module, "METRICS", (*METRICS, module.from_table(name, fields)))
     records = rows()
     summary = compute_metrics(records, metrics_of("fast"))
     assert summary["forget"]["starts_alike"] == 1.0 and summary["retain"]["starts_alike"] == 0.0
     assert [r["starts_alike"] for r in records] == [1.0, 1.0, 0.0]
     assert summary["intervals"]["forget"]["starts_alike"] == {"low": 1.0, "high": 1.0, "n": 2}
     assert "forget.starts_alike" not in summary["missing"]
+
+
+def test_every_row_names_a_function_that_is_there() -> None:
+    paths = []
+    for table in ("metrics", "probes"):
+        rows = read_table(f"dareu.evaluation.{table}", f"{table}.yaml").values()
+        paths += [
+            f"probes.{row['run']}" if "run" in row else row.get("each", row.get("compute")) for row in rows
+        ]
+        paths += [row["contribution"] for row in rows if "contribution" in row]
+    for path in filter(None, paths):
+        module_name, _, name = path.partition(":")
+        assert callable(getattr(import_module(f"dareu.evaluation.{module_name}"), name)), path
+    assert len(paths) > 50
 
 
 def test_a_row_of_another_package_is_computed_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:

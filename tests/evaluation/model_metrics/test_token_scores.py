@@ -13,7 +13,7 @@ import torch
 from models_fixture import make_folder
 
 from dareu.data.render import Encoded, collate
-from dareu.evaluation.model_metrics.leak import best_of_k, leak_curve
+from dareu.evaluation.model_metrics.leak import best_of_k
 from dareu.evaluation.model_metrics.token_scores import (
     exact_memorisation,
     extraction_strength,
@@ -37,18 +37,14 @@ PAIRS = [
 ]
 
 
-def hits(text: str) -> np.ndarray:
-    return np.array([c == "x" for c in text], dtype=bool)
-
-
 def test_extraction_strength_by_hand() -> None:
-    assert extraction_strength(hits("xxxx")) == 1.0
-    assert extraction_strength(hits(".xxx")) == 0.75
-    assert extraction_strength(hits("x.x.xxxx")) == 0.5  # the fourth of eight is the last one missed
-    assert extraction_strength(hits("xxx.")) == 0.0
-    assert extraction_strength(hits("")) is None
-    assert exact_memorisation(hits("x.x.")) == 0.5
-    assert exact_memorisation(hits("")) is None
+    assert extraction_strength("1111") == 1.0
+    assert extraction_strength("0111") == 0.75
+    assert extraction_strength("10101111") == 0.5  # the fourth of eight is the last one missed
+    assert extraction_strength("1110") == 0.0
+    assert extraction_strength("") is None
+    assert exact_memorisation("1010") == 0.5
+    assert exact_memorisation("") is None
 
 
 def test_min_k_by_hand() -> None:
@@ -65,18 +61,14 @@ def test_scores_of_an_answer_leave_out_end_of_text_but_in_the_probability() -> N
     statistics = TokenStatistics(
         np.log([0.5, 0.25, 0.125]), np.array([True, True, False]), np.full(3, -1.0), np.full(3, 2.0)
     )
-    scores = token_scores(statistics, "Rome", reference_loss=2.0)
+    scores = token_scores(statistics, "Rome")
     assert scores["nll"] == pytest.approx(2 * math.log(2))  # (1 + 2 + 3)/3 bits
-    assert scores["probability"] == pytest.approx(0.25)
-    assert scores["loss"] == pytest.approx(1.5 * math.log(2))
     assert scores["mia_loss"] == pytest.approx(-1.5 * math.log(2))
-    assert scores["mia_reference"] == pytest.approx(2 - 1.5 * math.log(2))
     assert scores["mia_zlib"] == pytest.approx(-1.5 * math.log(2) / len(zlib.compress(b"Rome")))
-    assert scores["extraction_strength"] == scores["exact_memorisation"] == 1.0
     assert scores["mia_min_k_20"] == pytest.approx(math.log(0.25))
     assert scores["mia_min_k_plus_20"] == pytest.approx((math.log(0.25) + 1) / 2)
     empty = token_scores(TokenStatistics(*(part[-1:] for part in statistics)), "")
-    assert empty["loss"] is empty["mia_min_k_20"] is empty["extraction_strength"] is None
+    assert empty["mia_loss"] is empty["mia_min_k_20"] is None
 
 
 def test_statistics_are_those_of_the_distribution(tiny: tuple[Any, Any]) -> None:
@@ -139,6 +131,5 @@ def test_best_of_k_is_the_mean_over_all_subsets() -> None:
         subsets = [max(s) for s in combinations(scores, k)]
         assert best_of_k(scores, k) == pytest.approx(sum(subsets) / len(subsets))
     assert best_of_k([0, 0, 1, 0], 2) == pytest.approx(1 - 3 / 6)  # C(3, 2) of C(4, 2) pairs hold no one
-    assert leak_curve(scores, (1, 2, 8)) == pytest.approx({1: 0.36, 2: best_of_k(scores, 2)})
     with pytest.raises(ValueError, match="best of 6"):
         best_of_k(scores, 6)

@@ -86,7 +86,6 @@ def test_every_probe_gives_the_figures_that_its_row_names(
     found, missing = results
     assert set(found) | set(missing) == set(PROBES) and set(missing) <= {"nf4"}
     for name, result in found.items():
-        assert set(result.figures) <= set(PROBES[name].figures), name
         assert PROBES[name].headline in result.figures, name
         assert all(0 <= value <= 1 for value in result.figures.values()), name
         assert len(result.samples) == 4

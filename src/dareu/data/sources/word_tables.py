@@ -1,4 +1,4 @@
-"""The word tables of the generated corpora: JSON files beside this module."""
+"""Tables that lie as data files beside the modules that read them, such as the words of the generated corpora."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import yaml
+
 
 @cache
+def read_table(package: str, name: str) -> dict[str, Any]:
+    """The content of a JSON or YAML file in `package`. It is shared by all callers, who must not change it."""
+    text = files(package).joinpath(name).read_text(encoding="utf-8")
+    return dict(json.loads(text) if name.endswith(".json") else yaml.safe_load(text))
+
+
 def word_table(name: str) -> dict[str, Any]:
-    """The content of `<name>.json`. It is shared by all callers, who must not change it."""
-    text = files(__package__).joinpath(f"{name}.json").read_text(encoding="utf-8")
-    table: dict[str, Any] = json.loads(text)
-    return table
+    """The words of a generated corpus: `<name>.json`."""
+    return read_table("dareu.data.sources", f"{name}.json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,24 +21,16 @@ class Attributions(NamedTuple):
     threshold: float
 
 
-def attribution_mass(name: str) -> Callable[..., Values]:
+def attribution_mass(records: Records, name: str, **inputs: Attributions) -> Values:
     """Σ_{j∈F} p(j | answer), in [0, 1], by the attributor that the input `name` holds."""
-
-    def values(records: Records, **inputs: Any) -> Values:
-        by: Attributions = inputs[name]
-        probs = by.probabilities([r["response"] for r in records])
-        return [float(mass) for mass in forget_mass(probs, by.owners, by.forget_owners)]
-
-    return values
+    by = inputs[name]
+    probs = by.probabilities([r["response"] for r in records])
+    return [float(mass) for mass in forget_mass(probs, by.owners, by.forget_owners)]
 
 
-def reattributed(name: str) -> Callable[..., Values]:
+def reattributed(records: Records, name: str, **inputs: Attributions) -> Values:
     """1 where the answer is attributed with confidence to one owner that the question is not about, else 0."""
-
-    def values(records: Records, **inputs: Any) -> Values:
-        by: Attributions = inputs[name]
-        probs = by.probabilities([r["response"] for r in records])
-        shares = reattribution_shares(probs, by.owners, [r["owner"] for r in records], by.threshold)
-        return [float(share) for share in shares]
-
-    return values
+    by = inputs[name]
+    probs = by.probabilities([r["response"] for r in records])
+    shares = reattribution_shares(probs, by.owners, [r["owner"] for r in records], by.threshold)
+    return [float(share) for share in shares]

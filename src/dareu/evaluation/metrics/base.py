@@ -92,11 +92,11 @@ class Metric:
 
 
 def lazily(path: str) -> Callable[..., Any]:
-    """The function at `path` ("package.module:function"), imported when it is first called: for what needs torch."""
+    """The function at `path` ("module:function", below this room), imported when it is called: for what needs torch."""
     module, _, name = path.partition(":")
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(import_module(module), name)(*args, **kwargs)
+        return getattr(import_module(f"dareu.evaluation.{module}"), name)(*args, **kwargs)
 
     return call
 

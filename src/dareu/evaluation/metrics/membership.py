@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,19 +31,15 @@ def auc(scores: Sequence[float], holdout: Sequence[float]) -> float:
     return float(placements(scores, holdout).mean())
 
 
-def attack(field: str) -> Callable[..., Values]:
+def attack(records: Records, holdout: Records, field: str) -> Values:
     """The attack by the score in `field`, higher for members: `placements` among the held-out records."""
-
-    def values(records: Records, holdout: Records) -> Values:
-        others = [r[field] for r in holdout if r.get(field) is not None]
-        kept = [(i, r[field]) for i, r in enumerate(records) if r.get(field) is not None]
-        shares = placements([score for _, score in kept], others)
-        found: Values = [None] * len(records)
-        for (i, _), share in zip(kept, shares, strict=True):
-            found[i] = float(share)
-        return found
-
-    return values
+    others = [r[field] for r in holdout if r.get(field) is not None]
+    kept = [(i, r[field]) for i, r in enumerate(records) if r.get(field) is not None]
+    shares = placements([score for _, score in kept], others)
+    found: Values = [None] * len(records)
+    for (i, _), share in zip(kept, shares, strict=True):
+        found[i] = float(share)
+    return found
 
 
 def privleak(auc_unlearned: float, auc_retrained: float) -> float:

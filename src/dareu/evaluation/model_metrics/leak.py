@@ -24,8 +24,3 @@ def best_of_k(scores: Sequence[float], k: int) -> float:
         raise ValueError(f"best of {k} needs at least {k} samples (and k ≥ 1); there are {n}")
     ranked = sorted(scores)
     return sum(score * comb(rank, k - 1) for rank, score in enumerate(ranked)) / comb(n, k)
-
-
-def leak_curve(scores: Sequence[float], ks: Sequence[int]) -> dict[int, float]:
-    """`best_of_k` for each k of `ks` that the samples allow."""
-    return {k: best_of_k(scores, k) for k in ks if k <= len(scores)}

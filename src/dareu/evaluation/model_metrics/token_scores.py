@@ -17,23 +17,21 @@ MIN_K = (0.2, 0.4)
 _SMALLEST_STD = 1e-6
 
 
-def extraction_strength(hits: np.ndarray) -> float | None:
+def extraction_strength(hits: str) -> float | None:
     """1 − k/L, k the shortest prefix after which every token is the likeliest one given the true ones before it.
 
     Args:
-        hits: (L,) bool. In [0, 1]; 1: all of it comes out, 0: the last token is missed already.
+        hits: "1" for each token that is the likeliest one, else "0". In [0, 1]; 1: all of it comes out, 0: the last
+            token is missed already.
 
     Source: Carlini et al. 2021; as in Wang et al. 2025 and open-unlearning.
     """
-    if not len(hits):
-        return None
-    missed = np.flatnonzero(~np.asarray(hits, dtype=bool))
-    return 1.0 - (int(missed[-1]) + 1) / len(hits) if len(missed) else 1.0
+    return 1 - (hits.rfind("0") + 1) / len(hits) if hits else None
 
 
-def exact_memorisation(hits: np.ndarray) -> float | None:
+def exact_memorisation(hits: str) -> float | None:
     """Share of tokens that are the likeliest ones given the true ones before them, in [0, 1] (open-unlearning)."""
-    return float(np.mean(hits)) if len(hits) else None
+    return hits.count("1") / len(hits) if hits else None
 
 
 def lowest_mean(values: np.ndarray, share: float) -> float | None:
@@ -59,38 +57,27 @@ def zlib_score(logps: np.ndarray, text: str) -> float | None:
     return float(np.mean(logps)) / len(zlib.compress(text.encode())) if len(logps) else None
 
 
-def token_scores(
-    statistics: Sequence[np.ndarray], text: str, reference_loss: float | None = None
-) -> dict[str, float | None]:
+def token_scores(statistics: Sequence[np.ndarray], text: str) -> dict[str, float | None]:
     """All scores of one answer.
 
     Args:
         statistics: `dareu.models.logprobs.TokenStatistics`, its last token the end-of-text token.
         text: the answer.
-        reference_loss: the mean NLL of the same answer under a reference model (the retrained one, or the base).
 
     Returns:
-        `loss` (mean NLL without end-of-text, nats), `nll` (with it, as in training), `probability` (exp(−nll)),
-        `extraction_strength`, `exact_memorisation`; and the membership scores `mia_loss`, `mia_zlib`, `mia_min_k_20`,
-        `mia_min_k_40`, `mia_min_k_plus_20`, `mia_min_k_plus_40`, `mia_reference` (None without a reference loss).
+        `nll` (the mean, in nats, with end-of-text as in training) and the membership scores `mia_loss` (minus the mean
+        NLL without end-of-text), `mia_zlib`, `mia_min_k_20`, `mia_min_k_40`, `mia_min_k_plus_20`, `mia_min_k_plus_40`.
+        None where one is not finite.
     """
-    logps, hits, mean, std = (np.asarray(part)[:-1] for part in statistics)
+    logps, _, mean, std = (np.asarray(part)[:-1] for part in statistics)
     every = np.asarray(statistics[0], dtype=float)
-    loss = float(-logps.mean()) if len(logps) else None
-    nll = float(-every.mean()) if len(every) else math.nan
     scores: dict[str, float | None] = {
-        "loss": loss,
-        "nll": nll,
-        "probability": math.exp(-nll),
-        "extraction_strength": extraction_strength(hits),
-        "exact_memorisation": exact_memorisation(hits),
-        "mia_loss": None if loss is None else -loss,
+        "nll": float(-every.mean()) if len(every) else None,
+        "mia_loss": float(logps.mean()) if len(logps) else None,
         "mia_zlib": zlib_score(logps, text),
     }
     for share in MIN_K:
         percent = round(100 * share)
         scores[f"mia_min_k_{percent}"] = min_k(logps, share)
         scores[f"mia_min_k_plus_{percent}"] = min_k_plus(logps, mean, std, share)
-    known = reference_loss is not None and loss is not None
-    scores["mia_reference"] = reference_loss - loss if known else None  # type: ignore[operator]
     return {name: value if value is None or math.isfinite(value) else None for name, value in scores.items()}

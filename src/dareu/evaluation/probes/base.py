@@ -49,14 +49,14 @@ class Gap(Exception):
 class Probe(NamedTuple):
     """A row of the table of probes.
 
-    `run(model, tokenizer, given)` gives a `ProbeResult`, or raises `Gap`. `figures`: what it gives, each with its
-    meaning; all are in [0, 1] and best where the retrained model's are. `headline`: the one to show first.
+    `run(model, tokenizer, given)` gives a `ProbeResult`, or raises `Gap`. Its figures are in [0, 1] and best where the
+    retrained model's are. `headline`: the one to show first, `measures`: what that one is.
     """
 
     title: str
     run: Callable[[Any, Any, ProbeInput], ProbeResult]
-    figures: dict[str, str]
     headline: str
+    measures: str
     note: str = ""
 
 
