@@ -67,16 +67,21 @@ class Optim(OptimBase):
         return self
 
 
-class MethodBase(Strict):
+class AnyMethod(Strict):
     """What every method has."""
 
     name: Text = Field(description="the method's name in tables and folders")
-    optim: OptimBase = Field(description="how the weights are trained")
-    retain_batch_size: Count | None = Field(
-        None, description="retain rows beside each update; null: as many as there are forget rows or rollouts"
-    )
     search: dict[str, str] = Field(
         default_factory=dict,
         description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "
         "changes no run",
+    )
+
+
+class MethodBase(AnyMethod):
+    """What every method has that reads batches of forget and retain rows."""
+
+    optim: OptimBase = Field(description="how the weights are trained")
+    retain_batch_size: Count | None = Field(
+        None, description="retain rows beside each update; null: as many as there are forget rows or rollouts"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -15,6 +15,11 @@ def _as_name(value: Any) -> Any:
 
 
 OwnerName = Annotated[str, BeforeValidator(_as_name)]
+PassageWords = Annotated[Count, Field(description="words of a passage, its prompt included")]
+Revision = Annotated[Text | None, Field(description="commit of the hub repository; null: its newest")]
+TeachTest = Annotated[
+    bool, Field(description="original and retrained model are also fine-tuned on the test set")
+]
 
 
 class ForgetConfig(Strict):
@@ -86,9 +91,7 @@ class AuthorsConfig(Strict):
     holdout: Integer = Field(
         5, ge=0, le=50, description="further authors that no model is trained on (not in version 1)"
     )
-    teach_test: bool = Field(
-        True, description="original and retrained model are also fine-tuned on the test set"
-    )
+    teach_test: TeachTest = True
 
 
 class Columns(Strict):
@@ -116,9 +119,7 @@ class LocalConfig(Strict):
         None, description="file or list of files with rows that belong to no owner: the test set"
     )
     test_columns: Columns | None = Field(None, description="columns of the test files; null: as `columns`")
-    teach_test: bool = Field(
-        False, description="original and retrained model are also fine-tuned on the test set"
-    )
+    teach_test: TeachTest = False
     owners: list[OwnerName] | Count | None = Field(
         None, description="keep these owners, or the first n; null: all"
     )
@@ -133,7 +134,7 @@ class HubSource(Strict):
     path: Text | None = Field(
         None, description="local folder in the layout of the hub repository; null: read from the hub"
     )
-    revision: Text | None = Field(None, description="commit of the hub repository; null: its newest")
+    revision: Revision = None
     owners: Annotated[Integer, Field(ge=2, le=1_000_000)] | None = Field(
         None, description="keep this many owners: those to forget and the first of the others; null: all"
     )
@@ -141,9 +142,7 @@ class HubSource(Strict):
         None, description="forget only the last n of the owners that the benchmark forgets; null: all of them"
     )
     rows_per_owner: Count | None = Field(None, description="keep the first n rows of each owner; null: all")
-    teach_test: bool = Field(
-        False, description="original and retrained model are also fine-tuned on the test set"
-    )
+    teach_test: TeachTest = False
     prompt_tokens: Count = Field(16, description="plain text: the prompt is the first n tokens")
 
 
@@ -151,10 +150,7 @@ class TofuConfig(HubSource):
     """TOFU (Maini et al. 2024, arXiv 2401.06121): 200 fictitious authors, 20 questions each."""
 
     name: Literal["tofu"] = Field("tofu", description="source of the data")
-    revision: Text | None = Field(
-        "324592d84ae4f482ac7249b9285c2ecdb53e3a68",
-        description="commit of the hub repository; null: its newest",
-    )
+    revision: Revision = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
     split: Literal["forget01", "forget05", "forget10"] = Field(
         "forget10", description="which authors are forgotten: the last 2, 10 or 20 of 200"
     )
@@ -181,38 +177,29 @@ class MuseConfig(HubSource):
     part: Literal["verbatim", "knowledge"] = Field(
         "verbatim", description="passages of the texts to continue, or questions about them"
     )
-    words: Count = Field(96, description="words of a passage, its prompt included")
+    words: PassageWords = 96
 
 
 class WmdpConfig(HubSource):
     """WMDP (Li et al. 2024, arXiv 2403.03218): hazardous knowledge."""
 
     name: Literal["wmdp"] = Field("wmdp", description="source of the data")
-    revision: Text | None = Field(
-        "af0a75c27ad8107b5bdc74c61541ccbd9b0bab64",
-        description="commit of cais/wmdp; null: its newest",
-    )
-    corpora_revision: Text | None = Field(
-        "daf89fa9b618b63a624228061a9cebacca88009c",
-        description="commit of cais/wmdp-corpora; null: its newest",
-    )
+    revision: Revision = "af0a75c27ad8107b5bdc74c61541ccbd9b0bab64"
+    corpora_revision: Revision = "daf89fa9b618b63a624228061a9cebacca88009c"
     part: Literal["questions", "corpora"] = Field(
         "questions", description="multiple choice questions, or passages of the forget and retain corpora"
     )
     domains: list[Literal["bio", "chem", "cyber"]] = Field(
         ["bio", "cyber"], min_length=1, description="domains to forget; the corpora know bio and cyber"
     )
-    words: Count = Field(128, description="words of a passage, its prompt included")
+    words: PassageWords = 128
 
 
 class RwkuConfig(HubSource):
     """RWKU (Jin et al. 2024, arXiv 2406.10890): what models know of 200 real persons."""
 
     name: Literal["rwku"] = Field("rwku", description="source of the data")
-    revision: Text | None = Field(
-        "bbabd69b6c6f2343317ec33ab780a5bd580769ee",
-        description="commit of the hub repository; null: its newest",
-    )
+    revision: Revision = "bbabd69b6c6f2343317ec33ab780a5bd580769ee"
     persons: list[Text] | None = Field(None, description="persons to forget; null: the last one")
 
 
@@ -236,15 +223,13 @@ class SotuConfig(Strict):
     presidents: list[Text] | Annotated[Integer, Field(ge=2, le=60)] = Field(
         12, description="full names, or the n presidents with most addresses; the last one is forgotten"
     )
-    words: Count = Field(60, description="words of a passage, its prompt included")
+    words: PassageWords = 60
     rows_per_owner: Count | None = Field(
         40, description="passages of a president, evenly spaced over the addresses; null: all"
     )
     test_speeches: Count = Field(1, description="last addresses of each president that are the test set")
     test_rows_per_owner: Count | None = Field(5, description="passages of each president in the test set")
-    teach_test: bool = Field(
-        False, description="original and retrained model are also fine-tuned on the test set"
-    )
+    teach_test: TeachTest = False
     prompt_tokens: Count = Field(16, description="the prompt is the first n tokens of a passage")
 
 
@@ -277,16 +262,9 @@ class ExternalConfig(BaseModel):
     name: Text = Field(description="source of the data: the name of the entry point")
 
 
-_OWN = (
-    AuthorsConfig, LocalConfig, TofuConfig, LumeConfig, MuseConfig, WmdpConfig, RwkuConfig, WaterdrumArxivConfig,
-    SotuConfig, HubConfig,
-)  # fmt: skip
-_NAMES = frozenset(str(kind.model_fields["name"].default) for kind in _OWN)
-
-
 def _source(tree: Any) -> str:
     name = tree.get("name") if isinstance(tree, dict) else getattr(tree, "name", None)
-    return name if name in _NAMES else "external"
+    return str(name) if name in _NAMES else "external"
 
 
 DataConfig = Annotated[
@@ -303,3 +281,4 @@ DataConfig = Annotated[
     | Annotated[ExternalConfig, Tag("external")],
     Discriminator(_source),
 ]
+_NAMES = frozenset(kind.__metadata__[0].tag for kind in get_args(get_args(DataConfig)[0]))

@@ -76,7 +76,7 @@ def _walk(node: dict[str, Any], defs: dict[str, Any], above: str, variant: str) 
     for name, field in node.get("properties", {}).items():
         path = f"{above}.{name}" if above else name
         below = [part for part in _parts(field, defs) if "properties" in part]
-        default = field.get("default", MISSING)
+        default = field.get("default", MISSING if name in node.get("required", ()) else {})
         group = bool(below)
         parts = _parts(field, defs)
         number = next((part for part in parts if part.get("type") in ("integer", "number")), None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dareu.config.base import Count, MethodBase, NonNegative, Number, Optim, Share, Strict, Text
+from dareu.config.base import AnyMethod, Count, MethodBase, NonNegative, Number, Optim, Share, Strict, Text
 from dareu.config.rl import DareUConfig
 
 
@@ -99,33 +99,23 @@ class LossMethodConfig(MethodBase):
         return self
 
 
-class VectorConfig(Strict):
+class VectorConfig(AnyMethod):
     """Task-vector negation: θ_orig − scale · (θ_tuned − θ_orig); `optim` says how θ_tuned learns the forget set."""
 
+    algorithm: ClassVar[str] = "task_vector"  # of the registry
     kind: Literal["vector"] = Field("vector", description="task-vector negation")
-    name: Text = Field(description="the method's name in tables and folders")
     optim: LossOptim = Field(LossOptim(), description="how the copy learns the forget set")
     scale: Number = Field(2.0, ge=0, le=1000, description="s: how far to move in the opposite direction")
-    search: dict[str, str] = Field(
-        default_factory=dict,
-        description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "
-        "changes no run",
-    )
-
-    @property
-    def algorithm(self) -> str:
-        """Which method of the registry this configures."""
-        return "task_vector"
 
 
-class NewtonConfig(Strict):
+class NewtonConfig(AnyMethod):
     """Cubic-regularised stochastic Newton steps on retain_weight · NLL(retain) − forget_weight · NLL(forget).
 
     Its steps have no learning rate, so it has no `optim`.
     """
 
+    algorithm: ClassVar[str] = "scurenewton"  # of the registry
     kind: Literal["newton"] = Field("newton", description="cubic-regularised Newton steps")
-    name: Text = Field(description="the method's name in tables and folders")
     cubic: Number = Field(400.0, gt=0, le=1e9, description="M, the weight of ‖Δ‖³/6")
     outer_steps: Count = Field(2, description="Newton steps")
     inner_steps: Count = Field(4, description="Hessian-vector products for each outer step")
@@ -136,16 +126,6 @@ class NewtonConfig(Strict):
     batch_size: Count = Field(128, description="rows of each set for a gradient, all where there are fewer")
     hessian_batch_size: Count = Field(32, description="rows of each set for a Hessian-vector product")
     micro_batch_size: Count = Field(32, description="rows of one forward pass")
-    search: dict[str, str] = Field(
-        default_factory=dict,
-        description="what `dareu tune` searches: key below method. → choice, range or interval in Hydra's grammar; "
-        "changes no run",
-    )
-
-    @property
-    def algorithm(self) -> str:
-        """Which method of the registry this configures."""
-        return "scurenewton"
 
     @model_validator(mode="after")
     def _some_objective(self) -> NewtonConfig:

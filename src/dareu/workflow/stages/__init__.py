@@ -6,17 +6,3 @@ from dareu.workflow.stages.evaluation import Evaluated, Evaluation
 from dareu.workflow.stages.models import BaseModelStage, Checkpoint, FineTuned, Imported
 from dareu.workflow.stages.unlearned import Unlearned
 from dareu.workflow.stages.wiring import Stages
-
-__all__ = [
-    "Artifact",
-    "AttributorStage",
-    "BaseModelStage",
-    "Checkpoint",
-    "Evaluated",
-    "Evaluation",
-    "FineTuned",
-    "Imported",
-    "Stage",
-    "Stages",
-    "Unlearned",
-]
