@@ -1,4 +1,4 @@
-"""The generated sections of docs/results.md: each between its own two markers, with what it was made by."""
+"""The generated sections of the pages in docs/: each between its own two markers, with what it was made by."""
 
 from __future__ import annotations
 

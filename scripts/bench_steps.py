@@ -1,6 +1,6 @@
 """What a training step of every loss-based method costs, beside the bare passes that its formula needs.
 
-    python scripts/bench_steps.py                        into the section `steps` of docs/results.md
+    python scripts/bench_steps.py                        into the section `steps` of docs/performance.md
 
 Both sides run in one process on one thread and take turns, step by step: after each step of the trainer (batches,
 losses, clipping, optimizer, log) comes a bare one: forward passes of the same shapes, the mean NLL of the answers,
@@ -288,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: every method that is a loss")
     parser.add_argument("--overrides", nargs="+", default=[], metavar="key=value")
-    parser.add_argument("--results", type=Path, default=Path("docs/results.md"), metavar="FILE")
+    parser.add_argument("--results", type=Path, default=Path("docs/performance.md"), metavar="FILE")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""The benchmarks behind docs/results.md: one command each, every figure and every verdict computed from runs.
+"""The benchmarks behind docs/results/: one command each, every figure and every verdict computed from runs.
 
     python scripts/benchmark.py main       time, Tug-of-War, text health, memory of the defaults
     python scripts/benchmark.py other      other corpora, other owners, one owner and five
@@ -7,7 +7,7 @@
                                                       and world_facts_perturbed.json lie in FOLDER
     python scripts/benchmark.py pretrained --tofu FOLDER --model MODEL    a pretrained model with LoRA, ten TOFU authors
 
-Each writes its tables into its own section of --results, with the command, the versions, the date and the number of
+Each writes its tables into its own section of its page (PAGES), or of --results, with the command, the versions, the date and the number of
 CPUs beside them, and prints them. Runs go to --out (default benchmarks/), a folder each, with a log beside it.
 
 An interrupted benchmark goes on where it stood: a run is repeated only where its configuration has changed. What it
@@ -155,6 +155,15 @@ ITEMS: dict[str, Callable[[argparse.Namespace, Runner], Made]] = {
     "pretrained": pretrained_item,
 }
 
+RESULTS = Path("docs/results")
+PAGES = {
+    "main": "classic_corpus.md",
+    "other": "classic_corpus.md",
+    "leaderboard": "classic_corpus.md",
+    "tofu": "tofu_from_scratch.md",
+    "pretrained": "tofu_pretrained.md",
+}
+
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
@@ -163,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("item", choices=ITEMS)
     top.add_argument("--seeds", type=int, nargs="+", default=[41, 42, 43, 44, 45])
     top.add_argument("--out", type=Path, default=Path("benchmarks"), metavar="DIR")
-    top.add_argument("--results", type=Path, default=Path("docs/results.md"), metavar="FILE")
+    top.add_argument("--results", type=Path, metavar="FILE", help="default: the item's own page")
     top.add_argument("--fresh", action="store_true", help="throw away what this item has run so far")
     top.add_argument("--tofu", type=Path, metavar="FOLDER", help="where the TOFU files are")
     top.add_argument("--model", type=Path, metavar="MODEL", help="for `pretrained`: the model's folder")
@@ -199,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         body, records = ITEMS[args.item](args, Runner(folder, args.overrides))
         body = f"{made_by(arguments(args), records)}\n{body}"
         print(body)
-        write_section(args.results, args.item, body)
+        write_section(args.results or RESULTS / PAGES[args.item], args.item, body)
     except (BenchmarkError, DareuError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2

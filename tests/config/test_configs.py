@@ -19,7 +19,7 @@ from dareu.workflow.sweep import grid
 
 FILES = sorted(config_folder().rglob("*.yaml"))
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 3, "experiment": 10}
+COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 3, "experiment": 11}
 SAME_AS = {"authors_classic": "authors"}  # an option that is a variant of another one
 SAME_AS |= {name: "hf" for name in options()["model"] if name != "tiny"}
 # What an option leaves open on purpose.
@@ -30,7 +30,8 @@ OPEN |= {
     for name in options()["experiment"]
     if name not in ("rounds", "paper_reward", "authors_classic")
 }
-OPEN["experiment/tofu_lora"].append("model.path=some/model")
+for _name in ("tofu_lora", "tofu_smollm2"):
+    OPEN[f"experiment/{_name}"].append("model.path=some/model")
 PARAMETERS = {(path.parent.name, path.stem) for path in FILES} - {("configs", "train")}
 
 
