@@ -7,8 +7,9 @@
                                                       and world_facts_perturbed.json lie in FOLDER
     python scripts/benchmark.py pretrained --tofu FOLDER --model MODEL    a pretrained model with LoRA, ten TOFU authors
 
-Each writes its tables into its own section of its page (PAGES), or of --results, with the command, the versions, the date and the number of
-CPUs beside them, and prints them. Runs go to --out (default benchmarks/), a folder each, with a log beside it.
+Each writes its tables into its own section of its page (PAGES) or of --results, with the command, the versions, the
+date and the number of CPUs beside them, and prints them. Runs go to --out (default benchmarks/), a folder each, with a
+log beside it.
 
 An interrupted benchmark goes on where it stood: a run is repeated only where its configuration has changed. What it
 does not notice is a changed program; --fresh throws the item's folder away first. The times of `main` count only as
