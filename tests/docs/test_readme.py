@@ -100,7 +100,10 @@ def test_each_method_has_its_page() -> None:
 
 NAMES = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md|yaml|json|j2|css))`")
 OF_A_RUN = {"model/", "logs/", "samples/"}  # folders of a run
-HISTORY = {ROOT / "docs" / "dev" / "log.md", *(ROOT / "docs" / "results").glob("*.md")}  # say what was, at the time
+HISTORY = {
+    ROOT / "docs" / "dev" / "log.md",
+    *(ROOT / "docs" / "results").glob("*.md"),
+}  # say what was, at the time
 
 
 @pytest.mark.parametrize(
