@@ -66,6 +66,55 @@ def test_every_figure_of_tofus_logs(which: str) -> None:
     assert results["definitions"]["truth_ratio"] == "geometric"
 
 
+AGGREGATED = {
+    "forget": "eval_log_forget.json",
+    "retain": "eval_log.json",
+    "real_authors": "eval_real_author_wo_options.json",
+    "world_facts": "eval_real_world_wo_options.json",
+}
+
+
+def aggregated(tree: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The lists of rows as TOFU's code writes them: a file a set, a dict by index a field."""
+    names = {
+        "avg_gt_loss": "gt_loss",
+        "avg_paraphrased_loss": "paraphrased_loss",
+        "average_perturb_loss": "perturbed_losses",
+        "rougeL_recall": "rouge_l_recall",
+    }
+    files = {}
+    for of, listed in tree.items():
+        columns = {new: {str(i): row[old] for i, row in enumerate(listed)} for new, old in names.items()}
+        texts = {str(i): [row["prompt"], row["generated"], row["gold"]] for i, row in enumerate(listed)}
+        files[AGGREGATED[of]] = columns | {"generated_text": texts}
+    return files
+
+
+def test_what_tofus_code_writes_gives_the_same_figures(tmp_path: Path) -> None:
+    folder = shared("tofu_logs")
+    lists = [folder / f"llama2-7b_{which}.json" for which in ("full", "retain90")]
+    files = []
+    for path in lists:
+        (tmp_path / path.stem).mkdir()
+        tree = aggregated(json.loads(path.read_text()))
+        files.append(save(tmp_path / path.stem / "eval_log_aggregated.json", tree))
+    theirs, ours = rescore(*lists)[0], rescore(*files)[0]
+    assert ours["models"] == theirs["models"] and ours["unread"] == []
+    assert ours["forget_quality"]["log10_p"] == pytest.approx(-20.7366, abs=1e-3)
+    assert ours["models"]["unlearned"]["model_utility"] == pytest.approx(0.6226774, rel=CLOSE)
+
+
+def test_one_file_of_tofus_code_alone(tmp_path: Path) -> None:
+    tree = aggregated({"forget": rows(2)})["eval_log_forget.json"]
+    tree["generated_text"] = list(tree["generated_text"].values())  # as a list, in some versions
+    results, records = rescore(save(tmp_path / "eval_log_forget.json", tree))
+    assert results["n"] == {"forget": 2} and records["unlearned"][1]["response"] == "number 1"
+    with pytest.raises(DataError, match="its name does not say of which set"):
+        rescore(save(tmp_path / "log.json", tree))
+    with pytest.raises(DataError, match="no values by index in rougeL_recall"):
+        rescore(save(tmp_path / "eval_log_forget.json", tree | {"rougeL_recall": 0.5}))
+
+
 def test_the_arithmetic_mean_is_a_key_away() -> None:
     folder = shared("tofu_logs")
     both = (folder / "llama2-7b_full.json", folder / "llama2-7b_retain90.json")
@@ -250,6 +299,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*command, "--truth-ratio", "geometric"]) == 0
     shown = capsys.readouterr().out
     assert "Truth ratio: geometric" in shown and "forget: ROUGE" in shown
+    assert "forget: Exact answers" in shown and shown.count("Not computed") == 1
     assert read_log(out).layout == "open-unlearning"
     assert main(["rescore", str(tmp_path / "absent.json")]) == 2
     assert "absent.json cannot be read" in capsys.readouterr().err

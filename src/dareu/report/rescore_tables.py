@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +11,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from dareu.evaluation.metrics.registry import registry
-from dareu.report.figures import MODELS, dig, missing_reasons, show, show_any
+from dareu.report.figures import MODELS, dig, show, show_any
 
 ASIDE = ("intervals", "extra")
+NAMED = 4  # fields that the line about gaps names
+LACKED = re.compile("the records do not hold `(.+)`")
 
 
 def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
     """Tables and lines for the screen."""
-    names = {metric.key: metric.title for metric in registry().values()}
+    names: dict[str, str] = {}
+    for metric in registry().values():
+        names.setdefault(metric.key, metric.title)  # the first of a name: exact answers before the leak's curve
     models = [m for m in MODELS if m in results["models"]]
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     table.add_column("figure")
@@ -65,5 +70,17 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
             console.print(escape(f"{name}: {numbers}" + (f"; {one['note']}." if one["note"] else ".")))
     if results.get("unread"):
         console.print(escape(f"Sections that were not understood: {', '.join(results['unread'])}"))
-    for gaps, reason in missing_reasons(results):
-        console.print(escape(f"Not computed: {gaps}: {reason}"), style="dim")
+    if results.get("missing"):
+        console.print(escape(_gaps(results["missing"])), style="dim")
+
+
+def _gaps(missing: Mapping[str, str]) -> str:
+    """One line: what the records lack, and why which comparisons are not there; `--json` has every figure's reason."""
+    lacked = [found[1] for reason in missing.values() if (found := LACKED.fullmatch(reason))]
+    compared = [f"{name} ({reason.rstrip('.')})" for name, reason in missing.items() if "." not in name]
+    parts = [", ".join(compared)] if compared else []
+    if fields := list(dict.fromkeys(lacked)):
+        more = f" and {len(fields) - NAMED} more" if len(fields) > NAMED else ""
+        parts.append(f"what needs {', '.join(fields[:NAMED])}{more}, which the records do not hold")
+    reasons = "; ".join(parts)
+    return f"Not computed: {len(missing)} figures{f': {reasons}' if reasons else ''}. --json has each one's reason."

@@ -1,0 +1,314 @@
+"""The leaderboard of the default corpus: every method tuned alike, chosen by knowledge left and by Tug-of-War.
+
+    python scripts/leaderboard.py --methods npo task_vector … --out DIR --results PAGE
+
+Trials run on a validation corpus, whose authors and seed are never reported: trial 1 of a method is its
+defaults, the others are drawn at random from its `search` block. So the trials depend on no objective, and the best by
+the worst |knowledge left| and the best by Tug-of-War are chosen from the same ones. Each choice is then run on every
+seed of the default corpus. A floor stands beside the methods: the retrained model of another seed in the place of the
+unlearned one.
+
+All runs share one process. `trials.jsonl` and `reported.jsonl` below --out hold what was measured; the same command
+continues from there, and measures again only what has another configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bench_bars import table
+from bench_page import cpus, write_section
+from bench_run import say
+
+from dareu.config import RunConfig
+from dareu.config.compose import compose
+from dareu.errors import DareuError
+from dareu.report.figures import DASH, show
+from dareu.runs.files import append_jsonl, read_jsonl
+from dareu.runs.manifest import content_key, versions
+from dareu.tuning.search_space import overrides_of, show_setting, space_of
+from dareu.workflow.console import Console
+from dareu.workflow.figures import Figures
+from dareu.workflow.library_settings import quiet_libraries
+from dareu.workflow.prepare import prepare
+from dareu.workflow.stages import Checkpoint, Stage, Stages
+
+Row = dict[str, Any]
+Score = Callable[[Row], float]
+FLOOR = "retrained, another seed"
+VALIDATION = ("data.seed=20", "seed=51", "evaluation.retain_limit=100")
+# What trials are chosen by, higher is better.
+CHOICES: dict[str, Score] = {
+    "worst |k|": lambda row: -abs(row["worst"]["value"]),
+    "Tug-of-War": lambda row: float(row["tug_of_war"]),
+}
+COLUMNS: dict[str, Callable[[Row], float | None]] = {
+    "worst |k|": lambda row: abs(row["worst"]["value"]),
+    "k of probability": lambda row: row["knowledge"].get("probability"),
+    "k of ROUGE": lambda row: row["knowledge"].get("rouge_l"),
+    "k of membership (loss)": lambda row: row["knowledge"].get("membership_loss"),
+    "Tug-of-War": lambda row: row["tug_of_war"],
+    "similarity": lambda row: row["retrain_similarity"],
+    "damage retain": lambda row: row["damage_retain"],
+    "damage test": lambda row: row["damage_test"],
+    "broken": lambda row: row["broken"],
+    "seconds": lambda row: row["seconds"],
+}
+# Two-sided 95 % quantiles of Student's t by degrees of freedom.
+T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def settings_of(config: RunConfig, count: int) -> list[dict[str, Any]]:
+    """The defaults, then settings drawn at random from the method's search space; the same ones in every call."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space, defaults = space_of(config)
+    digest = hashlib.sha256(config.method.name.encode()).digest()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(int.from_bytes(digest[:4], "big")))
+    study.enqueue_trial(defaults)
+    return [dict(study.ask(space).params) for _ in range(count)]
+
+
+def measure(stages: Stages, unlearned: Stage) -> Row:
+    """The figures of one model beside the original and the retrained model of its seed."""
+    assert stages.retrained is not None
+    seconds = unlearned.get().seconds
+    models = {"original": stages.original, "retrained": stages.retrained, "unlearned": unlearned}
+    figures = Figures.of(
+        stages.context, {which: stages.evaluation(m, which).read() for which, m in models.items()}
+    )
+    found, health = figures.comparison, figures.summaries["unlearned"].get("text_health") or {}
+    if found["knowledge_left_worst"] is None or found["tug_of_war"] is None:
+        raise DareuError("Knowledge left or Tug-of-War was not computed.", "See docs/metrics.md.")
+    return {
+        "knowledge": {name: entry["value"] for name, entry in found["knowledge_left"].items()},
+        "worst": found["knowledge_left_worst"],
+        "tug_of_war": found["tug_of_war"],
+        "retrain_similarity": found["retrain_similarity"],
+        "damage_retain": found["damage"]["retain"]["value"],
+        "damage_test": found["damage"]["test"]["value"],
+        "broken": health.get("broken"),
+        "seconds": None if math.isnan(seconds) else seconds,
+    }
+
+
+class Board:
+    """Measures what the files below `out` do not hold yet."""
+
+    def __init__(self, out: Path, overrides: Sequence[str], trials: int) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out, self.count = out, trials
+        self.given = [f"cache_dir={out / 'store'}", "threads=1", *overrides]
+
+    def stages(self, *overrides: str) -> Stages:
+        return Stages(prepare(compose([*self.given, *overrides]), console=Console(silent=True)))
+
+    def rows(self, name: str) -> dict[str, Row]:
+        """Key → what was measured, of `trials` or `reported`."""
+        file = self.out / f"{name}.jsonl"
+        return {row["key"]: row for row in read_jsonl(file)} if file.is_file() else {}
+
+    def _measured(self, name: str, label: Row, stages: Stages, model: Callable[[], Stage]) -> Row:
+        """The remembered row of this configuration, or one made now; of the unlearned model its figures are kept."""
+        config = stages.context.config
+        key = content_key([label["method"], stages.unlearned.key(), config.evaluation.measured()])
+        if known := self.rows(name).get(key):
+            return known
+        start = time.perf_counter()
+        row: Row = {"key": key, **label, "failed": None}
+        try:
+            stage = model()
+            row |= measure(stages, stage)
+            if stage is stages.unlearned:
+                shutil.rmtree(stage.get().path, ignore_errors=True)
+        except DareuError as error:  # it stays in the table
+            row["failed"] = error.cause
+        append_jsonl(self.out / f"{name}.jsonl", row)
+        shown = (
+            row["failed"] or f"worst k {show(row['worst']['value'])}, Tug-of-War {show(row['tug_of_war'])}"
+        )
+        say(f"{name} {label}: {shown} ({time.perf_counter() - start:.0f} s)")
+        return row
+
+    def trials(self, methods: Sequence[str]) -> dict[str, list[Row]]:
+        """Method → its trials. All methods have their first trial before any has its second."""
+        plans = {m: settings_of(compose([*self.given, f"method={m}"]), self.count) for m in methods}
+        found: dict[str, list[Row]] = {m: [] for m in methods}
+        for number in range(self.count):
+            for method in methods:
+                setting = plans[method][number]
+                stages = self.stages(f"method={method}", *VALIDATION, *overrides_of(setting))
+                label = {"method": method, "number": number + 1, "setting": setting}
+                found[method].append(self._measured("trials", label, stages, lambda s=stages: s.unlearned))  # type: ignore[misc]
+        return found
+
+    def reported(self, method: str, setting: Row, seed: int) -> Row:
+        """The figures of a chosen setting on one seed of the default corpus."""
+        stages = self.stages(f"method={method}", f"seed={seed}", *overrides_of(setting))
+        label = {"method": method, "seed": seed, "setting": setting}
+        return self._measured("reported", label, stages, lambda: stages.unlearned)
+
+    def floor(self, seed: int, other: int) -> Row:
+        """The retrained model of another seed in the place of the unlearned one."""
+
+        def model() -> Stage:
+            retrained = self.stages(f"seed={other}").retrained
+            assert retrained is not None
+            return Checkpoint(stages.context, retrained.get().model)
+
+        stages = self.stages(f"seed={seed}")
+        return self._measured(
+            "reported", {"method": FLOOR, "seed": seed, "setting": {"of": other}}, stages, model
+        )
+
+
+def best(trials: Sequence[Row], score: Score) -> Row | None:
+    """The trial with the highest score, the first of equals; None where all failed."""
+    return max((t for t in trials if not t["failed"]), key=score, default=None)
+
+
+def mean_text(values: Sequence[float | None]) -> str:
+    """Mean and the half-width of its 95 % interval over seeds (Student's t)."""
+    kept = [v for v in values if v is not None]
+    if not kept:
+        return DASH
+    mean = statistics.fmean(kept)
+    if len(kept) < 2:
+        return show(mean)
+    return f"{show(mean)} ± {show(T95[len(kept) - 1] * statistics.stdev(kept) / math.sqrt(len(kept)))}"
+
+
+def board_table(rows: dict[str, list[Row]], score: Score) -> str:
+    """One line a method, the best first; runs that failed are counted, and have no part in the means."""
+
+    def order(name: str) -> float:
+        ended = [score(row) for row in rows[name] if not row["failed"]]
+        return statistics.fmean(ended) if ended else -math.inf
+
+    lines = []
+    for name in sorted(rows, key=order, reverse=True):
+        ended = [row for row in rows[name] if not row["failed"]]
+        worst = [row["worst"]["metric"] for row in ended]
+        named = ", ".join(f"{m} ({worst.count(m)})" for m in dict.fromkeys(worst)) or DASH
+        cells = [mean_text([read(row) for row in ended]) for read in COLUMNS.values()]
+        lines.append([name, f"{len(ended)} of {len(rows[name])}", *cells, named])
+    return table(["method", "runs", *COLUMNS, "worst metric (seeds)"], lines)
+
+
+def ranks_table(boards: dict[str, dict[str, list[Row]]]) -> str:
+    """Rank of each method by each choice, and Kendall's τ between the two."""
+    from scipy.stats import kendalltau
+
+    means = {
+        choice: {
+            name: statistics.fmean(CHOICES[choice](row) for row in rows if not row["failed"])
+            for name, rows in board.items()
+            if name != FLOOR and any(not row["failed"] for row in rows)
+        }
+        for choice, board in boards.items()
+    }
+    ranks = {c: {n: i for i, n in enumerate(sorted(m, key=lambda n: -m[n]), 1)} for c, m in means.items()}  # noqa: B023
+    first, second = means
+    names = [n for n in sorted(ranks[first], key=ranks[first].__getitem__) if n in ranks[second]]
+    tau = kendalltau([means[first][n] for n in names], [means[second][n] for n in names])
+    head = ["method", *(f"rank, chosen and ordered by {c}" for c in means)]
+    body = table(head, [[n, str(ranks[first][n]), str(ranks[second][n])] for n in names])
+    return f"{body}\nKendall's τ of the two orders: {tau.statistic:.2f} ({len(names)} methods).\n"
+
+
+def trials_table(trials: dict[str, list[Row]]) -> str:
+    """Every trial on the validation corpus."""
+    lines = []
+    for method, rows in trials.items():
+        marks: dict[str, list[str]] = {}
+        for choice, score in CHOICES.items():
+            if chosen := best(rows, score):
+                marks.setdefault(chosen["key"], []).append(choice)
+        for row in rows:
+            figures = (
+                [DASH, DASH, DASH]
+                if row["failed"]
+                else [
+                    f"{show(row['worst']['value'])} ({row['worst']['metric']})",
+                    show(row["tug_of_war"]),
+                    show(row["seconds"]),
+                ]
+            )
+            chosen_by = ", ".join(marks.get(row["key"], []))
+            lines.append([method, show_setting(row["setting"]), *figures, chosen_by, row["failed"] or ""])
+    return table(["method", "setting", "worst k", "Tug-of-War", "seconds", "chosen by", "failure"], lines)
+
+
+def body_of(board: Board, methods: Sequence[str], seeds: Sequence[int]) -> str:
+    """Trials, choices, reported runs; the section's text."""
+    trials = board.trials(methods)
+    others = dict(zip(seeds, [*seeds[1:], *seeds[:1]], strict=True))
+    boards: dict[str, dict[str, list[Row]]] = {}
+    for choice, score in CHOICES.items():
+        rows = {FLOOR: [board.floor(seed, other) for seed, other in others.items()]} if len(seeds) > 1 else {}
+        for method in methods:
+            if (top := best(trials[method], score)) is not None:
+                rows[method] = [board.reported(method, top["setting"], seed) for seed in seeds]
+        boards[choice] = rows
+    parts = [
+        f"Chosen by {choice} on the validation corpus, and in that order on the reported seeds "
+        f"(mean ± half-width of the 95 % interval over {len(seeds)} seeds):\n\n{board_table(rows, CHOICES[choice])}"
+        for choice, rows in boards.items()
+    ]
+    failed = [m for m in methods if all(row["failed"] for row in trials[m])]
+    parts += [f"No trial ended: {', '.join(failed)}.\n"] if failed else []
+    parts.append(ranks_table(boards))
+    parts.append(f"<details><summary>All trials</summary>\n\n{trials_table(trials)}\n</details>\n")
+    return "\n".join(parts)
+
+
+def arguments() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--methods", nargs="+", required=True)
+    top.add_argument("--trials", type=int, default=8)
+    top.add_argument("--seeds", type=int, nargs="+", default=[41, 42, 43, 44, 45])
+    top.add_argument("--out", type=Path, default=Path("benchmarks/default"), metavar="DIR")
+    top.add_argument("--results", type=Path, metavar="PAGE", help="the page whose section is written")
+    top.add_argument("--only-trials", action="store_true", help="stop before the reported runs")
+    top.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for every run")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = arguments().parse_args(argv)
+    shown = (
+        f"--methods {' '.join(args.methods)} --trials {args.trials} --seeds {' '.join(map(str, args.seeds))}"
+    )
+    shown += f" --overrides {' '.join(args.overrides)}" if args.overrides else ""
+    try:
+        with quiet_libraries(1):
+            board = Board(args.out, args.overrides, args.trials)
+            if args.only_trials:
+                board.trials(args.methods)
+                return 0
+            body = body_of(board, args.methods, args.seeds)
+        day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+        used = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
+        body = f"    python scripts/leaderboard.py {shown}\n\n{day}; {cpus()}; {used}.\n\n{body}"
+        print(body)
+        if args.results:
+            write_section(args.results, "leaderboard", body)
+    except DareuError as error:
+        print(f"leaderboard: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
