@@ -72,7 +72,7 @@ def make(name: str, tokenizer: Any, encoder_folder: Path) -> Any:
     )
 
 
-@pytest.mark.parametrize("name", AUDITORS)
+@pytest.mark.parametrize("name", [name for name in AUDITORS if name != "counterfactual"])  # its own file
 def test_every_auditor_is_an_attributor(
     name: str, tokenizer: Any, encoder_folder: Path, tmp_path: Path
 ) -> None:

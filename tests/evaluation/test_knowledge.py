@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dareu.errors import DataError
-from dareu.evaluation.beside import compare_models
+from dareu.evaluation.beside import compare_models, seed_spread
 from dareu.evaluation.knowledge import damage, knowledge_left, worst
 from dareu.evaluation.metrics.base import Metric, each
 from dareu.evaluation.metrics.compute import compute_metrics
@@ -93,6 +93,27 @@ def test_a_metric_that_cannot_tell_is_named_and_no_headline() -> None:
         0.5 / 0.125
     )
     assert knowledge_left(noisy, [SCORE], seed_sd={"score": 0.05})["score"]["value"] is None
+
+
+def test_the_spread_between_seeds_widens_the_interval() -> None:
+    models = {
+        name: scored([v] * 9) for name, v in (("original", 0.9), ("retrained", 0.5), ("unlearned", 0.5))
+    }
+    left = knowledge_left(models, [SCORE], seed_sd={"score": 0.04})["score"]
+    assert left["value"] == 0.0
+    # of k: about 1.96 · .04 / .4 to either side
+    assert left["low"] == pytest.approx(-0.196, abs=0.04) and left["high"] == pytest.approx(0.196, abs=0.04)
+
+
+def test_the_spread_of_retrained_seeds_by_hand() -> None:
+    # means .5, .7, .6: sd .1
+    models = [scored([0.4, 0.6]), scored([0.7, 0.7]), scored([0.2, 1.0])]
+    assert seed_spread(models, [SCORE]) == {
+        "score": {"mean": pytest.approx(0.6), "sd": pytest.approx(0.1), "n": 3}
+    }
+    assert seed_spread(models[:1], [SCORE]) == {}
+    with pytest.raises(DataError, match="retrained 1 and the retrained 2"):
+        seed_spread([scored([0.4, 0.6]), scored([0.7])], [SCORE])
 
 
 def test_the_headline_is_the_largest_distance_from_the_retrained_model() -> None:

@@ -200,6 +200,24 @@ def test_open_unlearnings_layout_with_holes(tmp_path: Path) -> None:
     assert results["parity"]["mia_loss"]["computed"] is None and results["parity"]["mia_loss"]["note"]
 
 
+def test_several_retrained_models_say_what_is_chance(tmp_path: Path) -> None:
+    def log(name: str, loss: float) -> Path:
+        return save(tmp_path / f"{name}.json", {"forget": rows(shift=loss - 1.0)})
+
+    ours, original = log("ours", 1.9), log("original", 0.1)
+    seeds = [log(f"r{i}", loss) for i, loss in enumerate((2.0, 1.5, 2.5))]
+    left = rescore(ours, seeds, original)[0]
+    figures = [math.exp(-loss) for loss in (2.0, 1.5, 2.5)]
+    spread = left["retrained_seeds"]["probability"]
+    assert spread["n"] == 3 and spread["mean"] == pytest.approx(sum(figures) / 3)
+    alone = rescore(ours, seeds[0], original)[0]
+    assert "retrained_seeds" not in alone
+    one, several = (tree["knowledge_left"]["probability"] for tree in (alone, left))
+    assert one["value"] == several["value"] and one["low"] > 0 > several["low"]
+    with pytest.raises(DataError, match=r"short\.json"):
+        rescore(ours, [seeds[0], save(tmp_path / "short.json", {"forget": rows(3)})])
+
+
 def test_logs_of_other_samples_are_refused_with_both_named(tmp_path: Path) -> None:
     ours = save(tmp_path / "ours.json", {"forget": rows()})
     short = save(tmp_path / "short.json", {"forget": rows(3)})

@@ -219,6 +219,11 @@ def test_each_metric_stands_under_what_its_interval_says() -> None:
     assert any(t.startswith("Further from the original") and "Leak -.30" in t for t in texts)
 
 
+def test_several_retrained_models_are_counted() -> None:
+    results = left(a=(0.02, -0.05, 0.09)) | {"retrained_seeds": {"a": {"mean": 0.5, "sd": 0.1, "n": 3}}}
+    assert any("n = 40, 3 retrained seeds" in p.text for p in verdict(results).points)
+
+
 def test_damage_is_told_with_its_share() -> None:
     results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"retain": {"value": 0.09, "low": 0.06, "high": 0.13}}}
     found = verdict(results)

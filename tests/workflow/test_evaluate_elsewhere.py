@@ -65,7 +65,7 @@ def test_three_folders_and_the_full_suite(folders: dict[str, Path], cache: Path,
             out,
             cache,
             "evaluation=full",
-            "evaluation.attributors=[substring,char]",
+            "evaluation.attributors=[substring,char,counterfactual]",
             "evaluation.samples=2",
         )
         == 0
@@ -77,16 +77,34 @@ def test_three_folders_and_the_full_suite(folders: dict[str, Path], cache: Path,
     assert {"relearn_forget", "int4", "paraphrase"} <= set(dig(found, "models.unlearned.probes"))
     assert dig(found, "models.unlearned.probes.curves")["relearn_forget.probability"][0][0] == 0
     audit = found["attribution_audit"]
-    assert audit["columns"] == ["reward (causal)", "substring", "char"] and set(audit["rows"]) == {
+    assert audit["columns"] == ["reward (causal)", "substring", "char", "counterfactual"] and set(
+        audit["rows"]
+    ) == {
         "original",
         "retrained",
         "unlearned",
     }
-    assert audit["reliability"]["char"]["n"] > 0
+    assert audit["reliability"]["char"]["n"] == audit["reliability"]["counterfactual"]["n"] > 0
+    assert 0 <= audit["rows"]["unlearned"]["counterfactual"] <= 1
+    assert not list(
+        (cache / "auditors").glob("*/counterfactual/model")
+    )  # the original's weights are not copied
     assert found["missing"]["seconds.retrained"] == "the retrained model was trained elsewhere"
     assert "substring" in (cache / "auditors").glob("*/substring").__next__().name
     weights = (folders["retrained"] / "model.safetensors").read_bytes()
     assert any(p.read_bytes() == weights for p in (cache / "retrained").glob("*/model/model.safetensors"))
+
+
+def test_retrained_models_of_several_seeds(folders: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    seeds = f"retrained=[{folders['retrained']},{folders['unlearned']},{folders['original']}]"
+    out = tmp_path / "run"
+    assert run(folders, out, cache, "evaluation.samples=2", "evaluation=privacy", seeds) == 0
+    found = results(out)
+    assert set(found["models"]) == {"original", "retrained", "unlearned"}
+    spread = found["retrained_seeds"]
+    assert spread["probability"]["n"] == 3 and spread["probability"]["sd"] > 0 and spread["fade"]["mean"] > 0
+    assert run(folders, tmp_path / "bad", cache, "retrained=[]") == 2
+    assert run(folders, tmp_path / "bad", cache, f"retrained=[{folders['retrained']},/no/such]") == 2
 
 
 def test_keys_that_contradict_and_folders_that_are_not_there(

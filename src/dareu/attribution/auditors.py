@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dareu.attribution.base import Attributor
-from dareu.data.corpus import Sample
+from dareu.data.corpus import Sample, Task
 from dareu.errors import ConfigError, DareuError, nearest
 
-AUDITORS = ("char", "word", "bm25", "substring", "embedding", "encoder", "watermark")
+AUDITORS = ("char", "word", "bm25", "substring", "embedding", "encoder", "counterfactual", "watermark")
+OF_MODEL = ("encoder", "counterfactual")  # made with the original model, or its tokenizer
 
 
 def check_auditors(names: Sequence[str]) -> None:
@@ -24,17 +25,26 @@ def check_auditors(names: Sequence[str]) -> None:
 
 
 def fit_auditor(
-    name: str, samples: Sequence[Sample], *, tokenizer: Any = None, seed: int = 0, device: str = "cpu"
+    name: str,
+    samples: Sequence[Sample],
+    *,
+    model: Any = None,
+    tokenizer: Any = None,
+    task: Task = "qa",
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Attributor:
     """An attributor of the kind `name` for the owners of `samples`.
 
     Args:
         name: one of `AUDITORS`. "char" and "word": n-grams with logistic regression.
-        tokenizer: what the small encoder that is trained from scratch reads with; only "encoder" needs it.
+        model: the original model; only "counterfactual" needs it.
+        tokenizer: its tokenizer, which the small encoder reads with too; only those in `OF_MODEL` need it.
 
     Raises:
         ConfigError: for another name, or where a package is missing (the message names the extra).
-        DataError: for fewer than two owners, or for "watermark" where no response carries one.
+        DataError: for fewer than two owners, for "watermark" where no response carries one, for "counterfactual" where
+            owners are not named in their texts.
     """
     from dareu.attribution.lexical import LexicalAttributor
     from dareu.attribution.nearest import BM25Attributor, EmbeddingAttributor, SubstringAttributor
@@ -53,6 +63,13 @@ def fit_auditor(
         from dareu.attribution.encoder import fit_encoder
 
         attributor = fit_encoder(samples, tokenizer=tokenizer, seed=seed, device=device)
+    elif name == "counterfactual":
+        from dareu.attribution.counterfactual import CounterfactualAttributor, CounterfactualSettings
+
+        attributor = CounterfactualAttributor.from_samples(
+            model, tokenizer, samples, task, CounterfactualSettings(), seed
+        )
+        attributor.fit_temperature(samples)
     elif name == "watermark":
         attributor = WatermarkAttributor.from_samples(samples)
     else:

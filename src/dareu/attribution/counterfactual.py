@@ -225,13 +225,14 @@ class CounterfactualAttributor:
         self.model.train(was_training)
         return out
 
-    def save(self, folder: Path) -> None:
-        """`attributor.json`, `counterfactual.json` (names, questions, temperature) and `model/`."""
+    def save(self, folder: Path, weights: bool = True) -> None:
+        """`attributor.json`, `counterfactual.json` (names, questions, temperature) and, with `weights`, `model/`."""
         from dareu.models.load import save_model
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.model, self.tokenizer, folder / "model")
+        if weights:
+            save_model(self.model, self.tokenizer, folder / "model")
         state = {
             "names": self.names,
             "fakes": self.fakes,
@@ -244,13 +245,16 @@ class CounterfactualAttributor:
         (folder / "counterfactual.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> CounterfactualAttributor:
-        """What `save` wrote, with the same probabilities."""
+    def load(
+        cls, folder: Path, device: str = "cpu", loaded: tuple[Any, Any] | None = None
+    ) -> CounterfactualAttributor:
+        """What `save` wrote, with the same probabilities; `loaded`: the original and its tokenizer, where it was saved
+        without them."""
         from dareu.models.load import load_model
 
         folder = Path(folder)
         state = json.loads((folder / "counterfactual.json").read_text(encoding="utf-8"))
-        model, tokenizer = load_model(folder / "model", device=device)
+        model, tokenizer = loaded or load_model(folder / "model", device=device)
         questions = {o: [(q, a) for q, a in rows] for o, rows in state["questions"].items()}
         return cls(
             model,

@@ -10,9 +10,16 @@ from typing import Any
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """The options of the command."""
     sub.add_argument(
-        "log", metavar="LOG", help="run folder, samples/<model>.jsonl, TOFU_EVAL.json or eval_log_aggregated.json"
+        "log",
+        metavar="LOG",
+        help="run folder, samples/<model>.jsonl, TOFU_EVAL.json or eval_log_aggregated.json",
     )
-    sub.add_argument("--retrained", metavar="LOG", help="the retrained model's log")
+    sub.add_argument(
+        "--retrained",
+        metavar="LOG",
+        nargs="+",
+        help="the retrained model's log; more of them: of other seeds",
+    )
     sub.add_argument("--original", metavar="LOG", help="the original model's log")
     sub.add_argument(
         "--truth-ratio",

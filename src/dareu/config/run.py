@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -55,8 +55,8 @@ class EvaluationConfig(Strict):
     )
     attributors: tuple[Text, ...] | None = Field(
         None,
-        description="attributors of the audit, of char, word, bm25, substring, embedding, encoder, watermark; "
-        "null: all of them in the suite full, none in the others",
+        description="attributors of the audit, of char, word, bm25, substring, embedding, encoder, counterfactual, "
+        "watermark; null: all of them in the suite full, none in the others",
     )
     lm_eval: tuple[Text, ...] = Field(
         (), description="tasks of lm-evaluation-harness (extra lm_eval) that every model is evaluated on"
@@ -124,10 +124,11 @@ class RunConfig(Strict):
     original: Text | None = Field(
         None, description="folder of a model that was fine-tuned on this data elsewhere, used as the original"
     )
-    retrained: Text | None = Field(
+    retrained: Text | Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         None,
         description="folder of a model that was trained elsewhere on this data without the forget set, used as the "
-        "retrained model",
+        "retrained model; a list of folders: the first is the retrained model, the others are the same with other "
+        "seeds, and say which differences are chance",
     )
     device: Text = Field(
         "auto", description="auto (the first accelerator, else the CPU), cpu, cuda, cuda:1, mps, …"
@@ -147,6 +148,11 @@ class RunConfig(Strict):
     method: MethodConfig = Field(DareUConfig(name="dareu"), description="the unlearning method")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how models are evaluated")
     logging: LoggingConfig = Field(LoggingConfig(), description="where training logs go")
+
+    @property
+    def retrained_folders(self) -> tuple[str, ...]:
+        """The retrained models from elsewhere, the one to compare with first."""
+        return (self.retrained,) if isinstance(self.retrained, str) else self.retrained or ()
 
     @model_validator(mode="after")
     def _one_retrained_model(self) -> RunConfig:

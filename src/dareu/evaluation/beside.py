@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dareu.data.words import words
 from dareu.evaluation.comparison import NO_RETRAINED, compare
-from dareu.evaluation.knowledge import damage, knowledge_left, worst
-from dareu.evaluation.metrics.compute import compute_metrics
+from dareu.evaluation.knowledge import damage, knowledge_left, matched, worst
+from dareu.evaluation.metrics.base import Metric
+from dareu.evaluation.metrics.compute import compute_metrics, sample_values
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.words import CharacterModel, broken_words
 
@@ -24,7 +26,7 @@ def compare_models(
     *,
     suite: str = "fast",
     inputs: Mapping[str, Any] | None = None,
-    seed_sd: Mapping[str, float] | None = None,
+    seeds: Sequence[Records] = (),
 ) -> dict[str, Any]:
     """All that relates the unlearned model to the original and the retrained one.
 
@@ -34,17 +36,19 @@ def compare_models(
         records, summaries: by model ("original", "retrained", "unlearned"; the first two may be absent).
         texts: every prompt and response of the corpus; None where it is not known.
         inputs: of metrics, as in `compute_metrics`.
-        seed_sd: metric → standard deviation between retrained models of different seeds.
+        seeds: the records of retrained models of other seeds.
 
     Returns:
-        The comparisons (`dareu.evaluation.comparison.compare`), `knowledge_left`, `knowledge_left_worst`, `damage`, and
-        `missing`: path → reason.
+        The comparisons (`dareu.evaluation.comparison.compare`), `knowledge_left`, `knowledge_left_worst`, `damage`,
+        `missing`: path → reason; and with `seeds` `retrained_seeds`: metric → `mean`, `sd` and `n` of its forget
+        figures over the retrained models.
     """
     _add_late(records, summaries, texts, suite)
     metrics = metrics_of(suite)
     result = compare(summaries, suite)
     missing: dict[str, str] = result.pop("missing")
     left: dict[str, Any] = {}
+    spread = seed_spread([records["retrained"], *seeds], metrics, inputs) if seeds else {}
     if "retrained" not in records:
         missing |= {"knowledge_left": NO_RETRAINED, "damage": NO_RETRAINED}
     elif "original" not in records:
@@ -57,7 +61,7 @@ def compare_models(
         )
     else:
         by_model = {name: {**(inputs or {}), "holdout": holdout_of(rows)} for name, rows in records.items()}
-        left = knowledge_left(records, metrics, by_model, seed_sd)
+        left = knowledge_left(records, metrics, by_model, {name: one["sd"] for name, one in spread.items()})
     missing |= {f"knowledge_left.{name}": e["reason"] for name, e in left.items() if e.get("reason")}
     lost: dict[str, Any] = {}
     if "retrained" in records:
@@ -75,7 +79,36 @@ def compare_models(
         "knowledge_left_worst": worst(left),
         "damage": lost,
         "missing": missing,
+        **({"retrained_seeds": spread} if seeds else {}),
     }
+
+
+def seed_spread(
+    models: Sequence[Records], metrics: Sequence[Metric], inputs: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, float]]:
+    """Metric → `mean`, `sd` (n − 1) and `n` of its forget figures over retrained models of several seeds.
+
+    Raises:
+        DataError: where the records are of different samples.
+    """
+    numbered = {f"retrained {i}": rows for i, rows in enumerate(models, start=1)}
+    forget = matched("forget", numbered)
+    spread: dict[str, dict[str, float]] = {}
+    for metric in metrics:
+        if metric.level != "sample" or not metric.covers("forget"):
+            continue
+        figures = []
+        for name, rows in forget.items():
+            values = sample_values(metric, rows, {**(inputs or {}), "holdout": holdout_of(numbered[name])})
+            known = [value for value in values or [] if value is not None]
+            figures += [statistics.fmean(known)] if known else []
+        if len(figures) == len(models) > 1:
+            spread[metric.name] = {
+                "mean": statistics.fmean(figures),
+                "sd": statistics.stdev(figures),
+                "n": len(figures),
+            }
+    return spread
 
 
 def holdout_of(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:

@@ -22,7 +22,9 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
     """Tables and lines for the screen."""
     names: dict[str, str] = {}
     for metric in registry().values():
-        names.setdefault(metric.key, metric.title)  # the first of a name: exact answers before the leak's curve
+        names.setdefault(
+            metric.key, metric.title
+        )  # the first of a name: exact answers before the leak's curve
     models = [m for m in MODELS if m in results["models"]]
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     table.add_column("figure")

@@ -84,9 +84,10 @@ def _beside(results: Mapping[str, Any], key: str) -> str:
 
 
 def _answers(results: Mapping[str, Any]) -> str:
-    """ "n = 40", or an empty text where the run does not say."""
+    """ "n = 40", "n = 40, 3 retrained seeds", or an empty text where the run does not say."""
     n = number(dig(results, "models", "unlearned", "forget", "n")) or number(dig(results, "data", "n_forget"))
-    return f"n = {n:.0f}" if n else ""
+    seeds = max((int(one["n"]) for one in (results.get("retrained_seeds") or {}).values()), default=0)
+    return ", ".join([f"n = {n:.0f}"] * bool(n) + [f"{seeds} retrained seeds"] * bool(seeds))
 
 
 def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:

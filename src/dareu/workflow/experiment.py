@@ -78,6 +78,7 @@ class Run:
             "model": self.model.key(),
             "attributor": stages.attributor.key(),
             "retrained": stages.retrained.key() if stages.retrained else None,
+            **({"seeds": [one.key() for one in stages.retrained_seeds]} if stages.retrained_seeds else {}),
             "evaluation": config.evaluation.measured() | {"batch_size": config.evaluation.batch_size},
             "forget": stages.context.split.forget_owners,
         }

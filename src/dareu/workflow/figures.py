@@ -8,7 +8,7 @@ from typing import Any
 
 from dareu.data.corpus import Corpus
 from dareu.workflow.context import Context
-from dareu.workflow.stages import Evaluated
+from dareu.workflow.stages import SEED, Evaluated
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,15 @@ class Figures:
 
     @classmethod
     def of(cls, context: Context, evaluated: Mapping[str, Evaluated]) -> Figures:
-        """Compare the evaluated models."""
+        """Compare the evaluated models. Those whose names begin with `SEED` are retrained models of other seeds."""
         from dareu.evaluation.beside import compare_models
 
-        records = {name: one.records() for name, one in evaluated.items()}
-        summaries = {name: one.summary for name, one in evaluated.items()}
-        comparison = compare_models(
-            records, summaries, texts_of(context.corpus), suite=context.config.evaluation.suite
-        )
+        seeds = [one.records() for name, one in evaluated.items() if name.startswith(SEED)]
+        compared = {name: one for name, one in evaluated.items() if not name.startswith(SEED)}
+        records = {name: one.records() for name, one in compared.items()}
+        summaries = {name: one.summary for name, one in compared.items()}
+        suite = context.config.evaluation.suite
+        comparison = compare_models(records, summaries, texts_of(context.corpus), suite=suite, seeds=seeds)
         missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
         missing |= comparison.pop("missing", {})
         return cls(records, summaries, comparison, missing, evaluated["unlearned"].seconds)

@@ -21,8 +21,8 @@ def check_folders(config: RunConfig) -> None:
         check_model_folder(config.model.path)
     if config.original:
         check_model_folder(config.original, must_be_local=True)
-    if config.retrained:
-        check_model_folder(config.retrained, must_be_local=True)
+    for folder in config.retrained_folders:
+        check_model_folder(folder, must_be_local=True)
     if config.attributor.backbone.path:
         check_model_folder(config.attributor.backbone.path)
 

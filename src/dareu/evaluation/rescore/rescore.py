@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def read_log(path: str | Path, model: str = "unlearned") -> Log:
 
 def rescore(
     log: str | Path,
-    retrained: str | Path | None = None,
+    retrained: str | Path | Sequence[str | Path] | None = None,
     original: str | Path | None = None,
     truth_ratio: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
@@ -72,6 +72,8 @@ def rescore(
     Args:
         log: a run folder, `samples/<model>.jsonl`, a `TOFU_EVAL.json`, or a log in TOFU's layout. Of a run folder the
             retrained and the original model's records are read as well, unless others are given.
+        retrained: the retrained model's log; of several, of other seeds, the first is compared with, and all of them
+            say which differences are chance.
         truth_ratio: the definition to compute by; None: the log's own.
 
     Returns:
@@ -88,13 +90,15 @@ def rescore(
             f"There is no truth ratio '{truth_ratio}'.", f"Give one of {', '.join(TRUTH_RATIOS)}."
         )
     logs = {"unlearned": read_log(log)}
+    first, *others = [retrained] if isinstance(retrained, str | Path | None) else retrained
+    seeds = {f"retrained {i}": read_log(one, "retrained") for i, one in enumerate(others, start=2)}
     folder = Path(log) if Path(log).is_dir() else None
-    for model, given in (("retrained", retrained), ("original", original)):
+    for model, given in (("retrained", first), ("original", original)):
         if given is not None:
             logs[model] = read_log(given, model)
         elif folder is not None and (folder / "samples" / f"{model}.jsonl").is_file():
             logs[model] = read_log(folder, model)
-    _check(logs)
+    _check(logs | seeds)
     ours = logs["unlearned"]
     definition = truth_ratio or ours.truth_ratio
     absent = {name: INPUTS[name] for name in ("model",)}
@@ -106,7 +110,9 @@ def rescore(
     inputs: dict[str, Any] = {"truth_ratio_mean": definition}
     for model, rows in records.items():
         summaries[model] = compute_metrics(rows, metrics, inputs | {"holdout": holdout_of(rows)}, absent)
-    comparison = compare_models(records, summaries, None, suite="full", inputs=inputs)
+    comparison = compare_models(
+        records, summaries, suite="full", inputs=inputs, seeds=[one.records for one in seeds.values()]
+    )
     missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.pop("missing").items()}
     for summary in summaries.values():
         summary.pop("truth_ratios", None)

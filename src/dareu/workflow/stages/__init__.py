@@ -5,4 +5,4 @@ from dareu.workflow.stages.base import Artifact, Stage
 from dareu.workflow.stages.evaluation import Evaluated, Evaluation
 from dareu.workflow.stages.models import BaseModelStage, Checkpoint, FineTuned, Imported
 from dareu.workflow.stages.unlearned import Unlearned
-from dareu.workflow.stages.wiring import Stages
+from dareu.workflow.stages.wiring import SEED, Stages

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from dareu.attribution.auditors import AUDITORS
+from dareu.attribution.auditors import AUDITORS, OF_MODEL
+from dareu.attribution.base import Attributor
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import samples_key
 from dareu.workflow.loading import load_run_model
 from dareu.workflow.stages.attributor import AttributorStage
 from dareu.workflow.stages.base import Stage
+
+COUNTERFACTUAL = "counterfactual"
 
 
 class Auditors(Stage):
@@ -31,7 +35,7 @@ class Auditors(Stage):
             "names": self.names,
             "data": samples_key(self.context.corpus.samples),
             "seed": self.context.config.seed,
-            "tokenizer": self.original.key() if "encoder" in self.names else None,
+            "tokenizer": self.original.key() if set(self.names) & set(OF_MODEL) else None,
         }
 
     def settings(self) -> dict[str, Any]:
@@ -45,16 +49,22 @@ class Auditors(Stage):
         from dareu.models.load import pick_device
 
         context = self.context
-        tokenizer = load_run_model(context, self.original.get().model)[1] if "encoder" in self.names else None
+        of_model = set(self.names) & set(OF_MODEL)
+        model, tokenizer = load_run_model(context, self.original.get().model) if of_model else (None, None)
         made, missing = fit_auditors(
             self.names,
             context.corpus.samples,
+            model=model,
             tokenizer=tokenizer,
+            task=context.corpus.task,
             seed=context.config.seed,
             device=str(pick_device(context.config.device)),
         )
         for name, attributor in made.items():
-            attributor.save(building.out / name)  # type: ignore[attr-defined]
+            if name == COUNTERFACTUAL:  # its weights are the original's, which the store has
+                attributor.save(building.out / name, weights=False)  # type: ignore[attr-defined]
+            else:
+                attributor.save(building.out / name)  # type: ignore[attr-defined]
         return {"missing": missing}
 
     def table(
@@ -68,7 +78,15 @@ class Auditors(Stage):
         artifact, reward = self.get(), f"reward ({self.context.config.attributor.name})"
         missing: dict[str, str] = artifact.extra["missing"]
         attributors = {reward: load_attributor(self.reward.folder("reward"))}
-        attributors |= {
-            name: load_attributor(artifact.path / name) for name in self.names if name not in missing
-        }
+        attributors |= {name: self._load(artifact.path / name) for name in self.names if name not in missing}
         return attribution_audit(attributors, records, forget_owners, reward) | {"missing": missing}
+
+    def _load(self, folder: Path) -> Attributor:
+        """An attributor that `build` has saved."""
+        from dareu.attribution.counterfactual import CounterfactualAttributor
+        from dareu.attribution.registry import load_attributor
+
+        if folder.name == COUNTERFACTUAL:
+            loaded = load_run_model(self.context, self.original.get().model)
+            return CounterfactualAttributor.load(folder, loaded=loaded)
+        return load_attributor(folder)

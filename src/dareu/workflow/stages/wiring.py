@@ -13,6 +13,8 @@ from dareu.workflow.stages.evaluation import Evaluated, Evaluation
 from dareu.workflow.stages.models import BaseModelStage, FineTuned, Imported
 from dareu.workflow.stages.unlearned import Unlearned
 
+SEED = "retrained "  # what the retrained model of another seed is called: with its number, from 2 on
+
 
 class Stages:
     """All stages of one request, connected as in the drawing. Nothing is built until a `get()` is called.
@@ -32,6 +34,10 @@ class Stages:
         self.base: BaseModelStage = shared.base if shared else BaseModelStage(context)
         self.original: Stage = shared.original if shared else self._original()
         self.retrained = self._retrained()
+        # The retrained model with other seeds: how far its figures spread by chance.
+        self.retrained_seeds = tuple(
+            Imported(context, Path(folder), "retrained") for folder in context.config.retrained_folders[1:]
+        )
         self.attributor: AttributorStage = (
             shared.attributor if shared else AttributorStage(context, self.original)
         )
@@ -45,8 +51,8 @@ class Stages:
 
     def _retrained(self) -> Stage | None:
         config = self.context.config
-        if config.retrained:
-            return Imported(self.context, Path(config.retrained), "retrained")
+        if config.retrained_folders:
+            return Imported(self.context, Path(config.retrained_folders[0]), "retrained")
         return FineTuned(self.context, self.base, "retrained") if config.retrain else None
 
     def for_request(self, split: Split, forgotten: tuple[str, ...], start: Stage | None = None) -> Stages:
@@ -72,5 +78,6 @@ class Stages:
             models["original"] = self.original
         if compared and self.retrained is not None:
             models["retrained"] = self.retrained
+            models |= {f"{SEED}{i}": model for i, model in enumerate(self.retrained_seeds, start=2)}
         models["unlearned"] = unlearned
         return {which: self.evaluation(model, which).read() for which, model in models.items()}
