@@ -90,7 +90,10 @@ def rescore(
             f"There is no truth ratio '{truth_ratio}'.", f"Give one of {', '.join(TRUTH_RATIOS)}."
         )
     logs = {"unlearned": read_log(log)}
-    first, *others = [retrained] if isinstance(retrained, str | Path | None) else retrained
+    if retrained is None or isinstance(retrained, str | Path):
+        first, others = retrained, []
+    else:
+        first, *others = retrained
     seeds = {f"retrained {i}": read_log(one, "retrained") for i, one in enumerate(others, start=2)}
     folder = Path(log) if Path(log).is_dir() else None
     for model, given in (("retrained", first), ("original", original)):
