@@ -20,7 +20,7 @@ from dareu.models.checks import check_causal, check_names
 from dareu.models.files import check_files
 from dareu.models.generate import generate, sample
 from dareu.models.load import add_lora, load_model, load_tokenizer, save_model
-from dareu.runs.files import disk_full
+from dareu.runs.files import disk_full, out_of_memory
 
 Weights = dict[str, torch.Tensor]
 
@@ -264,3 +264,25 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
     outer.__cause__ = OSError(28, "No space left on device", "weights")
     assert "weights" in str(disk_full(outer, tmp_path))
     assert disk_full(OSError(13, "Permission denied"), tmp_path) is None
+
+
+def test_used_up_memory_names_the_keys(tmp_path: Path) -> None:
+    keys = "finetune.micro_batch_size or model.max_length"
+    for error in (
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000000 bytes."
+        ),
+    ):
+        outer = RuntimeError("a layer failed")
+        outer.__cause__ = error
+        told = out_of_memory(outer, "the stage 'original model'", keys)
+        assert told is not None and "'original model'" in told.cause and keys in told.cure
+    assert out_of_memory(RuntimeError("shapes do not match"), "it", keys) is None
+
+
+def test_the_cpu_allocator_still_says_what_is_looked_for() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert out_of_memory(caught.value, "it", "keys")

@@ -261,3 +261,27 @@ def test_wandb_works_offline_and_each_run_has_its_own(tmp_path: Path) -> None:
     runs = sorted((tmp_path / "logs" / "wandb").glob("offline-run-*"))
     assert len(runs) == 2
     assert all(len(list(run.glob("*.wandb"))) == 1 for run in runs)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_trackio_keeps_each_run_and_leaves_stdout_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import trackio
+    from trackio import sqlite_storage, utils
+    from trackio.sqlite_storage import SQLiteStorage
+
+    for module in (sqlite_storage, utils):  # $TRACKIO_DIR is read once, where TRL imports it
+        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
+    works = [
+        Work(tmp_path / name, report_to="trackio", project="test", run_name=name) for name in ("one", "two")
+    ]
+    for work in works:
+        train(work.folder, "gradient_ascent", work=work, optim={"epochs": 1})
+    assert trackio.context_vars.current_run.get() is None
+    assert SQLiteStorage.get_runs("test") == ["one", "two"]
+    rows = SQLiteStorage.get_logs("test", "two")
+    losses = [row["train/forget_loss"] for row in rows if "train/forget_loss" in row]
+    assert losses == pytest.approx([row["forget_loss"] for row in works[1].log])
+    assert (tmp_path / "trackio" / "test.db").is_file()
+    assert capsys.readouterr().out == ""

@@ -218,6 +218,11 @@ def test_batches_are_cut_into_equal_parts(
     assert rollout_batch(method, prompts) == expected
 
 
+def test_a_batch_may_be_a_whole_epoch() -> None:
+    method = config(prompts_per_batch=None, num_generations=1, rollouts_per_update=20)
+    assert rollout_batch(method, 100) == (100, 5, 20)  # sampled at once, five updates of their own
+
+
 def test_groups_of_one_are_an_error_for_vllm(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least two"):
         unlearn(tmp_path, config(use_vllm=True, num_generations=1))

@@ -16,6 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from dareu.training import losses
 from dareu.training.rl_trainer import RLTrainer
+from dareu.training.rollouts import VLLM, Plan, engine_settings
 
 BREAKS = f"TRL {trl.__version__} breaks what src/dareu/training/rl_trainer.py builds on: "
 TEMPERATURE = 0.7
@@ -41,7 +42,7 @@ CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 SETTINGS = (
     "steps_per_generation", "num_iterations", "num_generations", "max_completion_length", "temperature", "top_p",
     "top_k", "beta", "epsilon", "loss_type", "scale_rewards", "importance_sampling_level", "entropy_coef",
-    "disable_dropout", "use_vllm", "shuffle_dataset",
+    "disable_dropout", "use_vllm", "shuffle_dataset", *VLLM.values(),
 )  # fmt: skip
 
 
@@ -65,6 +66,20 @@ def test_every_override_is_one_of_them() -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting_exists(name: str) -> None:
     assert name in inspect.signature(GRPOConfig).parameters, BREAKS + f"GRPOConfig has no {name}"
+
+
+def test_vllm_settings_reach_trl(tmp_path: Path) -> None:
+    asked = {
+        "mode": "server", "memory_share": 0.5, "tensor_parallel": 2, "sleep": True, "max_length": 700,
+        "server_url": "http://there:8001", "server_timeout": 9.0, "model_impl": "transformers",
+    }  # fmt: skip
+    method = config(use_vllm=True, num_generations=2, vllm=asked)
+    settings = engine_settings(method, Plan.of(method, 4), 6)
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path), report_to=[], use_cpu=True, per_device_train_batch_size=2, **settings
+    )
+    assert arguments.use_vllm
+    assert {key: getattr(arguments, name) for key, name in VLLM.items()} == asked
 
 
 def _captured_rollouts(

@@ -208,6 +208,34 @@ class DareUOptim(OptimBase):
     save_every: Count = Field(10, description="optimizer steps between checkpoints")
 
 
+class VllmConfig(Strict):
+    """vLLM beside the training (colocate), or on a server that `trl vllm-serve` started."""
+
+    mode: Literal["colocate", "server"] = Field(
+        "colocate", description="colocate: in the training process, on its GPU; server: one of its own"
+    )
+    memory_share: Number = Field(
+        0.3, gt=0, le=1, description="colocate: share of the GPU's memory that vLLM takes"
+    )
+    tensor_parallel: Count = Field(1, description="colocate: GPUs that a layer is cut over")
+    sleep: bool = Field(
+        False, description="colocate: vLLM gives its memory back during updates, at the cost of waking up"
+    )
+    max_length: Count | None = Field(
+        None, description="colocate: tokens of a prompt and its response at most; null: the model's context"
+    )
+    server_url: Text | None = Field(
+        None,
+        description="server: its address, such as http://localhost:8000; null: port 8000 of this machine",
+    )
+    server_timeout: Number = Field(
+        240.0, gt=0, le=86_400, description="server: seconds to wait until it answers"
+    )
+    model_impl: Literal["vllm", "transformers"] = Field(
+        "vllm", description="whose code of the model vLLM runs"
+    )
+
+
 class DareUConfig(MethodBase):
     """DareU: PPO against the attribution classifier, distillation on the retain set; and its kin, which differ in
     `reward.kind` and `advantage.estimator`.
@@ -231,7 +259,9 @@ class DareUConfig(MethodBase):
         None, description="counterfactual distillation first; null: begin with the rewards"
     )
     data_epochs: Count = Field(7, description="passes over the forget prompts")
-    prompts_per_batch: Count = Field(40, description="prompts of a batch of rollouts")
+    prompts_per_batch: Count | None = Field(
+        40, description="prompts of a batch of rollouts; null: all that an epoch has, sampled at once"
+    )
     num_generations: Count = Field(1, description="rollouts of a prompt in a batch")
     updates_per_batch: Count = Field(2, description="updates on each rollout")
     rollouts_per_update: Count | None = Field(
@@ -257,6 +287,7 @@ class DareUConfig(MethodBase):
     )
     merge_rollouts: bool = Field(True, description="LoRA: sample through merged weights, which is faster")
     use_vllm: bool = Field(False, description="sample with vLLM (extra `vllm`)")
+    vllm: VllmConfig = Field(VllmConfig(), description="how vLLM samples, where use_vllm is true")
     kl_loss: NonNegative = Field(
         0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it"
     )

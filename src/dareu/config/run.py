@@ -82,7 +82,7 @@ class EvaluationConfig(Strict):
 class LoggingConfig(Strict):
     """Where training logs go beside the run folder."""
 
-    report_to: Literal["none", "wandb", "tensorboard"] = Field(
+    report_to: Literal["none", "wandb", "tensorboard", "trackio"] = Field(
         "none", description="logger beside the run folder"
     )
     project: Text = Field("dareu", description="project of the logger")

@@ -22,6 +22,12 @@ FULL = (
     "] . unexpected pos",
 )  # the last two are torch's
 
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+)  # of CUDA, of the CPU, of the CPU on Windows
+
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path`, which holds the old content or the new one, never a part.
@@ -141,6 +147,26 @@ def disk_full(error: BaseException, place: Path) -> RunError | None:
                 f"The disk is full: nothing more can be written to {getattr(seen, 'filename', None) or place}.",
                 "Make room, or choose another cache_dir and run_dir; the same command goes on from "
                 "the last checkpoint.",
+            )
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def out_of_memory(error: BaseException, what: str, keys: str) -> RunError | None:
+    """What to say where `error`, or what it was raised from, means that memory is used up; None where it means none.
+
+    Args:
+        what: What was under way.
+        keys: The configuration keys that lower what it takes.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        torch_says = isinstance(seen, RuntimeError) and any(sign in str(seen) for sign in NO_MEMORY)
+        if isinstance(seen, MemoryError) or torch_says:
+            return RunError(
+                f"There is not enough memory for {what}.",
+                f"Lower {keys}; model.gradient_checkpointing=true and model.dtype=bfloat16 take less as well. "
+                "`dareu train --dry-run` estimates each part. The same command goes on from the last checkpoint.",
             )
         seen = seen.__cause__ or seen.__context__
     return None

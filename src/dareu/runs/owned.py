@@ -29,7 +29,7 @@ _RUN_FILES = (
     r"(samples|rounds/\d+/samples)/[\w.-]+\.jsonl",
     r"rounds/\d+/training\.jsonl",
     r"logs/(.+/)?events\.out\.tfevents\.[^/]+",
-    r"logs/(.+/)?(wandb|trackio)/.+",
+    r"logs/(.+/)?wandb/.+",
     # A model as transformers and peft save it.
     r"model(\.partial)?/[\w.-]+\.(safetensors|json|jinja|model|tiktoken)",
     r"model(\.partial)?/(merges\.txt|vocab\.txt|README\.md|additional_chat_templates/[\w.-]+\.jinja)",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from dareu.runs.checkpoints import mark_complete
 class Work:
     """Where a training stage works and whom it tells.
 
-    `folder` holds checkpoints and the log; `tick` is called at each checkpoint; `report_to` names a logger.
+    `folder` holds checkpoints and the log; `tick` is called at each checkpoint; `report_to` names a logger, `project`
+    and `run_name` what it calls the run.
     """
 
     folder: Path
     tick: Callable[[], None] = lambda: None
     report_to: str = "none"
+    project: str = "dareu"
     run_name: str = "dareu"
     log_every: int = 1
     progress: str | None = None
@@ -50,7 +53,7 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     `ConfigError` where a part cannot be cut into micro-batches.
     """
     world, generations = process_count(), config.num_generations
-    per_batch = min(config.prompts_per_batch, prompts)
+    per_batch = min(config.prompts_per_batch or prompts, prompts)
     parts = (
         math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
     )
@@ -88,6 +91,7 @@ def trainer_arguments(optim: OptimBase, work: Work, seed: int, device: str, **ex
         "logging_steps": work.log_every,
         "logging_nan_inf_filter": False,
         "report_to": [] if work.report_to == "none" else [work.report_to],
+        "project": work.project,
         "run_name": work.run_name,
         "disable_tqdm": True,  # `StepBar` draws the bar
         "use_cpu": device == "cpu",
@@ -132,7 +136,19 @@ class Bookkeeping(StepBar):
 
 @contextmanager
 def logger_run(work: Work) -> Iterator[None]:
-    """End the wandb run that training began, else the next run of a sweep would write into it."""
+    """End the run of wandb or trackio that training began, else the next run of a sweep would write into it."""
+    if work.report_to == "trackio":
+        import trackio
+
+        current = trackio.context_vars.current_run
+        given = current.get()
+        with redirect_stdout(sys.stderr):  # it prints, and `--json` has stdout for itself
+            try:
+                yield
+            finally:
+                if current.get() not in (None, given):
+                    trackio.finish()
+        return
     if work.report_to != "wandb":
         yield
         return

@@ -42,6 +42,18 @@ class Plan:
         return cls(per_batch, parts, micro, slices, group, retain)
 
 
+VLLM = {  # our key → TRL's
+    "mode": "vllm_mode",
+    "memory_share": "vllm_gpu_memory_utilization",
+    "tensor_parallel": "vllm_tensor_parallel_size",
+    "sleep": "vllm_enable_sleep_mode",
+    "max_length": "vllm_max_model_length",
+    "server_url": "vllm_server_base_url",
+    "server_timeout": "vllm_server_timeout",
+    "model_impl": "vllm_model_impl",
+}
+
+
 def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dict[str, Any]:
     """TRL's arguments for sampling and for the loss: the clipped surrogate over tokens, and nothing else."""
     return {
@@ -60,6 +72,7 @@ def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dic
         "entropy_coef": config.entropy_coef,
         "disable_dropout": True,  # so that the ratio to π_old is 1 before the first update
         "use_vllm": config.use_vllm,
+        **{VLLM[key]: value for key, value in config.vllm.model_dump().items()},
         # `models.load.checkpoint_activations` switches it on; TRL switches it off while it samples, and on again so.
         "gradient_checkpointing": False,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},

@@ -45,7 +45,9 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     works = [work(finetune.micro_batch_size or finetune.batch_size, 0, False, finetune.bf16)]
     optim = getattr(method, "optim", None)
     if optim is not None:
-        sampled = int(getattr(method, "prompts_per_batch", 0) * getattr(method, "num_generations", 1))
+        prompts = getattr(method, "prompts_per_batch", 0)
+        prompts = len(context.split.forget) if prompts is None else prompts
+        sampled = prompts * getattr(method, "num_generations", 1)
         rows = optim.micro_batch_size or getattr(optim, "batch_size", None) or sampled
         beside = getattr(method, "retain_batch_size", None) or rows
         works.append(work(rows + min(beside, rows), sampled, True, optim.bf16))

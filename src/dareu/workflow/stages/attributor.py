@@ -20,6 +20,7 @@ class AttributorStage(Stage):
     `attributor.name` is its. Who gives the reward and who decides when to stop: `attribution.registry.ROLES`."""
 
     name = "attributor"
+    memory_keys = "attributor.optim.micro_batch_size or attributor.max_length"
 
     def __init__(self, context: Context, original: Stage) -> None:
         super().__init__(context, "attribution classifier")

@@ -22,6 +22,7 @@ class Auditors(Stage):
     """Each attributor of `evaluation.attributors` in a folder of its name; `extra.missing`: why one is not there."""
 
     name = "auditors"
+    memory_keys = "attributor.optim.micro_batch_size or attributor.max_length"
 
     def __init__(self, context: Context, original: Stage, reward: AttributorStage) -> None:
         super().__init__(context, "attributors of the audit")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dareu.runs.files import out_of_memory
 from dareu.runs.manifest import content_key
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
@@ -38,6 +41,9 @@ class Stage(ABC):
     """One box of the drawing. Nothing is built before `get` is called."""
 
     name: ClassVar[str]  # its folder in the store
+    memory_keys: ClassVar[str] = (
+        "finetune.micro_batch_size or model.max_length"  # what to lower where memory is short
+    )
 
     def __init__(self, context: Context, title: str) -> None:
         self.context, self.title = context, title
@@ -89,9 +95,20 @@ class Stage(ABC):
             if building.done:
                 context.console.print(f"[green]✓[/] {self.title} [dim]from the store[/]")
             else:
-                with context.console.stage(self.title), quiet_libraries():
+                with context.console.stage(self.title), quiet_libraries(), self._memory():
                     building.finish(**self.build(building))
         return self._read(building)
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Name the keys where memory is used up."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as caught:
+            error = out_of_memory(caught, f"the stage '{self.title}'", self.memory_keys)
+            if error is None:
+                raise
+            raise error from caught
 
     def _read(self, building: Building) -> Artifact:
         manifest, path = building.manifest, building.path

@@ -38,6 +38,7 @@ class Evaluation(Stage):
     """The figures of `model`, which is called `which` on the screen."""
 
     name = "evaluation"
+    memory_keys = "evaluation.batch_size or evaluation.max_new_tokens"
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class Unlearned(Stage):
     """
 
     name = "unlearned"
+    memory_keys = "method.optim.micro_batch_size, method.prompts_per_batch or model.max_length"
 
     def __init__(self, context: Context, start: Stage, attributor: AttributorStage) -> None:
         from dareu.methods.registry import method_of
@@ -45,7 +46,13 @@ class Unlearned(Stage):
             "original": self.start.key(),
             "forget": context.split.forget_owners,
             "method": config.method.model_dump(
-                exclude={"optim": {"save_every"}, "search": True, "refusals": True, "reward": {"refusals"}}
+                exclude={
+                    "optim": {"save_every"},
+                    "search": True,
+                    "vllm": True,
+                    "refusals": True,
+                    "reward": {"refusals"},
+                }
             ),
             "seed": config.seed,
         }
@@ -76,7 +83,8 @@ class Unlearned(Stage):
             building.work,
             building.tick,
             report_to=_logger(context, self.logs),
-            run_name=f"{config.method.name}-seed{config.seed}",
+            project=config.logging.project,
+            run_name=f"{config.method.name}-seed{config.seed}-{self.key()[:8]}",
             log_every=config.logging.every,
             progress=context.console.progress(f"unlearning by {config.method.name}"),
         )
@@ -146,8 +154,11 @@ def _policy(context: Context, start: Path) -> tuple[Any, Any]:
 def _logger(context: Context, logs: Path | None) -> str:
     """The logger's name; its settings are put where it looks for them."""
     logging = context.config.logging
-    if logging.report_to == "none":
-        return "none"
+    if logging.report_to in (
+        "none",
+        "trackio",
+    ):  # trackio has one database for all runs: $TRACKIO_DIR, or its own
+        return logging.report_to
     folder = logs or Path("logs")
     folder.mkdir(parents=True, exist_ok=True)
     if logging.report_to == "wandb":
