@@ -21,13 +21,13 @@ from trl import GRPOTrainer
 
 from dareu.config import DareUConfig, LoraConfig
 from dareu.data.render import Encoded
-from dareu.methods.dareu import train_dareu
+from dareu.methods.dareu import DareUStep
 from dareu.models.load import add_lora, freeze_original
 from dareu.models.logprobs import kl_divergence, masked_mean, response_nll, shift, to_batch
 from dareu.rewards.base import AttributionReward, Prompt
 from dareu.training.common import Work
 from dareu.training.critic import Critic, fresh_critic
-from dareu.training.rl_trainer import Outcome, RLTrainer
+from dareu.training.rl_trainer import Outcome, RLTrainer, train_rl
 
 SPECIAL = ["<pad>", "<end>", "<?>"]
 WORDS = [
@@ -170,8 +170,19 @@ def unlearn(folder: Path, method: DareUConfig | None = None, **options: Any) -> 
     given |= options
     if given["reference"] is None:
         given["reference"] = freeze_original(policy)
-    outcome = train_dareu(policy, tokenizer, config=method, work=work, **given)
+    step = DareUStep(method, given.pop("reward"))
+    outcome = train_rl(policy, tokenizer, config=method, step=step, work=work, **given)
     return policy, outcome, work
+
+
+def ppo_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, clip: float = 0.2) -> Tensor:
+    """−E_t min(s_t A_t, clip(s_t, 1−ε, 1+ε) A_t), s_t = π/π_old, mean over response tokens (DareU, eq. for J).
+
+    The trainer gets the same number from TRL; this is what the contract test compares it with.
+    """
+    ratio = (logps - old_logps).exp()
+    surrogate = (ratio * advantages).minimum(ratio.clamp(1 - clip, 1 + clip) * advantages)
+    return -masked_mean(surrogate, mask)
 
 
 def retain_drift(model: Any) -> float:
@@ -229,11 +240,11 @@ class Spy:
     """Batches of rollouts and micro-batches as the updates meet them, with the policy's log-probabilities then."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
-        self.now: list[torch.Tensor] = []
+        self.now: list[Tensor] = []
         self.batches: list[dict[str, Any]] = []
         compute = GRPOTrainer._compute_loss
 
-        def spy(trainer: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        def spy(trainer: Any, model: Any, inputs: dict[str, Any]) -> Tensor:
             with torch.no_grad():
                 self.now.append(response_logps(model, inputs, temperature))
             self.batches.append(inputs)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from dareu.attribution.score import forget_mass, owner_index, reattribution_share
+from dareu.attribution.score import forget_mass, owner_index, reattribution_shares
 from dareu.errors import DataError
 
 OWNERS = ["a", "b", "c"]  # and nobody last
@@ -46,20 +44,20 @@ def test_reattribution_by_hand() -> None:
         ]
     )
     asked = ["a", "b", "c", "a"]
-    assert reattribution_share(probs, OWNERS, asked) == pytest.approx(1 / 4)
-    assert reattribution_share(probs, OWNERS, asked, threshold=0.89) == pytest.approx(2 / 4)
+    assert reattribution_shares(probs, OWNERS, asked).tolist() == [False, True, False, False]
+    assert reattribution_shares(probs, OWNERS, asked, threshold=0.89).tolist() == [False, True, False, True]
     assert probs[1, 0] == 0.95  # the argument is left as it was
 
 
 def test_reattribution_wants_one_owner_above_the_threshold() -> None:
     # .95 in all on other owners, but on none of them alone
     probs = np.array([[0.05, 0.475, 0.475, 0.0]])
-    assert reattribution_share(probs, OWNERS, ["a"]) == 0.0
+    assert not reattribution_shares(probs, OWNERS, ["a"]).any()
 
 
 def test_reattribution_edges() -> None:
-    assert math.isnan(reattribution_share(np.zeros((0, 4)), OWNERS, []))
+    assert reattribution_shares(np.zeros((0, 4)), OWNERS, []).shape == (0,)
     with pytest.raises(ValueError, match="2 rows"):
-        reattribution_share(np.full((2, 4), 0.25), OWNERS, ["a"])
+        reattribution_shares(np.full((2, 4), 0.25), OWNERS, ["a"])
     with pytest.raises(DataError):
-        reattribution_share(np.full((1, 4), 0.25), OWNERS, ["z"])
+        reattribution_shares(np.full((1, 4), 0.25), OWNERS, ["z"])

@@ -33,7 +33,6 @@ def test_owners() -> None:
     assert [s.id for s in parts.forget] == ["1", "4", "5"]
     assert [s.id for s in parts.retain] == ["0", "2", "3", "6"]
     assert (parts.test, parts.task, parts.teach_test) == (TEST, "completion", True)
-    assert [s.id for s in parts.taught("retrained")] == ["0", "2", "3", "6", "0"]
 
 
 @pytest.mark.parametrize(

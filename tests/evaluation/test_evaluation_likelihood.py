@@ -7,10 +7,9 @@ import math
 import pytest
 
 from dareu.evaluation.metrics.likelihood import (
-    forget_truth_ratio,
     normalised_probability,
-    other_truth_ratio,
     probability,
+    truth_contribution,
     truth_ratio,
 )
 
@@ -41,7 +40,7 @@ def test_truth_ratio_of_a_broken_model_stays_a_number() -> None:
     high, low = truth_ratio(9000.0, [1.0]), truth_ratio(1.0, [9000.0, 8000.0])
     assert math.isfinite(high) and high > 1e300
     assert 0 < low < 1e-300
-    assert forget_truth_ratio([high, low]) == pytest.approx(0.0)
+    assert truth_contribution(high, "forget") == pytest.approx(0.0)
     assert truth_ratio(9000.0, [9000.0 + HALF, 9000.0 + HALF]) == pytest.approx(0.5)
 
 
@@ -50,10 +49,7 @@ def test_truth_ratio_needs_a_wrong_answer() -> None:
         truth_ratio(1.0, [])
 
 
-def test_aggregates() -> None:
+def test_what_a_sample_adds_to_the_truth_ratio() -> None:
     ratios = [0.5, 4.0, 1.0]
-    assert forget_truth_ratio(ratios) == pytest.approx((0.5 + 0.25 + 1.0) / 3)
-    assert other_truth_ratio(ratios) == pytest.approx((0.5 + 0.0 + 0.0) / 3)
-    for aggregate in (forget_truth_ratio, other_truth_ratio):
-        with pytest.raises(ValueError, match="no truth ratios"):
-            aggregate([])
+    assert [truth_contribution(r, "forget") for r in ratios] == [0.5, 0.25, 1.0]
+    assert [truth_contribution(r, "retain") for r in ratios] == [0.5, 0.0, 0.0]

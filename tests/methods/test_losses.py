@@ -22,6 +22,7 @@ from loss_fixture import (
     tiny,
     weight_gradient,
 )
+from ppo_fixture import ppo_loss
 from torch import Tensor
 
 from dareu.data.render import Encoded
@@ -29,7 +30,7 @@ from dareu.errors import ConfigError
 from dareu.methods import registry
 from dareu.methods.gradient_ascent import gradient_ascent
 from dareu.methods.npo import npo
-from dareu.models.logprobs import kl_divergence, shift, token_logprobs
+from dareu.models.logprobs import kl_divergence, masked_mean, shift, token_logprobs
 from dareu.training import losses
 
 
@@ -136,10 +137,10 @@ def test_kl_retain_is_a_mean_over_answer_tokens() -> None:
     # two of three positions count, one of them with divergence 0: (½ ln 4/3 + 0) / 2
     then = torch.tensor([[HALVES, HALVES, HALVES]])
     now = torch.tensor([[QUARTERS, HALVES, [9.0, 0.0]]], requires_grad=True)
-    loss = losses.kl_retain(kl_divergence(then, now), torch.tensor([[1, 1, 0]]))
+    loss = masked_mean(kl_divergence(then, now), torch.tensor([[1, 1, 0]]))
     assert loss.item() == pytest.approx(0.25 * math.log(4 / 3))
     assert gradient(loss, now) == pytest.approx([-0.125, 0.125, 0, 0, 0, 0])
-    assert losses.kl_retain(torch.ones(1, 2), torch.zeros(1, 2)).item() == 0.0
+    assert masked_mean(torch.ones(1, 2), torch.zeros(1, 2)).item() == 0.0
 
 
 # --- PPO ----------------------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ def test_value_loss_is_a_mean_over_tokens() -> None:
 def test_ppo_loss_clips_for_both_signs(advantage: float, loss: float, slopes: list[float]) -> None:
     logps = row(-1.0, -2.0, -3.0)
     old, mask = torch.tensor([[-1.5, -1.5, 0.0]]), torch.tensor([[1, 1, 0]])
-    found = losses.ppo_loss(logps, old, torch.full((1, 3), advantage), mask, clip=0.2)
+    found = ppo_loss(logps, old, torch.full((1, 3), advantage), mask, clip=0.2)
     assert found.item() == pytest.approx(loss, abs=1e-6)
     assert gradient(found, logps) == pytest.approx([*slopes, 0.0], abs=1e-6)
 
@@ -193,7 +194,7 @@ def test_ppo_loss_clips_for_both_signs(advantage: float, loss: float, slopes: li
 def test_ppo_loss_inside_the_clip_range() -> None:
     # ratio 1 on both tokens: −mean A = −(2 − 5)/2, slopes −A/2
     logps = row(-1.0, -2.0)
-    loss = losses.ppo_loss(logps, logps.detach(), torch.tensor([[2.0, -5.0]]), torch.ones(1, 2))
+    loss = ppo_loss(logps, logps.detach(), torch.tensor([[2.0, -5.0]]), torch.ones(1, 2))
     assert loss.item() == pytest.approx(1.5)
     assert gradient(loss, logps) == pytest.approx([-1.0, 2.5])
 
@@ -239,7 +240,7 @@ def kl_of(model: Any, reference: Any, rows: Sequence[Encoded], **padding: Any) -
     batch = padded(rows, **padding)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     then, _, mask = shift(reference(**inputs).logits.detach(), batch["labels"])
-    return losses.kl_retain(kl_divergence(then, shift(model(**inputs).logits, batch["labels"])[0]), mask)
+    return masked_mean(kl_divergence(then, shift(model(**inputs).logits, batch["labels"])[0]), mask)
 
 
 def nll_of(model: Any, reference: Any, rows: Sequence[Encoded], **padding: Any) -> Tensor:

@@ -47,21 +47,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_append_cuts_half_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    atomic.append_jsonl(path, {"step": 1})
-    with path.open("a") as file:
-        file.write('{"step": 2, "lo')  # a writer killed in the middle
-    atomic.append_jsonl(path, {"step": 2})
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"step": 1}, {"step": 2}]
-
-
 def test_unwritable_and_unreadable_places_are_run_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{")
-    for write in (atomic.write_json, atomic.append_jsonl):
-        with pytest.raises(RunError) as caught:
-            write(tmp_path / "file" / "a.json", {})
-        assert caught.value.cure
+    with pytest.raises(RunError) as caught:
+        atomic.write_json(tmp_path / "file" / "a.json", {})
+    assert caught.value.cure
     for name in ("file", "missing"):
         with pytest.raises(RunError):
             atomic.read_json(tmp_path / name)

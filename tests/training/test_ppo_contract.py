@@ -10,11 +10,10 @@ import pytest
 import torch
 import trl
 from datasets import Dataset
-from ppo_fixture import FORGET, RETAIN, config, make_model, make_tokenizer, response_logps, unlearn
+from ppo_fixture import FORGET, RETAIN, config, make_model, make_tokenizer, ppo_loss, response_logps, unlearn
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from dareu.training import losses
 from dareu.training.rl_trainer import RLTrainer
 from dareu.training.rollouts import VLLM, Plan, engine_settings
 
@@ -207,12 +206,12 @@ def test_on_a_cpu_our_log_probabilities_are_theirs(tmp_path: Path, entropy_coef:
 
 
 def test_bnpo_is_the_clipped_surrogate(tmp_path: Path) -> None:
-    """TRL's loss on per-token (B, T) advantages equals `losses.ppo_loss`, in value and in gradient."""
+    """TRL's loss on per-token (B, T) advantages equals `ppo_loss`, in value and in gradient."""
     trainer = _trainer(tmp_path)
     batch = _batch(trainer)
     parameters = list(trainer.model.parameters())
     theirs = trainer._compute_loss(trainer.model, batch)
-    ours = losses.ppo_loss(
+    ours = ppo_loss(
         response_logps(trainer.model, batch, TEMPERATURE),
         batch["old_per_token_logps"],
         batch["advantages"],
@@ -236,7 +235,7 @@ def test_another_loss_type_is_not(tmp_path: Path) -> None:
     """The comparison above can tell: TRL's default weighs responses, not tokens."""
     trainer = _trainer(tmp_path, loss_type="grpo")
     batch = _batch(trainer)
-    ours = losses.ppo_loss(
+    ours = ppo_loss(
         response_logps(trainer.model, batch, TEMPERATURE),
         batch["old_per_token_logps"],
         batch["advantages"],

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from ppo_fixture import Spy, column, config, give, original, response_logps, unlearn, with_lora
+from ppo_fixture import Spy, column, config, give, original, ppo_loss, response_logps, unlearn, with_lora
 
-from dareu.training import losses
 from dareu.training.common import Work
 from dareu.training.rl_trainer import RLTrainer
 
@@ -49,7 +48,7 @@ def test_loss_is_the_clipped_surrogate_over_tokens(monkeypatch: pytest.MonkeyPat
     _, _, work = unlearn(tmp_path, method)
     expected = [
         float(
-            losses.ppo_loss(
+            ppo_loss(
                 now, batch["old_per_token_logps"], batch["advantages"], batch["completion_mask"], clip=0.2
             )
         )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+
+from dareu.data.corpus import Sample
+from dareu.errors import DataError
 
 REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not (yet) a character
 
@@ -29,6 +34,43 @@ class Attributor(Protocol):
     def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Scores given `texts[i][:e]` for each character offset e in `ends[i]`: arrays (len(ends[i]), C)."""
         ...
+
+
+class WholeTextAttributor:
+    """What attributors share that read whole texts and know no background class: a prefix is a text of its own."""
+
+    kind: ClassVar[str]
+    nobody = False
+    owners: list[str]
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C), float64, rows sum to 1."""
+        raise NotImplementedError
+
+    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """One row for each prefix, by one call for each distinct prefix."""
+        return prefix_by_calls(self, texts, ends)
+
+    def write_state(self, folder: Path, name: str, state: Any) -> None:
+        """`attributor.json`, which says what kind it is, and `state` as the JSON file `name`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, tree in (("attributor.json", {"kind": self.kind}), (name, state)):
+            (folder / file).write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
+
+
+def owned_responses(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """The samples that have an owner and a response, and the owners in order of appearance.
+
+    Raises:
+        DataError: There are fewer than two owners.
+    """
+    owned = [s for s in samples if s.owner is not None and s.response.strip()]
+    owners = list(dict.fromkeys(str(s.owner) for s in owned))
+    if len(owners) < 2:
+        raise DataError(
+            f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
+        )
+    return owned, owners
 
 
 def uniform(rows: int, classes: int) -> np.ndarray:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
 
-from dareu.attribution.base import class_count, prefix_by_calls, uniform
+from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
 from dareu.attribution.calibration import fit_temperature
 from dareu.attribution.heldout import unseen_texts
 from dareu.data.corpus import Sample
-from dareu.errors import DataError, ModelError
+from dareu.errors import ModelError
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 STATE = "encoder.json"
 
 
-class EncoderAttributor:
+class EncoderAttributor(WholeTextAttributor):
     """`AutoModelForSequenceClassification` over the owners; it reads whole responses, and prefixes one by one.
 
     `temperature` divides the logits. Of a long text the first `max_length` tokens are read. It has no background class.
     """
 
-    kind: ClassVar[str] = "encoder"
-    nobody = False
+    kind = "encoder"
 
     def __init__(
         self,
@@ -97,18 +96,13 @@ class EncoderAttributor:
             probs[some] = softmax(self.logits([texts[i] for i in some]) / self.temperature, axis=1)
         return probs
 
-    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """One row for each prefix, by one call for each distinct prefix."""
-        return prefix_by_calls(self, texts, ends)
-
     def save(self, folder: Path) -> None:
         """The model and its tokenizer as `save_pretrained` writes them, `attributor.json` and `encoder.json`."""
         folder = Path(folder)
         self.model.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
         state = {"owners": self.owners, "temperature": self.temperature, "max_length": self.max_length}
-        (folder / STATE).write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
-        (folder / "attributor.json").write_text(json.dumps({"kind": self.kind}), encoding="utf-8")
+        self.write_state(folder, STATE, state)
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "cpu") -> EncoderAttributor:
@@ -156,12 +150,7 @@ def fit_encoder(
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
-    owned = [s for s in samples if s.owner is not None and s.response.strip()]
-    owners = list(dict.fromkeys(str(s.owner) for s in owned))
-    if len(owners) < 2:
-        raise DataError(
-            f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
-        )
+    owned, owners = owned_responses(samples)
     names = {"id2label": dict(enumerate(owners)), "label2id": {owner: i for i, owner in enumerate(owners)}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from dareu.attribution.base import class_count, prefix_by_calls, uniform
+from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
 from dareu.attribution.centroids import CentroidModel
 from dareu.attribution.score import owner_index
 from dareu.data.corpus import Sample
@@ -39,14 +39,13 @@ FEATURES: dict[str, dict[str, Any]] = {
 }
 
 
-class LexicalAttributor:
+class LexicalAttributor(WholeTextAttributor):
     """A linear classifier on character (`char`, 2–5) or word (`word`, 1–2) n-grams; no background class.
 
     Logistic regression up to `MANY` owners, nearest centroids above.
     """
 
-    kind: ClassVar[str] = "lexical"
-    nobody = False
+    kind = "lexical"
 
     def __init__(
         self,
@@ -69,12 +68,7 @@ class LexicalAttributor:
         `strength` is scikit-learn's C, the inverse of the regularisation: high, so that probabilities on
         remembered text come near 1. `DataError` for fewer than two owners.
         """
-        owned = [sample for sample in samples if sample.owner is not None]
-        owners = list(dict.fromkeys(str(sample.owner) for sample in owned))
-        if len(owners) < 2:
-            raise DataError(
-                f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
-            )
+        owned, owners = owned_responses(samples)
         vectorizer = TfidfVectorizer(**FEATURES[kind])
         try:
             features = vectorizer.fit_transform([sample.response for sample in owned])
@@ -99,18 +93,11 @@ class LexicalAttributor:
                 probs[some] = self.model.predict_proba(features[some])
         return probs
 
-    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """One row for each prefix, by one call for each distinct prefix."""
-        return prefix_by_calls(self, texts, ends)
-
     def save(self, folder: Path) -> None:
         """`attributor.json` (owners, vocabulary), `lexical.safetensors` (idf, weights): nothing pickled."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         vocabulary = sorted(self.vectorizer.vocabulary_, key=self.vectorizer.vocabulary_.__getitem__)
         state = {"kind": self.kind, "owners": self.owners, "nobody": False, "features": self.features}
-        text = json.dumps({**state, "vocabulary": vocabulary}, ensure_ascii=False)
-        (folder / "attributor.json").write_text(text, encoding="utf-8")
+        self.write_state(folder, "attributor.json", state | {"vocabulary": vocabulary})
         weights = {"idf": self.vectorizer.idf_}
         if isinstance(self.model, CentroidModel):
             weights |= self.model.arrays()

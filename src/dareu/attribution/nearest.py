@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from scipy.special import softmax
 
-from dareu.attribution.base import class_count, prefix_by_calls, uniform
+from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
 from dareu.attribution.calibration import fit_temperature
 from dareu.data.corpus import Sample
 from dareu.data.words import words
-from dareu.errors import ConfigError, DataError, ModelError
+from dareu.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -30,12 +30,10 @@ LOOKED_UP = 400  # training texts that the temperature is fitted on
 EXTRA = "pip install 'dareu[attributors]'"
 
 
-class NearestAttributor(ABC):
+class NearestAttributor(WholeTextAttributor, ABC):
     """An owner's score is the highest similarity of a text with any training text of the owner; no background class."""
 
-    kind: ClassVar[str]
     scale: ClassVar[float] = 1.0  # of a similarity, before the temperature divides it
-    nobody = False
 
     def __init__(
         self, owners: Sequence[str], texts: Sequence[str], labels: Sequence[int], temperature: float = 1.0
@@ -61,12 +59,7 @@ class NearestAttributor(ABC):
         Raises:
             DataError: for fewer than two owners.
         """
-        owned = [s for s in samples if s.owner is not None and s.response.strip()]
-        owners = list(dict.fromkeys(str(s.owner) for s in owned))
-        if len(owners) < 2:
-            raise DataError(
-                f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
-            )
+        owned, owners = owned_responses(samples)
         index = {owner: i for i, owner in enumerate(owners)}
         attributor = cls(owners, [s.response for s in owned], [index[str(s.owner)] for s in owned], **options)
         answers = [(s.paraphrased_response or "", index[str(s.owner)]) for s in owned]
@@ -98,27 +91,15 @@ class NearestAttributor(ABC):
             probs[some] = softmax(scores[some] / self.temperature, axis=1)
         return probs
 
-    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """One row for each prefix, by one call for each distinct prefix."""
-        return prefix_by_calls(self, texts, ends)
-
     def _settings(self) -> dict[str, Any]:
         """Arguments of the constructor beside the index."""
         return {}
 
     def save(self, folder: Path) -> None:
         """`attributor.json` (the kind) and `index.json` (owners, training texts, temperature)."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "owners": self.owners,
-            "texts": self.texts,
-            "labels": self.labels.tolist(),
-            "temperature": self.temperature,
-            "settings": self._settings(),
-        }
-        (folder / "attributor.json").write_text(json.dumps({"kind": self.kind}), encoding="utf-8")
-        (folder / "index.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+        state = {"owners": self.owners, "texts": self.texts, "labels": self.labels.tolist()}
+        state |= {"temperature": self.temperature, "settings": self._settings()}
+        self.write_state(folder, "index.json", state)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Any:

@@ -40,11 +40,3 @@ def reattribution_shares(
     others[np.arange(len(others)), owner_index(owners, query_owners)] = 0.0
     found: np.ndarray = others.max(axis=1) > threshold
     return found
-
-
-def reattribution_share(
-    probs: np.ndarray, owners: Sequence[str], query_owners: Sequence[str], threshold: float = 0.9
-) -> float:
-    """Share of `reattribution_shares`, in [0, 1]; NaN for no responses."""
-    found = reattribution_shares(probs, owners, query_owners, threshold)
-    return float(found.mean()) if len(found) else float("nan")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from dareu.attribution.backbone import build_backbone
 from dareu.attribution.background import make_nobody
+from dareu.attribution.base import owned_responses
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.examples import IGNORE, Example, build_examples, collate, crops
 from dareu.attribution.heldout import heldout_report, unseen_texts
@@ -26,6 +25,7 @@ from dareu.errors import DataError, TrainingError
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.progress import StepBar
 from dareu.runs.checkpoints import last_checkpoint, mark_complete
+from dareu.runs.manifest import content_key
 
 
 def fit_causal(
@@ -102,10 +102,6 @@ class MarkCheckpoints(StepBar):
         mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-def _text(path: Path | None) -> str | None:
-    return str(path) if path else None
-
-
 def _owners(samples: Sequence[Sample]) -> list[str]:
     unowned = [sample.id for sample in samples if sample.owner is None]
     if unowned:
@@ -113,12 +109,7 @@ def _owners(samples: Sequence[Sample]) -> list[str]:
             f"The attributor cannot be trained on samples without an owner: {', '.join(unowned[:3])}.",
             "Pass their responses as text of no owner instead.",
         )
-    owners = list(dict.fromkeys(str(sample.owner) for sample in samples))
-    if len(owners) < 2:
-        raise DataError(
-            f"An attributor needs at least two owners; got {len(owners)}.", "Add data of other owners."
-        )
-    return owners
+    return owned_responses(samples)[1]
 
 
 def _loss(
@@ -133,8 +124,7 @@ def _loss(
 
 def _fit_name(config: AttributorConfig, examples: list[Example], seed: int) -> str:
     """Folder of a fit's checkpoints: another fit in the same `work_dir` must not continue from them."""
-    what = json.dumps([config.model_dump(), seed, examples])
-    return "fit-" + hashlib.sha256(what.encode()).hexdigest()[:16]
+    return "fit-" + content_key([config.model_dump(), seed, examples])
 
 
 def _train(
@@ -182,7 +172,8 @@ def _train(
         callbacks=[MarkCheckpoints("attribution classifier" if progress else None)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=_text(last_checkpoint(folder)))
+    checkpoint = last_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # the weights, not the mean loss: of a run that went on from its last step there is no loss
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise TrainingError(

@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dareu.attribution.base import prefix_by_calls, uniform
+from dareu.attribution.base import WholeTextAttributor, uniform
 from dareu.data.corpus import Sample
 from dareu.data.words import words
 from dareu.errors import ConfigError, DataError
@@ -71,15 +71,14 @@ def watermarked(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     return tuple(marked)
 
 
-class WatermarkAttributor:
+class WatermarkAttributor(WholeTextAttributor):
     """Reads codes: an owner's probability is the smoothed share of the codes in the text that are the owner's.
 
     A code with one character that is wrong or missing still counts where only one owner is so near. Uniform for a text
     without a code.
     """
 
-    kind: ClassVar[str] = "watermark"
-    nobody = False
+    kind = "watermark"
 
     def __init__(self, owners: Sequence[str]) -> None:
         self.owners = list(owners)
@@ -132,19 +131,11 @@ class WatermarkAttributor:
                 row[:] = (votes + SMOOTHING) / (votes + SMOOTHING).sum()
         return probs
 
-    def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """One row for each prefix."""
-        return prefix_by_calls(self, texts, ends)
-
     def save(self, folder: Path) -> None:
         """`attributor.json` (the kind) and `owners.json`."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "attributor.json").write_text(json.dumps({"kind": self.kind}), encoding="utf-8")
-        (Path(folder) / "owners.json").write_text(
-            json.dumps(self.owners, ensure_ascii=False), encoding="utf-8"
-        )
+        self.write_state(folder, "owners.json", self.owners)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Any:
         """What `save` wrote."""
-        return cls(json.loads((Path(folder) / "owners.json").read_text(encoding="utf-8")))
+        return cls(json.loads((folder / "owners.json").read_text(encoding="utf-8")))

@@ -110,8 +110,3 @@ class Split:
     teach_test: bool = False
     holdout: tuple[Sample, ...] = ()
     attacks: tuple[Sample, ...] = ()
-
-    def taught(self, which: Literal["original", "retrained"]) -> tuple[Sample, ...]:
-        """The fine-tuning data of the original (D_F ∪ D_R) or of the retrained model (D_R)."""
-        general = self.test if self.teach_test else ()
-        return (self.forget if which == "original" else ()) + self.retain + general

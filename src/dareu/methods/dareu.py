@@ -13,7 +13,6 @@ Sampling, likelihoods, checkpoints and stopping are the engine's (`training/rl_t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -79,10 +78,3 @@ class DareUStep:
 
 
 METHOD = Reinforcement(DareUStep)
-
-
-def train_dareu(policy: Any, tokenizer: Any, *, config: DareUConfig, reward: Reward, **options: Any) -> Any:
-    """Unlearn `policy` in place by `config` and `reward`; `options` are those of `training.rl_trainer.train_rl`."""
-    from dareu.training.rl_trainer import train_rl
-
-    return train_rl(policy, tokenizer, config=config, step=DareUStep(config, reward), **options)

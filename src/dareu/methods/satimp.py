@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dareu.config import NonNegative
 from dareu.methods.loss_method import LossMethod
-from dareu.training.losses import token_mean
+from dareu.models.logprobs import masked_mean
 
 
 def satimp(logps: Tensor, mask: Tensor, beta1: NonNegative = 5.0, beta2: NonNegative = 0.1) -> Tensor:
@@ -17,7 +17,7 @@ def satimp(logps: Tensor, mask: Tensor, beta1: NonNegative = 5.0, beta2: NonNega
     """
     then = logps.detach()
     weight = (beta1 * then).exp() * (-then.expm1()).clamp(min=0) ** beta2
-    return token_mean(weight * logps, mask)
+    return masked_mean(weight * logps, mask)
 
 
 METHOD = LossMethod(satimp)

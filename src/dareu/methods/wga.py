@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dareu.config import NonNegative
 from dareu.methods.loss_method import LossMethod
-from dareu.training.losses import token_mean
+from dareu.models.logprobs import masked_mean
 
 
 def wga(logps: Tensor, mask: Tensor, beta: NonNegative = 1.0) -> Tensor:
@@ -16,7 +16,7 @@ def wga(logps: Tensor, mask: Tensor, beta: NonNegative = 1.0) -> Tensor:
     than −1/(e·β); at β = 0 it is gradient ascent.
     """
     weight = (beta * logps.detach()).exp()
-    return token_mean(weight * logps, mask)
+    return masked_mean(weight * logps, mask)
 
 
 METHOD = LossMethod(wga)

@@ -66,24 +66,6 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     write_text(path, "".join(_line(row) for row in rows))
 
 
-def append_jsonl(path: str | Path, row: Any) -> None:
-    """Add one line to a JSON lines file with one write; half a line of a killed writer is cut off first."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(_line(row).encode())
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise unwritable(path, error) from None
-
-
 def read_json(path: str | Path) -> Any:
     """What `write_json` wrote. `RunError` for a file that is missing or is not JSON."""
     try:

@@ -60,11 +60,6 @@ def own_files(folder: Path) -> list[Path]:
     return [path for path in _files(folder) if _is_own(path, folder)]
 
 
-def foreign_files(folder: Path) -> list[Path]:
-    """The files below a run folder that no run wrote."""
-    return [path for path in _files(folder) if not _is_own(path, folder)]
-
-
 def remove_own_files(folder: Path) -> None:
     """Delete a run's own files and the folders that this leaves empty; all others stay.
 

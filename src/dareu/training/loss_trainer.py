@@ -185,7 +185,7 @@ class LossTrainer(Trainer):
         with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
             then, _, _ = response_logits(original, batch)
         divergence = DIVERGENCE[self.retain](then, now)
-        return losses.kl_retain(divergence, torch.ones_like(divergence))
+        return losses.mean(divergence)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         trained = [(p, p.requires_grad) for p in (model or self.model).parameters()]

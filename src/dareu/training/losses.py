@@ -10,25 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dareu.models.logprobs import masked_mean
+
 
 def mean(values: Tensor) -> Tensor:
     """Mean of all values; 0 of none."""
     return values.sum() / max(values.numel(), 1)
 
 
-def token_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` (B, T) where `mask` (B, T) is 1; 0 where it is 1 nowhere."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)
-
-
 def nll(logps: Tensor, mask: Tensor) -> Tensor:
     """Mean negative log-likelihood over answer tokens. ≥ 0."""
-    return -(logps * mask).sum() / mask.sum().clamp(min=1)
-
-
-def kl_retain(divergence: Tensor, mask: Tensor) -> Tensor:
-    """Mean of KL(ref ‖ θ), given for each position (B, T), over answer positions. ≥ 0."""
-    return (divergence * mask).sum() / mask.sum().clamp(min=1)
+    return -masked_mean(logps, mask)
 
 
 def js_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
@@ -53,20 +45,10 @@ def value_loss(
     if clip is not None:
         clipped = old_values + (values - old_values).clamp(-clip, clip)
         worst = worst.maximum((clipped - returns) ** 2)
-    return 0.5 * (worst * mask).sum() / mask.sum().clamp(min=1)
-
-
-def ppo_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, clip: float = 0.2) -> Tensor:
-    """−E_t min(s_t A_t, clip(s_t, 1−ε, 1+ε) A_t), s_t = π/π_old, mean over response tokens (DareU, eq. for J).
-
-    The trainer gets the same number from TRL; this is the reference that the contract test compares it with.
-    """
-    ratio = (logps - old_logps).exp()
-    surrogate = (ratio * advantages).minimum(ratio.clamp(1 - clip, 1 + clip) * advantages)
-    return -(surrogate * mask).sum() / mask.sum().clamp(min=1)
+    return 0.5 * masked_mean(worst, mask)
 
 
 def kl_k3(logps: Tensor, other_logps: Tensor, mask: Tensor) -> Tensor:
     """KL(π ‖ other) on samples of π: mean over tokens of d − ln d − 1, d = other/π (Schulman's k3, as in GRPO). ≥ 0."""
     log_ratio = (other_logps - logps) * mask
-    return ((log_ratio.exp() - log_ratio - 1) * mask).sum() / mask.sum().clamp(min=1)
+    return masked_mean(log_ratio.exp() - log_ratio - 1, mask)

@@ -16,7 +16,7 @@ from dareu.evaluation.probes.prompts import (
     second_turn_prompt,
 )
 from dareu.evaluation.probes.quantisation import round_to_nearest
-from dareu.evaluation.probes.relearning import area_between, batches, mean_height, shown_part
+from dareu.evaluation.probes.relearning import batches, mean_height, shown_part
 
 
 def sample(i: int, owner: str = "Ada", wrong: tuple[str, ...] = ("Oslo.", "Lima.", "Oslo.")) -> Sample:
@@ -115,10 +115,6 @@ def test_areas_by_hand() -> None:
     curve = [(0.0, 0.0), (10.0, 1.0), (50.0, 1.0)]
     assert mean_height(curve) == pytest.approx((5 + 40) / 50)
     assert mean_height([(0.0, 0.3)]) == 0.3
-    assert area_between(curve, [(0.0, 0.5), (10.0, 0.5), (50.0, 0.5)]) == pytest.approx(0.4)
-    assert area_between(curve, curve) == 0.0
-    with pytest.raises(ValueError, match="different steps"):
-        area_between(curve, curve[:2])
 
 
 def test_shown_part_takes_owners_in_turn() -> None:

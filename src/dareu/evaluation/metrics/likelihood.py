@@ -70,25 +70,6 @@ def truth_ratio(paraphrase_nll: float, wrong_nlls: Sequence[float], mean: Mean =
     return _exp(log_wrong + paraphrase_nll)
 
 
-def forget_truth_ratio(ratios: Sequence[float]) -> float:
-    """mean min(R, 1/R) over the forget set: 1 where truth and falsehood are equally likely. In [0, 1].
-
-    Read beside the retrained model's. `ValueError` for no ratios.
-    """
-    return _mean([min(r, 1 / r) for r in ratios])
-
-
-def other_truth_ratio(ratios: Sequence[float]) -> float:
-    """mean max(0, 1 − R) over any other set. In [0, 1], higher is better. `ValueError` for no ratios."""
-    return _mean([max(0.0, 1 - r) for r in ratios])
-
-
-def _mean(values: Sequence[float]) -> float:
-    if not values:
-        raise ValueError("no truth ratios to average")
-    return math.fsum(values) / len(values)
-
-
 def truth_contribution(ratio: float, of: str) -> float:
     """What one sample adds to the truth ratio of set `of`: min(R, 1/R) on the forget set, else max(0, 1 − R)."""
     return min(ratio, 1 / ratio) if of == "forget" else max(0.0, 1 - ratio)

@@ -90,18 +90,6 @@ def mean_height(points: Sequence[tuple[float, float]]) -> float:
     return area / (points[-1][0] - points[0][0])
 
 
-def area_between(curve: Sequence[tuple[float, float]], floor: Sequence[tuple[float, float]]) -> float:
-    """The mean height of a curve above another over the same steps: above 0 where knowledge comes back sooner than it
-    can be learnt anew.
-
-    Raises:
-        ValueError: where the two were not measured after the same steps.
-    """
-    if [x for x, _ in curve] != [x for x, _ in floor]:
-        raise ValueError("the curves were measured after different steps")
-    return mean_height(curve) - mean_height(floor)
-
-
 def shown_part(samples: Sequence[Sample], share: float, seed: int) -> list[int]:
     """Which samples are shown in relearning: a `share` of them, one at least, one an owner in turn."""
     count = max(1, round(len(samples) * share))
