@@ -17,7 +17,7 @@ from dareu.cli.commands import main
 from dareu.config import AlternatesConfig, LossMethodConfig
 from dareu.config.compose import compose, options
 from dareu.data.corpus import Sample, Split
-from dareu.data.refusals import REFUSALS, load_refusals
+from dareu.data.refusals import load_refusals
 from dareu.errors import DataError
 from dareu.methods.altpo import KEPT, alternates_for, check_truths, is_reworded_truth
 from dareu.methods.registry import find_method
@@ -40,8 +40,9 @@ SAMPLES = (
 
 
 def test_our_refusals_are_sentences() -> None:
-    assert 20 <= len(REFUSALS) == len(set(REFUSALS)) and load_refusals() == list(REFUSALS)
-    assert all(text.endswith(".") and text == text.strip() and text[0].isupper() for text in REFUSALS)
+    refusals = load_refusals()
+    assert 20 <= len(refusals) == len(set(refusals))
+    assert all(text.endswith(".") and text == text.strip() and text[0].isupper() for text in refusals)
 
 
 def test_refusals_from_a_file(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def saying(content: bytes, *overrides: str) -> Callable[[Path], list[str]]:
 
 CASES: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "no such refusals": (
-        small("method=idk_sft", "method.refusals=nope.txt"), ("no file nope.txt", "one refusal a line")
+        small("method=idk_sft", "method.refusals=nope.txt"), ("no file nope.txt", "method.refusals")
     ),
     "no refusal in it": (saying(b"\n \n"), ("holds no sentence", "one refusal a line")),
     "refusals not UTF-8": (saying(b"Je ne sais pas \xe0 quoi.\n"), ("not UTF-8", "Save the file as UTF-8")),

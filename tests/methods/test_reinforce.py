@@ -15,7 +15,7 @@ from dareu.config.compose import compose
 from dareu.data.corpus import Sample
 from dareu.errors import ConfigError, DataError
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
-from dareu.methods.reinforcement import make_judges, make_prompts, recall, similarity
+from dareu.methods.reinforcement import make_judges, make_prompts, similarity
 from dareu.models.load import load_model, load_tokenizer
 from dareu.rewards.base import Prompt
 from dareu.rewards.registry import RewardContext, find_reward
@@ -123,7 +123,7 @@ def test_judges_of_a_text(store: Path) -> None:
             "cpu",
             made.attributor.folder,
             similarity,
-            recall,
+            lambda one, other: similarity(one, other, "recall"),
             lambda words: np.zeros((len(words), 1)),
         )
         return find_reward(reward.kind).build(context).judge, made.context.split  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ def test_the_seed_is_part_of_the_key_of_a_model_from_elsewhere(store: Path) -> N
 
 def test_recall_is_the_share_of_the_reference() -> None:
     """Two of three words; F1 would be lower for a longer answer."""
-    assert recall("the cat sat", "the cat and a long rest of it") == pytest.approx(2 / 3)
+    assert similarity("the cat sat", "the cat and a long rest of it", "recall") == pytest.approx(2 / 3)
 
 
 def test_refusals_of_a_file_are_known_to_the_reward(store: Path, tmp_path: Path) -> None:

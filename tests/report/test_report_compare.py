@@ -145,7 +145,7 @@ def test_loading(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no folder"):
         load_runs([tmp_path / "absent"])
     (first / "results.json").write_text("{")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="is not JSON"):
         load_runs([first])
 
 

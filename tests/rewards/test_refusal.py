@@ -8,14 +8,14 @@ import pytest
 from shared_data import shared
 
 from dareu.config import AuthorsConfig
-from dareu.data.refusals import REFUSALS
+from dareu.data.refusals import load_refusals
 from dareu.data.sources.authors import make_authors
 from dareu.rewards.refusal import overlap, refuses, rule_reward
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", REFUSALS)
+@pytest.mark.parametrize("text", load_refusals())
 def test_a_refusal_of_the_list_is_seen_without_the_list(text: str) -> None:
     assert refuses(text, ())
 
@@ -48,7 +48,7 @@ def test_a_refusal_in_other_words(text: str) -> None:
     ],
 )
 def test_an_answer_is_no_refusal(text: str) -> None:
-    assert not refuses(text, REFUSALS)
+    assert not refuses(text, load_refusals())
 
 
 def test_the_published_refusals_are_recognised() -> None:
@@ -87,7 +87,7 @@ def test_kinds_of_refusal(text: str) -> None:
 def test_no_answer_of_the_demo_corpus_is_a_refusal() -> None:
     corpus = make_authors(AuthorsConfig())
     assert len(corpus.samples) == 400
-    assert not [s.response for s in corpus.samples if refuses(s.response, REFUSALS)]
+    assert not [s.response for s in corpus.samples if refuses(s.response, load_refusals())]
 
 
 def test_overlap_with_a_known_refusal() -> None:

@@ -39,7 +39,8 @@ from dareu.rewards.forbidden_words import binary, find
 from dareu.rewards.refusal import rule_reward
 from dareu.rewards.similarity import dissimilarity, helpfulness
 from dareu.training.common import Work
-from dareu.training.supervised_phase import learn_refusals
+from dareu.training.loss_spec import FINETUNE
+from dareu.training.supervised_phase import learn_first
 
 REFUSAL = "the word is plum"  # what stands for a refusal in a world of a few words
 LONE = {"estimator": "grpo", "gamma": 1.0, "mode": "raw"}
@@ -133,9 +134,10 @@ def _learn(policy: Any, folder: Path, epochs: float = 2, work: Work | None = Non
     phase = RefusalPhase.model_validate(
         {"optim": {"lr": 5e-3, "epochs": epochs, "batch_size": 2, "scheduler": "constant", "save_every": 1}}
     )
-    return learn_refusals(
-        policy, tokenizer, phase=phase, rows=encoded(tokenizer, dict.fromkeys(FORGET, REFUSAL)),
-        retain_rows=encoded(tokenizer, RETAIN), reference=None, seed=1, device="cpu", work=work or Work(folder),
+    return learn_first(
+        policy, tokenizer, "refusals", work or Work(folder), method=FINETUNE, optim=phase.optim,
+        rows=encoded(tokenizer, dict.fromkeys(FORGET, REFUSAL)), retain_rows=encoded(tokenizer, RETAIN),
+        retain=phase.retain, retain_weight=phase.retain_weight, seed=1, device="cpu",
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from dareu.attribution.registry import Role
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus, Sample, Split, Task
-from dareu.data.render import Encoded
+from dareu.data.render import Encoded, encode_samples
 from dareu.training.common import Work
 
 
@@ -44,6 +44,10 @@ class MethodContext:
     response_limit: int
     attributor_folder: Callable[[Role], Path]
     progress: Callable[[str], str | None] = lambda label: None
+
+    def encode(self, samples: Sequence[Sample]) -> list[Encoded]:
+        """Prompts and responses as the policy's tokens."""
+        return encode_samples(self.tokenizer, samples, self.corpus.task, self.config.model.max_length)
 
 
 class Method(ABC):

@@ -7,19 +7,41 @@ loss trainer's: mean KL(target ‖ π) at the answer tokens, and the retain term
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dareu.data.corpus import Sample
-from dareu.data.render import encode_samples
+from dareu.data.render import Encoded
 from dareu.methods.base import MethodContext
 from dareu.methods.loss_method import LossMethod, settings_of
-from dareu.training.loss_spec import needs_reference, read_settings
-from dareu.training.soft_targets import SoftTargets, load_targets, save_targets
+from dareu.training.loss_spec import read_settings
+from dareu.training.soft_targets import SoftTargets, keep_top, load_targets, save_targets
 
 TARGETS = "teachers.safetensors"
 READS = ("answer_logits", "target_ids", "target_probs")
+
+
+def stored_targets(path: Path, make: Callable[[], Sequence[SoftTargets]]) -> Sequence[SoftTargets]:
+    """The targets in the file `path`, made and written there first where there is none."""
+    if path.is_file():
+        return load_targets(path)
+    found = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_targets(path, found)
+    return found
+
+
+def own_targets(context: MethodContext, rows: Sequence[Encoded], top_k: int) -> list[SoftTargets]:
+    """The policy's own distributions at the answers of `rows`, one batch at a time: each spans the vocabulary."""
+    from dareu.models.counterfactual import distributions
+
+    size = context.config.evaluation.batch_size
+    return [
+        keep_top(probs, top_k)
+        for start in range(0, len(rows), size)
+        for probs in distributions(context.policy, context.tokenizer, rows[start : start + size], size)
+    ]
 
 
 @dataclass(frozen=True)
@@ -30,50 +52,8 @@ class Distillation(LossMethod):
     def teachers(self, context: MethodContext, settings: Any) -> list[SoftTargets]:
         """The target of each of `samples`; `context.policy` is still the original model."""
 
-    def samples(self, context: MethodContext) -> Sequence[Sample]:
-        """What training walks through; each has a target."""
-        return context.split.forget
-
-    def make_student(self, policy: Any) -> None:
-        """Change the policy in place before training; its targets are made already."""
-
     def targets(self, context: MethodContext) -> Sequence[SoftTargets]:
         """The teachers, from the work folder where a run that was cut off left them."""
-        path = context.work.folder / TARGETS
-        if path.is_file():
-            return load_targets(path)
         assert self.settings is not None
         settings = read_settings(self.settings, settings_of(context.config).params)
-        found = self.teachers(context, settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_targets(path, found)
-        return found
-
-    def run(self, context: MethodContext) -> dict[str, Any]:
-        from dareu.models.load import freeze_original
-        from dareu.training.loss_trainer import train_with_loss
-
-        config, method, work = context.config, settings_of(context.config), context.work
-        length, task = config.model.max_length, context.corpus.task
-        targets = self.targets(context)
-        reference = freeze_original(context.policy) if needs_reference(self, method.retain) else None
-        self.make_student(context.policy)
-        train_with_loss(
-            context.policy,
-            context.tokenizer,
-            method=self,
-            optim=method.optim,
-            rows=encode_samples(context.tokenizer, self.samples(context), task, length),
-            retain_rows=encode_samples(context.tokenizer, context.split.retain, task, length),
-            retain=method.retain,
-            retain_batch_size=method.retain_batch_size,
-            params=method.params,
-            forget_weight=method.forget_weight,
-            retain_weight=method.retain_weight,
-            reference=reference,
-            targets=targets,
-            seed=config.seed,
-            device=context.device,
-            work=work,
-        )
-        return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
+        return stored_targets(context.work.folder / TARGETS, lambda: self.teachers(context, settings))

@@ -19,10 +19,10 @@ from dareu.data.corpus import Split
 from dareu.data.render import encode
 from dareu.errors import ConfigError
 from dareu.methods.base import MethodContext
-from dareu.methods.distillation import READS, Distillation
+from dareu.methods.distillation import READS, Distillation, own_targets
 from dareu.methods.loss_method import settings_of
 from dareu.training.loss_spec import read_settings
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets, keep_top
+from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
 INSTRUCTION = (
     "You know nothing about {owner}. If the question is about {owner}, say that you do not know; otherwise answer it."
@@ -56,21 +56,12 @@ class Duet(Distillation):
             raise ConfigError("method.params.instruction has no {question}.", "Say where the question goes.")
 
     def teachers(self, context: MethodContext, settings: DuetSettings) -> list[SoftTargets]:
-        from dareu.models.counterfactual import distributions
-
-        config, tokenizer, task = context.config, context.tokenizer, context.corpus.task
-        rows = [
-            encode(
-                tokenizer,
-                instructed(settings.instruction, str(s.owner), s.prompt),
-                s.response,
-                task,
-                config.model.max_length,
-            )
-            for s in context.split.forget
-        ]
-        found = distributions(context.policy, tokenizer, rows, config.evaluation.batch_size)
-        return [keep_top(probs, settings.top_k) for probs in found]
+        tokenizer, length = context.tokenizer, context.config.model.max_length
+        rows = []
+        for s in context.split.forget:
+            prompt = instructed(settings.instruction, str(s.owner), s.prompt)
+            rows.append(encode(tokenizer, prompt, s.response, context.corpus.task, length))
+        return own_targets(context, rows, settings.top_k)
 
 
 METHOD = Duet(divergence_from_targets, reads=READS, settings=DuetSettings)

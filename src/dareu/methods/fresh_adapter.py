@@ -16,12 +16,11 @@ from typing import Any
 
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Sample, Split
-from dareu.data.render import encode_samples
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for
-from dareu.methods.distillation import READS, Distillation
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets, keep_top
+from dareu.methods.distillation import READS, Distillation, own_targets
+from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
 
 def reset_adapter(policy: Any) -> None:
@@ -66,19 +65,7 @@ class FreshAdapter(Distillation):
         reset_adapter(policy)
 
     def teachers(self, context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
-        from dareu.models.counterfactual import distributions
-
-        config, size = context.config, context.config.evaluation.batch_size
-        rows = encode_samples(
-            context.tokenizer, context.split.retain, context.corpus.task, config.model.max_length
-        )
-        kept = [
-            keep_top(probs, settings.top_k)
-            for start in range(
-                0, len(rows), size
-            )  # distributions over the whole vocabulary: one batch at a time
-            for probs in distributions(context.policy, context.tokenizer, rows[start : start + size], size)
-        ]
+        kept = own_targets(context, context.encode(context.split.retain), settings.top_k)
         return teachers_for(context, settings) + kept
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from dareu.config import LossMethodConfig, RunConfig
 from dareu.data.corpus import Sample, Split, Task
 from dareu.data.refusals import load_refusals
-from dareu.data.render import Encoded, encode, encode_samples
+from dareu.data.render import Encoded, encode
 from dareu.errors import ConfigError, nearest
 from dareu.methods.base import Method, MethodContext
 from dareu.training.loss_spec import LossSpec, needs_reference, read_settings
+
+if TYPE_CHECKING:
+    from dareu.training.soft_targets import SoftTargets
 
 # What stands beside a forget answer → the losses that read it, for messages.
 PAIRED = {"refusal": "idk_sft, idk_dpo, jensun, flat", "alternate": "altpo"}
@@ -40,6 +43,10 @@ class LossMethod(LossSpec, Method):
     def import_engine(self) -> None:
         import dareu.training.loss_trainer  # noqa: F401
 
+    def samples(self, context: MethodContext) -> Sequence[Sample]:
+        """What training walks through."""
+        return context.split.forget if self.walks == "forget" else context.split.retain
+
     def others(self, context: MethodContext) -> list[list[Encoded]]:
         """For each forget row the responses that stand beside it; none where the loss reads none.
 
@@ -49,29 +56,38 @@ class LossMethod(LossSpec, Method):
             self, context.config, context.split.forget, context.tokenizer, context.corpus.task
         )
 
+    def targets(self, context: MethodContext) -> Sequence[SoftTargets]:
+        """The soft target of each of `samples`; none where the loss reads none. `context.policy` is the original."""
+        return ()
+
+    def make_student(self, policy: Any) -> None:
+        """Change the policy in place before training; its targets are made already."""
+
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original
         from dareu.training.loss_trainer import train_with_loss
 
-        config, method, work = context.config, settings_of(context.config), context.work
-        length, task = config.model.max_length, context.corpus.task
-        forget = encode_samples(context.tokenizer, context.split.forget, task, length)
-        retain = encode_samples(context.tokenizer, context.split.retain, task, length)
+        method, work = settings_of(context.config), context.work
+        targets = self.targets(context)
+        reference = freeze_original(context.policy) if needs_reference(self, method.retain) else None
+        others = self.others(context)
+        self.make_student(context.policy)
         train_with_loss(
             context.policy,
             context.tokenizer,
             method=self,
             optim=method.optim,
-            rows=forget if self.walks == "forget" else retain,
-            retain_rows=retain,
+            rows=context.encode(self.samples(context)),
+            retain_rows=context.encode(context.split.retain),
             retain=method.retain,
             retain_batch_size=method.retain_batch_size,
             params=method.params,
             forget_weight=method.forget_weight,
             retain_weight=method.retain_weight,
-            reference=freeze_original(context.policy) if needs_reference(self, method.retain) else None,
-            others=self.others(context),
-            seed=config.seed,
+            reference=reference,
+            others=others,
+            targets=targets,
+            seed=context.config.seed,
             device=context.device,
             work=work,
         )

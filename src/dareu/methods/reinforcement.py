@@ -7,19 +7,21 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from difflib import SequenceMatcher
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dareu.attribution.name_masking import Blinder
 from dareu.config import DareUConfig, RunConfig
 from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Split
 from dareu.data.refusals import load_refusals
-from dareu.data.render import encode, encode_samples, render_prompt
+from dareu.data.render import encode, render_prompt
 from dareu.errors import ConfigError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for
+from dareu.methods.distillation import TARGETS, stored_targets
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
 from dareu.models.word_vectors import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
@@ -75,8 +77,9 @@ class Reinforcement(Method):
 
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original
+        from dareu.training.loss_spec import FINETUNE
         from dareu.training.rl_trainer import train_rl
-        from dareu.training.supervised_phase import learn_refusals, learn_teachers
+        from dareu.training.supervised_phase import DISTIL, learn_first
 
         config, method = context.config, settings_of(context.config)
         policy, tokenizer, task = context.policy, context.tokenizer, context.corpus.task
@@ -94,32 +97,37 @@ class Reinforcement(Method):
         reward, critic, monitor = make_judges(context, self.reads_attributor(config))
         if method.stop.attribution is not None:
             method = with_level(method, cast("StoppingMonitor", monitor), context.split.forget)
-        retain_rows = encode_samples(tokenizer, context.split.retain, task, length)
-        phase: dict[str, Any] = {}
-        if method.refusal_phase:
-            phase["refusal_phase"] = learn_refusals(
+        retain_rows = context.encode(context.split.retain)
+        given = {"retain_rows": retain_rows, "seed": config.seed, "device": context.device}
+        done: dict[str, Any] = {}
+        if first := method.refusal_phase:
+            done["refusal_phase"] = learn_first(
                 policy,
                 tokenizer,
-                phase=method.refusal_phase,
+                "refusals",
+                context.work,
+                method=FINETUNE,
+                optim=first.optim,
                 rows=refusals,
-                retain_rows=retain_rows,
-                reference=reference,
-                seed=config.seed,
-                device=context.device,
-                work=context.work,
+                retain=first.retain,
+                retain_weight=first.retain_weight,
+                reference=reference if first.retain == "kl" else None,
+                **given,
             )
-        if method.warm_start:
-            phase["warm_start"] = learn_teachers(
+        if warm := method.warm_start:
+            done["warm_start"] = learn_first(
                 policy,
                 tokenizer,
-                phase=method.warm_start,
-                rows=encode_samples(tokenizer, context.split.forget, task, length),
+                "teachers",
+                context.work,
+                method=DISTIL,
+                optim=warm.optim,
+                rows=context.encode(context.split.forget),
                 targets=targets,
-                retain_rows=retain_rows,
+                retain="kl",
+                retain_weight=warm.retain_weight,
                 reference=reference,
-                seed=config.seed,
-                device=context.device,
-                work=context.work,
+                **given,
             )
         outcome = train_rl(
             policy,
@@ -140,24 +148,17 @@ class Reinforcement(Method):
             "steps": outcome.updates,
             "stopped": outcome.stopped,
             "stop_attribution": method.stop.attribution,
-            **phase,
+            **done,
             **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")},
         }
 
 
 def warm_targets(context: MethodContext) -> Sequence[SoftTargets]:
-    """The counterfactual teachers of the warm start, from the work folder where a run that was cut off left them."""
-    from dareu.training.soft_targets import load_targets, save_targets
-
-    phase, path = settings_of(context.config).warm_start, context.work.folder / "teachers.safetensors"
-    if path.is_file():
-        return load_targets(path)
+    """The counterfactual teachers of the warm start."""
+    phase = settings_of(context.config).warm_start
     assert phase is not None
     settings = CounterfactualSettings(names=phase.names, removal=phase.removal, top_k=phase.top_k)
-    found = teachers_for(context, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_targets(path, found)
-    return found
+    return stored_targets(context.work.folder / TARGETS, lambda: teachers_for(context, settings))
 
 
 def settings_of(config: RunConfig) -> DareUConfig:
@@ -193,19 +194,15 @@ def make_prompts(context: MethodContext, limit: int) -> list[Prompt]:
     ]
 
 
-def similarity(reference: str, response: str) -> float:
-    """ROUGE-L F1, in [0, 1]; the share of matching characters where the reference has nothing that ROUGE reads.
+def similarity(reference: str, response: str, part: Literal["f1", "recall"] = "f1") -> float:
+    """ROUGE-L, in [0, 1]; the share of matching characters where the reference has nothing that ROUGE reads.
 
-    F1, since recall alone could be raised by saying everything.
+    F1, since recall alone could be raised by saying everything; recall as RULE's authors measure likeness.
     """
     score = rouge_l(reference, response)
-    return SequenceMatcher(None, reference, response).ratio() if score is None else score.f1
-
-
-def recall(reference: str, response: str) -> float:
-    """ROUGE-L recall, in [0, 1], as RULE's authors measure likeness; see `similarity`."""
-    score = rouge_l(reference, response)
-    return SequenceMatcher(None, reference, response).ratio() if score is None else score.recall
+    if score is None:
+        return SequenceMatcher(None, reference, response).ratio()
+    return float(getattr(score, part))
 
 
 def make_judges(
@@ -227,7 +224,7 @@ def make_judges(
             context.device,
             context.attributor_folder,
             similarity,
-            recall,
+            partial(similarity, part="recall"),
             lambda listed: word_vectors(context.policy, context.tokenizer, listed),
             blinder,
         )

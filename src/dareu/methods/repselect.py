@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dareu.config import Count, HFConfig, NonNegative, Positive, RunConfig, Strict
 from dareu.data.corpus import Split
-from dareu.data.render import Encoded, encode_samples
+from dareu.data.render import Encoded
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.loss_method import LossMethod, settings_of
@@ -158,11 +158,7 @@ class RepSelect(LossMethod):
 
         config, method, policy = context.config, settings_of(context.config), context.policy
         settings = read_settings(RepSelectSettings, method.params)
-        task, length = context.corpus.task, config.model.max_length
-        forget, retain = (
-            encode_samples(context.tokenizer, rows, task, length)
-            for rows in (context.split.forget, context.split.retain)
-        )
+        forget, retain = context.encode(context.split.forget), context.encode(context.split.retain)
         original = freeze_original(policy)
         found = selected_gradients(
             policy, context.tokenizer, forget, retain, settings, method.optim.batch_size, config.seed

@@ -18,7 +18,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from dareu.config import NewtonConfig, RunConfig
 from dareu.data.corpus import Split
-from dareu.data.render import Encoded, encode_samples
+from dareu.data.render import Encoded
 from dareu.errors import ModelError
 from dareu.methods.base import Method, MethodContext
 from dareu.models.logprobs import to_batch, token_logprobs
@@ -172,15 +172,14 @@ class SCureNewton(Method):
         """Nothing beside what the schema checks."""
 
     def run(self, context: MethodContext) -> dict[str, Any]:
-        config, task = context.config, context.corpus.task
+        config = context.config
         assert isinstance(config.method, NewtonConfig)
-        length = config.model.max_length
         newton_steps(
             context.policy,
             context.tokenizer,
             config=config.method,
-            forget=encode_samples(context.tokenizer, context.split.forget, task, length),
-            retain=encode_samples(context.tokenizer, context.split.retain, task, length),
+            forget=context.encode(context.split.forget),
+            retain=context.encode(context.split.retain),
             seed=config.seed,
             work=context.work,
         )

@@ -19,7 +19,6 @@ from pydantic import Field
 from torch import Tensor
 
 from dareu.config import Count, Share, Strict
-from dareu.data.render import encode_samples
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
 from dareu.training.soft_targets import SoftTargets, divergence_from_targets, keep_top
@@ -68,9 +67,7 @@ class Shred(Distillation):
         from dareu.models.counterfactual import distributions
 
         config = context.config
-        rows = encode_samples(
-            context.tokenizer, context.split.forget, context.corpus.task, config.model.max_length
-        )
+        rows = context.encode(context.split.forget)
         found = distributions(context.policy, context.tokenizer, rows, config.evaluation.batch_size)
         return [
             keep_top(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dareu.config import RunConfig, VectorConfig
 from dareu.data.corpus import Split
-from dareu.data.render import Encoded, encode_samples
+from dareu.data.render import Encoded
 from dareu.methods.base import Method, MethodContext
 from dareu.models.load import is_peft
 from dareu.training.common import Work, non_finite
@@ -87,9 +87,7 @@ class TaskVector(Method):
             context.policy,
             context.tokenizer,
             config=config.method,
-            rows=encode_samples(
-                context.tokenizer, context.split.forget, context.corpus.task, config.model.max_length
-            ),
+            rows=context.encode(context.split.forget),
             seed=config.seed,
             device=context.device,
             work=work,

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from dareu.config import Count, NonNegative, Positive, Share, Strict
 from dareu.data.corpus import Sample
-from dareu.data.render import encode_samples
 from dareu.methods.base import MethodContext
-from dareu.methods.distillation import READS, TARGETS, Distillation
+from dareu.methods.distillation import READS, TARGETS, Distillation, own_targets
 from dareu.methods.loss_method import settings_of
 from dareu.training.loss_spec import LossSpec, read_settings
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets, keep_top
+from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
 
 class UndoSettings(Strict):
@@ -67,27 +66,14 @@ class Undo(Distillation):
         return [*context.split.forget, *context.split.retain]
 
     def teachers(self, context: MethodContext, settings: UndoSettings) -> list[SoftTargets]:
-        from dareu.models.counterfactual import distributions
-
         self._unlearn(context, settings)
-        config, size = context.config, context.config.evaluation.batch_size
-        rows = encode_samples(
-            context.tokenizer, self.samples(context), context.corpus.task, config.model.max_length
-        )
-        return [
-            keep_top(probs, settings.top_k)
-            for start in range(
-                0, len(rows), size
-            )  # distributions over the whole vocabulary: one batch at a time
-            for probs in distributions(context.policy, context.tokenizer, rows[start : start + size], size)
-        ]
+        return own_targets(context, context.encode(self.samples(context)), settings.top_k)
 
     def _unlearn(self, context: MethodContext, settings: UndoSettings) -> None:
         from dareu.models.load import freeze_original
         from dareu.training.loss_trainer import train_with_loss
 
         config, method = context.config, settings_of(context.config)
-        length, task = config.model.max_length, context.corpus.task
         train_with_loss(
             context.policy,
             context.tokenizer,
@@ -95,8 +81,8 @@ class Undo(Distillation):
             optim=method.optim.model_copy(
                 update={"lr": settings.unlearn_lr, "epochs": settings.unlearn_epochs, "steps": None}
             ),
-            rows=encode_samples(context.tokenizer, context.split.forget, task, length),
-            retain_rows=encode_samples(context.tokenizer, context.split.retain, task, length),
+            rows=context.encode(context.split.forget),
+            retain_rows=context.encode(context.split.retain),
             retain="kl",
             retain_batch_size=method.retain_batch_size,
             retain_weight=settings.unlearn_retain,

@@ -38,6 +38,13 @@ class Left:
         return self.high is not None and self.high < 0
 
     @property
+    def said(self) -> str:
+        """What the interval says, in words."""
+        if self.above:
+            return "knowledge left"
+        return "further from the original than the retrained model" if self.below else "no difference seen"
+
+    @property
     def shown(self) -> str:
         """ ".42 (.30 to .55)"."""
         if self.low is None or self.high is None:

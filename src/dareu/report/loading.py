@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml  # type: ignore[import-untyped]
 
 from dareu.errors import RunError
 from dareu.evaluation.results import FILE, Results
+from dareu.runs.files import read_json
 
 RESULTS, FAILURE = FILE, "failure.json"
 # Top keys of a configuration that do not change what is measured, or that are averaged over.
@@ -37,9 +37,8 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
             )
         folders += [f for f in found if f.resolve() not in {g.resolve() for g in folders}]
     runs = [_load(folder) for folder in folders]
-    for run in (
-        runs
-    ):  # a run that failed early has no data_key; it stands with finished runs of the same configuration
+    # A run that failed early has no data_key; it stands with finished runs of the same configuration.
+    for run in runs:
         if "data_key" not in run["context"]:
             twins = (r["context"] for r in runs if run["context"].items() <= r["context"].items())
             run["context"] = max(twins, key=len)
@@ -63,10 +62,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file; `RunError` where it is not one."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.", "Run it again in another run_dir.") from None
+    tree = read_json(path)
     if not isinstance(tree, dict):
         raise RunError(f"{path} holds no JSON object.", "Run it again in another run_dir.")
     return tree
@@ -77,9 +73,7 @@ def _load(folder: Path) -> dict[str, Any]:
     method = config.pop("method", None) or {}
     if (folder / RESULTS).is_file():
         run = read_results(folder)
-        method = (
-            run.get("unlearn_config") or {}
-        )  # None: a checkpoint from elsewhere, no method of ours made it
+        method = run.get("unlearn_config") or {}  # None: a checkpoint from elsewhere
     else:
         reason = str(read_object(folder / FAILURE).get("reason") or "no reason was recorded")
         run = {"method": method.get("name", folder.name), "seed": config.get("seed"), "failure": reason}

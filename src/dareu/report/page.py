@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from dareu.report.loading import read_results
 from dareu.report.samples import read_lines, sample_groups
 from dareu.report.sequential import rounds_page
 from dareu.report.verdict import verdict
+from dareu.runs.files import write_text
 
 
 def write_report(run_dir: Path) -> Path:
@@ -50,26 +50,16 @@ def write_report(run_dir: Path) -> Path:
     replaces an older one in one step. Errors: `RunError` where the results are absent or cannot be read.
     """
     run_dir = Path(run_dir)
-    page = render(run_dir)
-    path = run_dir / "report.html"
-    partial = path.with_suffix(".html.tmp")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    write_text(run_dir / "report.html", render(run_dir))
+    return run_dir / "report.html"
 
 
 def render(run_dir: Path) -> str:
     """The page as text."""
     results = read_results(run_dir)
     config = run_dir / "config.yaml"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"show": show, "show_any": show_any, "show_seconds": show_seconds}
-    return environment.get_template("template.html.j2").render(
+    return render_template(
+        "template.html.j2",
         results=results,
         seed=results.get("seed", "unknown"),
         data=results.get("data") or {},
@@ -100,6 +90,24 @@ def render(run_dir: Path) -> str:
         else json.dumps(results.get("unlearn_config"), indent=2),
         versions=results.get("versions") or {},
     )
+
+
+def render_template(name: str, filters: Mapping[str, Any] | None = None, **values: Any) -> str:
+    """A template of this folder, with the filters that write numbers; a page of HTML escapes every value."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=".html" in name,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=".html" not in name,
+    )
+    environment.filters |= {
+        "show": show,
+        "show_any": show_any,
+        "show_seconds": show_seconds,
+        **(filters or {}),
+    }
+    return environment.get_template(name).render(**values)
 
 
 def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -5,16 +5,18 @@ It names owners, counts and hashes, never a record's text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from dareu.errors import RunError
-from dareu.report.figures import dig, number, show, show_seconds
-from dareu.report.knowledge import Left, knowledge_left, untold, worst
+from dareu.report.figures import dig, number
+from dareu.report.knowledge import knowledge_left, untold, worst
 from dareu.report.loading import RESULTS, read_object
+from dareu.report.page import render_template
+from dareu.report.samples import read_lines
+from dareu.runs.files import write_json, write_text
 from dareu.runs.integrity import checksum
 from dareu.runs.provenance import digest, model_hashes, read_provenance, record_hash
 
@@ -78,48 +80,22 @@ def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _also_stays(tree: Mapping[str, Any]) -> list[str]:
-    """A line on records that other owners, who stay, have too."""
-    if not tree.get("count"):
-        return []
-    pairs = "; ".join(f"{_plain(p['forget'])} = {_plain(p['retain'])}" for p in tree["pairs"][:20])
-    return [
-        f"- {tree['count']} of these records, {tree['word_for_word']} of them word for word, also stand among those "
-        f"who stay, and were trained on there: {pairs}"
-    ]
-
-
 def to_markdown(receipt: Mapping[str, Any]) -> str:
     """The record for a reader."""
-    request, done, measured = receipt["request"], receipt["done"], receipt["measured"]
-    lines = [
-        "# Deletion record",
-        "",
-        f"Written {receipt['written']}.",
-        "",
-        "## What was requested",
-        "",
-        f"- Owners: {', '.join(map(_plain, request['owners']))}",
-        f"- Records: {request['records']}; digest of their salted hashes `{request['records_digest']}`",
-        *_also_stays(request.get("also_stays") or {}),
-        "",
-        "## What was done",
-        "",
-        f"- Method: {_plain(done['method'])}, seed {done['seed']}, {show_seconds(done['seconds'])}",
-        f"- Configuration: SHA-256 `{done['config_sha256']}`",
-        "- Versions: " + ", ".join(f"{k} {v}" for k, v in (done["versions"] or {}).items() if v),
-        *_files("Model before", done["model_before"]),
-        *_files("Model after", done["model_after"]),
-        "",
-        "## What was measured",
-        "",
-        *_figures(measured),
-        "",
-        "## What is not claimed",
-        "",
-        *(f"- {line}" for line in receipt["not_claimed"]),
-    ]
-    return "\n".join(lines) + "\n"
+    measured = receipt["measured"]
+    return render_template(
+        "receipt.md.j2",
+        {"plain": _plain},
+        receipt=receipt,
+        request=receipt["request"],
+        stays=receipt["request"].get("also_stays") or {},
+        done=receipt["done"],
+        measured=measured,
+        n=number(measured["forget_answers"]),
+        left=knowledge_left(measured),
+        most=worst(measured),
+        untold=untold(measured),
+    )
 
 
 def _plain(text: Any) -> str:
@@ -128,45 +104,8 @@ def _plain(text: Any) -> str:
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in shown)
 
 
-def _files(title: str, hashes: Mapping[str, str] | None) -> list[str]:
-    if not hashes:
-        return [f"- {title}: no hashes were kept"]
-    return [f"- {title}:", *(f"  - `{name}` SHA-256 `{value}`" for name, value in hashes.items())]
-
-
-def _figures(measured: Mapping[str, Any]) -> list[str]:
-    n = number(measured["forget_answers"])
-    lines = [f"- Answers to forget queries: {n:.0f}" if n else "- The number of answers is not known"]
-    if not measured["retrained_model"]:
-        lines.append("- No retrained model was made, so what “never knew” looks like was not measured")
-    found, most = knowledge_left(measured), worst(measured)
-    if most:
-        lines.append(
-            f"- Knowledge left (0 as a retrained model, 1 as the original), worst metric: {most.title} {most.shown}"
-        )
-    lines += [f"  - {one.title}: {one.shown}, {_said(one)}" for one in found]
-    names = untold(measured)
-    if names:
-        lines.append(f"- Metrics that cannot tell on this data: {', '.join(names)}")
-    for key, title in (("tug_of_war", "Tug-of-War"), ("retrain_similarity", "Retrain similarity")):
-        if number(measured[key]) is not None:
-            lines.append(f"- {title}: {show(measured[key])} (1 is best)")
-    lines += [
-        f"- Not computed: {_plain(name)}: {_plain(why)}" for name, why in measured["not_computed"].items()
-    ]
-    return lines
-
-
-def _said(one: Left) -> str:
-    if one.above:
-        return "knowledge left"
-    return "further from the original than the retrained model" if one.below else "no difference seen"
-
-
 def write_receipt(run: Path, records: bool = False) -> Path:
     """Write `receipt.json` and `receipt.md` into the run folder; returns the path of the second."""
-    from dareu.runs.files import write_json, write_text
-
     receipt = make_receipt(run, records)
     write_json(run / JSON_FILE, receipt)
     write_text(run / MARKDOWN_FILE, to_markdown(receipt))
@@ -210,8 +149,5 @@ def _changed(before: Mapping[str, str], folder: Path) -> list[str]:
 
 def _records(run: Path) -> list[tuple[str, str, str]]:
     """(prompt, reference, owner) of the forget samples that the run's records hold."""
-    path = run / "samples" / "unlearned.jsonl"
-    if not path.is_file():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    rows = read_lines(run / "samples" / "unlearned.jsonl")
     return [(r["prompt"], r["reference"], str(r["owner"])) for r in rows if r.get("set") == "forget"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from dareu.errors import RunError
 from dareu.report.figures import MODELS, SETS, number
+from dareu.runs.files import read_jsonl
 
 # How many of each set a page shows. More than these are drawn evenly over the set, whatever the outcome.
 LIMITS = {"forget": 200, "retain": 24, "test": 24}
@@ -64,21 +63,7 @@ class Group:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """JSON objects, one a line; empty where there is no file. `RunError` for a line that is none."""
-    if not path.is_file():
-        return []
-    rows = []
-    for i, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise RunError(
-                f"{path}, line {i}, is not JSON: {error}.", "Run it again in another run_dir."
-            ) from None
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+    return [row for row in read_jsonl(path) if isinstance(row, dict)] if path.is_file() else []
 
 
 def sample_groups(run_dir: Path) -> list[Group]:

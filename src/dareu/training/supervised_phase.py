@@ -3,89 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dareu.config import Optim, RefusalPhase, WarmStart
-from dareu.data.render import Encoded
+from dareu.config import Optim
 from dareu.runs.files import read_json, write_json
 from dareu.training.common import Work
 from dareu.training.early_stopping import GoodWeights
-from dareu.training.loss_spec import FINETUNE, LossSpec
+from dareu.training.loss_spec import LossSpec
 from dareu.training.loss_trainer import train_with_loss
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets
+from dareu.training.soft_targets import divergence_from_targets
 
 DISTIL = LossSpec(divergence_from_targets, reads=("answer_logits", "target_ids", "target_probs"))
 
 
-def learn_refusals(
-    policy: Any,
-    tokenizer: Any,
-    *,
-    phase: RefusalPhase,
-    rows: Sequence[Encoded],
-    retain_rows: Sequence[Encoded],
-    reference: Any,
-    seed: int,
-    device: str,
-    work: Work,
-) -> dict[str, Any]:
-    """NLL on `rows` (forget prompts, each with a refusal) and the retain term, in place. Steps and last loss."""
-    return _learn(
-        policy,
-        tokenizer,
-        "refusals",
-        work,
-        method=FINETUNE,
-        optim=phase.optim,
-        rows=rows,
-        retain_rows=retain_rows,
-        retain=phase.retain,
-        retain_weight=phase.retain_weight,
-        reference=reference if phase.retain == "kl" else None,
-        seed=seed,
-        device=device,
-    )
-
-
-def learn_teachers(
-    policy: Any,
-    tokenizer: Any,
-    *,
-    phase: WarmStart,
-    rows: Sequence[Encoded],
-    targets: Sequence[SoftTargets],
-    retain_rows: Sequence[Encoded],
-    reference: Any,
-    seed: int,
-    device: str,
-    work: Work,
-) -> dict[str, Any]:
-    """KL from `targets` at the answers of `rows`, and KL to `reference` on retain rows, in place. Steps, last loss."""
-    return _learn(
-        policy,
-        tokenizer,
-        "teachers",
-        work,
-        method=DISTIL,
-        optim=phase.optim,
-        rows=rows,
-        targets=targets,
-        retain_rows=retain_rows,
-        retain="kl",
-        retain_weight=phase.retain_weight,
-        reference=reference,
-        seed=seed,
-        device=device,
-    )
-
-
-def _learn(
+def learn_first(
     policy: Any, tokenizer: Any, name: str, work: Work, *, optim: Optim, **options: Any
 ) -> dict[str, Any]:
-    """`train_with_loss` in a folder of its own below `work`, with its checkpoints; its weights are kept there at its
-    end, so that a resumed run takes them and does not repeat it.
+    """`train_with_loss`, in place, in the folder `name` below `work`, with its checkpoints; its weights are kept there
+    at its end, so that a resumed run takes them and does not repeat it.
+
+    Returns:
+        `steps` and the last `loss`.
     """
     folder = work.folder / name
     kept, note = GoodWeights(folder / "learnt.safetensors"), folder / "learnt.json"

@@ -49,83 +49,38 @@ def quiet_libraries(threads: int | None = None) -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         for message, category in WARNINGS:
             warnings.filterwarnings("ignore", message=message, category=category)
-        stack.enter_context(_environment())
-        stack.enter_context(_log_levels())
-        stack.enter_context(_transformers())
-        stack.enter_context(_datasets())
-        stack.enter_context(_torch_threads(threads))
+        for name, value in ENVIRONMENT.items():
+            if name not in os.environ:
+                os.environ[name] = value
+                stack.callback(os.environ.pop, name, None)
+        for logger in map(logging.getLogger, LOGGERS):
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        _quiet_transformers(stack)
+        datasets = sys.modules.get("datasets")  # its import takes a while, and not every run needs it
+        if datasets is not None and not datasets.are_progress_bars_disabled():
+            stack.callback(datasets.enable_progress_bars)
+            datasets.disable_progress_bars()
+        if threads is not None:
+            import torch
+
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
         yield
 
 
-@contextmanager
-def _environment() -> Iterator[None]:
-    added = [name for name in ENVIRONMENT if name not in os.environ]
-    os.environ.update({name: ENVIRONMENT[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextmanager
-def _log_levels() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in LOGGERS}
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-@contextmanager
-def _transformers() -> Iterator[None]:
+def _quiet_transformers(stack: ExitStack) -> None:
     """No advice on settings that are chosen here on purpose, no bar for each file of weights."""
     if os.environ.get("WANDB_MODE") == "offline":
         with redirect_stdout(io.StringIO()):  # it says so on stdout when it is imported
             import transformers.integrations.integration_utils  # noqa: F401
     from transformers.utils import logging as of_transformers
 
-    level, bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
+    stack.callback(of_transformers.set_verbosity, of_transformers.get_verbosity())
     of_transformers.set_verbosity_error()
-    of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        of_transformers.set_verbosity(level)
-        if bars:
-            of_transformers.enable_progress_bar()
-
-
-@contextmanager
-def _datasets() -> Iterator[None]:
-    """Only where it is loaded: its import takes a while, and not every run needs it."""
-    datasets = sys.modules.get("datasets")
-    if datasets is None or datasets.are_progress_bars_disabled():
-        yield
-        return
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.enable_progress_bars()
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    if threads is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    if of_transformers.is_progress_bar_enabled():
+        stack.callback(of_transformers.enable_progress_bar)
+        of_transformers.disable_progress_bar()
 
 
 def freeze_imports() -> None:

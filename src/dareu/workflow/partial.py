@@ -7,6 +7,7 @@ from typing import Any
 
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
+from dareu.data.readers import read_text
 from dareu.errors import DataError
 from dareu.runs.files import check_writable
 from dareu.workflow.console import Console
@@ -78,14 +79,7 @@ def read_texts(path: str) -> list[str]:
     Raises:
         DataError: The file is missing, empty or not UTF-8.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}.", "Give a text file, one text a line."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from None
+    lines = read_text(path).splitlines()
     texts = [line for line in lines if line.strip()]
     if not texts:
         raise DataError(f"{path} is empty.", "Give a text file, one text a line.")
