@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,27 @@ def test_metrics_of_other_packages(tiny: tuple[Any, Any], monkeypatch: pytest.Mo
     summary = run(tiny, make_split()).summary
     assert summary["extra"] == {"count": {"forget": 8}, "bad": None}
     assert summary["missing"] == {"extra.bad": "KeyError: 'no such key'"}
+
+
+# --- the holdout ------------------------------------------------------------------------------------------------
+
+
+def test_holdout_rows_are_scored_and_not_answered(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Membership attacks read their likelihoods; an answer to them would be written and never read."""
+    asked: list[str] = []
+    generate = suite.generate
+
+    def noting(model: Any, tokenizer: Any, prompts: Sequence[str], **kwargs: Any) -> list[Generation]:
+        asked.extend(prompts)
+        return generate(model, tokenizer, prompts, **kwargs)
+
+    monkeypatch.setattr(suite, "generate", noting)
+    split = replace(make_split(), holdout=tuple(sample("Eve", i) for i in range(5)))
+    found = run(tiny, split)
+    held = [r for r in found.records if r["set"] == "holdout"]
+    assert len(asked) == len(split.forget + split.retain + split.test) and not any("Eve" in q for q in asked)
+    assert [(r["response"], r["finished"]) for r in held] == [(None, None)] * 5
+    assert all(r["mia_loss"] is not None for r in held)
+    assert 0 <= found.summary["membership"]["loss"] <= 1

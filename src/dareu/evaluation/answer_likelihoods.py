@@ -11,7 +11,8 @@ from dareu.data.corpus import Sample, Task
 from dareu.data.render import Encoded, encode
 from dareu.errors import DataError
 from dareu.evaluation.model_metrics.token_scores import token_scores
-from dareu.models.logprobs import TokenStatistics, response_nll, token_statistics
+from dareu.models.logprobs import TokenStatistics, token_statistics
+from dareu.models.shared_prompts import shared_prompt_nll
 
 LOGITS = 2**27  # entries of one batch of logits: 512 MB in float32, whatever the vocabulary
 UNLIMITED = 1 << 30
@@ -90,7 +91,7 @@ def likelihoods(
     statistics = token_statistics(model, tokenizer, references, batch_size=batch_size, progress=progress)
     width = max((len(pair) for pair in others), default=1)
     fits = min(batch_size, LOGITS // (width * len(tokenizer)) or 1)
-    scored = response_nll(model, tokenizer, others, batch_size=fits, progress=progress) if others else []
+    scored = shared_prompt_nll(model, tokenizer, others, batch_size=fits, progress=progress) if others else []
     nlls = [total / max(count, 1) for total, count in scored]
     return [
         _likelihood(one, sample.response, nlls[start:stop])

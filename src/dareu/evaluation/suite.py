@@ -19,7 +19,7 @@ from dareu.evaluation.answer_likelihoods import SCORES, Likelihood, likelihoods,
 from dareu.evaluation.beside import holdout_of
 from dareu.evaluation.harness import harness_figures
 from dareu.evaluation.metrics.attribution import Attributions
-from dareu.evaluation.metrics.compute import compute_metrics
+from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.model_metrics.fields import DEFAULT_LEARNING_RATE, Given, Peer, fill_fields
 from dareu.models.generate import Generation, generate
@@ -78,10 +78,12 @@ def evaluate_model(
     rows = _rows(split, config.retain_limit, seed)
     samples = [sample for _, _, sample in rows]
     limit = response_limit(model, tokenizer, samples, split.task)
-    answers = generate(
+    asked = [sample for of, _, sample in rows if of != HOLDOUT]
+    answers: list[Generation | None] = [None] * len(samples)  # attacks read the holdout's likelihoods alone
+    answers[: len(asked)] = generate(
         model,
         tokenizer,
-        [render_prompt(tokenizer, sample.prompt, split.task) for sample in samples],
+        [render_prompt(tokenizer, sample.prompt, split.task) for sample in asked],
         max_new_tokens=min(limit.room, config.max_new_tokens or limit.wanted),
         batch_size=config.batch_size,
         seed=seed,
@@ -144,10 +146,10 @@ def _rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
     rows: list[Row] = [("forget", i, sample) for i, sample in enumerate(split.forget)]
     rows += [("retain", i, split.retain[i]) for i in kept]
     rows += [("test", i, sample) for i, sample in enumerate(split.test)]
-    return rows + [("holdout", i, sample) for i, sample in enumerate(split.holdout)]
+    return rows + [(HOLDOUT, i, sample) for i, sample in enumerate(split.holdout)]
 
 
-def _record(row: Row, answer: Generation, scored: Likelihood | None) -> Record:
+def _record(row: Row, answer: Generation | None, scored: Likelihood | None) -> Record:
     name, index, sample = row
     return {
         "set": name,
@@ -158,8 +160,8 @@ def _record(row: Row, answer: Generation, scored: Likelihood | None) -> Record:
         "reference": sample.response,
         **({"kind": sample.kind} if sample.kind != "open" else {}),
         **({"subset": sample.subset} if sample.subset else {}),
-        "response": answer.text,
-        "finished": answer.finished,
+        "response": answer and answer.text,
+        "finished": answer and answer.finished,
         "nll": scored and scored.nll,
         "paraphrased_nll": scored and scored.paraphrased_nll,
         "wrong_nlls": scored and scored.wrong_nlls,

@@ -21,6 +21,7 @@ from dareu.models.logprobs import (
     token_logprobs,
 )
 from dareu.training import losses
+from dareu.training.by_length import ByLength
 from dareu.training.common import (
     Bookkeeping,
     Work,
@@ -70,6 +71,7 @@ class LossTrainer(Trainer):
         reference: Any,
         tokenizer: Any,
         targets: Sequence[SoftTargets] = (),
+        by_length: bool = False,
         **kwargs: Any,
     ) -> None:
         pad = tokenizer.pad_token_id
@@ -85,9 +87,16 @@ class LossTrainer(Trainer):
         self.model_accepts_loss_kwargs = (
             False  # our losses are means: the Trainer divides by accumulation steps
         )
-        self.targets = targets
+        self.targets, self.by_length = targets, by_length
         self._micro, self._micro_of = 0, -1  # micro-batches of the step under way, and that step
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if not self.by_length:
+            return super()._get_train_sampler(train_dataset)
+        rows: Any = self.train_dataset
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return ByLength([len(row) for _, row in rows], batch, self.args.seed)
 
     def compute_loss(
         self,
@@ -222,13 +231,14 @@ def train_with_loss(
     device: str = "cpu",
     work: Work,
     callbacks: Sequence[Any] = (),
+    by_length: bool = False,
 ) -> None:
     """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
 
     `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn. `others` are, for each
     of them, the responses that a method with `pairs` sets beside it; `targets` the soft targets of a method that reads
     them. Batch sizes are those of an update: micro-batches
-    and processes share them.
+    and processes share them. `by_length`: batches of rows of like length, which have fewer pads.
     """
     if method.pairs and len(others) != len(rows):
         raise ValueError(f"{len(rows)} rows and other responses to {len(others)} of them")
@@ -273,6 +283,7 @@ def train_with_loss(
         reference=reference,
         tokenizer=tokenizer,
         targets=targets,
+        by_length=by_length,
     )
     without_printer(trainer)
     checkpoint = last_checkpoint(work.checkpoints)

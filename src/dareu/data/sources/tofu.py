@@ -26,7 +26,8 @@ def load_tofu(config: TofuConfig) -> Corpus:
     """All 200 authors; the last 2, 10 or 20 are forgotten.
 
     Paraphrased questions and answers and wrong answers stand with the forgotten authors and with the first 20. The test
-    set is real authors and world facts (multiple choice, three wrong answers each), the holdout the benchmark's.
+    set is real authors and world facts (multiple choice, three wrong answers each), the holdout the benchmark's, with as
+    many authors and rows as are forgotten.
 
     Raises:
         DataError: Rows cannot be read, or are not as TOFU's.
@@ -49,6 +50,9 @@ def load_tofu(config: TofuConfig) -> Corpus:
     for part in FACTS if config.facts else ():
         test += numbered([_choice(row, part) for row in _rows(config, f"{part}_perturbed")], part)
     held = _rows(config, config.split.replace("forget", "holdout"))
+    if config.forget_owners is not None:  # as many authors as are forgotten, as in the benchmark
+        held = held[: config.forget_owners * ROWS]
+    held = [row for i, row in enumerate(held) if i % ROWS < (config.rows_per_owner or ROWS)]
     return make_corpus(
         config,
         owned,

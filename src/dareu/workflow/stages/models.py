@@ -94,7 +94,7 @@ class FineTuned(Stage):
         return {
             "base": self.base.key(),
             "adapter": config.model.model_dump(include={"adapter", "lora"}) if adapter else None,
-            "finetune": config.finetune.model_dump(exclude={"save_every"}),
+            "finetune": config.finetune.content(),
             "data": samples_key(self.samples()),
             "seed": config.seed,
         }
@@ -135,6 +135,7 @@ class FineTuned(Stage):
                 seed=config.seed,
                 device=str(pick_device(config.device)),
                 work=work,
+                by_length=config.finetune.group_by_length,
             )
         save_model(model, tokenizer, building.out / "model")
         note_base(context, building.out / "model")

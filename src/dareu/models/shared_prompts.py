@@ -1,0 +1,117 @@
+"""Likelihoods of several responses to one prompt: the prompt passes through the model once, its keys and values serve all.
+
+A question with one right and five wrong answers is read six times otherwise, and is often longer than the answers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dareu.data.render import Encoded
+from dareu.models.logprobs import head_at, picked_logprobs, response_nll
+from dareu.models.progress import track
+
+Group = list[int]  # numbers of the pairs that share a prompt
+
+
+def shared_prompt_nll(
+    model: Any, tokenizer: Any, pairs: Sequence[Encoded], *, batch_size: int, progress: str | None = None
+) -> list[tuple[float, int]]:
+    """As `response_nll`: summed negative log-likelihood (nats) and number of tokens of each response, in their order.
+
+    Args:
+        batch_size: responses in a batch; one prompt's responses stay together, so that a batch may be larger.
+    """
+    groups: dict[tuple[int, ...], Group] = {}
+    for i, pair in enumerate(pairs):
+        groups.setdefault(tuple(pair.prompt_ids), []).append(i)
+    if len(groups) == len(pairs) or () in groups or not _continues(model):
+        return response_nll(model, tokenizer, pairs, batch_size=batch_size, progress=progress)
+    was_training = model.training
+    model.eval()
+    result: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
+    for chunk in track(_chunks(pairs, list(groups.values()), batch_size), progress):
+        logps, mask = _logprobs(model, tokenizer.pad_token_id, pairs, chunk)
+        totals, counts = (-logps.sum(1)).tolist(), mask.sum(1).tolist()
+        for i, total, count in zip((i for group in chunk for i in group), totals, counts, strict=True):
+            result[i] = (total, count)
+    model.train(was_training)
+    return result
+
+
+def _continues(model: Any) -> bool:
+    """Whether the model takes positions, without which a prompt padded at its left would be read elsewhere."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "position_ids" in inspect.signature(base.forward).parameters
+
+
+def _chunks(pairs: Sequence[Encoded], groups: list[Group], size: int) -> list[list[Group]]:
+    """Groups in batches of `size` responses or a little more, those with responses and prompts of like length together."""
+    longest = {id(g): max(len(pairs[i].response_ids) for i in g) for g in groups}
+    chunks: list[list[Group]] = []
+    rows = size
+    for group in sorted(groups, key=lambda g: (-longest[id(g)], -len(pairs[g[0]].prompt_ids))):
+        if rows >= size:
+            chunks.append([])
+            rows = 0
+        chunks[-1].append(group)
+        rows += len(group)
+    return chunks
+
+
+@torch.no_grad()
+def _logprobs(model: Any, pad: int, pairs: Sequence[Encoded], chunk: list[Group]) -> tuple[Tensor, Tensor]:
+    """log p of each response token, (R, T), 0 on pads, and the mask of what counts; rows in the chunk's order."""
+    prompts = [pairs[group[0]].prompt_ids for group in chunk]
+    answers = [pairs[i].response_ids for group in chunk for i in group]
+    of = torch.tensor([k for k, group in enumerate(chunk) for _ in group], device=model.device)
+    ids, mask = _padded(prompts, pad, model.device, left=True)
+    targets, counted = _padded(answers, pad, model.device, left=False)
+    ends = torch.zeros_like(mask, dtype=torch.bool)
+    ends[:, -1] = True
+    with head_at(model, ends):
+        read = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            use_cache=True,
+        )
+    cache = read.past_key_values
+    cache.batch_select_indices(of)
+    first = _kept(read.logits, ends)[of]
+    whole = torch.cat([mask[of], counted], dim=1)[:, :-1]
+    logps = torch.zeros(counted.shape, device=model.device)
+    logps[:, :1] = picked_logprobs(first, targets[:, 0], counted[:, :1].bool())
+    if targets.size(1) > 1:
+        keep = counted[:, 1:].bool()
+        with head_at(model, keep):
+            read = model(
+                input_ids=targets[:, :-1],
+                attention_mask=whole,
+                position_ids=(whole.cumsum(1) - 1)[:, mask.size(1) :],
+                past_key_values=cache,
+                use_cache=True,
+            )
+        logps[:, 1:] = picked_logprobs(_kept(read.logits, keep), targets[:, 1:][keep], keep)
+    return logps, counted
+
+
+def _kept(logits: Tensor, keep: Tensor) -> Tensor:
+    """(N, V) of what `head_at` leaves, or of all logits where it could leave none out."""
+    return logits[keep] if logits.shape[:2] == keep.shape else logits.squeeze(0)
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int, device: Any, left: bool) -> tuple[Tensor, Tensor]:
+    """Token ids (B, T) and their mask, with pads on one side."""
+    width = max(map(len, rows))
+    gaps = [width - len(row) for row in rows]
+    ids = [
+        [pad] * n + list(row) if left else list(row) + [pad] * n for row, n in zip(rows, gaps, strict=True)
+    ]
+    ones = [[0] * n + [1] * (width - n) if left else [1] * (width - n) + [0] * n for n in gaps]
+    return torch.tensor(ids, device=device), torch.tensor(ones, device=device)
