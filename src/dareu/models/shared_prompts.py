@@ -1,4 +1,4 @@
-"""Likelihoods of several responses to one prompt: the prompt passes through the model once, its keys and values serve all.
+"""Likelihoods of several responses to one prompt: the prompt passes through the model once, its keys serve all.
 
 A question with one right and five wrong answers is read six times otherwise, and is often longer than the answers.
 """
@@ -51,7 +51,7 @@ def _continues(model: Any) -> bool:
 
 
 def _chunks(pairs: Sequence[Encoded], groups: list[Group], size: int) -> list[list[Group]]:
-    """Groups in batches of `size` responses or a little more, those with responses and prompts of like length together."""
+    """Groups in batches of `size` responses or a little more, each of responses and prompts of like length."""
     longest = {id(g): max(len(pairs[i].response_ids) for i in g) for g in groups}
     chunks: list[list[Group]] = []
     rows = size

@@ -26,8 +26,8 @@ def load_tofu(config: TofuConfig) -> Corpus:
     """All 200 authors; the last 2, 10 or 20 are forgotten.
 
     Paraphrased questions and answers and wrong answers stand with the forgotten authors and with the first 20. The test
-    set is real authors and world facts (multiple choice, three wrong answers each), the holdout the benchmark's, with as
-    many authors and rows as are forgotten.
+    set is real authors and world facts (multiple choice, three wrong answers each), the holdout the benchmark's, with
+    as many authors and rows as are forgotten.
 
     Raises:
         DataError: Rows cannot be read, or are not as TOFU's.
