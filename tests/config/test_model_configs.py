@@ -6,6 +6,7 @@ one, which shows that the shape is right.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from dareu.config import HFConfig
 from dareu.config.compose import compose, options
 from dareu.models.checks import check_decoder
 from dareu.models.load import add_lora
+from dareu.workflow.prepare import unpinned
 
 
 def shape(
@@ -119,6 +121,9 @@ def test_a_named_model(name: str) -> None:
     assert model.max_length <= found.max_position_embeddings
     assert model.template_options == ({"enable_thinking": False} if name.startswith("qwen3") else {})
     assert config.attributor.backbone.path == CLASSIFIERS.get(name)
+    assert unpinned(config) == []
+    free = compose([f"model={name}", "model.revision=null", "attributor.backbone.revision=null"])
+    assert [note.split(" ")[0] for note in unpinned(free)] == [path, *filter(None, [CLASSIFIERS.get(name)])]
     small = parameters < 500_000_000  # what a CPU is enough for is read in float32
     assert model.dtype == ("float32" if small or name.startswith("smollm2_3") else "bfloat16")
     with torch.device("meta"):
@@ -134,3 +139,17 @@ def test_a_named_model(name: str) -> None:
 )
 def test_kinds_of_adapters_by_keys(option: str) -> None:
     assert compose(["model=llama3_8b", option]) != compose(["model=llama3_8b"])
+
+
+@pytest.mark.parametrize("source", ["tofu", "muse", "wmdp", "rwku", "waterdrum_arxiv"])
+def test_hub_data_is_pinned(source: str) -> None:
+    assert unpinned(compose([f"data={source}"])) == []
+
+
+def test_what_is_not_pinned_is_said_and_a_folder_needs_no_pin(tmp_path: Path) -> None:
+    [note] = unpinned(compose(["data=lume"]))
+    assert "data=lume" in note and "data.revision" in note
+    assert unpinned(compose(["data=lume", f"data.path={tmp_path}"])) == []
+    assert unpinned(compose(["model=hf", f"model.path={tmp_path}"])) == []
+    [note] = unpinned(compose(["model=hf", "model.path=some/where"]))
+    assert note.startswith("some/where ") and "model.revision" in note

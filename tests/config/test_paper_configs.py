@@ -113,6 +113,15 @@ PAPER["paper_sequential"] = PAPER["paper_tofu_llama2"] | {
 }
 # What the paper is silent on, and where the experiment still leaves the default; each says why in its YAML.
 ROOM = {"model.max_length": 1024, "attributor.max_length": 1024}
+# How the named pairs are read.
+LLAMA_READ = {
+    "model.revision": "f5db02db724555f92da89c216ac04704f23d4590",
+    "attributor.backbone.revision": "fe8a4ea1ffedaf415f4da2f062534de366a451e6",
+}
+QWEN_READ = {
+    "model.revision": "b968826d9c46dd6066d109eabc6255188de91218",
+    "attributor.backbone.revision": "c1899de289a04d12100db370d81485cdf75e47ca",
+}
 SILENT: dict[str, dict[str, Any]] = {
     # γ of a reward of levels: the default is for one of differences; and the defaults' batches are cut in two
     name: {
@@ -121,7 +130,9 @@ SILENT: dict[str, dict[str, Any]] = {
         "method.rollouts_per_update": None,
         "method.optim.warmup_ratio": 0.0,
         "attributor.optim.warmup_ratio": 0.0,
+        "model.dtype": "bfloat16",
     }
+    | (QWEN_READ if "qwen" in name else LLAMA_READ)
     | (ROOM if "arxiv" in name else {})
     for name in PAPER
 }
@@ -162,7 +173,8 @@ def test_what_the_paper_states(name: str) -> None:
 def test_what_the_paper_does_not_state_is_the_default(name: str) -> None:
     parts = ("model", "finetune", "attributor", "method", "evaluation")
     ours = flat(paper(name), *parts)
-    default = flat(compose(["model=hf", "model.path=m", "method=dareu"]), *parts)
+    thinks = ["model.template_options={enable_thinking: false}"] if "qwen" in name else []
+    default = flat(compose(["model=hf", "model.path=m", "method=dareu", *thinks]), *parts)
     assert set(ours) == set(default)
     others = {key: ours[key] for key in ours if ours[key] != default[key] and key not in PAPER[name]}
     assert others == SILENT[name]

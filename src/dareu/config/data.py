@@ -207,6 +207,7 @@ class WaterdrumArxivConfig(HubSource):
     """WaterDrum-Ax (Lu et al. 2025, arXiv 2505.05064): 8,000 arXiv abstracts of 20 categories."""
 
     name: Literal["waterdrum_arxiv"] = Field("waterdrum_arxiv", description="source of the data")
+    revision: Revision = "51c478f10067b6e8848ac21cdea56770cbadb12c"
     split: Literal["forget_01", "forget_03", "forget_05"] = Field(
         "forget_01", description="forget the last 1, 3 or 5 of the 20 categories"
     )

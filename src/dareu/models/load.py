@@ -344,7 +344,7 @@ def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
         )
     set_template(tokenizer, config)
     if config.adapter == "lora":
-        model = add_lora(model, config.lora, config.revision)
+        model = add_lora(model, config.lora, None if local.is_dir() else config.revision)
     return model, tokenizer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from dareu.config import HFConfig, RunConfig
+from dareu.config import HFConfig, HubSource, MuseConfig, RunConfig
 from dareu.data.corpus import Corpus, Split
 from dareu.data.duplicates import Duplicate, duplicates_note, find_duplicates
 from dareu.data.evaluation_parts import part_of
@@ -87,12 +87,31 @@ def _notes(
 ) -> list[str]:
     """What a person should know of the data before the run."""
     notes = [
+        *unpinned(config),
         *corpus.notes,
         *match_notes(requested_names(config), corpus, split.forget_owners),
         duplicates_note(duplicates, len(split.forget)),
         control_note(tokenizer, [*corpus.samples, *corpus.test]),
     ]
     return [note for note in notes if note]
+
+
+def unpinned(config: RunConfig) -> list[str]:
+    """A note for each repository of the hub that is read at no fixed commit."""
+    data, model, backbone = config.data, config.model, config.attributor.backbone
+    read: list[tuple[str, str | None, str | None]] = []  # the key with the revision, path or id, revision
+    if (
+        isinstance(data, HubSource) and data.path is None and not isinstance(data, MuseConfig)
+    ):  # it has its own pins
+        read.append(("data.revision", f"data={data.name}", data.revision))  # type: ignore[attr-defined]
+    if isinstance(model, HFConfig) and not config.original:
+        read.append(("model.revision", model.path, model.revision))
+    read.append(("attributor.backbone.revision", backbone.path, backbone.revision))
+    return [
+        f"{what} is read from the hub at its newest commit, which may change: set {key} to repeat this run exactly."
+        for key, what, revision in read
+        if what is not None and revision is None and not Path(what).expanduser().exists()
+    ]
 
 
 def requested_names(config: RunConfig) -> list[str]:
@@ -234,5 +253,5 @@ def _base(config: RunConfig, corpus: Corpus, rendering: dict[str, Any] | None) -
     unread = {"adapter", "lora", "gradient_checkpointing"}  # the last one changes no number
     tree = model.model_dump(exclude=unread | {"path"} if local else unread)
     if local:
-        tree["content"] = folder_key(Path(model.path))
+        tree |= {"content": folder_key(Path(model.path)), "revision": None}  # a folder has none
     return tree | {"rendering": rendering}
