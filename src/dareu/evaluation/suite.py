@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,8 +24,10 @@ from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.model_metrics.fields import DEFAULT_LEARNING_RATE, Given, Peer, fill_fields
 from dareu.models.generate import Generation, generate
+from dareu.runs.files import read_jsonl, write_jsonl
 
 ATTRIBUTORS = ("attribution", "attribution_heldout")
+RECORDS = "records.jsonl"  # answers and likelihoods of an evaluation that is not finished
 NO_LIKELIHOODS = "evaluation.likelihoods=false"
 Row = tuple[str, int, Sample]
 Record = dict[str, Any]
@@ -59,6 +62,7 @@ def evaluate_model(
     progress: str | None = None,
     peers: Mapping[str, Peer] | None = None,
     learning_rate: float = DEFAULT_LEARNING_RATE,
+    work: Path | None = None,
 ) -> Evaluation:
     """Every metric of the suite `config.suite` of one model on a split.
 
@@ -68,6 +72,7 @@ def evaluate_model(
         progress: labels the bars; None shows none.
         peers: load the "original" and the "retrained" model, which some metrics compare with.
         learning_rate: of the probes that train again, unless `config.relearn_lr` is set.
+        work: a folder of this evaluation alone, which keeps what is measured; an interrupted one goes on from there.
 
     Raises:
         DataError: for a forget owner that an attributor does not know, or a pair too long for the model.
@@ -77,31 +82,14 @@ def evaluate_model(
     model.to(device)
     rows = _rows(split, config.retain_limit, seed)
     samples = [sample for _, _, sample in rows]
-    limit = response_limit(model, tokenizer, samples, split.task)
-    asked = [sample for of, _, sample in rows if of != HOLDOUT]
-    answers: list[Generation | None] = [None] * len(samples)  # attacks read the holdout's likelihoods alone
-    answers[: len(asked)] = generate(
-        model,
-        tokenizer,
-        [render_prompt(tokenizer, sample.prompt, split.task) for sample in asked],
-        max_new_tokens=min(limit.room, config.max_new_tokens or limit.wanted),
-        batch_size=config.batch_size,
-        seed=seed,
-        progress=progress and f"{progress}: answers",
-    )
-    scored: Sequence[Likelihood | None] = [None] * len(samples)
-    reasons = dict.fromkeys(("nll", "wrong_nlls", *SCORES), NO_LIKELIHOODS)
-    if config.likelihoods:
-        reasons = {}
-        scored = likelihoods(
-            model,
-            tokenizer,
-            samples,
-            split.task,
-            batch_size=config.batch_size,
-            progress=progress and f"{progress}: likelihoods",
-        )
-    records = [_record(*parts) for parts in zip(rows, answers, scored, strict=True)]
+    reasons = {} if config.likelihoods else dict.fromkeys(("nll", "wrong_nlls", *SCORES), NO_LIKELIHOODS)
+    kept = work and work / RECORDS
+    if kept and kept.is_file():
+        records: list[Record] = read_jsonl(kept)
+    else:
+        records = _answered(model, tokenizer, split, rows, config, seed, progress)
+        if kept:
+            write_jsonl(kept, records)
     inputs: dict[str, Any] = {"truth_ratio_mean": config.truth_ratio}
     for name in ATTRIBUTORS:
         if name in attributors:
@@ -122,6 +110,7 @@ def evaluate_model(
         seed,
         config.relearn_lr or learning_rate,
         progress,
+        work,
     )
     filled = fill_fields(given, {need for metric in metrics for need in metric.needs})
     inputs |= {"holdout": holdout_of(records), "curves": filled.curves or None}
@@ -147,6 +136,42 @@ def _rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
     rows += [("retain", i, split.retain[i]) for i in kept]
     rows += [("test", i, sample) for i, sample in enumerate(split.test)]
     return rows + [(HOLDOUT, i, sample) for i, sample in enumerate(split.holdout)]
+
+
+def _answered(
+    model: Any,
+    tokenizer: Any,
+    split: Split,
+    rows: Sequence[Row],
+    config: EvaluationConfig,
+    seed: int,
+    progress: str | None,
+) -> list[Record]:
+    """A record for each sample, with its greedy answer and its likelihoods."""
+    samples = [sample for _, _, sample in rows]
+    limit = response_limit(model, tokenizer, samples, split.task)
+    asked = [sample for of, _, sample in rows if of != HOLDOUT]
+    answers: list[Generation | None] = [None] * len(samples)  # attacks read the holdout's likelihoods alone
+    answers[: len(asked)] = generate(
+        model,
+        tokenizer,
+        [render_prompt(tokenizer, sample.prompt, split.task) for sample in asked],
+        max_new_tokens=min(limit.room, config.max_new_tokens or limit.wanted),
+        batch_size=config.batch_size,
+        seed=seed,
+        progress=progress and f"{progress}: answers",
+    )
+    scored: Sequence[Likelihood | None] = [None] * len(samples)
+    if config.likelihoods:
+        scored = likelihoods(
+            model,
+            tokenizer,
+            samples,
+            split.task,
+            batch_size=config.batch_size,
+            progress=progress and f"{progress}: likelihoods",
+        )
+    return [_record(*parts) for parts in zip(rows, answers, scored, strict=True)]
 
 
 def _record(row: Row, answer: Generation | None, scored: Likelihood | None) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,3 +208,32 @@ def test_no_field_needs_gradients_or_leaves_them(models: dict[str, Any], tokeniz
     mine = given(models, tokenizer)
     fill_fields(mine, ["mia_gradient_norm", "logit_lens", "depth"])
     assert all(p.grad is None for p in models["original"].parameters()) and torch.is_grad_enabled()
+
+
+def test_an_interrupted_evaluation_goes_on(
+    models: dict[str, Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dareu.evaluation import suite
+    from dareu.evaluation.model_metrics import fields
+
+    def evaluate(work: Path | None) -> Any:
+        config = EvaluationConfig(suite="privacy", batch_size=8, samples=2)
+        return evaluate_model(
+            models["original"], tokenizer, SPLIT, {}, config, peers=peers(models, tokenizer), work=work
+        )
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fields.fade, "own_samples", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["mia_gradient_norm.json", "mia_reference.json", "records.jsonl", "sampled.json"]
+    with monkeypatch.context() as patch:  # nothing of that is done again
+        for where, name in ((suite, "generate"), (suite, "likelihoods"), (fields, "gradient_norms")):
+            patch.setattr(where, name, killed)
+        again = evaluate(tmp_path)
+    whole = evaluate(None)
+    assert again.records == whole.records and again.summary == whole.summary

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from dareu.evaluation.model_metrics.answers import sampled_answers
 from dareu.evaluation.model_metrics.gradient_norm import gradient_norms
 from dareu.evaluation.probes.base import ProbeInput
 from dareu.evaluation.probes.registry import PROBES, field_of
+from dareu.runs.files import read_json, write_json
 
 Peer = Callable[[], tuple[Any, Any]]  # loads another checkpoint: (model, tokenizer)
 SHOWN = 3  # questions and answers before a few-shot question
@@ -33,7 +35,10 @@ DEFAULT_LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Given:
-    """What producers read. `records` are filled in place; `samples` are theirs, in the same order."""
+    """What producers read. `records` are filled in place; `samples` are theirs, in the same order.
+
+    In `work`, where it is given, a file keeps what each producer found, for an evaluation that is interrupted.
+    """
 
     model: Any
     tokenizer: Any
@@ -45,6 +50,7 @@ class Given:
     seed: int
     learning_rate: float
     progress: str | None = None
+    work: Path | None = None
 
     def of(self, *sets: str) -> list[tuple[dict[str, Any], Sample]]:
         """Records and samples of some sets, in order."""
@@ -284,10 +290,26 @@ def fill_fields(given: Given, needed: Collection[str]) -> Filled:
                 record.setdefault(field, None)
         if not given.forget:
             continue  # said of the whole set already
-        try:
-            found = producer.run(given)
-        except DareuError as error:  # such as a prompt that does not fit the context
-            found = Filled(dict.fromkeys(wanted, str(error)))
+        found = _filled(producer, given, wanted)
         missing |= found.missing
         curves |= found.curves
     return Filled(missing, curves)
+
+
+def _filled(producer: Producer, given: Given, wanted: Sequence[str]) -> Filled:
+    """What the producer finds, or found before an interruption."""
+    kept = given.work and given.work / f"{producer.fields[0]}.json"
+    if kept and kept.is_file():
+        tree = read_json(kept)
+        for field in wanted:
+            for record, value in zip(given.records, tree["values"][field], strict=True):
+                record[field] = value
+        return Filled(tree["missing"], tree["curves"])
+    try:
+        found = producer.run(given)
+    except DareuError as error:  # such as a prompt that does not fit the context
+        found = Filled(dict.fromkeys(wanted, str(error)))
+    if kept:
+        values = {field: [record[field] for record in given.records] for field in wanted}
+        write_json(kept, {"values": values, **found._asdict()})
+    return found

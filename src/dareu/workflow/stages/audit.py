@@ -79,10 +79,10 @@ class Auditors(Stage):
         artifact, reward = self.get(), f"reward ({self.context.config.attributor.name})"
         missing: dict[str, str] = artifact.extra["missing"]
         attributors = {reward: load_attributor(self.reward.folder("reward"))}
-        attributors |= {name: self._load(artifact.path / name) for name in self.names if name not in missing}
+        attributors |= {name: self.load(artifact.path / name) for name in self.names if name not in missing}
         return attribution_audit(attributors, records, forget_owners, reward) | {"missing": missing}
 
-    def _load(self, folder: Path) -> Attributor:
+    def load(self, folder: Path) -> Attributor:
         """An attributor that `build` has saved."""
         from dareu.attribution.counterfactual import CounterfactualAttributor
         from dareu.attribution.registry import load_attributor

@@ -115,6 +115,7 @@ class Evaluation(Stage):
             progress=context.console.progress(f"evaluating the {self.which} model"),
             peers={name: self._loader(stage) for name, stage in self.peers.items()},
             learning_rate=self.learning_rate(),
+            work=building.work,
         )
         write_json(building.out / "summary.json", result.summary)
         write_jsonl(building.out / SAMPLES, result.records)
