@@ -43,10 +43,10 @@ from dareu.workflow.stages import Stages
 Row = dict[str, Any]
 SEED = 41
 SEEDS = tuple(range(42, 52))
-ORIGINALS = (SEED, 42, 43)
-REFUSALS = ("idk_sft", "idk_dpo")
-RELEARNED = ("counterfactual", "npo", "simnpo")
-TEMPLATES = ("Please answer this question: {q}", "{q} Please answer in one sentence.")
+ORIGINALS = (SEED, 42)
+REFUSALS = ("idk_sft",)
+RELEARNED = ("counterfactual", "npo")
+TEMPLATES = ("Please answer this question: {q}",)
 # Metrics that are lower in a model that knows.
 LOWER = ("truth_ratio", "depth")
 # Probes that train again, or sample much, are left out: fields of the records that are filled for every model.
@@ -58,7 +58,7 @@ FIELDS = (
     "mia_reference",
     "fade",
     "depth",
-    *(f"{name}_figures" for name in ("paraphrase", "multiple_choice", "yes_no", "first_words", "int4")),
+    *(f"{name}_figures" for name in ("yes_no", "first_words", "int4")),
 )
 
 
@@ -101,7 +101,13 @@ class Meta:
 
     def __init__(self, out: Path, overrides: Sequence[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        self.given = [f"cache_dir={out / 'store'}", "threads=1", "evaluation.retain_limit=60", *overrides]
+        self.given = [
+            f"cache_dir={out / 'store'}",
+            "threads=1",
+            "evaluation.retain_limit=60",
+            "evaluation.samples=4",
+            *overrides,
+        ]
         self.file = out / "models.jsonl"
         self.stages = self._stages()
         self._attributors: dict[str, Any] = {}
@@ -123,7 +129,7 @@ class Meta:
         ]
         found += [
             Candidate(f"4 bits, seed {seed}", "4 bits", True, lambda stack, s=seed: self._rounded(stack, s))
-            for seed in ORIGINALS[:2]
+            for seed in ORIGINALS[:1]
         ]
         found += [
             Candidate(

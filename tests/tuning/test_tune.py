@@ -19,6 +19,7 @@ from dareu.config.compose import compose, options
 from dareu.methods.loss_method import LossMethod
 from dareu.tuning.options import read
 from dareu.tuning.search_space import overrides_of
+from dareu.tuning.tuner import methods_of
 
 __all__ = ["store"]
 
@@ -275,3 +276,9 @@ def test_print_shows_what_would_be_searched(
     assert main(["tune", "methods=all", "--print", rate]) == 2
     assert "unknown key 'method.optim' where method.kind=newton" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("objective", "scored"), [("tug_of_war", False), ("knowledge_left_worst", True)])
+def test_trials_have_likelihoods_where_the_objective_reads_them(objective: str, scored: bool) -> None:
+    (method,) = methods_of(read(["methods=npo", f"objective={objective}"]))
+    assert (method.config.evaluation.likelihoods, method.config.evaluation.part) == (scored, "validation")

@@ -32,6 +32,7 @@ from dareu.data.evaluation_parts import part_of
 from dareu.errors import ConfigError, DareuError, RunError
 from dareu.runs.folder import RunFolder, input_paths
 from dareu.runs.manifest import content_key
+from dareu.tuning.jobs import KNOWLEDGE
 from dareu.tuning.options import TuneCommand
 from dareu.tuning.search_space import Setting, overrides_of, show_setting, space_of
 from dareu.tuning.study import Search, Trial, best, open_storage
@@ -42,7 +43,6 @@ from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Stages
 from dareu.workflow.validate import check_data, check_run
 
-VALIDATION = ("++evaluation.part=validation", "++evaluation.likelihoods=false")
 REPORT = ("++evaluation.part=report",)
 JOURNAL, LOG = "study.journal", "tune.log"
 
@@ -66,13 +66,19 @@ class Method:
     defaults: Setting
 
 
+def validation(objective: str) -> tuple[str, str]:
+    """What the evaluation of trials differs by. Likelihoods take most of its time, and knowledge left needs them."""
+    return ("++evaluation.part=validation", f"++evaluation.likelihoods={str(objective == KNOWLEDGE).lower()}")
+
+
 def methods_of(command: TuneCommand) -> list[Method]:
     """Every method composed and checked.
 
     Raises:
         ConfigError: Names the YAML that is wrong.
     """
-    shared = [*settable(command.overrides), f"++seed={command.tune.trial_seed}", *VALIDATION]
+    shared = [*settable(command.overrides), f"++seed={command.tune.trial_seed}"]
+    shared += validation(command.tune.objective)
     configs = {
         name: compose([f"method={name}", *shared], command.config_dir) for name in command.tune.methods
     }
@@ -206,7 +212,9 @@ class Tuning:
         trial_seed, jobs = self.options.trial_seed, []
         for seed in dict.fromkeys((trial_seed, *self.options.seeds)):
             part, evaluated = (
-                (VALIDATION, ["retrained"]) if seed == trial_seed else (REPORT, ["original", "retrained"])
+                (validation(self.options.objective), ["retrained"])
+                if seed == trial_seed
+                else (REPORT, ["original", "retrained"])
             )
             title = f"original, retrained model and attributor of seed {seed}"
             about = {"evaluated": evaluated}
@@ -237,7 +245,8 @@ class Tuning:
         title = (
             f"{method.name} trial {trial.position + 1}/{self.options.trials}: {show_setting(trial.setting)}"
         )
-        overrides = [*overrides_of(trial.setting), f"++seed={self.options.trial_seed}", *VALIDATION]
+        overrides = [*overrides_of(trial.setting), f"++seed={self.options.trial_seed}"]
+        overrides += validation(self.options.objective)
         about = {
             "objective": self.options.objective,
             "journal": str((self.folder / JOURNAL).absolute()),
