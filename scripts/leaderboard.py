@@ -303,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         body = f"    python scripts/leaderboard.py {shown}\n\n{day}; {cpus()}; {used}.\n\n{body}"
         print(body)
         if args.results:
-            write_section(args.results, "leaderboard", body)
+            write_section(args.results, "tuned", body)
     except DareuError as error:
         print(f"leaderboard: {error}", file=sys.stderr)
         return error.exit_code

@@ -52,13 +52,12 @@ LOWER = ("truth_ratio", "depth")
 # Probes that train again, or sample much, are left out: fields of the records that are filled for every model.
 FIELDS = (
     "sampled",
-    "knowmem",
     "logit_lens",
     "mia_gradient_norm",
     "mia_reference",
     "fade",
     "depth",
-    *(f"{name}_figures" for name in ("yes_no", "first_words", "int4")),
+    *(f"{name}_figures" for name in ("first_words", "int4")),
 )
 
 

@@ -1,0 +1,102 @@
+"""The scripts behind the default corpus's tables: choices, intervals, which metrics can tell, costs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import bench_evaluation  # noqa: E402
+import leaderboard  # noqa: E402
+import meta_evaluation as meta  # noqa: E402
+
+from dareu.config.compose import compose  # noqa: E402
+
+
+def test_auc_by_hand() -> None:
+    # 3 > 1, 3 > 2, 1 = 1 (half), 1 < 2
+    assert meta.auc([3.0, 1.0], [1.0, 2.0]) == pytest.approx(2.5 / 4)
+    assert meta.auc([1.0], [0.0]) == 1.0 and meta.auc([0.0], [1.0]) == 0.0
+
+
+def test_the_interval_of_an_auc() -> None:
+    low, high = meta.auc_interval(1.0, 10, 10)
+    # at its lower end θ, |1 − θ| = z √(θ (1 − θ) (1 + 9 ((1 − θ)/(2 − θ) + θ/(1 + θ))) / 100)
+    spread = (1 + 9 * ((1 - low) / (2 - low) + low / (1 + low))) / 100
+    assert 1 - low == pytest.approx(1.959964 * (low * (1 - low) * spread) ** 0.5, abs=1e-9)
+    assert high == 1.0 and 0.7 < low < 0.9
+    ends, mirrored = meta.auc_interval(0.8, 10, 10), meta.auc_interval(0.2, 10, 10)
+    assert ends == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
+    assert meta.auc_interval(0.8, 40, 40)[0] > ends[0]  # more models, a shorter interval
+
+
+def model(group: str, knows: bool, **figures: float) -> dict[str, Any]:
+    return {"name": group, "group": group, "knows": knows, "figures": figures}
+
+
+def test_which_metrics_can_tell() -> None:
+    rows = [
+        model("original", True, probability=0.9 + i / 100, truth_ratio=0.2, exact=i % 2) for i in range(8)
+    ]
+    rows += [model("retrained", False, probability=i / 100, truth_ratio=0.7, exact=i % 2) for i in range(8)]
+    table, blind = meta.meta_table(rows)
+    lines = table.splitlines()
+    assert lines[2].startswith("| Probability | 1.000 (") and ".035 ± .024 | .935 |" in lines[2]
+    assert any(line.startswith("| Truth ratio | 1.000 (") for line in lines)  # lower in a model that knows
+    assert blind == [
+        "Exact answers"
+    ] and "Cannot tell (the interval reaches .5): Exact answers." in meta.body_of(rows)
+
+
+def trial(worst: float, tug: float, **more: Any) -> dict[str, Any]:
+    figures = {"knowledge": {}, "retrain_similarity": 0.5, "damage_retain": 0.0, "damage_test": 0.0}
+    row = {
+        "key": f"{worst}/{tug}",
+        "worst": {"metric": "exact", "value": worst},
+        "tug_of_war": tug,
+        "failed": None,
+    }
+    return row | figures | {"broken": 0.0, "seconds": 1.0, "setting": {}} | more
+
+
+def test_the_two_choices_and_their_orders() -> None:
+    trials = [trial(0.9, 0.8), trial(-0.5, 0.6), trial(0.1, 0.99, failed="no")]
+    worst, tug = leaderboard.CHOICES.values()
+    assert leaderboard.best(trials, worst) is trials[1] and leaderboard.best(trials, tug) is trials[0]
+    assert leaderboard.best(trials[2:], tug) is None
+    rows = {"a": [trial(0.9, 0.8), trial(0.9, 0.9)], "b": [trial(-0.5, 0.6)], "c": [trial(0, 0, failed="no")]}
+    made = leaderboard.board_table(rows, worst).splitlines()
+    assert [line.split(" | ")[0] for line in made[2:]] == ["| b", "| a", "| c"]
+    assert "| 2 of 2 |" in made[3] and "exact (2)" in made[3] and "| 0 of 1 |" in made[4]
+    ranks = leaderboard.ranks_table({"worst |k|": rows, "Tug-of-War": rows})
+    assert "| b | 1 | 2 |" in ranks and "τ of the two orders: -1.00 (2 methods)" in ranks
+
+
+def test_a_mean_has_the_interval_of_its_seeds() -> None:
+    # sd 1, n 3: 4.303 / √3
+    assert leaderboard.mean_text([1.0, 2.0, 3.0]) == "2.000 ± 2.484"
+    assert leaderboard.mean_text([2.0]) == "2.000" and leaderboard.mean_text([None]) == "–"
+
+
+def test_trials_begin_with_the_defaults_and_are_the_same_in_every_call() -> None:
+    pytest.importorskip("optuna")
+    config = compose(["method=npo"])
+    first, again = leaderboard.settings_of(config, 3), leaderboard.settings_of(config, 4)
+    assert first == again[:3] and len({str(one) for one in again}) == 4
+    assert first[0]["optim.lr"] == config.method.optim.lr
+
+
+def test_the_bars_of_an_evaluation() -> None:
+    found = {
+        "bare generation": {"seconds": 0.9, "mb": 500.0},
+        "generation": {"seconds": 1.0, "mb": 510.0},
+        "fast": {"seconds": 8.5, "mb": 550.0},
+    }
+    body = bench_evaluation.body_of(found)
+    assert "| `evaluation=fast`, CPU seconds | 8.5 | ≤ 8.0 | **not met** |" in body
+    assert "| .90 | ≥ .90 | met |" in body and "| 1.10 | ≤ 1.20 | met |" in body
