@@ -159,10 +159,13 @@ class Meta:
         return self.stages if seed == SEED else self._stages(seed=seed)
 
     def _rounded(self, stack: ExitStack, seed: int) -> tuple[Any, Any]:
+        import torch
+
         from dareu.evaluation.probes.quantisation import GROUP, changed_weights, round_to_nearest
 
         model, tokenizer = self._load(self._of(seed).original)
         stack.enter_context(changed_weights(model, lambda weight: round_to_nearest(weight, 4, GROUP)))
+        stack.enter_context(torch.enable_grad())  # the weights are changed without; membership needs them
         return model, tokenizer
 
     def _relearned(self, method: str) -> tuple[Any, Any]:
