@@ -146,8 +146,7 @@ class Runner:
             run_dir=str(run_dir),
             **self._outcome(name, measured.exit_code, run_dir, log),
         )
-        with self.memory.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+        append(self.memory, asdict(record))
         scores = [record.results.get(key) for key in ("tug_of_war", "tug_of_war_without_test")]
         outcome = record.failure or f"Tug-of-War {next((s for s in scores if s is not None), None)}"
         say(f"{name}: {record.wall_seconds:.1f} s, {record.peak_memory_mb:.0f} MB, {outcome}")
@@ -190,3 +189,9 @@ class Runner:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def append(path: Path, row: Any) -> None:
+    """Add one line to a JSON lines file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")

@@ -28,13 +28,13 @@ from typing import Any
 
 from bench_bars import table
 from bench_page import cpus, write_section
-from bench_run import say
+from bench_run import append, say
 
 from dareu.config import RunConfig
 from dareu.config.compose import compose
 from dareu.errors import DareuError
 from dareu.report.figures import DASH, show
-from dareu.runs.files import append_jsonl, read_jsonl
+from dareu.runs.files import read_jsonl
 from dareu.runs.manifest import content_key, versions
 from dareu.tuning.search_space import overrides_of, show_setting, space_of
 from dareu.workflow.console import Console
@@ -134,7 +134,7 @@ class Board:
                 shutil.rmtree(stage.get().path, ignore_errors=True)
         except DareuError as error:  # it stays in the table
             row["failed"] = error.cause
-        append_jsonl(self.out / f"{name}.jsonl", row)
+        append(self.out / f"{name}.jsonl", row)
         shown = (
             row["failed"] or f"worst k {show(row['worst']['value'])}, Tug-of-War {show(row['tug_of_war'])}"
         )

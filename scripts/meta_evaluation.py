@@ -25,14 +25,14 @@ from typing import Any
 
 from bench_bars import table
 from bench_page import cpus, write_section
-from bench_run import say
+from bench_run import append, say
 
 from dareu.config.compose import compose
 from dareu.errors import DareuError
 from dareu.evaluation.metrics.registry import LATE, registry
 from dareu.report.figures import DASH, show
 from dareu.report.shares import Z
-from dareu.runs.files import append_jsonl, read_jsonl
+from dareu.runs.files import read_jsonl
 from dareu.runs.manifest import versions
 from dareu.workflow.console import Console
 from dareu.workflow.library_settings import quiet_libraries
@@ -267,7 +267,7 @@ class Meta:
                 continue
             start = time.perf_counter()
             for row in self.measure(one):
-                append_jsonl(self.file, row)
+                append(self.file, row)
                 known.append(row)
             say(f"{one.name}: {time.perf_counter() - start:.0f} s")
         return known
