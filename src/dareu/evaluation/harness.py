@@ -54,9 +54,8 @@ def harness_figures(
             torch_random_seed=seed,
             fewshot_random_seed=seed,
         )
-    except (
-        Exception
-    ) as error:  # an unknown task, a data set that is not there: whatever the harness raises is said
+    except Exception as error:
+        # An unknown task, a data set that is not there: whatever the harness raises is said.
         first = (str(error).strip().splitlines() or [""])[0]
         raise DataError(
             f"lm-evaluation-harness could not run {', '.join(tasks)} ({type(error).__name__}: {first}).",

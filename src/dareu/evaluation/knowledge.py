@@ -17,9 +17,8 @@ from dareu.evaluation.metrics.compute import Inputs, sample_values
 from dareu.evaluation.metrics.intervals import percentiles, resampled_means
 from dareu.evaluation.metrics.rouge import exact_answer
 
-SEED_SDS = (
-    3  # |o − r| must be more than so many standard deviations between retrained models of different seeds
-)
+# |o − r| must be more than so many standard deviations between retrained models of different seeds.
+SEED_SDS = 3
 
 
 def matched(of: str, models: Mapping[str, Records]) -> dict[str, list[Mapping[str, Any]]]:

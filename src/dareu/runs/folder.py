@@ -96,9 +96,8 @@ class RunFolder:
             check_writable(path)
         if held != key:
             write_json(path / RUN, {"key": key})
-        if (
-            held != key or not (path / CONFIG).is_file()
-        ):  # a process killed between the two left only the first
+        if held != key or not (path / CONFIG).is_file():
+            # A process killed between the two left only the first.
             write_text(path / CONFIG, config_yaml)
         return cls(path, key)
 

@@ -84,9 +84,8 @@ class LossTrainer(Trainer):
         self.method, self.params, self.settings, self.tokenizer = method, params, settings, tokenizer
         self.forget_weight, self.retain, self.retain_weight = forget_weight, retain, retain_weight
         self.retain_sampler, self.pair_sampler, self.reference = retain_sampler, pair_sampler, reference
-        self.model_accepts_loss_kwargs = (
-            False  # our losses are means: the Trainer divides by accumulation steps
-        )
+        # Our losses are means: the Trainer divides by accumulation steps.
+        self.model_accepts_loss_kwargs = False
         self.targets, self.by_length = targets, by_length
         self._micro, self._micro_of = 0, -1  # micro-batches of the step under way, and that step
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches

@@ -77,13 +77,11 @@ class Search:
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
         for trial in self._study.get_trials(deepcopy=False):
-            if (
-                POSITION in trial.user_attrs and trial.state.name == "WAITING"
-            ):  # killed before it was tried again
+            if POSITION in trial.user_attrs and trial.state.name == "WAITING":
+                # Killed before it was tried again.
                 self._study.ask(self._space)
-            elif (
-                POSITION not in trial.user_attrs and trial.state.name == "RUNNING"
-            ):  # killed while it was drawn
+            elif POSITION not in trial.user_attrs and trial.state.name == "RUNNING":
+                # Killed while it was drawn.
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
     def trials(self) -> list[Trial]:

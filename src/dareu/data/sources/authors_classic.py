@@ -18,9 +18,8 @@ from dareu.data.sources.facts import make_facts
 from dareu.data.sources.word_tables import word_table
 
 WRONG = 3
-TABLES = (
-    "authors_classic"  # the word table: names, values, and the question and answer frames of each attribute
-)
+# The word table: names, values, and the question and answer frames of each attribute.
+TABLES = "authors_classic"
 Fact = tuple[str, tuple[str, ...]]  # the value, and WRONG other values of its kind
 
 

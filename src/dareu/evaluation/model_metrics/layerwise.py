@@ -21,9 +21,8 @@ from dareu.errors import ModelError
 from dareu.models.layers import block_outputs, cut_after, find_blocks, patched_block
 from dareu.models.logprobs import IGNORE, response_logits, to_batch
 
-LEAST_DELTA = (
-    0.05  # nats: the least loss by the retrained model's states that marks a block as holding the fact
-)
+# Nats: the least loss by the retrained model's states that marks a block as holding the fact.
+LEAST_DELTA = 0.05
 
 
 class Span(NamedTuple):

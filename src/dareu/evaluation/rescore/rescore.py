@@ -18,9 +18,8 @@ from dareu.evaluation.rescore.log import Log
 from dareu.evaluation.results import SCHEMA_VERSION
 
 TRUTH_RATIOS = ("geometric", "arithmetic", "open-unlearning")
-TOLERANCE = (
-    1e-4  # relative; what differs by more follows another definition, or was computed from other numbers
-)
+# Relative; what differs by more follows another definition, or was computed from other numbers.
+TOLERANCE = 1e-4
 NOTES = {
     "forget_quality": "needs the log of the retrained model (--retrained)",
     "privleak": "open-unlearning takes it against an AUC of .5 where there is no retrained model's log",

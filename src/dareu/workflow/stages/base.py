@@ -41,9 +41,8 @@ class Stage(ABC):
     """One box of the drawing. Nothing is built before `get` is called."""
 
     name: ClassVar[str]  # its folder in the store
-    memory_keys: ClassVar[str] = (
-        "finetune.micro_batch_size or model.max_length"  # what to lower where memory is short
-    )
+    # What to lower where memory is short.
+    memory_keys: ClassVar[str] = "finetune.micro_batch_size or model.max_length"
 
     def __init__(self, context: Context, title: str) -> None:
         self.context, self.title = context, title
