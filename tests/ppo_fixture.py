@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOTrainer
 
-from dareu.config import DareUConfig, LoraConfig
+from dareu.config import BackboneConfig, DareUConfig, LoraConfig
 from dareu.data.render import Encoded
 from dareu.methods.dareu import DareUStep
 from dareu.models.load import add_lora, freeze_original
@@ -149,7 +149,9 @@ def config(**changes: Any) -> DareUConfig:
 
 
 def make_critic(tokenizer: Any) -> Critic:
-    return fresh_critic(len(tokenizer), 16, 32, layers=1, heads=2, seed=3)
+    return fresh_critic(
+        BackboneConfig(hidden_size=16, intermediate_size=32, layers=1, heads=2), len(tokenizer), seed=3
+    )
 
 
 def unlearn(folder: Path, method: DareUConfig | None = None, **options: Any) -> tuple[Any, Outcome, Work]:

@@ -9,13 +9,13 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
-    LlamaConfig,
     LlamaForTokenClassification,
 )
 
 from dareu.config import AttributorConfig, BackboneConfig
 from dareu.errors import ModelError
 from dareu.models.checks import check_names
+from dareu.models.tiny import llama_shape
 
 
 def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None) -> tuple[Any, Any]:
@@ -32,7 +32,9 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
                 "A classifier from scratch is built on the policy's tokens, and there is no tokenizer.",
                 "Pass the tokenizer, or set attributor.backbone.path.",
             )
-        return _scratch(backbone, classes, len(tokenizer), config.max_length), tokenizer
+        more = {"num_labels": classes, "bos_token_id": None, "eos_token_id": None, "use_cache": False}
+        shape = llama_shape(backbone, len(tokenizer), config.max_length, **more)
+        return LlamaForTokenClassification(shape), tokenizer
     where: dict[str, Any] = {"revision": backbone.revision, "trust_remote_code": backbone.trust_remote_code}
     try:
         own = AutoTokenizer.from_pretrained(backbone.path, **where)
@@ -53,24 +55,6 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
     check_names(found, backbone.path, new=("score", "classifier"))
     _check_causal(model, backbone.path)
     return (_with_lora(model, backbone) if backbone.adapter == "lora" else model), own
-
-
-def _scratch(backbone: BackboneConfig, classes: int, vocabulary: int, max_length: int) -> Any:
-    return LlamaForTokenClassification(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=backbone.hidden_size,
-            intermediate_size=backbone.intermediate_size,
-            num_hidden_layers=backbone.layers,
-            num_attention_heads=backbone.heads,
-            num_key_value_heads=backbone.heads,
-            max_position_embeddings=max_length,
-            num_labels=classes,
-            bos_token_id=None,
-            eos_token_id=None,
-            use_cache=False,
-        )
-    )
 
 
 def _with_lora(model: Any, backbone: BackboneConfig) -> Any:

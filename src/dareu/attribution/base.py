@@ -83,6 +83,15 @@ def class_count(attributor: Attributor) -> int:
     return len(attributor.owners) + int(attributor.nobody)
 
 
+def scores_of(attributor: Attributor, texts: Sequence[str]) -> np.ndarray:
+    """(B, C); a blank text is no evidence and scores uniformly, whatever the attributor makes of it."""
+    probs = uniform(len(texts), class_count(attributor))
+    some = [i for i, text in enumerate(texts) if text.strip()]
+    if some:
+        probs[some] = attributor.probabilities([texts[i] for i in some])
+    return probs
+
+
 def prefix_by_calls(
     attributor: Attributor, texts: Sequence[str], ends: Sequence[Sequence[int]], batch_size: int = 512
 ) -> list[np.ndarray]:

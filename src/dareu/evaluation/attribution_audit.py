@@ -11,20 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from dareu.attribution.base import Attributor, class_count, uniform
+from dareu.attribution.base import Attributor, scores_of
 from dareu.attribution.calibration import expected_calibration_error
 from dareu.attribution.score import forget_mass, owner_index
 
 Record = Mapping[str, Any]
-
-
-def scores_of(attributor: Attributor, texts: Sequence[str]) -> np.ndarray:
-    """(B, C); a blank text is no evidence and scores uniformly, whatever the attributor makes of it."""
-    probs = uniform(len(texts), class_count(attributor))
-    some = [i for i, text in enumerate(texts) if text.strip()]
-    if some:
-        probs[some] = attributor.probabilities([texts[i] for i in some])
-    return probs
 
 
 def reliability(attributor: Attributor, records: Sequence[Record]) -> dict[str, float | int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dareu.attribution.base import Attributor, class_count, uniform
+from dareu.attribution.base import Attributor, scores_of
 from dareu.attribution.score import owner_index
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
@@ -201,16 +201,7 @@ def _attributions(attributor: Attributor, forget_owners: Sequence[str], threshol
     def probabilities(texts: Sequence[str]) -> np.ndarray:
         key = tuple(texts)
         if key not in read:
-            read[key] = _probabilities(attributor, texts)
+            read[key] = scores_of(attributor, texts)
         return read[key]
 
     return Attributions(probabilities, attributor.owners, forget_owners, threshold)
-
-
-def _probabilities(attributor: Attributor, texts: Sequence[str]) -> np.ndarray:
-    """(B, C); a blank response is no evidence and scores uniformly, whatever the attributor makes of it."""
-    probs = uniform(len(texts), class_count(attributor))
-    some = [i for i, text in enumerate(texts) if text.strip()]
-    if some:
-        probs[some] = attributor.probabilities([texts[i] for i in some])
-    return probs

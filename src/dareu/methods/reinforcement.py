@@ -250,12 +250,4 @@ def make_critic(context: MethodContext, reward: Reward) -> Critic:
     if getattr(scorer, "on_ids", False):
         backbone = copy.deepcopy(scorer.attributor.model.base_model)  # type: ignore[union-attr]
         return Critic(backbone, backbone.config.hidden_size)
-    shape = context.config.attributor.backbone
-    return fresh_critic(
-        len(context.tokenizer),
-        shape.hidden_size,
-        shape.intermediate_size,
-        shape.layers,
-        shape.heads,
-        context.config.seed,
-    )
+    return fresh_critic(context.config.attributor.backbone, len(context.tokenizer), context.config.seed)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dareu.config import TinyConfig
+from dareu.config import BackboneConfig, TinyConfig
 
 # Two turns and no more; the same template code path as for any chat model.
 CHAT_TEMPLATE = (
@@ -63,18 +63,21 @@ def new_tiny(
 
 def tiny_shape(config: TinyConfig, vocab_size: int, eos: int | None = None, pad: int | None = None) -> Any:
     """The Llama configuration of a tiny model."""
+    ends = {"bos_token_id": None, "eos_token_id": eos, "pad_token_id": pad}
+    return llama_shape(config, vocab_size, config.max_length, tie_word_embeddings=True, **ends)
+
+
+def llama_shape(sizes: TinyConfig | BackboneConfig, vocab_size: int, positions: int, **more: Any) -> Any:
+    """The configuration of a Llama of these sizes; `more`: what else it says."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
-        max_position_embeddings=config.max_length,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=eos,
-        pad_token_id=pad,
+        hidden_size=sizes.hidden_size,
+        intermediate_size=sizes.intermediate_size,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.heads,
+        max_position_embeddings=positions,
+        **more,
     )

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dareu.config import BackboneConfig
+from dareu.models.tiny import llama_shape
+
 
 class Critic(nn.Module):
     """V(c_t) for the contexts c_t = (q, y[:t]) of a response, in units of discounted reward.
@@ -64,23 +67,11 @@ class Critic(nn.Module):
         self.load_state_dict(load_file(folder / "critic.safetensors"))
 
 
-def fresh_critic(
-    vocab_size: int, hidden_size: int, intermediate_size: int, layers: int, heads: int, seed: int
-) -> Critic:
+def fresh_critic(sizes: BackboneConfig, vocab_size: int, seed: int) -> Critic:
     """A small Llama critic on the policy's vocabulary, for classifiers that read other tokens."""
-    from transformers import LlamaConfig, LlamaModel
+    from transformers import LlamaModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = LlamaModel(
-            LlamaConfig(
-                vocab_size=vocab_size,
-                hidden_size=hidden_size,
-                intermediate_size=intermediate_size,
-                num_hidden_layers=layers,
-                num_attention_heads=heads,
-                num_key_value_heads=heads,
-                max_position_embeddings=4096,
-            )
-        )
-    return Critic(backbone, hidden_size)
+        backbone = LlamaModel(llama_shape(sizes, vocab_size, 4096))
+    return Critic(backbone, sizes.hidden_size)

@@ -13,7 +13,8 @@ from models_fixture import PROMPTS, make_folder
 from dareu.data.corpus import Sample
 from dareu.data.render import Encoded
 from dareu.errors import DataError
-from dareu.evaluation.model_metrics.answers import is_exact, recall, room_for, sampled_answers
+from dareu.evaluation.metrics.rouge import rouge_recall
+from dareu.evaluation.model_metrics.answers import is_exact, room_for, sampled_answers
 from dareu.evaluation.model_metrics.fade import (
     OwnSamples,
     by_query,
@@ -98,9 +99,9 @@ def test_answers_fit_the_context(tiny: tuple[Any, Any]) -> None:
     assert sampled_answers(*tiny, [], "qa", count=2, temperature=1.0, batch_size=4, seed=0) == []
     with pytest.raises(DataError, match="no room"):
         room_for(*tiny, ["Who " * 80], 8)
-    assert recall("a potter", "a potter from Nantes") == 1.0 and is_exact("a b", " a b\n") == 1.0 != is_exact(
-        "a b", "a"
-    )
+    assert rouge_recall("a potter", "a potter from Nantes") == 1.0 and is_exact(
+        "a b", " a b\n"
+    ) == 1.0 != is_exact("a b", "a")
 
 
 def test_fade_by_hand() -> None:

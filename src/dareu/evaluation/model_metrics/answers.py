@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dareu.data.corpus import Sample, Task
 from dareu.data.render import encode, render_prompt
 from dareu.errors import DataError
 from dareu.evaluation.answer_likelihoods import context_length, response_limit
-from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.models.generate import Generation, generate, sample
-
-Score = Callable[[str, str], float | None]
-
-
-def recall(reference: str, answer: str) -> float | None:
-    """ROUGE-L recall, in [0, 1]; None where the reference has no word that rouge-score reads."""
-    score = rouge_l(reference, answer)
-    return None if score is None else score.recall
 
 
 def is_exact(reference: str, answer: str) -> float:

@@ -7,17 +7,12 @@ from typing import Any
 
 from dareu.data.corpus import Sample, Task
 from dareu.data.render import render_prompt
-from dareu.evaluation.metrics.rouge import rouge_l
+from dareu.evaluation.metrics.rouge import rouge_f1
 from dareu.evaluation.model_metrics.answers import room_for
 from dareu.models.generate import generate
 
 VERBATIM_TOKENS = 128
 KNOWLEDGE_TOKENS = 32
-
-
-def _f1(reference: str, answer: str) -> float | None:
-    score = rouge_l(reference, answer)
-    return None if score is None else score.f1
 
 
 def verbatim_memory(
@@ -42,7 +37,7 @@ def verbatim_memory(
     for sample in samples:
         ids = tokenizer(sample.response, add_special_tokens=False)["input_ids"][:limit]
         truth.append(tokenizer.decode(ids, skip_special_tokens=True).strip())
-    return [_f1(reference, answer.text) for reference, answer in zip(truth, answers, strict=True)]
+    return [rouge_f1(reference, answer.text) for reference, answer in zip(truth, answers, strict=True)]
 
 
 def few_shot_prompt(question: str, examples: Sequence[tuple[str, str]]) -> str:
@@ -72,4 +67,4 @@ def knowledge_memory(
     limit = room_for(model, tokenizer, prompts, tokens)
     answers = generate(model, tokenizer, prompts, max_new_tokens=limit, batch_size=batch_size)
     lines = [a.text.strip().split("\n")[0] for a in answers]
-    return [_f1(s.response, line) for s, line in zip(samples, lines, strict=True)]
+    return [rouge_f1(s.response, line) for s, line in zip(samples, lines, strict=True)]

@@ -8,7 +8,8 @@ from typing import Any
 
 from dareu.data.corpus import Sample
 from dareu.data.render import render_prompt
-from dareu.evaluation.model_metrics.answers import gold_nlls, greedy_answers, is_exact, recall
+from dareu.evaluation.metrics.rouge import rouge_recall
+from dareu.evaluation.model_metrics.answers import gold_nlls, greedy_answers, is_exact
 from dareu.evaluation.probes.base import ProbeInput, Values
 
 
@@ -31,7 +32,7 @@ def knowledge(
     nlls = gold_nlls(model, tokenizer, chosen, questions, task, given.batch_size)
     return [
         {
-            "rouge_l": recall(sample.response, answer.text),
+            "rouge_l": rouge_recall(sample.response, answer.text),
             "exact": is_exact(sample.response, answer.text),
             "probability": math.exp(-nll) if math.isfinite(nll) else None,
         }

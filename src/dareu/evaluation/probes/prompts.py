@@ -10,10 +10,10 @@ from typing import Any
 from dareu.data.corpus import Sample
 from dareu.data.render import encode, render_prompt, render_turns, response_text, without_control
 from dareu.evaluation.answer_likelihoods import context_length
+from dareu.evaluation.metrics.rouge import rouge_recall
 from dareu.evaluation.model_metrics.answers import (
     greedy_answers,
     is_exact,
-    recall,
     sampled_answers,
 )
 from dareu.evaluation.model_metrics.leak import best_of_k
@@ -203,7 +203,7 @@ def first_words(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
     samples: list[Values] = [{"rouge_l": None, "exact": None} for _ in forget]
     for i, answer in zip(some, answers, strict=True):
         rest = cut[i][1]  # type: ignore[index]
-        samples[i] = {"rouge_l": recall(rest, answer.text), "exact": is_exact(rest, answer.text)}
+        samples[i] = {"rouge_l": rouge_recall(rest, answer.text), "exact": is_exact(rest, answer.text)}
     return ProbeResult(mean_figures(samples), samples)
 
 
@@ -239,7 +239,7 @@ def second_turn(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
     second = greedy_answers(model, tokenizer, forget, again, "qa", given.batch_size)
     samples: list[Values] = [
         {
-            "rouge_l": recall(sample.response, two.text),
+            "rouge_l": rouge_recall(sample.response, two.text),
             "exact": is_exact(sample.response, two.text),
             "either": max(is_exact(sample.response, one.text), is_exact(sample.response, two.text)),
         }
@@ -278,8 +278,8 @@ def sampled(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
         ]
         rouge = [
             None
-            if recall(s.response, s.response) is None
-            else [recall(s.response, a.text) or 0.0 for a in mine]
+            if rouge_recall(s.response, s.response) is None
+            else [rouge_recall(s.response, a.text) or 0.0 for a in mine]
             for s, mine in zip(forget, answers, strict=True)
         ]
         for one, hits, scores in zip(samples, exact, rouge, strict=True):
