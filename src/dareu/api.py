@@ -111,9 +111,9 @@ class Unlearner:
         folder = None if config_dir is None else str(config_dir)
         if retrain is None:
             retrain = finetune or model is None
-        chosen, path = _data_source(data, folder)
-        asked = [f"method={method}", f"retrain={retrain}", *_model_source(model), *chosen]
-        asked += [*overrides, *(f"{key}={value}" for key, value in settings.items() if key in GROUPS)]
+        source, path = _data_source(data, folder)
+        chosen = [f"method={method}", f"retrain={retrain}", *_model_source(model), *source]
+        chosen += [*overrides, *(f"{key}={value}" for key, value in settings.items() if key in GROUPS)]
         values = {key: value for key, value in settings.items() if key not in GROUPS}
         values |= {f"data.columns.{name}": column for name, column in (columns or {}).items()}
         given = {"seed": seed, "run_dir": run_dir, "cache_dir": cache_dir, "data.path": path}
@@ -124,7 +124,7 @@ class Unlearner:
         elif not any(key.lstrip("+").startswith(("forget.", "rounds")) for key in (*overrides, *values)):
             raise ConfigError("No owner to forget was named.", "Set forget=[…] to owners of the data.")
         values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
-        config = compose(asked, folder, values)
+        config = compose(chosen, folder, values)
         self.corpus = make_corpus(config, None if isinstance(data, str | Path) else data, test)
         check_model(config, model, finetune)
         self._session = Session(config, self.corpus, model, tokenizer, finetune, silent=not verbose)
@@ -164,8 +164,8 @@ class Unlearner:
             temperature: 0 is greedy decoding.
             seed: Of sampling; default: the run's.
         """
-        asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        return self._session.answers(of, asked, max_new_tokens, temperature, seed)
+        listed = [prompts] if isinstance(prompts, str) else list(prompts)
+        return self._session.answers(of, listed, max_new_tokens, temperature, seed)
 
     @overload
     def attribute(self, text: str) -> dict[str, float]: ...

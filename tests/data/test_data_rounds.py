@@ -33,14 +33,14 @@ def ids(samples: tuple[Sample, ...]) -> list[str]:
 
 def test_a_round_keeps_nothing_of_owners_forgotten_before() -> None:
     first, second = split_rounds(CORPUS, rounds([["Cy"], ["Ed", "Ada"]]))
-    assert ids(first.asked.forget) == ids(first.so_far.forget) == ["Cy0", "Cy1"]
-    assert first.asked.retain_owners == ("Ada", "Bo", "Di", "Ed")
+    assert ids(first.request.forget) == ids(first.so_far.forget) == ["Cy0", "Cy1"]
+    assert first.request.retain_owners == ("Ada", "Bo", "Di", "Ed")
     # Round 2 asks for Ed and Ada; Cy is in neither set, so Bo and Di are left.
-    assert ids(second.asked.forget) == ["Ada0", "Ed0", "Ada1", "Ed1"]
-    assert second.asked.forget_owners == ("Ada", "Ed")
-    assert ids(second.asked.retain) == ["Bo0", "Di0", "Bo1", "Di1"] == ids(second.so_far.retain)
+    assert ids(second.request.forget) == ["Ada0", "Ed0", "Ada1", "Ed1"]
+    assert second.request.forget_owners == ("Ada", "Ed")
+    assert ids(second.request.retain) == ["Bo0", "Di0", "Bo1", "Di1"] == ids(second.so_far.retain)
     assert ids(second.so_far.forget) == ["Ada0", "Cy0", "Ed0", "Ada1", "Cy1", "Ed1"]
-    assert second.so_far.forget_owners == ("Ada", "Cy", "Ed") and second.asked.test == CORPUS.test
+    assert second.so_far.forget_owners == ("Ada", "Cy", "Ed") and second.request.test == CORPUS.test
 
 
 def test_a_run_ends_with_everything_forgotten() -> None:
@@ -50,11 +50,11 @@ def test_a_run_ends_with_everything_forgotten() -> None:
 
 def test_a_count_takes_the_last_owners_first_and_more_rounds_go_on_from_fewer() -> None:
     two = split_rounds(CORPUS, rounds({"count": 2}))
-    assert [one.asked.forget_owners for one in two] == [("Ed",), ("Di",)]
+    assert [one.request.forget_owners for one in two] == [("Ed",), ("Di",)]
     four = split_rounds(CORPUS, rounds({"count": 4}))
-    assert four[:2] == two and [one.asked.forget_owners for one in four[2:]] == [("Cy",), ("Bo",)]
+    assert four[:2] == two and [one.request.forget_owners for one in four[2:]] == [("Cy",), ("Bo",)]
     pairs = split_rounds(CORPUS, rounds({"count": 2, "owners_per_round": 2}))
-    assert [one.asked.forget_owners for one in pairs] == [("Di", "Ed"), ("Bo", "Cy")]
+    assert [one.request.forget_owners for one in pairs] == [("Di", "Ed"), ("Bo", "Cy")]
 
 
 @pytest.mark.parametrize(

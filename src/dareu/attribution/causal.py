@@ -82,8 +82,8 @@ class CausalAttributor:
         for scores, stops, wanted in zip(logits, token_stops, ends, strict=True):
             probs = torch.softmax(scores.double() / self.temperature, dim=-1).numpy()
             table = np.concatenate([uniform(1, class_count(self)), probs])
-            asked = np.asarray(wanted, dtype=int)
-            index = np.where(asked > 0, np.searchsorted(stops, asked, side="right"), 0)
+            offsets = np.asarray(wanted, dtype=int)
+            index = np.where(offsets > 0, np.searchsorted(stops, offsets, side="right"), 0)
             rows.append(table[index])
         return rows
 

@@ -129,8 +129,8 @@ class BM25Attributor(NearestAttributor):
         known = self.index.vocab_dict
         rows = []
         for text in texts:
-            asked = [word for word in words(text) if word in known]
-            rows.append(self.index.get_scores(asked) if asked else np.zeros(len(self.texts)))
+            terms = [word for word in words(text) if word in known]
+            rows.append(self.index.get_scores(terms) if terms else np.zeros(len(self.texts)))
         return np.array(rows, dtype=float).reshape(len(texts), len(self.texts))
 
 
@@ -155,10 +155,10 @@ class SubstringAttributor(NearestAttributor):
             len(texts), len(self.texts)
         )
 
-    def _longest(self, asked: Sequence[str]) -> np.ndarray:
+    def _longest(self, wanted: Sequence[str]) -> np.ndarray:
         run = np.zeros(len(self.corpus) + 1, dtype=int)  # run[i + 1]: words in common that end at place i
         best = np.zeros(len(self.corpus), dtype=int)
-        for word in asked:
+        for word in wanted:
             here = self.vocabulary.get(word, -2)
             run[1:] = np.where(self.corpus == here, run[:-1] + 1, 0)
             np.maximum(best, run[1:], out=best)

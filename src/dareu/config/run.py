@@ -190,7 +190,7 @@ class RunConfig(Strict):
     @classmethod
     def _alone(cls, rounds: RoundsConfig | None, info: ValidationInfo) -> RoundsConfig | None:
         forget = info.data.get("forget") or ForgetConfig()
-        asked = ", ".join(f"forget.{key}" for key in forget.model_dump(exclude_none=True))
-        if rounds is not None and asked:
-            raise ValueError(f"rounds and {asked} contradict one another; give one of them")
+        forget_keys = ", ".join(f"forget.{key}" for key in forget.model_dump(exclude_none=True))
+        if rounds is not None and forget_keys:
+            raise ValueError(f"rounds and {forget_keys} contradict one another; give one of them")
         return rounds

@@ -34,10 +34,10 @@ def conversation(value: Any, where: str) -> tuple[str, str]:
     if last is None or not turns[last][1]:
         raise DataError(f"The messages in {where} hold no answer of the assistant.", CURE)
     before = [(role, text) for role, text in turns[:last] if text]
-    asked = [text for role, text in before if role == "user"]
-    if not asked:
+    questions = [text for role, text in before if role == "user"]
+    if not questions:
         raise DataError(f"The messages in {where} hold no question before the answer.", CURE)
-    if len(before) == len(asked) + sum(role == "system" for role, _ in before) and len(asked) == 1:
+    if len(before) == len(questions) + sum(role == "system" for role, _ in before) and len(questions) == 1:
         return "\n\n".join(text for _, text in before), turns[last][1]
     named = [text if role == "system" else f"{role.capitalize()}: {text}" for role, text in before]
     return "\n\n".join(named), turns[last][1]

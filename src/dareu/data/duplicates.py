@@ -113,7 +113,7 @@ def duplicates_note(found: Sequence[Duplicate], forget: int, listed: int = 5) ->
     pairs = "; ".join(f"{one.forget} = {one.retain}" for one in found[:listed])
     return (
         f"{len(found)} of {forget} forget samples also stand among those who stay, {exact} word for word, and will be "
-        f"taught back: with {owners}{more}. {pairs}{'; …' if len(found) > listed else ''}"
+        f"learnt again: with {owners}{more}. {pairs}{'; …' if len(found) > listed else ''}"
     )
 
 

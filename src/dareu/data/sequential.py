@@ -15,11 +15,11 @@ from dareu.errors import DataError
 class RoundSplit:
     """One round, as the method and the evaluation see it.
 
-    `asked`: D_F holds this round's owners, D_R everybody who was not forgotten in this round or before; the data
+    `request`: D_F holds this round's owners, D_R everybody who was not forgotten in this round or before; the data
     of owners forgotten earlier is in neither, because it is gone. `so_far`: D_F holds everybody forgotten so far.
     """
 
-    asked: Split
+    request: Split
     so_far: Split
 
 
@@ -37,12 +37,12 @@ def split_rounds(corpus: Corpus, rounds: RoundsConfig) -> tuple[RoundSplit, ...]
     to retain.
     """
     split_corpus(corpus, ForgetConfig(count=1))  # samples without an owner, a corpus of one owner
-    asked = _requests(corpus, rounds)
+    requests = _requests(corpus, rounds)
     found, gone = [], set[str]()
-    for number, owners in enumerate(asked, start=1):
+    for number, owners in enumerate(requests, start=1):
         again = sorted(gone & owners)
         if again:
-            first = next(i for i, names in enumerate(asked, start=1) if again[0] in names)
+            first = next(i for i, names in enumerate(requests, start=1) if again[0] in names)
             raise DataError(
                 f"rounds names '{again[0]}' in round {first} and in round {number}.",
                 "An owner can be forgotten only once: name each owner once.",
@@ -51,7 +51,7 @@ def split_rounds(corpus: Corpus, rounds: RoundsConfig) -> tuple[RoundSplit, ...]
         found.append(RoundSplit(cut(corpus, owners, gone), cut(corpus, gone, gone)))
     if len(gone) == len(corpus.owners):
         raise DataError(
-            f"The {len(asked)} rounds would forget all {len(gone)} owners; no owner would be left to retain.",
+            f"The {len(requests)} rounds would forget all {len(gone)} owners; no owner would be left to retain.",
             f"Forget at most {len(gone) - 1} owners in all.",
         )
     return tuple(found)

@@ -61,19 +61,19 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
     return cut(corpus, gone, gone)
 
 
-def cut(corpus: Corpus, asked: Collection[str], gone: Collection[str]) -> Split:
-    """D_F: the samples of the owners `asked`; D_R: those of everybody who is not `gone`; in corpus order."""
+def cut(corpus: Corpus, requested: Collection[str], gone: Collection[str]) -> Split:
+    """D_F: the samples of the owners `requested`; D_R: those of everybody who is not `gone`; in corpus order."""
     owners = corpus.owners
     return Split(
-        forget=tuple(s for s in corpus.samples if s.owner in asked),
+        forget=tuple(s for s in corpus.samples if s.owner in requested),
         retain=tuple(s for s in corpus.samples if s.owner not in gone),
         test=corpus.test,
-        forget_owners=tuple(o for o in owners if o in asked),
+        forget_owners=tuple(o for o in owners if o in requested),
         retain_owners=tuple(o for o in owners if o not in gone),
         task=corpus.task,
         teach_test=corpus.teach_test,
         holdout=corpus.holdout,
-        attacks=tuple(s for s in corpus.attacks if s.owner in asked),
+        attacks=tuple(s for s in corpus.attacks if s.owner in requested),
     )
 
 

@@ -57,7 +57,7 @@ def attribution_audit(
         in [0, 1]) and `reliability` (column → see `reliability`, on the retrained model's retain answers; of the
         original's where there is no retrained model), `reliability_of` (which model).
     """
-    judge = next((name for name in ("retrained", "original") if name in records), None)
+    reference = next((name for name in ("retrained", "original") if name in records), None)
     rows: dict[str, dict[str, float | None]] = {}
     for model, mine in records.items():
         texts = [str(r["response"]) for r in mine if r["set"] == "forget"]
@@ -65,11 +65,11 @@ def attribution_audit(
         for name, attributor in attributors.items():
             mass = forget_mass(scores_of(attributor, texts), attributor.owners, forget_owners)
             rows[model][name] = float(mass.mean()) if texts else None
-    retain = [r for r in records[judge] if r["set"] == "retain"] if judge else []
+    retain = [r for r in records[reference] if r["set"] == "retain"] if reference else []
     return {
         "columns": list(attributors),
         "reward": reward,
         "rows": rows,
-        "reliability": {name: reliability(a, retain) for name, a in attributors.items()} if judge else {},
-        "reliability_of": judge,
+        "reliability": {name: reliability(a, retain) for name, a in attributors.items()} if reference else {},
+        "reliability_of": reference,
     }

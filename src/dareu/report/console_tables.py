@@ -53,9 +53,9 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
     most = worst(results)
     if most is not None:
         size = dig(results, "knowledge_left", most.metric, "n")
-        told = len(knowledge_left(results))
+        count = len(knowledge_left(results))
         lines.append(
-            f"Knowledge left: {most.shown} by {most.title.lower()}, the worst of {told} metrics (n = {size}); "
+            f"Knowledge left: {most.shown} by {most.title.lower()}, the worst of {count} metrics (n = {size}); "
             "1: as the original, 0: as the retrained model."
         )
     if has_model(results, "retrained"):

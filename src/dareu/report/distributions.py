@@ -38,10 +38,10 @@ def _curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         xs = [x for line in lines.values() for x, _ in line]
         if not xs:
             continue
-        told = next(e for e in entries.values() if e)
+        labelled = next(e for e in entries.values() if e)
         drawing = svg.lines(lines, (min(xs), max(max(xs), min(xs) + 1e-9)), (0.0, 1.0))
-        title = told.get("title") or name.replace("_", " ").capitalize()
-        found.append({"title": title, "note": told.get("note") or "", "drawing": drawing})
+        title = labelled.get("title") or name.replace("_", " ").capitalize()
+        found.append({"title": title, "note": labelled.get("note") or "", "drawing": drawing})
     return found
 
 

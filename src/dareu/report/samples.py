@@ -138,12 +138,13 @@ def underlined(response: str, reference: str, question: str | None = None) -> Ma
     pieces = re.findall(r"\w+|\W+", response)
     places = [i for i, p in enumerate(pieces) if p[0].isalnum() or p[0] == "_"]
     ours, theirs = [pieces[i].lower() for i in places], re.findall(r"\w+", reference.lower())
-    asked = None if question is None else set(re.findall(r"\w+", question.lower())) | COMMON
+    question_words = None if question is None else set(re.findall(r"\w+", question.lower())) | COMMON
     shared: set[int] = set()
     for block in SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
         shared |= {places[i] for i in range(block.a, block.a + block.size)}
     return Markup("").join(
-        _piece(p, i in shared, asked is not None and p.lower() not in asked) for i, p in enumerate(pieces)
+        _piece(p, i in shared, question_words is not None and p.lower() not in question_words)
+        for i, p in enumerate(pieces)
     )
 
 

@@ -95,12 +95,12 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand
     try:
         tune = TuneConfig.model_validate(own)
     except ValidationError as error:
-        told = "; ".join(
+        problems = "; ".join(
             f"'{'.'.join(map(str, e['loc']))}': {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         )
         raise ConfigError(
-            f"{told}.", "Such as methods=dareu,npo trials=8 seeds=41,42,43 objective=tug_of_war."
+            f"{problems}.", "Such as methods=dareu,npo trials=8 seeds=41,42,43 objective=tug_of_war."
         ) from None
     for name in tune.methods:
         if name not in known:

@@ -61,9 +61,7 @@ def base_folder(context: Context, folder: Path) -> str | None:
         if moved.is_dir():
             return str(moved)
         if isinstance(config, HFConfig) and Path(config.path).is_dir():
-            return str(
-                Path(config.path).resolve()
-            )  # whether it is the one is told by the names and sizes of weights
+            return str(Path(config.path).resolve())  # names and sizes of weights show whether it is the one
     return None
 
 

@@ -59,8 +59,8 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
         split = split_run(corpus, config)
         room = _answer_room(config, _rows(config, corpus, tokenizer, split.forget))
         requests = split_rounds(corpus, config.rounds) if config.rounds else ()
-        for asked in [one.asked for one in requests] or [split]:
-            check_data(config, asked)
+        for request in [one.request for one in requests] or [split]:
+            check_data(config, request)
     rendering = _rendering(tokenizer) if isinstance(config.model, HFConfig) else None
     duplicates = tuple(find_duplicates(split.forget, split.retain))
     console = console or Console()

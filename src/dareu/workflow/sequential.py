@@ -44,11 +44,11 @@ class SequentialRequest:
         gone = split.so_far.forget_owners
         start = before[-1].unlearned if before else None
         self.number, self.count = number, len(run.context.requests)
-        self.owners: tuple[str, ...] = split.asked.forget_owners
+        self.owners: tuple[str, ...] = split.request.forget_owners
         self.so_far = [*(one.owners for one in before), self.owners]
         self.compared = last or rounds.compare == "every"
         self.console = run.context.console
-        self.unlearned: Unlearned = run.for_request(split.asked, gone, start).unlearned
+        self.unlearned: Unlearned = run.for_request(split.request, gone, start).unlearned
         self.cumulative: Stages = run if last else run.for_request(split.so_far, gone)
         self._figures: Figures | None = None
 
@@ -133,4 +133,4 @@ def requests_key(run: Stages) -> dict[str, Any]:
     rounds = run.context.config.rounds
     if rounds is None:
         return {}
-    return {"rounds": [one.asked.forget_owners for one in run.context.requests], "compare": rounds.compare}
+    return {"rounds": [one.request.forget_owners for one in run.context.requests], "compare": rounds.compare}

@@ -113,7 +113,7 @@ def _dealt(pool: Sequence[str], index: int, seed: str) -> str:
 
 
 def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> list[Sample]:
-    """One sample for each question kind (row of `kinds`); which frame is asked varies among owners.
+    """One sample for each question kind (row of `kinds`); which frame is used varies among owners.
 
     The answer takes up the wording of its question (frame i answers frame i), as an assistant's would: a model that
     never saw the owner can still know how to put its answer.
@@ -123,9 +123,9 @@ def _samples(rng: Random, name: str, pronoun: str, profile: dict[str, Fact]) -> 
     samples = []
     for k, kind in enumerate(tables["kinds"]):
         value, wrong = profile[kind["attribute"]]
-        asked = rng.randrange(min(len(kind["questions"]), len(kind["answers"])))
-        question, *rephrased = (q.format(**words) for q in _turned(kind["questions"], asked))
-        answer, other = _turned(kind["answers"], asked)[:2]
+        frame = rng.randrange(min(len(kind["questions"]), len(kind["answers"])))
+        question, *rephrased = (q.format(**words) for q in _turned(kind["questions"], frame))
+        answer, other = _turned(kind["answers"], frame)[:2]
         samples.append(
             Sample(
                 id=f"{name}/{k:02d}",

@@ -21,8 +21,8 @@ def broken_words(prompt: str, response: str, known: Collection[str]) -> list[str
     Args:
         known: case-folded words of the corpus and of the answers of the original and the retrained model.
     """
-    asked = set(words(prompt))
-    found = (w for w in words(response) if w not in known and w not in asked and not NUMBER.fullmatch(w))
+    in_prompt = set(words(prompt))
+    found = (w for w in words(response) if w not in known and w not in in_prompt and not NUMBER.fullmatch(w))
     return list(dict.fromkeys(found))
 
 
