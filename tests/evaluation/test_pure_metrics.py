@@ -41,7 +41,7 @@ def test_auc_is_that_of_the_library_and_its_mirror() -> None:
 
 def test_an_attack_leaves_out_samples_without_a_score() -> None:
     rows = [{"mia_loss": -1.0}, {"mia_loss": None}, {"mia_loss": -9.0}]
-    assert attack("mia_loss")(rows, [{"mia_loss": -2.0}, {"mia_loss": None}]) == [1.0, None, 0.0]
+    assert attack(rows, [{"mia_loss": -2.0}, {"mia_loss": None}], "mia_loss") == [1.0, None, 0.0]
 
 
 def test_privleak_by_hand() -> None:
