@@ -16,13 +16,14 @@ PINS := $(VENV)/constraints.txt
 
 # A step that fails leaves no stamp.
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint notebook docs clean
+.PHONY: help demo test lint notebook docs dist clean
 help:
 	@echo "make demo      install into $(VENV) and run dareu train; ARGS=\"method=npo\" in place of $(ARGS)"
 	@echo "make test      ruff, mypy and pytest"
 	@echo "make lint      ruff and mypy"
 	@echo "make notebook  run the notebook in docs/ and keep its outputs"
 	@echo "make docs      build the documentation into build/docs; a warning is an error"
+	@echo "make dist      build the source distribution and the wheel into dist/ and check them"
 	@echo "make clean     remove $(VENV), builds and caches; runs/ stays"
 
 demo: $(VENV)/.installed
@@ -41,6 +42,12 @@ notebook: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "build/docs/index.html"
+
+dist: $(VENV)/bin/python
+	rm -rf dist
+	$(PIP) install build twine
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

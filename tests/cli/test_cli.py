@@ -53,13 +53,22 @@ def test_help_loads_nothing_heavy() -> None:
     assert all(name in done.stdout for name in COMMANDS)
 
 
+def test_what_print_shows_may_be_json(capsys: Capture) -> None:
+    assert main(["train", "--print", "--json", "method=npo", "seed=7"]) == 0
+    assert json.loads(capsys.readouterr().out)["method"]["loss"] == "npo"
+    assert main(["tune", "--print", "--json", "methods=[npo]"]) == 0
+    assert "optim.lr" in json.loads(capsys.readouterr().out)["search"]["npo"]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     told = capsys.readouterr().out
     assert end.value.code == 0 and told.startswith(f"usage: dareu {command} ")
-    assert (command in ("compare", "rescore", "receipt", "configs", "store")) != ("key=value" in told)
+    assert (command in ("compare", "rescore", "receipt", "export", "push", "configs", "store")) != (
+        "key=value" in told
+    )
 
 
 def test_train_end_to_end_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     run = make_run(tmp_path / "run")
     assert main(["receipt", str(run)]) == 0 and "receipt.md" in capsys.readouterr().out
     assert main(["receipt", str(run), "--verify"]) == 0 and "agrees" in capsys.readouterr().out
+    assert main(["receipt", str(run), "--verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"agrees": True, "changed": []}
     assert main(["receipt", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema_version"] == 1
     (run / "model" / "config.json").write_text("[]")

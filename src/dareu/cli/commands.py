@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
+from dareu.cli.share import add_export, add_push, run_export, run_push
 from dareu.errors import DareuError, printable
 
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
@@ -108,6 +109,12 @@ def parser() -> argparse.ArgumentParser:
         "--verify", action="store_true", help="hash everything again and list what has changed"
     )
     receipt.add_argument("--json", action="store_true", help="print the record as JSON")
+    add_export(command("export", "Write a run's model as merged weights or as GGUF.", overrides=False))
+    add_push(
+        command(
+            "push", "Put a run's model on the Hugging Face hub, with figures and a card.", overrides=False
+        )
+    )
     configs = command(
         "configs", "List what can be chosen, or explain keys and the values that they take.", overrides=False
     )
@@ -124,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for a mistake in the command, 3 for failed training."""
     top = parser()
-    args, unknown = top.parse_known_args(argv)
+    args, unknown = top.parse_known_args(_as_options(sys.argv[1:] if argv is None else argv))
     if args.version:
         from dareu import __version__
 
@@ -155,6 +162,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dareu: interrupted; the same command continues from here.", file=sys.stderr)
         return 130
+
+
+def _as_options(argv: Sequence[str]) -> list[str]:
+    """Options of `export` and `compare` may be written as keys are elsewhere: `format=gguf` for `--format=gguf`."""
+    if not argv or argv[0] not in ("export", "compare"):
+        return list(argv)
+    return [f"--{word}" if word.startswith(("format=", "out=", "sort=")) else word for word in argv]
 
 
 @contextmanager
@@ -277,7 +291,7 @@ def _tune(args: argparse.Namespace) -> int:
 
     command = read(args.overrides, args.config_dir)
     if args.print:
-        show_search(command)
+        show_search(command, args.json)
         return 0
     from dareu.tuning.tuner import tune
 
@@ -328,6 +342,9 @@ def _receipt(args: argparse.Namespace) -> int:
     run = Path(args.run)
     if args.verify:
         wrong = verify_receipt(run)
+        if args.json:
+            _print_json({"agrees": not wrong, "changed": wrong})
+            return int(bool(wrong))
         for line in wrong or ["Everything agrees with the deletion record."]:
             print(printable(line))
         return int(bool(wrong))
@@ -360,7 +377,7 @@ def _config(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # RunCon
     config = compose(args.overrides, args.config_dir)
     _keep_config_dir(config, args.config_dir)
     if args.print:
-        print(as_yaml(config), end="")
+        _print_json(config.model_dump(mode="json")) if args.json else print(as_yaml(config), end="")
         return None
     return config
 
@@ -383,5 +400,7 @@ COMMANDS = {
     "rescore": rescore,
     "receipt": _receipt,
     "store": _store,
+    "export": run_export,
+    "push": run_push,
     "configs": _configs,
 }

@@ -65,7 +65,7 @@ def show_comparison(
         print(printable(text), end="")
 
 
-def show_search(command: TuneCommand) -> None:
+def show_search(command: TuneCommand, as_json: bool = False) -> None:
     """What `dareu tune` would do: its keys, and what each method's trials look through."""
     import yaml
 
@@ -79,7 +79,12 @@ def show_search(command: TuneCommand) -> None:
         for method in methods_of(command)
     }
     tree = {"tune": command.tune.model_dump(mode="json"), "search": spaces}
-    print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+    text = (
+        json.dumps(tree, ensure_ascii=False) + "\n"
+        if as_json
+        else yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    )
+    print(text, end="")
 
 
 def show_plan(plan: dict[str, Any]) -> None:

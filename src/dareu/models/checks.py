@@ -72,13 +72,16 @@ def load_failure(error: BaseException, path: str | Path) -> ModelError:
             f"No model could be loaded from {path}: its weights have other sizes than its config.json says.",
             "Give the config.json that belongs to these weights, or download the folder again.",
         )
+    return ModelError(cause, where_from(path))
+
+
+def where_from(path: str | Path) -> str:
+    """What to do where nothing can be read from `path`."""
     if Path(path).exists():
-        return ModelError(
-            cause, "Is it a folder written by save_pretrained, with config.json and tokenizer files?"
-        )
-    return ModelError(
-        cause,
-        "There is no such local folder; as a hub id it needs the network, or a copy in the local hub cache.",
+        return "Is it a folder written by save_pretrained, with config.json and tokenizer files?"
+    return (
+        "There is no such local folder; as a hub id it needs the network (a gated model `hf auth login` too), or a copy "
+        f"in the local hub cache. Or bring it here, `hf download {path} --local-dir FOLDER`, and set model.path=FOLDER."
     )
 
 

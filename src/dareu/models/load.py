@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from dareu.config import HFConfig, LoraConfig
 from dareu.data.render import end_token, set_template
 from dareu.errors import ConfigError, ModelError, RunError
-from dareu.models.checks import check_causal, check_decoder, check_names, load_failure
+from dareu.models.checks import check_causal, check_decoder, check_names, load_failure, where_from
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
 from dareu.models.lora import put_on
@@ -61,7 +61,7 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, trust_remot
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(
-            f"No tokenizer could be loaded from {path}: {_first_line(error)}.", _hint(path)
+            f"No tokenizer could be loaded from {path}: {_first_line(error)}.", where_from(path)
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
@@ -264,14 +264,6 @@ def _suppress_unknown(model: Any, tokenizer: Any) -> None:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
-
-
-def _hint(path: str | Path) -> str:
-    if Path(path).exists():
-        return "Is it a folder written by save_pretrained, with config.json and tokenizer files?"
-    return (
-        "There is no such local folder; as a hub id it needs the network, or a copy in the local hub cache."
-    )
 
 
 def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any:

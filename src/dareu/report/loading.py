@@ -69,7 +69,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path) -> dict[str, Any]:
-    config = _config(folder)
+    config = run_config(folder)
     method = config.pop("method", None) or {}
     if (folder / RESULTS).is_file():
         run = read_results(folder)
@@ -86,7 +86,8 @@ def _load(folder: Path) -> dict[str, Any]:
     }
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def run_config(folder: Path) -> dict[str, Any]:
+    """What the `config.yaml` of a run folder says; nothing where there is none."""
     path = folder / "config.yaml"
     if not path.is_file():
         return {}
