@@ -85,3 +85,8 @@ class MethodBase(AnyMethod):
     retain_batch_size: Count | None = Field(
         None, description="retain rows beside each update; null: as many as there are forget rows or rollouts"
     )
+    evaluate_every: Count | None = Field(
+        None,
+        description="optimizer steps between evaluations of the validation part, after which the weights that scored "
+        "best are taken; null: never, the last ones are taken. Needs evaluation.part=report",
+    )

@@ -171,6 +171,15 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _chosen_on(self) -> RunConfig:
+        if getattr(self.method, "evaluate_every", None) and self.evaluation.part == "all":
+            raise ValueError(
+                "method.evaluate_every chooses weights on the validation part, which would be reported too; "
+                "set evaluation.part=report"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _blind(self) -> RunConfig:
         if self.attributor.blind or not isinstance(self.method, DareUConfig):
             return self

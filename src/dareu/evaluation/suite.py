@@ -80,7 +80,7 @@ def evaluate_model(
     for attributor in attributors.values():
         owner_index(attributor.owners, split.forget_owners)  # before the work, not after it
     model.to(device)
-    rows = _rows(split, config.retain_limit, seed)
+    rows = evaluated_rows(split, config.retain_limit, seed)
     samples = [sample for _, _, sample in rows]
     reasons = {} if config.likelihoods else dict.fromkeys(("nll", "wrong_nlls", *SCORES), NO_LIKELIHOODS)
     kept = work and work / RECORDS
@@ -127,7 +127,7 @@ def evaluate_model(
     return Evaluation(records, summary)
 
 
-def _rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
+def evaluated_rows(split: Split, retain_limit: int | None, seed: int) -> list[Row]:
     """(set, index, sample) in order; with a limit that many retain samples, drawn by the seed."""
     kept = range(len(split.retain))
     if retain_limit is not None and retain_limit < len(kept):

@@ -89,7 +89,9 @@ class Undo(Distillation):
             reference=freeze_original(context.policy),
             seed=config.seed,
             device=context.device,
-            work=replace(context.work, folder=context.work.folder / "unlearn", report_to="none", log=[]),
+            work=replace(
+                context.work, folder=context.work.folder / "unlearn", report_to="none", log=[], best=None
+            ),
         )
 
     def targets(self, context: MethodContext) -> Sequence[SoftTargets]:

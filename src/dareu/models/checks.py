@@ -80,8 +80,8 @@ def where_from(path: str | Path) -> str:
     if Path(path).exists():
         return "Is it a folder written by save_pretrained, with config.json and tokenizer files?"
     return (
-        "There is no such local folder; as a hub id it needs the network (a gated model `hf auth login` too), or a copy "
-        f"in the local hub cache. Or bring it here, `hf download {path} --local-dir FOLDER`, and set model.path=FOLDER."
+        "There is no such local folder; as a hub id it needs the network (a gated model also `hf auth login`), or a "
+        f"copy in the local hub cache. Or `hf download {path} --local-dir FOLDER`, and model.path=FOLDER."
     )
 
 

@@ -17,6 +17,7 @@ from dareu.errors import ConfigError, TrainingError
 from dareu.models.progress import StepBar
 from dareu.runs.checkpoints import last_checkpoint as last_checkpoint
 from dareu.runs.checkpoints import mark_complete
+from dareu.training.best_weights import BestWeights
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Work:
     """Where a training stage works and whom it tells.
 
     `folder` holds checkpoints and the log; `tick` is called at each checkpoint; `report_to` names a logger, `project`
-    and `run_name` what it calls the run.
+    and `run_name` what it calls the run; `best` looks for the best weights.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Work:
     log_every: int = 1
     progress: str | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
+    best: BestWeights | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -113,6 +115,11 @@ class Bookkeeping(StepBar):
         rows = [r for r in state.log_history if "step" in r]
         self.work.log[:] = [r for r in rows if r["step"] <= state.global_step]
         super().on_train_begin(args, state, control, **kwargs)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        super().on_step_end(args, state, control, **kwargs)
+        if self.work.best is not None:
+            self.work.best.step(model, state.global_step, state.is_world_process_zero)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any

@@ -104,7 +104,7 @@ class GoodWeights:
 
         if not self.path.is_file():
             return False
-        kept = load_file(self.path)
-        for name, parameter in self._trainable(policy).items():
-            parameter.copy_(kept[name])
+        parameters = dict(policy.named_parameters())
+        for name, kept in load_file(self.path).items():
+            parameters[name].copy_(kept)
         return True

@@ -31,7 +31,7 @@ def learn_first(
     if kept.restore(policy):
         found: dict[str, Any] = read_json(note)
         return found
-    own = replace(work, folder=folder, report_to="none", log=[])
+    own = replace(work, folder=folder, report_to="none", log=[], best=None)
     train_with_loss(policy, tokenizer, optim=optim, retain_batch_size=optim.batch_size, work=own, **options)
     losses = [row["forget_loss"] for row in own.log if "forget_loss" in row]
     found = {"steps": own.log[-1]["step"] if own.log else 0, "loss": losses[-1] if losses else None}

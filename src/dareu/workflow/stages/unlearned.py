@@ -17,6 +17,7 @@ from dareu.workflow.stages.base import Artifact, Stage
 
 if TYPE_CHECKING:
     from dareu.methods.base import MethodContext
+    from dareu.training.best_weights import BestWeights
     from dareu.training.common import Work
 
 
@@ -27,16 +28,20 @@ class Unlearned(Stage):
         context: The request.
         start: The model that is unlearned: the original, or the result of the request before.
         attributor: Fitted only where the method reads it.
+        retrained: With `method.evaluate_every` what the best weights are chosen by; None: the original.
     """
 
     name = "unlearned"
     memory_keys = "method.optim.micro_batch_size, method.prompts_per_batch or model.max_length"
 
-    def __init__(self, context: Context, start: Stage, attributor: AttributorStage) -> None:
+    def __init__(
+        self, context: Context, start: Stage, attributor: AttributorStage, retrained: Stage | None = None
+    ) -> None:
         from dareu.methods.registry import method_of
 
         super().__init__(context, f"unlearned by {context.config.method.name}")
-        self.start, self.attributor = start, attributor
+        self.start, self.attributor, self.retrained = start, attributor, retrained
+        self.chooses = getattr(context.config.method, "evaluate_every", None) is not None
         self.method = method_of(context.config.method)
         self.logs: Path | None = None  # where a logger may write
 
@@ -50,6 +55,7 @@ class Unlearned(Stage):
                     "optim": {"save_every"},
                     "search": True,
                     "vllm": True,
+                    "evaluate_every": not self.chooses,
                     "refusals": True,
                     "reward": {"refusals"},
                 }
@@ -61,6 +67,9 @@ class Unlearned(Stage):
         if config.original:  # of a model that was fine-tuned here, its key covers these
             tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
             tree["data"] = samples_key(context.corpus.samples)
+        if self.chooses:
+            chosen = config.evaluation.model_dump(include={"validation_share", "retain_limit"})
+            tree["chosen_by"] = chosen | {"retrained": self.retrained.key() if self.retrained else None}
         stages: dict[str, Stage] = {"attributor": self.attributor}
         return tree | self.method.key(config, lambda name: stages[name].key())
 
@@ -69,6 +78,8 @@ class Unlearned(Stage):
 
     def prepare(self) -> None:
         self.start.get()
+        if self.chooses and self.retrained is not None:
+            self.retrained.get()
         if self.method.reads_attributor(self.context.config):
             self.attributor.get()
         self.method.import_engine()
@@ -87,9 +98,12 @@ class Unlearned(Stage):
             run_name=f"{config.method.name}-seed{config.seed}-{self.key()[:8]}",
             log_every=config.logging.every,
             progress=context.console.progress(f"unlearning by {config.method.name}"),
+            best=self._best_weights(building.work, policy, tokenizer) if self.chooses else None,
         )
         with checkpoint_named(work):
             outcome = self.method.run(self.method_context(policy, tokenizer, work))
+        if work.best is not None:
+            outcome["best"] = work.best.finish(policy, outcome["steps"])
         save_model(policy, tokenizer, building.out / "model")
         note_base(context, building.out / "model")
         write_log(work, building.out / "training.jsonl")
@@ -97,6 +111,33 @@ class Unlearned(Stage):
             if (building.work / name).is_file():
                 shutil.copy(building.work / name, building.out)
         return outcome
+
+    def _best_weights(self, folder: Path, policy: Any, tokenizer: Any) -> BestWeights:
+        """Scores weights on the validation part, by how near their answers are to the retrained model's. Without one
+        the target is no forget answer right, and retain answers as the original's.
+        """
+        from dareu.evaluation.validation_score import answer_levels, closeness
+        from dareu.models.merge import merged
+        from dareu.training.best_weights import BestWeights
+
+        context, config = self.context, self.context.config
+
+        def levels(model: Any) -> dict[str, float]:
+            with merged(model):  # an adapter in the weights answers faster
+                return answer_levels(
+                    model, tokenizer, context.split, context.corpus.task, config.evaluation, config.seed
+                )
+
+        if self.retrained is not None:
+            target = levels(load_run_model(context, self.retrained.get().model)[0])
+        else:
+            target = levels(policy) | {"forget": 0.0}  # the policy is the original still
+
+        def score(model: Any) -> dict[str, float]:
+            found = levels(model)
+            return {**found, "score": closeness(found, target)}
+
+        return BestWeights(folder, config.method.evaluate_every, score)  # type: ignore[union-attr, arg-type]
 
     def method_context(self, policy: Any, tokenizer: Any, work: Work) -> MethodContext:
         """What the method reads; `policy` is what it changes, `work` where it keeps checkpoints and log."""
@@ -125,6 +166,10 @@ class Unlearned(Stage):
         if fresh and outcome.get("stopped"):
             self.context.console.print(
                 f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]"
+            )
+        if fresh and (best := outcome.get("best")):
+            self.context.console.print(
+                f"  [dim]weights of step {best['step']} kept: score {best['score']:.3f} on the validation part[/]"
             )
         return artifact
 

@@ -41,7 +41,7 @@ class Stages:
         self.attributor: AttributorStage = (
             shared.attributor if shared else AttributorStage(context, self.original)
         )
-        self.unlearned = Unlearned(context, start or self.original, self.attributor)
+        self.unlearned = Unlearned(context, start or self.original, self.attributor, self.retrained)
 
     def _original(self) -> Stage:
         source = self.context.config.original

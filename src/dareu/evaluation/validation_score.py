@@ -1,0 +1,57 @@
+"""One figure by which weights are chosen while a method trains: how near a model's answers are to a target's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dareu.config import EvaluationConfig
+from dareu.data.corpus import Split, Task
+from dareu.data.evaluation_parts import part_of
+from dareu.data.render import render_prompt
+from dareu.evaluation.metrics.rouge import rouge_recall
+from dareu.evaluation.metrics.text_health import broken_shares
+from dareu.evaluation.model_metrics.answers import greedy_answers
+from dareu.evaluation.suite import evaluated_rows
+
+Levels = dict[str, float]
+
+
+def answer_levels(
+    model: Any, tokenizer: Any, split: Split, task: Task, config: EvaluationConfig, seed: int
+) -> Levels:
+    """What a model answers to the validation part of a split.
+
+    Returns:
+        `forget` and `retain`: mean ROUGE-L recall in [0, 1]; `broken`: the larger share of empty or repetitive forget
+        answers. The test set is left out, as are holdout samples; `evaluation.retain_limit` holds.
+    """
+    part = replace(part_of(split, "validation", config.validation_share), test=(), holdout=())
+    rows = evaluated_rows(part, config.retain_limit, seed)
+    samples = [sample for _, _, sample in rows]
+    prompts = [render_prompt(tokenizer, sample.prompt, task) for sample in samples]
+    answers = greedy_answers(model, tokenizer, samples, prompts, task, config.batch_size)
+    found: Levels = {}
+    for name in ("forget", "retain"):
+        recalls = [
+            rouge_recall(sample.response, answer.text)
+            for (of, _, sample), answer in zip(rows, answers, strict=True)
+            if of == name
+        ]
+        known = [recall for recall in recalls if recall is not None]
+        found[name] = sum(known) / len(known) if known else 0.0
+    own = [answer for (of, _, _), answer in zip(rows, answers, strict=True) if of == "forget"]
+    shares = broken_shares([answer.text for answer in own], [answer.finished for answer in own])
+    found["broken"] = max(shares["empty"], shares["repetitive"])
+    return found
+
+
+def closeness(found: Levels, target: Levels) -> float:
+    """(1 − |f − f*|) · (1 − |r − r*|) · (1 − max(0, b − b*)): Tug-of-War on forget and retain answers, less what is
+    broken beyond the target's. In [0, 1], higher is better.
+    """
+    near = (1 - abs(found[name] - target[name]) for name in ("forget", "retain"))
+    score = 1 - max(0.0, found["broken"] - target["broken"])
+    for one in near:
+        score *= one
+    return score
