@@ -26,6 +26,12 @@ def text(x: float, y: float, content: str, class_: str = "", anchor: str = "star
     return tag("text", escape(content), x=x, y=y, class_=class_, text_anchor=anchor)
 
 
+def picture(content: Sequence[Markup], width: float, height: float, class_: str, label: str) -> Markup:
+    """A drawing of this size; `label` says what it shows to those who do not see it."""
+    box = f"0 0 {width:g} {height:g}"
+    return tag("svg", Markup("").join(content), viewBox=box, class_=class_, role="img", aria_label=label)
+
+
 def mark(model: str, x: float, y: float) -> Markup:
     """The sign of a model: the retrained one is a ring, a target for the unlearned one's dot."""
     radius = {"original": 5.0, "retrained": 9.0, "unlearned": 5.5}[model]
@@ -83,14 +89,7 @@ def plane(points: Mapping[str, Point]) -> Markup:
     out += _links(points, at, step, unit)
     out += [mark(m, *at(points[m])) for m in ("retrained", "original", "unlearned") if m in points]
     out += _labels({m: at(points[m]) for m in MODELS if m in points}, (left, top, left + w, top + h))
-    return tag(
-        "svg",
-        Markup("").join(out),
-        viewBox=f"0 0 {width:g} {height:g}",
-        class_="plane",
-        role="img",
-        aria_label="Forget and retain ROUGE of the models",
-    )
+    return picture(out, width, height, "plane", "Forget and retain ROUGE of the models")
 
 
 def _start(low: float, high: float, span: float) -> float:
@@ -182,14 +181,7 @@ def strips(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Markup:
         out += [
             mark(m, left + found[m] * span, y) for m in ("original", "retrained", "unlearned") if m in found
         ]
-    return tag(
-        "svg",
-        Markup("").join(out),
-        viewBox=f"0 0 {width:g} {height:g}",
-        class_="strips",
-        role="img",
-        aria_label="Every figure of every model on a line from 0 to 1",
-    )
+    return picture(out, width, height, "strips", "Every figure of every model on a line from 0 to 1")
 
 
 def curve(steps: Sequence[float], values: Sequence[float]) -> Markup:
@@ -238,7 +230,4 @@ def lines(
         if points:
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             out.append(tag("polyline", points=line, class_=f"course {model}", fill="none"))
-    return tag(
-        "svg", Markup("").join(out), viewBox=f"0 0 {width:g} {height:g}", class_="strips", role="img",
-        aria_label="Lines of all models",
-    )  # fmt: skip
+    return picture(out, width, height, "strips", "Lines of all models")

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rich.table import Table
 from rich.text import Text
 
-from dareu.report.drawing import mark, tag, text
+from dareu.report.drawing import mark, picture, tag, text
 from dareu.report.figures import MODELS, dig, number, show
 
 Entry = Mapping[str, Any]
@@ -195,11 +195,4 @@ def panel(lines: Mapping[str, Sequence[float | None]]) -> Markup:
             if j == i + 1:
                 out.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=f"course {model}"))
         out += [mark(model, x, y) for _, (x, y) in places]
-    return tag(
-        "svg",
-        Markup("").join(out),
-        viewBox=f"0 0 {width:g} {height:g}",
-        class_="strips",
-        role="img",
-        aria_label="Value of each model, round by round",
-    )
+    return picture(out, width, height, "strips", "Value of each model, round by round")
