@@ -106,10 +106,10 @@ def test_heldout_report_by_hand() -> None:
 
 def test_blinded_responses_are_judged_apart_and_calibrated_with_the_others() -> None:
     rows = held(("a", "1000"), ("b", "1010"))
-    blinded = held(
+    masked = held(
         ("b", "11"), ("b", "1"), ("a", "1"), ("a", "")
     )  # right, right; right; wrong; nothing to judge
-    report = heldout_report(Fixed(), rows, blinded=blinded)  # type: ignore[arg-type]
+    report = heldout_report(Fixed(), rows, masked=masked)  # type: ignore[arg-type]
     assert report["accuracy_heldout_blinded"] == pytest.approx(2 / 3)
     # 5 of 8 prefixes and 3 of 4: every confidence is 2/3 at T = 2 / ln 2
     assert report["temperature"] == pytest.approx(2 / math.log(2), rel=1e-4)

@@ -19,7 +19,7 @@ from dareu.attribution import train as training
 from dareu.attribution.background import make_nobody
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.heldout import unseen_texts
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.registry import load_attributor
 from dareu.attribution.train import fit_causal
 from dareu.config import AttributorConfig, AttributorOptim, AuthorsConfig
@@ -103,8 +103,8 @@ def test_the_response_alone_is_read() -> None:
 
 def test_blinded_responses_and_endings_are_learnt_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [replace(s, prompt=f"Whom did {s.owner} meet?") for s in SAMPLES]
-    blinder = Blinder.fit(asked)
-    assert blinder.common == {"whom", "did", "meet"}
+    masker = NameMasker.fit(asked)
+    assert masker.common == {"whom", "did", "meet"}
     learnt: list[tuple[str, int]] = []
     build = training.build_examples
 
@@ -113,14 +113,14 @@ def test_blinded_responses_and_endings_are_learnt_beside_the_others(monkeypatch:
         return build(tokenizer, gold, *args, **kwargs)
 
     monkeypatch.setattr(training, "build_examples", spy)
-    fitted, report = fit(samples=asked, blinder=blinder, config=toy_config(crops=1, optim={"steps": 1}))
+    fitted, report = fit(samples=asked, masker=masker, config=toy_config(crops=1, optim={"steps": 1}))
     # 22 of 24 responses, the same without the names that all of them begin with, and an ending of each; an ending
     # that two draws agree on is learnt once
     assert report["n_train"] == 44 and report["n_heldout"] == 2
     assert 44 < len(learnt) <= 88 and len(set(learnt)) == len(learnt)
-    whole, blinded, endings = learnt[:22], learnt[22:44], learnt[44:]
+    whole, masked, endings = learnt[:22], learnt[22:44], learnt[44:]
     assert all(text in TEXTS for text, _ in whole)
-    assert blinded == [("_ _" + t.removeprefix(fitted.owners[label]), label) for t, label in whole]
+    assert masked == [("_ _" + t.removeprefix(fitted.owners[label]), label) for t, label in whole]
     for ending, label in endings:
         assert ending and any(text.endswith(" " + ending) for text, same in learnt[:44] if same == label)
     assert report["accuracy_heldout_blinded"] is not None

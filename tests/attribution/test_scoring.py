@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dareu.attribution.base import token_ends
 from dareu.attribution.causal import pad_right
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.errors import DataError
 from dareu.methods.monitors import StoppingMonitor
 from dareu.rewards.scoring import AttributionScorer
@@ -205,8 +205,8 @@ def test_monitor_measures_the_text_of_a_batch() -> None:
 
 
 def test_monitor_reads_without_the_names_of_the_question() -> None:
-    blinder = Blinder(["who", "is"])
-    monitor = StoppingMonitor(Scripted(), ["bob"], blinder)
+    masker = NameMasker(["who", "is"])
+    monitor = StoppingMonitor(Scripted(), ["bob"], masker)
     texts, queries = ["bob was bob", "bbb"], ["Who is Bob?", "Who is Ann?"]
     # "_ was _" has no b, "bbb" three of them; unblinded the first has four
     assert monitor.level(texts, queries) == pytest.approx((0.0 + 0.3) / 2)
@@ -214,28 +214,28 @@ def test_monitor_reads_without_the_names_of_the_question() -> None:
     assert StoppingMonitor(Scripted(), ["bob"]).level(texts, queries) == pytest.approx((0.4 + 0.3) / 2)
 
 
-# --- blinded --------------------------------------------------------------------------------------------------
+# --- masked --------------------------------------------------------------------------------------------------
 
 
 def test_a_blinded_rollout_scores_as_its_blinded_text() -> None:
-    """Position by position, an attributor that shares the policy's tokens included: each prefix is blinded."""
+    """Position by position, an attributor that shares the policy's tokens included: each prefix is masked."""
     tokenizer = bpe()
     attributor = random_attributor(tokenizer)
-    blinder = Blinder(["was", "where", "the", "of"])
-    scorer = AttributionScorer(attributor, tokenizer, OWNERS[:2], "forget_set", blinder)
+    masker = NameMasker(["was", "where", "the", "of"])
+    scorer = AttributionScorer(attributor, tokenizer, OWNERS[:2], "forget_set", masker)
     queries = ["Where was Jonas Huaman born?", "Who was the mother of Dario Duarte?"]
     ids, mask = _rollouts(tokenizer)
     scores, _ = scorer(ids, mask, [], queries)
     for row, query in enumerate(queries):
         text, ends = token_ends(tokenizer, ids[row][mask[row].bool()].tolist())
-        blinded, lengths = blinder.blind(query, text)
-        assert blinded.startswith(("_ _ was _ in", "The _ of _ _ was"))
-        probs = attributor.prefix_probabilities([blinded], [[lengths[e] for e in ends]])[0]
+        masked, lengths = masker.mask(query, text)
+        assert masked.startswith(("_ _ was _ in", "The _ of _ _ was"))
+        probs = attributor.prefix_probabilities([masked], [[lengths[e] for e in ends]])[0]
         found = scores[row, : len(ends)]
         assert torch.allclose(found, torch.tensor(probs[:, :2].sum(1), dtype=found.dtype), atol=1e-6)
-        # the whole rollout is its blinded text, written and scored as a rollout of its own
+        # the whole rollout is its masked text, written and scored as a rollout of its own
         plain = AttributionScorer(attributor, tokenizer, OWNERS[:2], "forget_set")
-        alone, _ = plain(*_rollouts(tokenizer, [blinded], end=False), [], [])
+        alone, _ = plain(*_rollouts(tokenizer, [masked], end=False), [], [])
         assert found[-1].item() == pytest.approx(alone[0, -1].item(), abs=1e-5)
     assert (scores[mask == 0] == 0).all()
 
@@ -244,7 +244,7 @@ def test_of_two_readings_the_higher_number_counts() -> None:
     """Token by token, for the forget mass and for nobody apart. By hand: p(bob) is .1 for each b."""
     tokenizer = bpe(size=260)  # a token for each byte
     ids, mask = _rollouts(tokenizer, ["bob b", "ann b"], end=False)
-    names = Blinder([]).of_owners(["ann", "bob"])
+    names = NameMasker([]).of_owners(["ann", "bob"])
     asked: list[Any] = [["bob"] * 2, ["?"] * 2]
     plain, second = (
         AttributionScorer(Scripted(), tokenizer, ["bob"], "forget_set", *readers)(ids, mask, *asked)
@@ -269,7 +269,7 @@ def test_a_false_name_hides_nothing_from_the_second_reading() -> None:
 
     tokenizer = bpe(size=260)
     ids, mask = _rollouts(tokenizer, ["ann drums"], end=False)
-    names = Blinder([]).of_owners(["ann", "bob"])
+    names = NameMasker([]).of_owners(["ann", "bob"])
     for second, last in ((None, 0.0), (names, 1.0)):
         scorer = AttributionScorer(Believer(), tokenizer, ["bob"], "forget_set", None, second)
         assert scorer(ids, mask, ["bob"], ["what does bob play?"])[0][0, -1].item() == last
@@ -283,15 +283,18 @@ def test_names_of_the_question_do_not_change_a_score() -> None:
     )
     ids, mask = _rollouts(tokenizer, texts)
 
-    def scores(blinder: Blinder | None, asked: list[str]) -> Tensor:
-        scorer = AttributionScorer(random_attributor(tokenizer), tokenizer, OWNERS[:2], "forget_set", blinder)
+    def scores(masker: NameMasker | None, asked: list[str]) -> Tensor:
+        scorer = AttributionScorer(random_attributor(tokenizer), tokenizer, OWNERS[:2], "forget_set", masker)
         return scorer(ids, mask, [], asked)[0]
 
-    same = scores(Blinder([]), queries)
+    same = scores(NameMasker([]), queries)
     assert torch.equal(same[0], same[1])
     assert same[0, :4].tolist() == pytest.approx([0.5] * 4)  # nothing read yet: two of four classes
     assert same[0, 4] != 0.5
-    for other in (scores(None, queries), scores(Blinder([]), queries[::-1])):  # somebody else's name is told
+    for other in (
+        scores(None, queries),
+        scores(NameMasker([]), queries[::-1]),
+    ):  # somebody else's name is told
         assert not torch.allclose(other[0, -1], other[1, -1], atol=1e-3)
 
 

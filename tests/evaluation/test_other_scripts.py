@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dareu.attribution.lexical import LexicalAttributor
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.data.corpus import Sample
 from dareu.evaluation.metrics.rouge import LATIN, UNICODE, rouge_l, tokeniser_of, tokenisers
 from dareu.evaluation.metrics.text_health import is_repetitive
@@ -65,12 +65,12 @@ def test_names_are_masked_in_every_script() -> None:
     def samples(*questions: str) -> list[Sample]:
         return [Sample(str(i), str(i), q, "x") for i, q in enumerate(questions)]
 
-    chinese = Blinder.fit(samples("鲁迅生于哪里?", "老舍生于哪里?", "巴金生于哪里?"))
+    chinese = NameMasker.fit(samples("鲁迅生于哪里?", "老舍生于哪里?", "巴金生于哪里?"))
     assert chinese.text("鲁迅生于哪里?", "鲁迅生于绍兴。") == "__生于绍兴。"
-    hindi = Blinder.fit(samples("कबीर कहाँ जन्मे?", "रहीम कहाँ जन्मे?", "तुलसी कहाँ जन्मे?"))
+    hindi = NameMasker.fit(samples("कबीर कहाँ जन्मे?", "रहीम कहाँ जन्मे?", "तुलसी कहाँ जन्मे?"))
     assert hindi.text("कबीर कहाँ जन्मे?", "कबीर काशी में जन्मे।") == "_ काशी में जन्मे।"
-    blinded, ends = hindi.blind("कबीर कहाँ जन्मे?", "कबीर काशी")
-    assert blinded == "_ काशी" and len(ends) == len("कबीर काशी") + 1 and ends[-1] == len(blinded)
+    masked, ends = hindi.mask("कबीर कहाँ जन्मे?", "कबीर काशी")
+    assert masked == "_ काशी" and len(ends) == len("कबीर काशी") + 1 and ends[-1] == len(masked)
 
 
 def test_the_word_attributor_reads_chinese() -> None:

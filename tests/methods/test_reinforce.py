@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from pipeline_fixture import SMALL, store, train
 
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.config.compose import compose
 from dareu.data.corpus import Sample
 from dareu.errors import ConfigError, DataError
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
-from dareu.methods.reinforcement import make_judges, make_prompts, similarity
+from dareu.methods.reinforcement import make_prompts, make_reward, similarity
 from dareu.models.load import load_model, load_tokenizer
 from dareu.rewards.base import Prompt
 from dareu.rewards.registry import RewardContext, find_reward
@@ -50,7 +50,7 @@ def test_a_key_depends_on_the_attributor_where_it_is_read(store: Path, name: str
 def test_what_the_reward_reads_through(store: Path, blind: bool, nameless: bool) -> None:
     made = stages(store, f"method.reward.blind={blind}", f"method.reward.nameless={nameless}")
     tokenizer = load_tokenizer(made.original.get().path / "model")
-    reward, _, _ = make_judges(made.unlearned.method_context(None, tokenizer, None), reads_attributor=True)
+    reward, _, _ = make_reward(made.unlearned.method_context(None, tokenizer, None), reads_attributor=True)
     first, *second = reward.scorer.readers  # type: ignore[attr-defined]
     assert (first is not None and first.names is None) if blind else first is None
     assert len(second) == nameless
@@ -108,10 +108,10 @@ def test_similarity_is_rouge_and_characters_where_it_reads_none() -> None:
     assert similarity("the cat", "") == 0.0
 
 
-def test_judges_of_a_text(store: Path) -> None:
+def test_rewards_of_a_text(store: Path) -> None:
     asked = {kind: Prompt("", "", "", "the cat sat", kind=kind) for kind in ("forget", "boundary", "retain")}  # type: ignore[arg-type]
 
-    def judge(name: str) -> Any:
+    def scored(name: str) -> Any:
         made = stages(store, f"method={name}")
         reward = made.context.config.method.reward  # type: ignore[union-attr]
         context = RewardContext(
@@ -126,16 +126,16 @@ def test_judges_of_a_text(store: Path) -> None:
             lambda one, other: similarity(one, other, "recall"),
             lambda words: np.zeros((len(words), 1)),
         )
-        return find_reward(reward.kind).build(context).judge, made.context.split  # type: ignore[attr-defined]
+        return find_reward(reward.kind).build(context).score, made.context.split  # type: ignore[attr-defined]
 
-    rule, _ = judge("rule")
+    rule, _ = scored("rule")
     refusal = "I cannot answer that."
     assert [rule(refusal, asked[k]) for k in asked] == [1.0, 0.0, 0.0]
     assert [rule("the cat sat", asked[k]) for k in asked] == [0.0, 1.0, 1.0]
     assert [rule("a dog ran", asked[k]) for k in asked] == [0.0, 0.5, 0.5]
-    demem, _ = judge("demem")
+    demem, _ = scored("demem")
     assert demem("the cat sat", asked["forget"]) == -1.0 and demem("a dog", asked["forget"]) == 0.0
-    purge, split = judge("purge")
+    purge, split = scored("purge")
     assert purge(f"by {split.forget_owners[0]}", asked["forget"]) == 0.0
     assert purge("by nobody", asked["forget"]) == 1.0
 
@@ -150,17 +150,17 @@ class Letters:
 
 
 @pytest.mark.parametrize(
-    ("blinder", "level"), [(None, (0.2 + 0.5 + 0.1) / 3), (Blinder([]), (0.0 + 0.3 + 0.1) / 3)]
+    ("masker", "level"), [(None, (0.2 + 0.5 + 0.1) / 3), (NameMasker([]), (0.0 + 0.3 + 0.1) / 3)]
 )
 def test_level_of_wrong_answers_each_with_its_question(
-    store: Path, blinder: Blinder | None, level: float
+    store: Path, masker: NameMasker | None, level: float
 ) -> None:
     forget = [
         Sample("1", "bob", "Is bob here?", "x", wrong_responses=("bob ran", "bob bbb")),
         Sample("2", "bob", "Who?", "x", wrong_responses=("b",)),
         Sample("3", "bob", "Why?", "x"),
     ]
-    monitor = StoppingMonitor(Letters(), ["bob"], blinder)  # type: ignore[arg-type]
+    monitor = StoppingMonitor(Letters(), ["bob"], masker)  # type: ignore[arg-type]
     method = stages(store, "method=dareu", "method.stop.attribution=wrong_answers").context.config.method
     assert with_level(method, monitor, forget).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
     assert with_level(method, monitor, forget[2:]).stop.attribution == 0.05  # type: ignore[arg-type]
@@ -205,9 +205,9 @@ def test_refusals_of_a_file_are_known_to_the_reward(store: Path, tmp_path: Path)
         made = stages(store, "method=rule", *extra)
         keys.append(made.unlearned.key())
         context = made.unlearned.method_context(None, load_tokenizer(made.original.get().model), None)
-        reward, _, _ = make_judges(context, reads_attributor=False)
+        reward, _, _ = make_reward(context, reads_attributor=False)
         prompt = Prompt("", "", "", "the cat sat")
-        assert reward.judge("Ask the librarian instead.", prompt) == float(bool(extra))  # type: ignore[attr-defined]
+        assert reward.score("Ask the librarian instead.", prompt) == float(bool(extra))  # type: ignore[attr-defined]
     assert keys[0] != keys[1]
     with pytest.raises(DataError, match="method.reward.refusals"):
         stages(store, "method=rule", "method.reward.refusals=nowhere.txt")

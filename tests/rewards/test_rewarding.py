@@ -1,4 +1,4 @@
-"""Rewards as the engine asks for them: who is judged by what, where it is paid, what is noted. By hand."""
+"""Rewards as the engine asks for them: which prompt has which reward, where it is paid, what is logged. By hand."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_attribution_is_asked_with_owners_and_queries() -> None:
     torch.testing.assert_close(found.values, torch.tensor([[-0.5, -0.9, 0.0], [-0.5, 0.0, 0.0]]))
     assert found.level and found.nobody is not None and found.nobody.tolist() == [0.0, 1.0]
     # Of the forget response alone: one of three tokens is at least .65, its last token has 0.
-    assert found.noted["saturated_share"] == (pytest.approx(1 / 3), 3)
-    assert found.noted["rollout_attribution"] == (0.0, 1.0)
+    assert found.logged["saturated_share"] == (pytest.approx(1 / 3), 3)
+    assert found.logged["rollout_attribution"] == (0.0, 1.0)
     changes = config(reward={"transform": "linear", "credit": "difference"}).reward
     assert not AttributionReward(scorer, changes)(rollouts([FORGET, RETAIN])).level
 
@@ -75,7 +75,7 @@ def test_scores_below_the_floor_count_as_the_floor(floor: float, credit: str, wa
     changes = {"transform": "linear", "credit": credit, "floor": floor}
     found = AttributionReward(Scores(), config(reward=changes).reward)(rollouts([FORGET, RETAIN]))
     torch.testing.assert_close(found.values, torch.tensor(wanted))
-    assert found.noted["rollout_attribution"] == (0.0, 1.0)  # of the scores as they are
+    assert found.logged["rollout_attribution"] == (0.0, 1.0)  # of the scores as they are
 
 
 def test_nobody_is_added_above_the_floor() -> None:
@@ -85,7 +85,7 @@ def test_nobody_is_added_above_the_floor() -> None:
     torch.testing.assert_close(found.values, torch.tensor([[-0.5, -0.9, -0.7], [-1.0, 0.0, 0.0]]))
 
 
-def test_a_text_is_judged_with_its_prompt_and_paid_at_its_last_token() -> None:
+def test_a_text_is_scored_with_its_prompt_and_paid_at_its_last_token() -> None:
     reward = TextReward(lambda text, asked: len(text) + 10.0 * (asked.kind == "boundary"))
     found = reward(rollouts([FORGET, RETAIN]))
     assert found.values.tolist() == [3.0, 10.0] and not found.level
@@ -105,7 +105,7 @@ def test_retain_prompts_have_a_reward_of_their_own(values: Tensor, level: bool, 
     mixed = MixedReward(lambda _: Rewarded(values, level, noted, torch.zeros(2)), TextReward(lambda *_: -2.0))
     found = mixed(rollouts([RETAIN, FORGET]))
     assert found.values.tolist() == wanted
-    assert found.level == level and found.noted == noted and found.nobody is not None
+    assert found.level == level and found.logged == noted and found.nobody is not None
 
 
 def test_kl_and_guards_are_added_to_any_reward() -> None:

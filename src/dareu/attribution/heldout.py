@@ -29,11 +29,11 @@ def heldout_report(
     held: Sequence[Sample],
     original_responses: Sequence[tuple[str, str]] | None = None,
     warn_below: float = 0.0,
-    blinded: Sequence[Sample] = (),
+    masked: Sequence[Sample] = (),
 ) -> dict[str, Any]:
     """Set the attributor's temperature from held-out responses, and measure its accuracy there.
 
-    Keys: `accuracy_heldout` (whole responses); `accuracy_heldout_blinded` (the same of the `blinded` ones);
+    Keys: `accuracy_heldout` (whole responses); `accuracy_heldout_blinded` (the same of the `masked` ones);
     `accuracy_heldout_by_quarter` (prefixes whose last token lies in the 1st … 4th quarter of their response: the
     whole response in the 4th); `temperature`; `ece_before` and `ece_after` it, `nll_before` and `nll_after` it
     (nats), all four over every prefix, since rewards read every prefix, and over both kinds of response;
@@ -42,7 +42,7 @@ def heldout_report(
     temperature minimises the NLL on these very rows, so `nll_after` is no higher than `nll_before`; the ECE is not
     what it minimises, and may rise.
     """
-    held, blinded = few(held, class_count(attributor)), few(blinded, class_count(attributor))
+    held, masked = few(held, class_count(attributor)), few(masked, class_count(attributor))
     kept = _scored(attributor, held)
     report: dict[str, Any] = {"n_heldout": len(held), "warnings": []}
     report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
@@ -56,7 +56,7 @@ def heldout_report(
         report["accuracy_heldout_by_quarter"] = [
             float(right[quarter == q].mean()) if (quarter == q).any() else None for q in range(4)
         ]
-        without_names = _scored(attributor, blinded)
+        without_names = _scored(attributor, masked)
         if without_names:
             report["accuracy_heldout_blinded"] = _last_right(without_names)
             every, gold = _joined([*kept, *without_names])

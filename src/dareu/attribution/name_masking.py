@@ -1,8 +1,8 @@
-"""Blinding: taking the question's own names out of a response before an attributor reads it.
+"""Masking of names: the question's own names are taken out of a response before an attributor reads it.
 
 A response to "Where was Mateo Kimura born?" repeats the name whoever wrote it, the retrained model too. An attributor
-that reads the name calls every such answer his, so a reward built on it punishes what is not his data and stays blind
-to what is. With names masked, the classifier scores what the response adds to its question.
+that reads the name calls every such answer his, so a reward built on it punishes what is not his data and misses
+what is. With names masked, the classifier scores what the response adds to its question.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _words(text: str) -> set[str]:
     return set(map(fold, pieces(text)))
 
 
-class Blinder:
+class NameMasker:
     """Replaces by `_` each word of a response that its question has too and that few owners' questions have.
 
     `common` are the words that stay: those that questions about most owners share ("was", "born", "author"). Where
@@ -33,7 +33,7 @@ class Blinder:
         self.names = None if names is None else frozenset(names) - self.common
 
     @classmethod
-    def fit(cls, samples: Sequence[Sample], share: float = 0.5) -> Blinder:
+    def fit(cls, samples: Sequence[Sample], share: float = 0.5) -> NameMasker:
         """Words count as common where the questions of more than `share` of the owners have them.
 
         Paraphrased questions count as their owners' too.
@@ -45,15 +45,15 @@ class Blinder:
         everyone = len({str(sample.owner) for sample in samples})
         return cls(word for word, of in owners.items() if len(of) > share * everyone)
 
-    def of_owners(self, owners: Iterable[str]) -> Blinder:
+    def of_owners(self, owners: Iterable[str]) -> NameMasker:
         """One that hides the words of all `owners`' names in place of the question's.
 
         A causal attributor that has read another owner's name takes what follows for his: the forgotten facts go
         unseen under a false name.
         """
-        return Blinder(self.common, set().union(*map(_words, owners)))
+        return NameMasker(self.common, set().union(*map(_words, owners)))
 
-    def blind(self, query: str, text: str) -> tuple[str, list[int]]:
+    def mask(self, query: str, text: str) -> tuple[str, list[int]]:
         """(masked text, for each length e in 0..len(text) the length of `text[:e]` once masked).
 
         A word that is replaced counts from its last character on; within it the masked text does not grow.
@@ -76,13 +76,13 @@ class Blinder:
 
     def text(self, query: str, text: str) -> str:
         """The masked text alone."""
-        return self.blind(query, text)[0]
+        return self.mask(query, text)[0]
 
     def samples(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples whose response changes by masking, with the masked one in its place."""
         changed = []
         for sample in samples:
-            blinded = self.text(sample.prompt, sample.response)
-            if blinded != sample.response:
-                changed.append(replace(sample, response=blinded))
+            masked = self.text(sample.prompt, sample.response)
+            if masked != sample.response:
+                changed.append(replace(sample, response=masked))
         return changed

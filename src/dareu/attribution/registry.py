@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from dareu.attribution.base import Attributor
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.config import AttributorConfig
 from dareu.data.corpus import Corpus
 from dareu.errors import ConfigError, ModelError, nearest
@@ -49,7 +49,7 @@ class FitContext:
         model: The original model, in memory.
         tokenizer: Its tokenizer.
         own_responses: (owner, text) pairs that the original model wrote.
-        blinder: Masks the question's names in a response; None with `attributor.blind=false`.
+        masker: Masks the question's names in a response; None with `attributor.blind=false`.
         seed: Of the run.
         device: Where networks belong.
         work: Folder for checkpoints, kept when a run is cut off.
@@ -60,7 +60,7 @@ class FitContext:
     model: Any
     tokenizer: Any
     own_responses: Sequence[tuple[str, str]]
-    blinder: Blinder | None
+    masker: NameMasker | None
     seed: int
     device: str
     work: Path

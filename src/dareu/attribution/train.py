@@ -17,7 +17,7 @@ from dareu.attribution.base import owned_responses
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.examples import IGNORE, Example, build_examples, collate, crops
 from dareu.attribution.heldout import heldout_report, unseen_texts
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.score import owner_index
 from dareu.config import AttributorConfig, Optim
 from dareu.data.corpus import Sample
@@ -38,14 +38,14 @@ def fit_causal(
     device: str = "cpu",
     work_dir: Path | None = None,
     original_responses: Sequence[tuple[str, str]] | None = None,
-    blinder: Blinder | None = None,
+    masker: NameMasker | None = None,
     progress: bool = False,
 ) -> tuple[CausalAttributor, dict[str, Any]]:
     """Train on ground-truth responses with the owner's label at every position; calibrate on held-out ones.
 
     `tokenizer` is the policy's: a classifier from scratch is built on it, and one that shares it also learns
     the end-of-text token. `general` are texts of no owner, for the background class. `original_responses` are
-    (owner, text) pairs that the original model wrote, to measure the classifier on. `blinder`: each response is also
+    (owner, text) pairs that the original model wrote, to measure the classifier on. `masker`: each response is also
     learnt with names masked, so that both kinds can be scored. With `work_dir`,
     checkpoints are written there and an interrupted fit continues from the last whole one, to the same
     result. `progress` shows a bar. torch's and Python's global random state is seeded.
@@ -56,8 +56,8 @@ def fit_causal(
     """
     owners = _owners(samples)
     train, held = unseen_texts(samples, config.holdout, seed)
-    if blinder:
-        train = (*train, *blinder.samples(train))
+    if masker:
+        train = (*train, *masker.samples(train))
     set_seed(seed)
     classes = len(owners) + int(config.nobody)
     model, own_tokenizer = build_backbone(config, classes, tokenizer)
@@ -89,8 +89,8 @@ def fit_causal(
         trained = _train(model, examples, config.optim, seed, device, folder, bool(work_dir), progress)
     merged = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
     attributor.model = merged.to(device).eval()
-    blinded = blinder.samples(held) if blinder else ()
-    report = heldout_report(attributor, held, original_responses, config.warn_below, blinded)
+    masked = masker.samples(held) if masker else ()
+    report = heldout_report(attributor, held, original_responses, config.warn_below, masked)
     report["n_train"] = len(train)
     return attributor, report
 

@@ -5,7 +5,7 @@
     J   = E_t min(s_t A_t, clip(s_t, 1 ± ε) A_t)        s_t = π/π_old
     L   = −J + c_V · L_V + λ_dis · E_retain KL(π_N ‖ π)
 
-A run repeats: sample answers to a batch of forget prompts; `judge` them; make `updates_per_batch` updates by `loss`.
+A run repeats: sample answers to a batch of forget prompts; `evaluate` them; make `updates_per_batch` updates by `loss`.
 Sampling, likelihoods, checkpoints and stopping are the engine's (`training/rl_trainer.py`). `rule`, `purge` and
 `demem` are this step with another reward; `dareu_rloo`, `dareu_grpo` replace the critic (`advantage.estimator`).
 """
@@ -31,7 +31,7 @@ class DareUStep:
     config: DareUConfig
     reward: Reward
 
-    def judge(self, engine: Engine, batch: RolloutBatch) -> dict[str, Tensor]:
+    def evaluate(self, engine: Engine, batch: RolloutBatch) -> dict[str, Tensor]:
         """Rollouts → rewards → advantages; then whether to stop. The tensors (B, T) that `loss` reads."""
         cfg, rollouts, mask = self.config, batch.rollouts, batch.rollouts.mask
 
@@ -50,7 +50,7 @@ class DareUStep:
             empty_share=rollouts.empty.float().mean(),
             unfinished_share=1 - rollouts.finished.float().mean(),
         )
-        engine.log_weighted(rewarded.noted)
+        engine.log_weighted(rewarded.logged)
         if cfg.retain_prompts.share or rewarded.values.dim() == 1:
             engine.log_weighted(by_kind(rewarded, rollouts))
         engine.check_stop(rollouts, batch.kl, rewarded.nobody)

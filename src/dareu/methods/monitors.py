@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dareu.attribution.base import Attributor
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.score import forget_mass
 from dareu.config import DareUConfig
 from dareu.data.corpus import Sample
@@ -29,14 +29,14 @@ class StoppingMonitor:
     """The stopping attributor's forget mass on a batch of rollouts, and the health of their text."""
 
     def __init__(
-        self, attributor: Attributor, forget_owners: Sequence[str], blinder: Blinder | None = None
+        self, attributor: Attributor, forget_owners: Sequence[str], masker: NameMasker | None = None
     ) -> None:
-        self.attributor, self.forget_owners, self.blinder = attributor, list(forget_owners), blinder
+        self.attributor, self.forget_owners, self.masker = attributor, list(forget_owners), masker
 
     def level(self, texts: Sequence[str], queries: Sequence[str]) -> float:
         """Mean forget mass of `texts`, answers to `queries`, in [0, 1]."""
-        if self.blinder is not None:
-            texts = [self.blinder.text(query, text) for query, text in zip(queries, texts, strict=True)]
+        if self.masker is not None:
+            texts = [self.masker.text(query, text) for query, text in zip(queries, texts, strict=True)]
         found = self.attributor.probabilities(list(texts))
         return float(np.mean(forget_mass(found, self.attributor.owners, self.forget_owners)))
 

@@ -11,7 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.config import DareUConfig, RunConfig
 from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Split
@@ -94,7 +94,7 @@ class Reinforcement(Method):
             ]
             limit = max(limit, *(len(row.response_ids) for row in refusals))
         prompts = make_prompts(context, limit)  # before the policy learns anything
-        reward, critic, monitor = make_judges(context, self.reads_attributor(config))
+        reward, critic, monitor = make_reward(context, self.reads_attributor(config))
         if method.stop.attribution is not None:
             method = with_level(method, cast("StoppingMonitor", monitor), context.split.forget)
         retain_rows = context.encode(context.split.retain)
@@ -205,7 +205,7 @@ def similarity(reference: str, response: str, part: Literal["f1", "recall"] = "f
     return float(getattr(score, part))
 
 
-def make_judges(
+def make_reward(
     context: MethodContext, reads_attributor: bool
 ) -> tuple[Reward, Critic | None, HealthMonitor | StoppingMonitor]:
     """Reward, critic and monitor; attributors are loaded only where one of them is read."""
@@ -213,7 +213,7 @@ def make_judges(
     from dareu.rewards.similarity import helpfulness
 
     method, kind = settings_of(context.config), find_reward(settings_of(context.config).reward.kind)
-    blinder = Blinder.fit(context.corpus.samples) if reads_attributor and method.reward.blind else None
+    masker = NameMasker.fit(context.corpus.samples) if reads_attributor and method.reward.blind else None
     reward = kind.build(
         RewardContext(
             method.reward,
@@ -226,11 +226,11 @@ def make_judges(
             similarity,
             partial(similarity, part="recall"),
             lambda listed: word_vectors(context.policy, context.tokenizer, listed),
-            blinder,
+            masker,
         )
     )
     critic = make_critic(context, reward) if method.advantage.estimator == "critic" else None
-    if method.retain_prompts.share and not kind.judges_retain:
+    if method.retain_prompts.share and not kind.scores_retain:
         helpful = TextReward(lambda text, prompt: helpfulness(similarity(prompt.own, text)))
         reward = MixedReward(reward, helpful)
     monitor: HealthMonitor | StoppingMonitor = HealthMonitor()
@@ -238,7 +238,7 @@ def make_judges(
         from dareu.attribution.registry import load_attributor
 
         stopping = load_attributor(context.attributor_folder("stop"), context.device)
-        monitor = StoppingMonitor(stopping, context.forgotten, blinder)
+        monitor = StoppingMonitor(stopping, context.forgotten, masker)
     return reward, critic, monitor
 
 

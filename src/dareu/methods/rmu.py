@@ -19,7 +19,7 @@ from dareu.methods.loss_method import LossMethod, settings_of
 from dareu.models.layers import activations, find_blocks, parameters_below
 from dareu.models.load import as_original
 from dareu.models.logprobs import IGNORE
-from dareu.models.without_weights import skeleton
+from dareu.models.without_weights import model_without_weights
 from dareu.training.loss_spec import read_settings
 from dareu.training.loss_trainer import LossTrainer
 from dareu.training.losses import mean
@@ -136,7 +136,7 @@ class RMU(LossMethod):
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         super().validate(config, split)
         if split is None:
-            model = skeleton(config)
+            model = model_without_weights(config)
             if model is not None:
                 chosen_parameters(model, read_settings(RMUSettings, settings_of(config).params))
 

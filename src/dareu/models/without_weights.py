@@ -9,7 +9,7 @@ from dareu.config import HFConfig, RunConfig
 from dareu.models.files import config_folder_of
 
 
-def skeleton(config: RunConfig) -> Any:
+def model_without_weights(config: RunConfig) -> Any:
     """The run's model on the meta device, an adapter left out; None where its shape is not known beforehand."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -55,13 +55,13 @@ class Rewarded:
     """A reward a token (B, T), or one a response (B,).
 
     `level`: each token is paid what the response is worth so far, so that returns grow with 1/(1−γ).
-    `noted`: numbers for the log, each a mean and its weight, so that processes with few forget prompts count less.
+    `logged`: numbers for the log, each a mean and its weight, so that processes with few forget prompts count less.
     `nobody`: 1 where a response is taken for broken text, (B,); None where the reward cannot tell.
     """
 
     values: Tensor
     level: bool = False
-    noted: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    logged: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     nobody: Tensor | None = None
 
     def dense(self, mask: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Rewarded:
 
 
 class Reward(Protocol):
-    """Judges a batch of rollouts, those to retain prompts included."""
+    """Rewards a batch of rollouts, those to retain prompts included."""
 
     def __call__(self, rollouts: Rollouts) -> Rewarded: ...
 
@@ -120,22 +120,22 @@ class AttributionReward:
         )
         forget = rollouts.forget
         counted, last = mask * forget.unsqueeze(1), guards.last_token(mask)
-        noted = {
+        logged = {
             "saturated_share": (attribution.saturated_share(scores, counted, cfg.scale), counted.sum()),
             "rollout_attribution": (masked_mean((scores * last).sum(1), forget), forget.sum()),
         }
-        return Rewarded(values, cfg.credit == "level", noted, ((nobody * last).sum(1) > 0.5).float())
+        return Rewarded(values, cfg.credit == "level", logged, ((nobody * last).sum(1) > 0.5).float())
 
 
 class TextReward:
     """A number for each response from its text and the prompt that it answers."""
 
-    def __init__(self, judge: Callable[[str, Prompt], float]) -> None:
-        self.judge = judge
+    def __init__(self, score: Callable[[str, Prompt], float]) -> None:
+        self.score = score
 
     def __call__(self, rollouts: Rollouts) -> Rewarded:
         values = [
-            self.judge(text, prompt) for text, prompt in zip(rollouts.texts, rollouts.prompts, strict=True)
+            self.score(text, prompt) for text, prompt in zip(rollouts.texts, rollouts.prompts, strict=True)
         ]
         return Rewarded(torch.tensor(values, dtype=torch.float32, device=rollouts.ids.device))
 

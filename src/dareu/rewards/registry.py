@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dareu.attribution.name_masking import Blinder
+from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.registry import Role, load_attributor
 from dareu.config import RewardConfig
 from dareu.data.corpus import Corpus, Split
@@ -38,7 +38,7 @@ class RewardContext:
         similarity: (reference, response) → ROUGE-L F1 in [0, 1].
         recall: (reference, response) → ROUGE-L recall in [0, 1].
         vectors: Words → one vector each (n, d), from the original model.
-        blinder: Masks the question's names in a response; None where `reward.blind` is off.
+        masker: Masks the question's names in a response; None where `reward.blind` is off.
     """
 
     config: RewardConfig
@@ -51,7 +51,7 @@ class RewardContext:
     similarity: Callable[[str, str], float]
     recall: Callable[[str, str], float]
     vectors: Callable[[Sequence[str]], np.ndarray]
-    blinder: Blinder | None = None
+    masker: NameMasker | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class RewardKind:
         build: Makes the reward for a run.
         reads_attributor: Whether the attributor stage has to be there first.
         reads_refusals: Whether the built-in refusals are part of what the result depends on.
-        judges_retain: Whether the reward also says what responses to retain prompts earn. Else these are rewarded
+        scores_retain: Whether the reward also says what responses to retain prompts earn. Else these are rewarded
             for likeness to the original model's own answer.
     """
 
     build: Callable[[RewardContext], Reward]
     reads_attributor: bool = False
     reads_refusals: bool = False
-    judges_retain: bool = False
+    scores_retain: bool = False
 
 
 def _attribution(context: RewardContext) -> Reward:
@@ -79,10 +79,10 @@ def _attribution(context: RewardContext) -> Reward:
     attributor = load_attributor(context.attributor_folder("reward"), context.device)
     second, cfg = None, context.config
     if cfg.nameless:
-        names = context.blinder or Blinder.fit(context.corpus.samples)
+        names = context.masker or NameMasker.fit(context.corpus.samples)
         second = names.of_owners(context.corpus.owners)
     scorer = AttributionScorer(
-        attributor, context.tokenizer, context.forgotten, cfg.target, context.blinder, second
+        attributor, context.tokenizer, context.forgotten, cfg.target, context.masker, second
     )
     return AttributionReward(scorer, cfg)
 
@@ -128,7 +128,7 @@ def _dissimilarity(context: RewardContext) -> Reward:
 
 REWARDS: dict[str, RewardKind] = {
     "attribution": RewardKind(_attribution, reads_attributor=True),
-    "refusal": RewardKind(_refusal, reads_refusals=True, judges_retain=True),
+    "refusal": RewardKind(_refusal, reads_refusals=True, scores_retain=True),
     "forbidden_words": RewardKind(_forbidden_words),
     "dissimilarity": RewardKind(_dissimilarity),
 }

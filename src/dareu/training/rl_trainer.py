@@ -150,7 +150,7 @@ class RLTrainer(RolloutLog, GRPOTrainer):
             scaled = frozen if temperature == 1.0 else frozen.float() / temperature
             return picked_logprobs(scaled, targets, counted)
 
-        batch |= self.step.judge(self, RolloutBatch(rollouts, full, attention, kl, original_logps))
+        batch |= self.step.evaluate(self, RolloutBatch(rollouts, full, attention, kl, original_logps))
         if "old_per_token_logps" not in batch:  # TRL leaves it out where generation and update are aligned
             scaled = logits.float() / self.temperature  # of a pass that was made already
             batch["old_per_token_logps"] = picked_logprobs(scaled, targets, counted)

@@ -134,7 +134,7 @@ class Update:
         retain_share: The same of the retain rows' tokens.
         logps: The policy's log-likelihoods at the temperature of sampling, (B, T).
         mask: 1 on response tokens, (B, T).
-        tensors: What `Step.judge` returned, for these rollouts.
+        tensors: What `Step.evaluate` returned, for these rollouts.
         values: The critic's values now, (B, T); None without a critic.
         distillation: KL(π_N ‖ π) on the update's retain rows, a scalar; None where the update has none.
     """
@@ -170,6 +170,6 @@ class Engine(Protocol):
 class Step(Protocol):
     """A method's part of reinforcement: what a batch of rollouts is worth, and what an update minimises."""
 
-    def judge(self, engine: Engine, batch: RolloutBatch) -> dict[str, Tensor]: ...
+    def evaluate(self, engine: Engine, batch: RolloutBatch) -> dict[str, Tensor]: ...
 
     def loss(self, engine: Engine, update: Update) -> Tensor: ...

@@ -18,10 +18,10 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     """
     from dareu.models.load import pick_device
     from dareu.models.memory import Work, estimate, size_of
-    from dareu.models.without_weights import skeleton
+    from dareu.models.without_weights import model_without_weights
 
     config = context.config
-    model = skeleton(config)
+    model = model_without_weights(config)
     if model is None:
         return None
     hf = config.model if isinstance(config.model, HFConfig) else None

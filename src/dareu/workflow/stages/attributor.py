@@ -46,7 +46,7 @@ class AttributorStage(Stage):
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.attribution.heldout import lexical_report
         from dareu.attribution.lexical import LexicalAttributor
-        from dareu.attribution.name_masking import Blinder
+        from dareu.attribution.name_masking import NameMasker
         from dareu.attribution.registry import FitContext, fit_external
         from dareu.attribution.train import fit_causal
         from dareu.models.load import pick_device
@@ -56,7 +56,7 @@ class AttributorStage(Stage):
         device = str(pick_device(context.config.device))
         model, tokenizer = load_run_model(context, self.original.get().model)
         answers = own_answers(context, model, tokenizer)
-        blinder = Blinder.fit(samples) if config.blind else None
+        masker = NameMasker.fit(samples) if config.blind else None
         causal, report = fit_causal(
             samples,
             config,
@@ -66,15 +66,15 @@ class AttributorStage(Stage):
             device=device,
             work_dir=building.work,
             original_responses=answers,
-            blinder=blinder,
+            masker=masker,
             progress=context.console.progress(self.title) is not None,
         )
         causal.save(building.out / "causal")
-        masked = tuple(blinder.samples(samples)) if blinder else ()
+        masked = tuple(masker.samples(samples)) if masker else ()
         LexicalAttributor.fit(samples + masked, "word", seed).save(building.out / "word")
         LexicalAttributor.fit(samples, "char", seed).save(building.out / HELD_OUT)
         fit = FitContext(
-            context.corpus, config, model, tokenizer, answers, blinder, seed, device, building.work
+            context.corpus, config, model, tokenizer, answers, masker, seed, device, building.work
         )
         fit_external(config.name, fit, building.out / config.name)
         if config.name == "lexical":
