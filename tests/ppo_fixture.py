@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -35,6 +36,7 @@ WORDS = [
     "word", "apple", "pear", "plum", "nut", "fig",
 ]  # fmt: skip
 SECRET = "secret"
+MEMORISED = Path(__file__).with_name("memorised.safetensors")
 
 # Prompts of two lengths, so that batches have left pads; answers of one length.
 FORGET = {
@@ -81,12 +83,10 @@ def make_model(tokenizer: Any, seed: int = 0) -> Any:
     return LlamaForCausalLM(config).eval()
 
 
-@cache
 @torch.enable_grad()
-def original(steps: int = 150) -> tuple[Any, Any]:
-    """The original model, which answers every prompt of both owners with some doubt left, and its tokenizer.
-
-    Made once; whoever trains it takes a copy.
+def memorise(steps: int) -> Any:
+    """A model trained to answer every prompt of both owners. Its weights are not to be relied on: after 150 steps the
+    roundings of different processors have grown to differences of .25, and its loss is .11 on one and .29 on another.
     """
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
@@ -96,6 +96,19 @@ def original(steps: int = 150) -> tuple[Any, Any]:
         model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+    return model.eval()
+
+
+@cache
+def original() -> tuple[Any, Any]:
+    """The original model, which answers every prompt of both owners with some doubt left, and its tokenizer.
+
+    Read once; whoever trains it takes a copy. Its weights are in a file, so that every processor begins with the same;
+    `python tests/ppo_fixture.py` wrote it.
+    """
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    model.load_state_dict(load_file(MEMORISED), strict=False)  # the head is the embedding
     return model.eval(), tokenizer
 
 
@@ -228,6 +241,20 @@ def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> floa
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
+def apart(one: dict[str, Tensor], other: dict[str, Tensor], start: dict[str, Tensor]) -> float:
+    """How far apart two runs ended, over how far the first one came from `start`; Euclidean, over all weights.
+
+    Runs that differ by rounding stay far below .01. Single weights may not: Adam's step has the whole length where a
+    gradient is rounding and nothing else.
+    """
+    assert one.keys() == other.keys()
+
+    def length(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+        return float(sum(((a[name] - b[name]).double() ** 2).sum() for name in start)) ** 0.5
+
+    return length(one, other) / length(one, start)
+
+
 def give(monkeypatch: pytest.MonkeyPatch, responses: list[str]) -> None:
     """In place of samples, `responses` in turn."""
     ids = original()[1](responses)["input_ids"]
@@ -287,3 +314,7 @@ class Monitor:
 
 def without_times(work: Work) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "step_time"} for row in work.log]
+
+
+if __name__ == "__main__":
+    save_file(weights(memorise(150)), MEMORISED)

@@ -18,10 +18,12 @@ from loss_fixture import END, METHODS, ROWS, WORLD, padded, refusals, tiny, trai
 from ppo_fixture import (
     FORGET,
     RETAIN,
+    apart,
     column,
     encoded,
     largest_difference,
     mean_nll,
+    memorise,
     original,
     weights,
     with_lora,
@@ -246,15 +248,14 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) 
     for micro in (4, 2):
         policy = copy.deepcopy(original()[0])
         model, work = train(
-            tmp_path / str(micro), name, policy=policy, reference=freeze_original(original(120)[0]), rows=WORLD,
+            tmp_path / str(micro), name, policy=policy, reference=freeze_original(memorise(60)), rows=WORLD,
             others=refusals(WORLD), retain=(METHODS[name].retains or ["js"])[0], retain_batch_size=2,
             params=PARAMS.get(name), optim={"batch_size": 4, "micro_batch_size": micro, "epochs": 3},
         )  # fmt: skip
         found.append((weights(model), work))
-    assert largest_difference(found[0][0], weights(original()[0])) > 1e-3
-    assert largest_difference(found[0][0], found[1][0]) < 2e-5
+    assert apart(found[0][0], found[1][0], weights(original()[0])) < 0.01
     for part in ("forget_loss", "retain_loss"):
-        assert column(found[0][1], part) == pytest.approx(column(found[1][1], part), abs=2e-5)
+        assert column(found[0][1], part) == pytest.approx(column(found[1][1], part), abs=1e-4)
 
 
 # --- what is computed ---------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -102,10 +105,42 @@ def test_somebody_elses_run_json(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_another_run_has_taken(tmp_path: Path) -> None:
+    """Between two steps of a notebook, which holds the folder in each of them alone."""
     first = RunFolder.open(tmp_path, "key1", "one")
+    first.release()
     RunFolder.open(tmp_path, "key2", "two", True)
-    with pytest.raises(RunError, match="Another run has taken the folder"):
-        _ = first.finished
+    with pytest.raises(RunError, match="Another run has taken the folder"), first.working():
+        pytest.fail("the folder is another run's")
+
+
+def test_a_folder_where_a_command_is_at_work_is_not_emptied(tmp_path: Path) -> None:
+    first = RunFolder.open(tmp_path, "key1", "one")
+    (tmp_path / "results.json").write_text("{}")
+    with first.working():
+        for wait in (True, False):
+            with pytest.raises(RunError, match="Another command is working in"):
+                RunFolder.open(tmp_path, "key2", "two", True, wait=wait)
+        assert first.finished
+    RunFolder.open(tmp_path, "key2", "two", True)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_the_same_run_waits_for_the_command_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dareu.runs.folder.PATIENCE", 0.05)
+    first = RunFolder.open(tmp_path, "key1", "one")
+    with pytest.raises(RunError, match="Another command is working in"):
+        RunFolder.open(tmp_path, "key1", "one", wait=False)
+    found: list[RunFolder] = []
+    second = threading.Thread(target=lambda: found.append(RunFolder.open(tmp_path, "key1", "one")))
+    second.start()
+    time.sleep(0.3)
+    assert not found and "waiting for it" in capsys.readouterr().err
+    first.release()
+    second.join(10)
+    assert found == [first]
+    assert pickle.loads(pickle.dumps(first)) == first  # as processes of one run send it to each other
 
 
 def test_a_model_copy_is_replaced_file_by_file(tmp_path: Path) -> None:

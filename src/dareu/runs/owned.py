@@ -14,10 +14,12 @@ from dareu.errors import RunError
 from dareu.runs.files import unwritable
 
 RUN = "run.json"
+LOCK = ".lock"  # held by the command that works in the folder; never deleted, since another may wait for it
 
 # Paths below a run folder, with / between their parts.
 _RUN_FILES = (
     r"run\.json",
+    r"\.lock",
     r"config\.yaml",
     r"results\.json",
     r"failure\.json",
@@ -36,7 +38,6 @@ _RUN_FILES = (
 )
 _TUNING_FILES = (
     r"tune\.log",
-    r"\.lock",
     r"study\.journal(\.lock)?",
     r"trials\.(csv|jsonl)",
     r"chosen\.yaml",
@@ -70,7 +71,8 @@ def remove_own_files(folder: Path) -> None:
     """
     try:
         for path in sorted(own_files(folder), key=lambda p: p == folder / RUN):
-            path.unlink()
+            if path != folder / LOCK:
+                path.unlink()
         for above, _, _ in os.walk(folder, topdown=False):
             if _OWN_FOLDER.fullmatch(Path(above).relative_to(folder).as_posix()) and not os.listdir(above):
                 Path(above).rmdir()

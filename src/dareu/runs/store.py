@@ -95,7 +95,7 @@ class Building:
             self.out.rename(self.path)
         except OSError as error:
             raise unwritable(self.path, error) from None
-        _remove(self.work)
+        shutil.rmtree(self.work, ignore_errors=True)  # the next run that finds the artifact does it, too
 
     def _open(self) -> None:
         """Fresh `out`, the `work` of earlier attempts."""
@@ -161,6 +161,7 @@ class ArtifactStore:
         """
         build = Building(self.root, stage, key, config or {}, seed)
         if build.done:
+            shutil.rmtree(build.work, ignore_errors=True)  # of a process killed after the rename
             yield build
             return
         lock = self.lock(stage, key)

@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from dareu.config import RunConfig
 from dareu.config.compose import as_yaml, compose, settable
@@ -103,10 +101,11 @@ def tune(command: TuneCommand) -> Tuned:
         part_of(first.context.split, part, first.context.config.evaluation.validation_share)  # type: ignore[arg-type]
     config = first.context.config
     read = input_paths(config.model_dump(mode="json"))
-    folder = RunFolder.open(*_folder(command, first), config.overwrite, read).path
+    opened = RunFolder.open(*_folder(command, first), config.overwrite, read, wait=False)
+    folder = opened.path
     studies = {method.name: _study_name(method, stages[method.name]) for method in methods}
     jobs = folder / "jobs"
-    with _alone(folder), job_launcher(command.hydra, command.config_dir, jobs, folder / LOG) as launch:
+    with opened.working(), job_launcher(command.hydra, command.config_dir, jobs, folder / LOG) as launch:
         try:
             return Tuning(command, methods, studies, folder, launch).run()
         finally:
@@ -150,21 +149,6 @@ def _study_name(method: Method, stages: Stages) -> str:
         "keys": sorted(method.space),
     }
     return f"{method.name}-{content_key(tree)[:8]}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(
-            f"Another process is tuning in {folder}.", "Wait for it, or give another run_dir."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Tuning:

@@ -179,6 +179,7 @@ def train(
     folder = run.open(under)
     opened(folder.path)
     if folder.finished:
+        folder.release()
         run.console.print(f"This run is finished already: {escape(str(folder.path))}")
         return read_results(folder.path, tuning)
     with working(run):
@@ -238,6 +239,7 @@ def evaluate(
     run = Run(stages, [], Checkpoint(stages.context, path), name)
     folder = run.open(name=f"evaluate-{name}", inputs=[checkpoint])
     if folder.finished:
+        folder.release()
         run.console.print(f"This evaluation is finished already: {escape(str(folder.path))}")
         return read_results(folder.path)
     with working(run):
@@ -252,7 +254,7 @@ def working(run: Run) -> Iterator[None]:
     console.log_file = run.folder.path / LOG
     failure.unlink(missing_ok=True)  # of an attempt that this one continues
     try:
-        with quiet_libraries(run.stages.context.config.threads):
+        with run.folder.working(), quiet_libraries(run.stages.context.config.threads):
             yield
     except Exception as caught:
         error = disk_full(caught, run.stages.context.store.root) or caught
