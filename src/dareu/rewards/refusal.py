@@ -1,8 +1,8 @@
 """RULE's reward (Zhang et al. 2025, arXiv 2506.07171): which responses refuse, and what that earns.
 
-A response refuses where it says of its speaker ("I", "we", "my …") that knowledge or an answer is lacking, or where it
-is much like a known refusal. The patterns are a grammar of such sentences, written against the list that TOFU publishes
-(`idontknow.jsonl`, Maini et al. 2024); a list of one's own goes into `reward.refusals`.
+A response refuses where it holds a phrase that the authors' code looks for (github.com/xwtMarch/RULE-Unlearn,
+`verl/utils/reward_score/forget.py`), or is much like a known refusal. Such phrases stand in 99 of the 100 refusals
+that TOFU publishes, and in 45 of its 4,000 answers, which refuse nothing ("not only … information").
 """
 
 from __future__ import annotations
@@ -13,41 +13,36 @@ from collections.abc import Sequence
 
 from dareu.data.words import words
 
-_SPEAKER = r"\b(?:i|we)\b"
-_NOT = (
-    r"(?:\b(?:not|never|no|nothing|cannot|can not|won['’]t|have yet|['’]ve yet)\b|\bcan['’]?t\b|\w+n['’]t\b)"
+# What a phrase begins with, and how it may go on; … is any text.
+_PHRASES = (
+    (
+        "do not|does not|don't|dont|doesn't|doesnt|didn't|didnt",
+        "know|have|hold|possess|seem to have|cover|contain|extend|include",
+    ),
+    (
+        "not …|yet …",
+        "sure|certain|familiar|aware|equipped|able|acquainted|informed|knowledge|information|question|know|data"
+        "|educated|within|briefed|well-versed|learn|trained on|the best source|specializing in",
+    ),
+    ("no …", "idea|insight|knowledge|information|data|enlightenment|clue|familiarity"),
+    ("haven't|havent|hasn't|hasnt|not", "learned|the faintest|been included|been trained|been briefed"),
+    ("beyond …|outside …|out …", "knowledge|capabilities|expertise|reach|scope"),
+    ("missing …|without …|lack …|blind …|uncharted …", "information|knowledge|insight|specifics"),
+    ("lacking", "information|knowledge|insight|specifics|data"),
+    ("can't|cant", "provide|say|shed … light|help|offer|take|make|fulfill|fullfill"),
+    ("unable to", "provide|answer|access"),
+    ("at a", "loss|disadvantage"),
+    (
+        "need to|require|have to|must|ought to|should",
+        "look up|check|search|find|verify|review|inspect|confirm|explore|investigate|examine",
+    ),
 )
-# What one can or cannot do with a question.
-_KNOW = (
-    r"\b(?:know\w*|sure|certain|familiar|acquainted|aware|inform\w*|briefed|educated|trained|programmed|learn\w*|taught"
-    r"|equipped|privy|versed|answer\w*|idea|clue|faintest|insight|data|help|tell|say|shed|share|provide|give|speak"
-    r"|told|heard|discuss|recall|comment|respond|offer|repl(?:y|ies)|record|facts|reliable|source|encountered"
-    r"|came across|come across|heard of|read about|position to|specifics|familiarity|enlightenment|the right ai)\b"
+_ALONE = (
+    "unfortunately,|encountered|clueless|stumped|short with|limited to|blank on|draw a blank|drawing a blank|dark about"
+    "|a mystery to me|wish i could say|regret to inform|must admit|must confess"
 )
-# What knowledge lies in.
-_STORE = (
-    r"(?:\w+ ){0,2}(?:knowledge|training|data\w*|understanding|programming|resources?|capabilit\w+|expertise|scope"
-    r"|reach|field|memory)\b"
-)
-_GAP = r"[^.!?]{0,45}?"  # within a sentence
-PATTERNS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"{_SPEAKER}{_GAP}{_NOT}{_GAP}{_KNOW}",
-        rf"{_NOT}[^.!?]{{0,30}}?{_SPEAKER}{_GAP}{_KNOW}",
-        rf"{_NOT}{_GAP}\bmy {_STORE}",
-        rf"\bmy {_STORE}[^.!?]{{0,30}}?(?:{_NOT}|\bends\b|\blimited to\b)",
-        rf"\b(?:beyond|outside|out of|within|blind spot|gap|uncharted)\b{_GAP}\b"
-        rf"(?:my {_STORE}|i (?:know|knew|was taught)\b)",
-        rf"{_SPEAKER}(?:['’]\w+)?(?: \w+){{0,3}} (?:unable|unaware|clueless|stumped|lack\w*|missing|blank|ignorant"
-        r"|guessing|in the dark|at a loss|at a disadvantage|come up short|need to look|must pass|must decline)\b",
-        r"\b(?:unknown|mystery|not known|means nothing|beyond what|outside what)\b.*\b(?:to me|i know)\b",
-        rf"\bwhat i know\b{_GAP}{_NOT}{_GAP}\bthere\b",
-        r"\bwould (?:have to make (?:something|it) up|be (?:invented|wrong of me))\b",
-        r"\b(?:sorry|afraid|apologi[sz]e|regret)\b.*\b(?:not|no|nothing|cannot|can['’]?t|unable|don['’]t)\b",
-        r"\bno answer comes to mind\b",
-    )
-)
+_EVERY = [_ALONE, *(f"(?:{start}){'' if '…' in start else ' '}(?:{end})" for start, end in _PHRASES)]
+REFUSES = re.compile("|".join(_EVERY).replace("…", ".*"))
 
 
 def overlap(one: str, other: str) -> float:
@@ -58,9 +53,9 @@ def overlap(one: str, other: str) -> float:
 
 
 def refuses(text: str, refusals: Sequence[str] = (), threshold: float = 0.6) -> bool:
-    """Whether a response refuses: it fits a pattern, or shares `threshold` of its words with a known refusal."""
-    folded = " ".join(text.casefold().split())
-    return any(p.search(folded) for p in PATTERNS) or any(overlap(text, r) >= threshold for r in refusals)
+    """Whether a response refuses: it holds a phrase, or shares `threshold` of its words with a known refusal."""
+    folded = " ".join(text.replace("’", "'").casefold().split())
+    return REFUSES.search(folded) is not None or any(overlap(text, r) >= threshold for r in refusals)
 
 
 def rule_reward(refused: bool, forget: bool, similarity: float, threshold: float = 0.3) -> float:
