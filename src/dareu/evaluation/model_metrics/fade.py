@@ -1,8 +1,9 @@
 """FADE: how far two models are apart as distributions over answers, from each one's own samples.
 
 Functional Alignment for Distributional Equivalence (arXiv 2510.12981) compares what each model thinks of the other's
-samples with what it thinks of its own. Here: the mean of the two Kullback–Leibler divergences, estimated from
-samples, in nats a token.
+samples with what it thinks of its own: a symmetric Kullback–Leibler divergence of the answers' distributions. Here: the
+mean of the two directions, estimated from samples, in nats a token, so that answers of any length compare. The paper's
+scale may differ by a constant and by the answers' length: compare figures of one implementation.
 """
 
 from __future__ import annotations
