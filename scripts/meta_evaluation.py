@@ -98,7 +98,13 @@ class Candidate:
 class Meta:
     """The models of the default corpus, and their figures."""
 
-    def __init__(self, out: Path, overrides: Sequence[str]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        overrides: Sequence[str] = (),
+        seeds: Sequence[int] = SEEDS,
+        fields: Sequence[str] = FIELDS,
+    ) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.given = [
             f"cache_dir={out / 'store'}",
@@ -107,7 +113,7 @@ class Meta:
             "evaluation.samples=4",
             *overrides,
         ]
-        self.file = out / "models.jsonl"
+        self.file, self.seeds, self.fields = out / "models.jsonl", seeds, fields
         self.stages = self._stages()
         self._attributors: dict[str, Any] = {}
 
@@ -151,7 +157,7 @@ class Meta:
                 False,
                 lambda _, s=seed: self._load(self._of(s).retrained),
             )
-            for seed in SEEDS
+            for seed in self.seeds
         ]
         return found
 
@@ -220,7 +226,7 @@ class Meta:
             samples = [by[r["set"], r["index"]] for r in records]
             rate = config.finetune.lr / 4
             given = Given(model, tokenizer, split, records, samples, config.evaluation, peers, SEED, rate)
-            filled = fill_fields(given, FIELDS)
+            filled = fill_fields(given, self.fields)
         rows = []
         variants = {one.name: records}
         if one.name == f"original, seed {SEED}":
@@ -284,6 +290,7 @@ def meta_table(rows: Sequence[Row]) -> tuple[str, list[str]]:
     groups = [g for g in dict.fromkeys(row["group"] for row in rows) if g != "retrained"]
     titles = {name: metric.title for name, metric in registry().items()}
     judged: dict[str, tuple[float, float, float]] = {}
+    counts: dict[str, str] = {}
     cells: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for row in rows for name in row["figures"]):
         sign = -1.0 if name in LOWER else 1.0
@@ -294,6 +301,7 @@ def meta_table(rows: Sequence[Row]) -> tuple[str, list[str]]:
             continue
         value = auc(known, unknown)
         judged[name] = (value, *auc_interval(value, len(known), len(unknown)))
+        counts[name] = f"{len(known)} and {len(unknown)}"
         means = [
             statistics.fmean(found)
             if (found := [r["figures"][name] for r in mine if r["group"] == g])
@@ -313,12 +321,13 @@ def meta_table(rows: Sequence[Row]) -> tuple[str, list[str]]:
             [
                 titles.get(name, name.capitalize()),
                 f"{show(value)} ({show(low)} to {show(high)})",
+                counts[name],
                 *cells[name],
             ]
         )
     blind = [titles.get(n, n.capitalize()) for n in order if judged[n][1] <= 0.5]
     return table(
-        ["metric", "AUC (95 % interval)", "retrained ± sd", *(g or DASH for g in groups)], lines
+        ["metric", "AUC (95 % interval)", "models", "retrained ± sd", *(g or DASH for g in groups)], lines
     ), blind
 
 
@@ -340,14 +349,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     top.add_argument("--out", type=Path, default=Path("benchmarks/meta"), metavar="DIR")
     top.add_argument("--results", type=Path, metavar="PAGE", help="the page whose section is written")
     top.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for every model")
+    top.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the retrained models")
+    top.add_argument(
+        "--fields", nargs="+", choices=FIELDS, default=FIELDS, help="of the records; each has its metrics"
+    )
     args = top.parse_args(argv)
     try:
         with quiet_libraries(1):
-            body = body_of(Meta(args.out, args.overrides).rows())
+            body = body_of(Meta(args.out, args.overrides, args.seeds, args.fields).rows())
     except DareuError as error:
         print(f"meta_evaluation: {error}", file=sys.stderr)
         return error.exit_code
-    shown = f" --overrides {' '.join(args.overrides)}" if args.overrides else ""
+    shown = f" --seeds {' '.join(map(str, args.seeds))}"
+    shown += f" --fields {' '.join(args.fields)}" if tuple(args.fields) != FIELDS else ""
+    shown += f" --overrides {' '.join(args.overrides)}" if args.overrides else ""
     day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     used = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
     body = f"    python scripts/meta_evaluation.py{shown}\n\n{day}; {cpus()}; {used}.\n\n{body}"
