@@ -250,9 +250,29 @@ def trials_table(trials: dict[str, list[Row]]) -> str:
     return table(["method", "setting", "worst k", "Tug-of-War", "seconds", "chosen by", "failure"], lines)
 
 
+def trials_body(trials: dict[str, list[Row]]) -> str:
+    """The section's text where nothing is reported: each method's best trial, on the corpus that chose it."""
+    chosen = {
+        choice: {m: best(rows, score) for m, rows in trials.items()} for choice, score in CHOICES.items()
+    }
+    boards = {c: {m: [row] for m, row in found.items() if row is not None} for c, found in chosen.items()}
+    parts = [
+        f"The best trial by {choice}, on the validation corpus itself:\n\n{board_table(rows, CHOICES[choice])}"
+        for choice, rows in boards.items()
+    ]
+    parts += [ranks_table(boards), _details(trials)]
+    return "\n".join(parts)
+
+
+def _details(trials: dict[str, list[Row]]) -> str:
+    return f"<details><summary>All trials</summary>\n\n{trials_table(trials)}\n</details>\n"
+
+
 def body_of(board: Board, methods: Sequence[str], seeds: Sequence[int]) -> str:
     """Trials, choices, reported runs; the section's text."""
     trials = board.trials(methods)
+    if not seeds:
+        return trials_body(trials)
     others = dict(zip(seeds, [*seeds[1:], *seeds[:1]], strict=True))
     boards: dict[str, dict[str, list[Row]]] = {}
     for choice, score in CHOICES.items():
@@ -269,7 +289,7 @@ def body_of(board: Board, methods: Sequence[str], seeds: Sequence[int]) -> str:
     failed = [m for m in methods if all(row["failed"] for row in trials[m])]
     parts += [f"No trial ended: {', '.join(failed)}.\n"] if failed else []
     parts.append(ranks_table(boards))
-    parts.append(f"<details><summary>All trials</summary>\n\n{trials_table(trials)}\n</details>\n")
+    parts.append(_details(trials))
     return "\n".join(parts)
 
 
@@ -277,10 +297,11 @@ def arguments() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--methods", nargs="+", required=True)
     top.add_argument("--trials", type=int, default=8)
-    top.add_argument("--seeds", type=int, nargs="+", default=[41, 42, 43, 44, 45])
+    top.add_argument(
+        "--seeds", type=int, nargs="*", default=[41, 42, 43, 44, 45], help="none: the trials alone"
+    )
     top.add_argument("--out", type=Path, default=Path("benchmarks/default"), metavar="DIR")
     top.add_argument("--results", type=Path, metavar="PAGE", help="the page whose section is written")
-    top.add_argument("--only-trials", action="store_true", help="stop before the reported runs")
     top.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for every run")
     return top
 
@@ -294,9 +315,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with quiet_libraries(1):
             board = Board(args.out, args.overrides, args.trials)
-            if args.only_trials:
-                board.trials(args.methods)
-                return 0
             body = body_of(board, args.methods, args.seeds)
         day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
         used = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
