@@ -15,7 +15,7 @@ from dareu.errors import ConfigError, RunError
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.report.loading import read_results, run_config
 from dareu.report.model_card import model_card, public_results
-from dareu.runs.files import check_writable, disk_full, write_json, write_text
+from dareu.runs.files import check_writable, write_json, write_text
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import BASE_NOTE
 
@@ -36,7 +36,7 @@ def export(run: str | Path, form: Form = "merged", out: str | Path | None = None
         `model`: the folder; with gguf also `gguf`, the file, or `command`, what makes it where there is no converter.
 
     Raises:
-        RunError: `run` holds no model, `out` holds something, the disk is full or the converter fails.
+        RunError: `run` holds no model, `out` holds something or cannot be written, or the converter fails.
     """
     model = _model_of(run)
     target = (
@@ -76,10 +76,7 @@ def write_merged(model: Path, target: Path, config: dict[str, Any]) -> None:
             dtype=str(read.get("dtype") or "float32"),
             trust_remote_code=bool(read.get("trust_remote_code")),
         )
-        try:
-            save_model(fold(loaded, model) if is_peft(loaded) else loaded, tokenizer, target)
-        except Exception as error:
-            raise disk_full(error, target) or error from error
+        save_model(fold(loaded, model) if is_peft(loaded) else loaded, tokenizer, target)
 
 
 def publish(
