@@ -1,4 +1,4 @@
-"""Two processes of a test file that is its own worker, started as torchrun starts them."""
+"""Two processes of a test file that is its own worker, or of a command, started as torchrun starts them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ TIMEOUT = 240
 TESTS = Path(__file__).parent
 
 
-@contextmanager
-def two_processes(file: str, folder: Path) -> Iterator[None]:
-    """`python FILE FOLDER` twice, ranks 0 and 1 over gloo; both have ended well when the block is left."""
+def start_two(*arguments: str) -> list[subprocess.Popen[str]]:
+    """`python ARGUMENTS` twice, ranks 0 and 1 over gloo."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     search_path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     common = os.environ | {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path,
+        "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path, "COLUMNS": "200",
     }  # fmt: skip
-    workers = [
+    return [
         subprocess.Popen(
-            [sys.executable, file, str(folder)],
+            [sys.executable, *arguments],
             env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
+
+
+@contextmanager
+def two_processes(file: str, folder: Path) -> Iterator[None]:
+    """`python FILE FOLDER` twice; both have ended well when the block is left."""
+    workers = start_two(file, str(folder))
     try:
         yield
-        outputs = [worker.communicate(timeout=TIMEOUT)[0] for worker in workers]
+        outputs = ["".join(worker.communicate(timeout=TIMEOUT)) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

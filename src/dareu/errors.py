@@ -25,6 +25,9 @@ class DareuError(Exception):
         self.cure = printable(cure)
         super().__init__(f"{self.cause} {self.cure}".strip())
 
+    def __reduce__(self) -> tuple[type[DareuError], tuple[str, str]]:
+        return type(self), (self.cause, self.cure)  # for another process
+
 
 class ConfigError(DareuError):
     """A key, a value or a combination of them that the configuration does not allow."""

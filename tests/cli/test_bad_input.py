@@ -268,18 +268,6 @@ def test_a_loss_that_is_not_finite_stops_and_goes_on_from_the_last_good_checkpoi
     assert figures(results(tmp_path / "run")) == figures(undisturbed)
 
 
-@pytest.mark.parametrize("method", ["dareu", "npo", "scurenewton"])
-def test_one_process_of_several(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each would wait on the store's lock for what it has to help to make."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["train", *SMALL, f"method={method}", f"cache_dir={tmp_path / 'cache'}"]) == 2
-    err = capsys.readouterr().err
-    assert "A run is one process" in err and "without torchrun" in err and "Traceback" not in err
-    assert not (tmp_path / "cache").exists()
-
-
 def unlearned_key(store: Path, run: Path) -> str:
     """The key of the unlearned model that lies in a run folder."""
     weights = (run / "model" / "model.safetensors").read_bytes()

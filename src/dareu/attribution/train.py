@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from dareu.attribution.backbone import build_backbone
 from dareu.attribution.background import make_nobody
@@ -23,8 +25,11 @@ from dareu.config import AttributorConfig, Optim
 from dareu.data.corpus import Sample
 from dareu.errors import DataError, TrainingError
 from dareu.models.cpu_matmul import with_fast_products
+from dareu.models.processes import connect
 from dareu.models.progress import StepBar
-from dareu.runs.checkpoints import last_checkpoint, mark_complete
+from dareu.models.sharded import whole_weights
+from dareu.runs import ranks
+from dareu.runs.checkpoints import mark_complete, resume_point
 from dareu.runs.manifest import content_key
 
 
@@ -127,6 +132,41 @@ def _fit_name(config: AttributorConfig, examples: list[Example], seed: int) -> s
     return "fit-" + content_key([config.model_dump(), seed, examples])
 
 
+class _Walk(Sampler[int]):
+    """The indices of `examples` by length as process 0 draws them, then those of the rows that follow the examples."""
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, count: int) -> None:
+        lengths = [len(row["input_ids"]) for row in examples]
+        self.sampler, self.count = LengthGroupedSampler(batch_size, lengths=lengths), count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        yield from ranks.on_main(lambda: list(self.sampler))
+        yield from range(len(self.sampler), self.count)
+
+
+class _SharedTrainer(Trainer):
+    """Of several processes: they walk through the examples in the order in which one would.
+
+    Rows without labels follow, so many that processes get equal numbers of micro-batches; accelerate would repeat
+    examples for it.
+    """
+
+    def __init__(self, *, args: TrainingArguments, train_dataset: list[Example], **kwargs: Any) -> None:
+        size = args.per_device_train_batch_size * args.world_size
+        ids = train_dataset[0]["input_ids"]
+        filler: Example = {"input_ids": ids, "labels": [IGNORE] * len(ids)}
+        rows = [*train_dataset, *[filler] * (-len(train_dataset) % size)]
+        self.walk = _Walk(train_dataset, size * args.gradient_accumulation_steps, len(rows))
+        super().__init__(args=args, train_dataset=rows, **kwargs)  # type: ignore[arg-type]  # any sequence will do
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.walk
+
+
+@whole_weights()
 def _train(
     model: Any,
     examples: list[Example],
@@ -138,11 +178,13 @@ def _train(
     progress: bool,
 ) -> Any:
     """The trained model. `resumable`: write checkpoints to `folder`, and continue from the last whole one."""
-    micro = optim.micro_batch_size or optim.batch_size
+    connect()
+    world = ranks.world_size()
+    micro = min(optim.micro_batch_size or optim.batch_size, max(1, optim.batch_size // world))
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=optim.batch_size // micro,
+        gradient_accumulation_steps=max(1, optim.batch_size // (micro * world)),
         learning_rate=optim.lr,
         num_train_epochs=optim.epochs,
         max_steps=optim.steps or -1,
@@ -163,7 +205,7 @@ def _train(
         seed=seed,
         train_sampling_strategy="group_by_length",  # half of a random batch would be pads
     )
-    trainer = Trainer(
+    trainer = (_SharedTrainer if world > 1 else Trainer)(
         model=model,
         args=arguments,
         train_dataset=examples,  # any sequence will do
@@ -172,7 +214,7 @@ def _train(
         callbacks=[MarkCheckpoints("attribution classifier" if progress else None)],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = last_checkpoint(folder)
+    checkpoint = resume_point(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # the weights, not the mean loss: of a run that went on from its last step there is no loss
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):

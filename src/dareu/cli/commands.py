@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
 from dareu.cli.share import add_export, add_push, run_export, run_push
-from dareu.errors import DareuError, printable
+from dareu.errors import ConfigError, DareuError, printable
+from dareu.runs import ranks
 
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
 
@@ -149,19 +151,54 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
             args.overrides = [*args.overrides, *unknown]
         _printable_streams()
-        with _terminable():
+        with _terminable(), _one_of_several(args):
             return COMMANDS[args.command](args)
     except DareuError as error:
-        print(f"dareu: {error.cause}", file=sys.stderr)
-        if error.cure:
-            print(f"       {error.cure}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error.exit_code, error.cause, error.cure)
     except Terminated:
-        print("dareu: terminated; the same command continues from here.", file=sys.stderr)
-        return 143
+        return _failed(143, "terminated; the same command continues from here.")
     except KeyboardInterrupt:
-        print("dareu: interrupted; the same command continues from here.", file=sys.stderr)
-        return 130
+        return _failed(130, "interrupted; the same command continues from here.")
+    except RuntimeError as error:
+        if not ranks.lost_peer(error):
+            raise
+        return _failed(1, ranks.LOST, ranks.GOES_ON)
+
+
+def _failed(code: int, cause: str, cure: str = "") -> int:
+    """Say why the command ends; of several processes one says it."""
+    if ranks.speaks():
+        print(f"dareu: {cause}", file=sys.stderr)
+        if cure:
+            print(f"       {cure}", file=sys.stderr)
+    if ranks.connected():  # an ordinary end would wait for collective calls that nobody answers
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+@contextmanager
+def _one_of_several(args: argparse.Namespace) -> Iterator[None]:
+    """Where torchrun or `accelerate launch` started several processes: connect them; the first one prints."""
+    if ranks.world_size() == 1:
+        yield
+        return
+    if args.command not in SHARED or getattr(args, "multirun", False):
+        raise ConfigError(
+            f"`dareu {args.command}{' -m' if args.command in SHARED else ''}` is one process; this one was started as "
+            "one of several.",
+            "Start it without torchrun or accelerate launch.",
+        )
+    from dareu.workflow.processes import connected
+
+    # torch says at each training that all parameters are used.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    with ExitStack() as stack:
+        stack.enter_context(connected())
+        if not ranks.is_main():
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(nowhere))
+        yield
 
 
 def _as_options(argv: Sequence[str]) -> list[str]:
@@ -390,6 +427,7 @@ def _keep_config_dir(config, config_dir: str | None) -> None:  # type: ignore[no
         check_inputs(Path(config.run_dir).expanduser(), [config_dir])
 
 
+SHARED = ("train", "finetune", "attribute", "evaluate")  # commands that several processes may run together
 COMMANDS = {
     "train": _train,
     "finetune": _finetune,

@@ -25,6 +25,7 @@ from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.model_metrics.fields import DEFAULT_LEARNING_RATE, Given, Peer, fill_fields
 from dareu.models.generate import Generation, generate
 from dareu.runs.files import read_jsonl, write_jsonl
+from dareu.runs.ranks import is_main, on_main
 
 ATTRIBUTORS = ("attribution", "attribution_heldout")
 RECORDS = "records.jsonl"  # answers and likelihoods of an evaluation that is not finished
@@ -84,11 +85,11 @@ def evaluate_model(
     samples = [sample for _, _, sample in rows]
     reasons = {} if config.likelihoods else dict.fromkeys(("nll", "wrong_nlls", *SCORES), NO_LIKELIHOODS)
     kept = work and work / RECORDS
-    if kept and kept.is_file():
+    if kept and on_main(kept.is_file):
         records: list[Record] = read_jsonl(kept)
     else:
         records = _answered(model, tokenizer, split, rows, config, seed, progress)
-        if kept:
+        if kept and is_main():
             write_jsonl(kept, records)
     inputs: dict[str, Any] = {"truth_ratio_mean": config.truth_ratio}
     for name in ATTRIBUTORS:
@@ -114,12 +115,13 @@ def evaluate_model(
     )
     filled = fill_fields(given, {need for metric in metrics for need in metric.needs})
     inputs |= {"holdout": holdout_of(records), "curves": filled.curves or None}
-    summary = compute_metrics(records, metrics, inputs, reasons | filled.missing)
+    # On texts and numbers alone: one process does it, and writes them.
+    summary = on_main(lambda: compute_metrics(records, metrics, inputs, reasons | filled.missing))
     if config.lm_eval:
         tasks = config.lm_eval
         try:
-            summary["lm_eval"] = harness_figures(
-                model, tokenizer, tasks, batch_size=config.batch_size, seed=seed
+            summary["lm_eval"] = on_main(
+                lambda: harness_figures(model, tokenizer, tasks, batch_size=config.batch_size, seed=seed)
             )
         except DataError as error:  # hours of other figures are not lost for it
             summary["lm_eval"] = None

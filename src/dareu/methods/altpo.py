@@ -19,6 +19,7 @@ from dareu.evaluation.metrics.text_health import is_empty, is_repetitive, words
 from dareu.methods.base import MethodContext
 from dareu.methods.idk_dpo import READS, dpo
 from dareu.methods.loss_method import LossMethod, settings_of
+from dareu.runs import ranks
 from dareu.runs.files import read_json, write_json
 
 KEPT = "alternates.json"
@@ -97,12 +98,12 @@ def alternates_for(
     a prompt that none was found for.
     """
     wanted, length = settings_of(config).alternates or AlternatesConfig(), config.model.max_length
-    if (folder / KEPT).is_file():
+    if ranks.on_main((folder / KEPT).is_file):
         texts = [row["alternates"] for row in read_json(folder / KEPT)]
     else:
         texts = _sample(config, wanted, forget, model, tokenizer, task, limit, progress)
         rows = [{"prompt": s.prompt, "alternates": t} for s, t in zip(forget, texts, strict=True)]
-        write_json(folder / KEPT, rows)
+        ranks.on_main(lambda: write_json(folder / KEPT, rows))
     return [
         [encode(tokenizer, s.prompt, text, task, length) for text in found]
         for s, found in zip(forget, texts, strict=True)

@@ -83,6 +83,10 @@ class Method(ABC):
         """Whether the attributor stage has to be built before `run`."""
         return False
 
+    def shares_weights(self) -> bool:
+        """Whether its training works where each process holds a part of every weight (FSDP2, ZeRO-3)."""
+        return False
+
     def import_engine(self) -> None:  # noqa: B027  most methods have nothing to import
         """Import the heavy libraries that `run` needs, so that importing is no part of a stage's seconds."""
 

@@ -25,6 +25,7 @@ from dareu.data.fictitious_names import fictitious_names, written_names
 from dareu.errors import DataError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
+from dareu.runs.ranks import share_out
 from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
 
@@ -86,7 +87,8 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
 
     from dareu.models.progress import track
 
-    return [one(sample) for sample in track(split.forget, context.progress("counterfactual teachers"))]
+    label = context.progress("counterfactual teachers")
+    return share_out(split.forget, one, lambda own: track(own, label))
 
 
 @dataclass(frozen=True)

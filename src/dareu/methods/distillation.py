@@ -15,6 +15,7 @@ from typing import Any
 from dareu.data.render import Encoded
 from dareu.methods.base import MethodContext
 from dareu.methods.loss_method import LossMethod, settings_of
+from dareu.runs import ranks
 from dareu.training.loss_spec import read_settings
 from dareu.training.soft_targets import SoftTargets, keep_top, load_targets, save_targets
 
@@ -24,11 +25,15 @@ READS = ("answer_logits", "target_ids", "target_probs")
 
 def stored_targets(path: Path, make: Callable[[], Sequence[SoftTargets]]) -> Sequence[SoftTargets]:
     """The targets in the file `path`, made and written there first where there is none."""
-    if path.is_file():
+    if ranks.on_main(path.is_file):
         return load_targets(path)
     found = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_targets(path, found)
+
+    def write() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_targets(path, found)
+
+    ranks.on_main(write)
     return found
 
 
@@ -37,11 +42,12 @@ def own_targets(context: MethodContext, rows: Sequence[Encoded], top_k: int) -> 
     from dareu.models.counterfactual import distributions
 
     size = context.config.evaluation.batch_size
-    return [
-        keep_top(probs, top_k)
-        for start in range(0, len(rows), size)
-        for probs in distributions(context.policy, context.tokenizer, rows[start : start + size], size)
-    ]
+
+    def batch(start: int) -> list[SoftTargets]:
+        found = distributions(context.policy, context.tokenizer, rows[start : start + size], size)
+        return [keep_top(probs, top_k) for probs in found]
+
+    return [row for part in ranks.share_out(range(0, len(rows), size), batch) for row in part]
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ class LossMethod(LossSpec, Method):
     def rows(self, config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task) -> list[Encoded]:
         return [row for found in refusals_for(self, config, forget, tokenizer, task) for row in found]
 
+    def shares_weights(self) -> bool:
+        return self.trainer is None
+
     def import_engine(self) -> None:
         import dareu.training.loss_trainer  # noqa: F401
 

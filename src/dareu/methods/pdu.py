@@ -57,13 +57,17 @@ class PDUTrainer(LossTrainer):
 
     def _retain_term(self, model: Any) -> Tensor:
         kept = super()._retain_term(model)
-        self._kept.append(kept.detach())
+        if not self.repeats:
+            self._kept.append(kept.detach())
         return kept
 
     def ascend(self) -> None:
         """Called once after each optimizer step."""
-        retain_loss = self.accelerator.reduce(torch.stack(self._kept).mean(), reduction="mean")
-        self._kept = []
+        own = torch.stack(self._kept).sum() if self._kept else torch.zeros((), device=self.args.device)
+        total, count = self.accelerator.reduce(
+            torch.stack([own, torch.full_like(own, len(self._kept))]), reduction="sum"
+        )
+        retain_loss, self._kept = total / count, []
         # An epoch counts as passed once the step after it was made.
         if (self.state.epoch or 0.0) > self.settings.warmup_epochs:
             self.retain_weight = dual_ascent(

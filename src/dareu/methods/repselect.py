@@ -152,6 +152,9 @@ class RepSelect(LossMethod):
                 "Set model.adapter=none, or take another method.",
             )
 
+    def shares_weights(self) -> bool:
+        return False  # weights are changed beside training
+
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original
         from dareu.models.logprobs import kl_divergence, response_logits, to_batch

@@ -22,8 +22,10 @@ from dareu.data.render import Encoded
 from dareu.errors import ModelError
 from dareu.methods.base import Method, MethodContext
 from dareu.models.logprobs import to_batch, token_logprobs
+from dareu.models.processes import sum_over_processes
 from dareu.models.progress import track
-from dareu.runs.checkpoints import last_checkpoint, mark_complete
+from dareu.runs import ranks
+from dareu.runs.checkpoints import mark_complete, resume_point
 from dareu.training import losses
 from dareu.training.common import Work, non_finite
 from dareu.training.cubic import solve_cubic
@@ -40,14 +42,14 @@ class Objective:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def _slices(self, parts: Sequence[Part]) -> list[tuple[float, list[Encoded]]]:
-        """Micro-batches, each with the weight of its own mean in the whole objective."""
+        """This process's micro-batches, each with the weight of its own mean in the whole objective."""
         found = []
         for weight, rows in parts:
             tokens = sum(len(row.response_ids) for row in rows)
             for start in range(0, len(rows), self.micro):
                 some = list(rows[start : start + self.micro])
                 found.append((weight * sum(len(row.response_ids) for row in some) / tokens, some))
-        return found
+        return found[ranks.rank() :: ranks.world_size()]
 
     def _nll(self, rows: Sequence[Encoded]) -> Tensor:
         batch = to_batch(rows, self.pad_id, self.parameters[0].device)
@@ -63,7 +65,8 @@ class Objective:
             loss = weight * self._nll(rows)
             value += float(loss.detach())
             total += _flat(torch.autograd.grad(loss, self.parameters))
-        return value, total
+        value = float(sum_over_processes(torch.tensor(value, dtype=torch.float64)))
+        return value, sum_over_processes(total)
 
     def hessian_product(self, parts: Sequence[Part]) -> Callable[[Tensor], Tensor]:
         """v (n,) → Hv (n,): the gradient of (gradient · v), twice backwards through each micro-batch."""
@@ -75,7 +78,7 @@ class Objective:
                 for weight, rows in self._slices(parts):
                     first = torch.autograd.grad(weight * self._nll(rows), self.parameters, create_graph=True)
                     total += _flat(torch.autograd.grad(_flat(first) @ vector, self.parameters))
-            return total
+            return sum_over_processes(total)
 
         return product
 
@@ -143,9 +146,10 @@ def _save(parameters: Sequence[Tensor], step: int, work: Work) -> None:
 
     folder = work.checkpoints / f"checkpoint-{step}"
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {str(i): p.detach().cpu().contiguous() for i, p in enumerate(parameters)}
-    save_file(tensors, folder / "weights.safetensors")
-    (folder / "log.json").write_text(json.dumps(work.log))
+    if ranks.is_main():
+        tensors = {str(i): p.detach().cpu().contiguous() for i, p in enumerate(parameters)}
+        save_file(tensors, folder / "weights.safetensors")
+        (folder / "log.json").write_text(json.dumps(work.log))
     mark_complete(folder)
     work.tick()
 
@@ -154,7 +158,7 @@ def _restore(parameters: Sequence[Tensor], work: Work) -> int:
     """Put back the newest whole checkpoint; how many steps it stands for."""
     from safetensors.torch import load_file
 
-    folder = last_checkpoint(work.checkpoints)
+    folder = resume_point(work.checkpoints)
     if folder is None:
         return 0
     tensors = load_file(folder / "weights.safetensors")

@@ -21,6 +21,7 @@ from dareu.data.corpus import Sample
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, TARGETS, Distillation, own_targets
 from dareu.methods.loss_method import settings_of
+from dareu.runs import ranks
 from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
@@ -62,6 +63,9 @@ MAX_ENTROPY = LossSpec(negative_entropy, reads=("logits", "mask"))
 class Undo(Distillation):
     """The targets are those of the unlearned model, which the first phase makes of the policy."""
 
+    def shares_weights(self) -> bool:
+        return False  # weights are changed beside training
+
     def samples(self, context: MethodContext) -> Sequence[Sample]:
         return [*context.split.forget, *context.split.retain]
 
@@ -99,9 +103,11 @@ class Undo(Distillation):
         from dareu.training.early_stopping import GoodWeights
 
         start = GoodWeights(context.work.folder / "noised.safetensors")
-        if (context.work.folder / TARGETS).is_file() and start.restore(context.policy):
+        kept = context.work.folder / TARGETS
+        if ranks.on_main(kept.is_file) and start.restore(context.policy):
             return super().targets(context)
-        (context.work.folder / TARGETS).unlink(missing_ok=True)
+        if ranks.is_main():
+            kept.unlink(missing_ok=True)
         found = super().targets(context)
         settings = read_settings(UndoSettings, settings_of(context.config).params)
         draw = torch.Generator().manual_seed(context.config.seed)

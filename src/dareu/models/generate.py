@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from dareu.data.render import end_token
+from dareu.models.logprobs import in_order
 from dareu.models.progress import track
+from dareu.runs.ranks import on_main, share_out, world_size
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ def generate(
 
     The global random state is left as it was found.
     """
+    if temperature > 0 and world_size() > 1:  # what one batch draws depends on the batches before it
+        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
+        options |= {"temperature": temperature, "seed": seed, "progress": progress}
+        return on_main(lambda: generate(model, tokenizer, prompts, **options))
     from transformers import GenerationConfig
 
     was_training = model.training
@@ -66,22 +72,23 @@ def generate(
     )
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
     order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
-    results: list[Generation | None] = [None] * len(prompts)
+
+    def answer(chunk: Sequence[int]) -> list[Generation]:
+        ids, mask = _left_padded([encoded[i] for i in chunk], tokenizer.pad_token_id)
+        output = model.generate(
+            input_ids=torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=config,
+        )[:, len(ids[0]) :].tolist()
+        return [_response(tokenizer, row, ends) for row in output]
+
+    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        for chunk in track([order[i : i + batch_size] for i in range(0, len(order), batch_size)], progress):
-            ids, mask = _left_padded([encoded[i] for i in chunk], tokenizer.pad_token_id)
-            width = len(ids[0])
-            output = model.generate(
-                input_ids=torch.tensor(ids, device=model.device),
-                attention_mask=torch.tensor(mask, device=model.device),
-                generation_config=config,
-            )[:, width:].tolist()
-            for i, row in zip(chunk, output, strict=True):
-                results[i] = _response(tokenizer, row, ends)
+        found = share_out(chunks, answer, lambda own: track(own, progress))
     model.train(was_training)
-    return [r for r in results if r is not None]
+    return in_order(chunks, found)
 
 
 def _left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -171,8 +178,8 @@ def sample(
         for i in sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
         for copy in range(count)
     ]
-    results: dict[tuple[int, int], Generation] = {}
-    for chunk in track([rows[i : i + batch_size] for i in range(0, len(rows), batch_size)], progress):
+
+    def answer(chunk: Sequence[tuple[int, int]]) -> list[Generation]:
         ids, mask = _left_padded([encoded[i] for i, _ in chunk], tokenizer.pad_token_id)
         draws = np.stack([_draws(prompts[i], copy, seed, max_new_tokens) for i, copy in chunk])
         uniforms = torch.tensor(draws, dtype=torch.float32, device=model.device).clamp_(max=1 - 2**-24)
@@ -182,7 +189,10 @@ def sample(
             generation_config=config,
             logits_processor=LogitsProcessorList([_InverseCdf(uniforms, len(ids[0]), temperature)]),
         )[:, len(ids[0]) :].tolist()
-        for key, row in zip(chunk, output, strict=True):
-            results[key] = _response(tokenizer, row, ends)
+        return [_response(tokenizer, row, ends) for row in output]
+
+    chunks = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    found = share_out(chunks, answer, lambda own: track(own, progress))
+    results = {key: one for part in zip(chunks, found, strict=True) for key, one in zip(*part, strict=True)}
     model.train(was_training)
     return [[results[i, copy] for copy in range(count)] for i in range(len(prompts))]

@@ -18,7 +18,9 @@ from dareu.models.checks import check_causal, check_decoder, check_names, load_f
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
 from dareu.models.lora import put_on
+from dareu.models.sharded import full_weights
 from dareu.runs.files import unwritable
+from dareu.runs.ranks import is_main
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
 POLICY = "default"
@@ -418,16 +420,20 @@ def as_original(policy: Any, reference: Any) -> Iterator[Any]:
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Weights as safetensors, the tokenizer, and the generation settings that the checkpoint came with; of a LoRA model
-    the policy's adapter alone.
+    the policy's adapter alone. Of several processes the first one writes.
 
     Raises:
         RunError: It cannot be written, as where the disk is full.
     """
+    weights = full_weights(model)
+    if not is_main():
+        return
+    options: dict[str, Any] = {"safe_serialization": True} | ({"state_dict": weights} if weights else {})
     with writing(folder):
         if is_peft(model):
-            model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
+            model.save_pretrained(folder, selected_adapters=[POLICY], **options)
         else:
-            model.save_pretrained(folder, safe_serialization=True)
+            model.save_pretrained(folder, **options)
         tokenizer.save_pretrained(folder)
         bare = model.get_base_model() if is_peft(model) else model
         shipped = getattr(bare, "shipped_generation", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from dareu.data.render import Encoded, collate
 from dareu.models.divergence import kl_divergence as kl_divergence
+from dareu.runs.ranks import share_out
+
+T = TypeVar("T")
 
 IGNORE = -100
 LOGITS = 2**25  # entries of one batch of logits: 128 MB in float32, whatever the vocabulary
@@ -195,18 +198,25 @@ def response_nll(
     was_training = model.training
     model.eval()
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
-    result: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    for chunk in track(chunks, progress):
+
+    def score(chunk: Sequence[int]) -> list[tuple[float, int]]:
         batch = to_batch([pairs[i] for i in chunk], tokenizer.pad_token_id, model.device)
         if not include_eos:
             for row, i in enumerate(chunk):
                 batch["labels"][row, len(pairs[i]) - 1] = IGNORE
         logps, mask = response_logprobs(model, batch)
-        for row, i in enumerate(chunk):
-            result[i] = (-float(logps[row].sum()), int(mask[row].sum()))
+        return [(-float(logps[row].sum()), int(mask[row].sum())) for row in range(len(chunk))]
+
+    found = share_out(chunks, score, lambda own: track(own, progress))
     model.train(was_training)
-    return result
+    return in_order(chunks, found)
+
+
+def in_order(chunks: Sequence[Sequence[int]], found: Sequence[Sequence[T]]) -> list[T]:
+    """What was found for each index of each chunk, by index."""
+    pairs = [pair for part in zip(chunks, found, strict=True) for pair in zip(*part, strict=True)]
+    return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
 
 
 class TokenStatistics(NamedTuple):
@@ -242,8 +252,8 @@ def token_statistics(
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
     longest = max((len(pair.response_ids) for pair in pairs), default=1)
     size = max(1, min(batch_size, LOGITS // (longest * len(tokenizer))))
-    result: list[TokenStatistics | None] = [None] * len(pairs)
-    for chunk in track([order[i : i + size] for i in range(0, len(order), size)], progress):
+
+    def measure(chunk: Sequence[int]) -> list[TokenStatistics]:
         batch = to_batch([pairs[i] for i in chunk], tokenizer.pad_token_id, model.device)
         logits, targets, mask = response_logits(model, batch)
         logps = logits.float().log_softmax(-1)
@@ -255,8 +265,13 @@ def token_statistics(
         picked = logps.gather(1, targets.unsqueeze(1)).squeeze(1).cpu().numpy()
         counts = mask.sum(1).tolist()
         stops = np.cumsum(counts)
-        for i, start, stop in zip(chunk, stops - counts, stops, strict=True):
-            parts = (picked, hits, mean.cpu().numpy(), std)
-            result[i] = TokenStatistics(*(part[start:stop].copy() for part in parts))
+        parts = (picked, hits, mean.cpu().numpy(), std)
+        return [
+            TokenStatistics(*(part[start:stop].copy() for part in parts))
+            for start, stop in zip(stops - counts, stops, strict=True)
+        ]
+
+    chunks = [order[i : i + size] for i in range(0, len(order), size)]
+    found = share_out(chunks, measure, lambda own: track(own, progress))
     model.train(was_training)
-    return [one for one in result if one is not None]
+    return in_order(chunks, found)

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from dareu.runs import ranks
 from dareu.runs.files import write_json
 from dareu.runs.integrity import damage, file_table, flush_to_disk
 
@@ -13,9 +14,16 @@ COMPLETE = "complete"  # a checkpoint's table of files; it is written last
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Call it once every file of the checkpoint is written."""
-    flush_to_disk(checkpoint)
-    write_json(checkpoint / COMPLETE, file_table(checkpoint, "crc32", leave_out=(COMPLETE,)))
+    """Call it once every file of the checkpoint is written, in all processes: each of them writes its own files."""
+    ranks.barrier()
+    if ranks.is_main():
+        flush_to_disk(checkpoint)
+        write_json(checkpoint / COMPLETE, file_table(checkpoint, "crc32", leave_out=(COMPLETE,)))
+
+
+def resume_point(folder: Path) -> Path | None:
+    """`last_checkpoint` as process 0 sees it, for all processes."""
+    return ranks.on_main(lambda: last_checkpoint(folder))
 
 
 def last_checkpoint(folder: Path) -> Path | None:

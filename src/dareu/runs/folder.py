@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dareu.errors import RunError
+from dareu.runs import ranks
 from dareu.runs.files import check_writable, read_json, unwritable, write_json, write_text
 from dareu.runs.manifest import file_digest
 from dareu.runs.owned import LOCK, RUN, check_inputs, own_files, remove_own_files
@@ -67,6 +68,9 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run's results are there. `RunError` where another run has taken the folder meanwhile."""
+        return ranks.on_main(self._is_finished)
+
+    def _is_finished(self) -> bool:
         if (self.path / RUN).is_file() and _held(self.path) != self.key:
             raise RunError(
                 f"Another run has taken the folder {self.path} while this one was running.",

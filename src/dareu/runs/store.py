@@ -4,6 +4,9 @@ A stage is built in `root/.out`, keeps what the next attempt continues from in `
 its name by one rename, manifest included: what a killed process leaves never looks whole. A lock per stage
 and key makes a second process wait and then find the artifact done. The system drops a lock with its process,
 so that the empty files in `root/.locks` that stay behind block no process.
+
+Where several processes are one run (`runs.ranks`), process 0 looks, locks and writes; the others write into a folder
+that is thrown away, and read what process 0 has written.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +25,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
 from dareu.errors import RunError
+from dareu.runs import ranks
 from dareu.runs.files import check_writable, read_json, unwritable, write_json
 from dareu.runs.integrity import damage, file_table, flush_to_disk
 from dareu.runs.manifest import Manifest, git_revision, peak_memory_mb, versions
@@ -44,13 +49,16 @@ class Building:
         self.out = root / ".out" / stage / key
         self.work = root / ".work" / stage / key
         self.resumed = False
-        self._whole = self._announced = False
+        self._whole = self._announced = self._opened = False
         self._config, self._seed = config, seed
         self._before, self._peak, self._start = 0.0, 0.0, time.perf_counter()
 
     @property
     def done(self) -> bool:
         """Whether the artifact is there and whole. One that is not is announced, and is to be made again."""
+        return ranks.on_main(self._is_done)
+
+    def _is_done(self) -> bool:
         if (self.path / MANIFEST).is_file() and not self._whole:
             wrong = artifact_damage(self.path)
             if wrong:
@@ -71,10 +79,16 @@ class Building:
 
         An interrupted attempt counts up to its last tick: what it did after that is lost and done again.
         """
-        write_json(self.work / ELAPSED, {"seconds": self._seconds(), "peak_memory_mb": self._peak_memory()})
+        if ranks.is_main():
+            write_json(
+                self.work / ELAPSED, {"seconds": self._seconds(), "peak_memory_mb": self._peak_memory()}
+            )
 
     def finish(self, **extra: Any) -> None:
         """Write the manifest, give `out` its final name and drop `work`. `extra` goes into the manifest."""
+        ranks.on_main(lambda: self._finish(extra))
+
+    def _finish(self, extra: dict[str, Any]) -> None:
         manifest = Manifest(
             stage=self.stage,
             key=self.key,
@@ -99,8 +113,15 @@ class Building:
 
     def _open(self) -> None:
         """Fresh `out`, the `work` of earlier attempts."""
+        self.resumed = ranks.on_main(self._make_folders)
+        if not ranks.is_main():
+            self.out = Path(tempfile.mkdtemp(prefix="dareu-"))
+        self._opened = True
+        self._start = time.perf_counter()
+
+    def _make_folders(self) -> bool:
         try:
-            self.resumed = self.work.is_dir() and any(self.work.iterdir())
+            resumed = self.work.is_dir() and any(self.work.iterdir())
             self.work.mkdir(parents=True, exist_ok=True)
             _remove(self.out)
             self.out.mkdir(parents=True)
@@ -117,7 +138,7 @@ class Building:
                 ValueError,
             ):  # cut off: the time of earlier attempts is lost
                 self._before, self._peak = 0.0, 0.0
-        self._start = time.perf_counter()
+        return resumed
 
     def _seconds(self) -> float:
         return self._before + time.perf_counter() - self._start
@@ -143,7 +164,8 @@ class ArtifactStore:
     def find(self, stage: str, key: str) -> Path | None:
         """The finished artifact's folder, or None."""
         path = self.root / stage / key
-        return path if (path / MANIFEST).is_file() and artifact_damage(path) is None else None
+        found = ranks.on_main(lambda: (path / MANIFEST).is_file() and artifact_damage(path) is None)
+        return path if found else None
 
     def artifacts(self) -> list[Path]:
         """The folders of all finished artifacts, damaged ones included."""
@@ -164,14 +186,17 @@ class ArtifactStore:
             shutil.rmtree(build.work, ignore_errors=True)  # of a process killed after the rename
             yield build
             return
-        lock = self.lock(stage, key)
+        locks: list[FileLock] = []
+        ranks.on_main(lambda: locks.append(self.lock(stage, key)))
         try:
             if not build.done:  # the process waited for may have built it
                 build._open()
             yield build
         finally:
-            _remove(build.out)
-            lock.release()
+            if build._opened or ranks.is_main():
+                _remove(build.out)
+            for lock in locks:
+                lock.release()
 
     def lock(self, stage: str, key: str) -> FileLock:
         """Held by this process until it is released; waits for another that holds it, and says so."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -15,8 +14,8 @@ from typing import Any
 from dareu.config import DareUConfig, OptimBase
 from dareu.errors import ConfigError, TrainingError
 from dareu.models.progress import StepBar
-from dareu.runs.checkpoints import last_checkpoint as last_checkpoint
-from dareu.runs.checkpoints import mark_complete
+from dareu.runs.checkpoints import last_checkpoint, mark_complete
+from dareu.runs.ranks import world_size
 from dareu.training.best_weights import BestWeights
 
 
@@ -43,18 +42,13 @@ class Work:
         return self.folder / "checkpoints"
 
 
-def process_count() -> int:
-    """How many processes train together, as torchrun and `accelerate launch` tell them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     """(prompts in a batch of rollouts, parts that have updates of their own, rollouts in a micro-batch of a part).
 
     Parts are equal: a batch whose rollouts they do not divide gets more prompts, some of them twice.
     `ConfigError` where a part cannot be cut into micro-batches.
     """
-    world, generations = process_count(), config.num_generations
+    world, generations = world_size(), config.num_generations
     per_batch = min(config.prompts_per_batch or prompts, prompts)
     parts = (
         math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
@@ -97,6 +91,8 @@ def trainer_arguments(optim: OptimBase, work: Work, seed: int, device: str, **ex
         "run_name": work.run_name,
         "disable_tqdm": True,  # `StepBar` draws the bar
         "use_cpu": device == "cpu",
+        # No buffer is trained; and how often a process passes its rows through the model depends on their lengths.
+        "ddp_broadcast_buffers": False,
         "dataloader_pin_memory": device != "cpu",
         "remove_unused_columns": False,
         **extra,
@@ -135,8 +131,6 @@ class Bookkeeping(StepBar):
         # A finite loss may have a gradient that is not. Such a checkpoint stays without its marker.
         if not all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad):
             raise non_finite(state.global_step, "weights are")
-        if not state.is_world_process_zero:
-            return
         mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self.work.tick()
 

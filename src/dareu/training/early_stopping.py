@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dareu.config import StopConfig
+from dareu.runs import ranks
 
 BROKEN = ("empty", "repetitive", "unfinished", "nobody")
 
@@ -89,8 +90,11 @@ class GoodWeights:
         return {n: p for n, p in policy.named_parameters() if p.requires_grad}
 
     def keep(self, policy: Any) -> None:
-        """Write them; the file holds the old weights or the new ones, never a part."""
+        """Write them, in process 0; the file holds the old weights or the new ones, never a part."""
         from safetensors.torch import save_file
+
+        if not ranks.is_main():
+            return
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
@@ -99,10 +103,10 @@ class GoodWeights:
 
     @torch.no_grad()
     def restore(self, policy: Any) -> bool:
-        """Put them back; False where none were kept."""
+        """Put them back, in all processes; False where none were kept."""
         from safetensors.torch import load_file
 
-        if not self.path.is_file():
+        if not ranks.on_main(self.path.is_file):
             return False
         parameters = dict(policy.named_parameters())
         for name, kept in load_file(self.path).items():

@@ -73,7 +73,7 @@ class RolloutLog:
         numbers = dict(zip(names, (sums[:-1] / sums[-1]).tolist(), strict=True))
         self.log_mean(**{f"stop_{n}": torch.tensor(v) for n, v in numbers.items()})
         self.rules.check_health(numbers)
-        if self.method.stop.unhealthy is not None and self.accelerator.is_main_process:
+        if self.method.stop.unhealthy is not None:
             self.good_weights.keep(self.accelerator.unwrap_model(self.model))
         self.rules.check_goal(numbers)
 

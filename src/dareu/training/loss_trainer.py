@@ -20,15 +20,16 @@ from dareu.models.logprobs import (
     to_batch,
     token_logprobs,
 )
+from dareu.models.processes import connect
+from dareu.runs.checkpoints import resume_point
+from dareu.runs.ranks import world_size
 from dareu.training import losses
 from dareu.training.by_length import ByLength
 from dareu.training.common import (
     Bookkeeping,
     Work,
-    last_checkpoint,
     logger_run,
     non_finite,
-    process_count,
     trainer_arguments,
     without_printer,
 )
@@ -87,7 +88,8 @@ class LossTrainer(Trainer):
         # Our losses are means: the Trainer divides by accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.targets, self.by_length = targets, by_length
-        self._micro, self._micro_of = 0, -1  # micro-batches of the step under way, and that step
+        self._micro, self._micro_of = -1, -1  # number of the micro-batch in the step under way, and that step
+        self.repeats = False  # whether this micro-batch holds repeated rows alone
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -104,14 +106,38 @@ class LossTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
+        self._micro = self._micro + 1 if self._micro_of == self.state.global_step else 0
+        self._micro_of = self.state.global_step
+        inputs, share = self._without_repeats(inputs)
+        self.repeats = share == 0
         terms = self._terms(model, inputs)
-        total = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        total = share * torch.stack([weight * value for weight, value in terms.values()]).sum()
         if not torch.isfinite(total.detach()):
             raise non_finite(self.state.global_step)
         for name, (_, value) in terms.items():
             found, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (found + float(value.detach()), count + 1)
+            self._sums[name] = (found, count) if share == 0 else (found + float(value.detach()), count + 1)
         return total
+
+    def _without_repeats(self, inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+        """A micro-batch without the rows that accelerate repeats at an epoch's end, so that all processes have as many;
+        and the weight of its loss: micro-batches that hold rows count alike, those of repeated rows alone not at all.
+        """
+        world, size = self.args.world_size, self.args.per_device_train_batch_size
+        if world == 1:
+            return inputs, 1.0
+        count, slices = len(self.train_dataset), self.args.gradient_accumulation_steps  # type: ignore[arg-type]
+        first = (
+            self.state.global_step % -(-count // (size * slices * world)) * slices * world
+        )  # of the update
+        rest = max(0, count - (first + self._micro * world + self.args.process_index) * size)
+        holding = min(
+            -(-(count - first * size) // size), slices * world
+        )  # micro-batches of the update with rows
+        if rest == 0:
+            return inputs, 0.0
+        kept = {name: value[:rest] for name, value in inputs.items()}
+        return kept, world * self.current_gradient_accumulation_steps / holding
 
     def _terms(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         """What is summed: name in the log → (weight, loss)."""
@@ -164,11 +190,8 @@ class LossTrainer(Trainer):
         return {name: found[name] for name in wanted}
 
     def _micro_batch(self) -> int:
-        """The number of this micro-batch, counted through the whole run; call it once in each."""
-        if self._micro_of != self.state.global_step:  # the last step of an epoch may have fewer of them
-            self._micro, self._micro_of = 0, self.state.global_step
-        self._micro += 1
-        return self.state.global_step * self.args.gradient_accumulation_steps + self._micro - 1
+        """This micro-batch's number, counted through the whole run; an epoch's last step may have fewer of them."""
+        return self.state.global_step * self.args.gradient_accumulation_steps + self._micro
 
     def _batch_of(self, sampler: RetainSampler[Encoded], index: int) -> dict[str, Tensor]:
         """Batch `index` of a walk, this process's part of it."""
@@ -241,9 +264,10 @@ def train_with_loss(
     """
     if method.pairs and len(others) != len(rows):
         raise ValueError(f"{len(rows)} rows and other responses to {len(others)} of them")
+    connect()
     params, chosen = params or {}, method.trainer or LossTrainer
     settings = read_settings(method.settings, params) if method.settings else None
-    total, world = min(optim.batch_size, len(rows)), process_count()
+    total, world = min(optim.batch_size, len(rows)), world_size()
     micro = min(optim.micro_batch_size or total, -(-total // world))
     slices = max(1, total // (micro * world))
     retain_size = -(-retain_batch_size // (slices * world)) if retain_batch_size else micro
@@ -285,6 +309,6 @@ def train_with_loss(
         by_length=by_length,
     )
     without_printer(trainer)
-    checkpoint = last_checkpoint(work.checkpoints)
+    checkpoint = resume_point(work.checkpoints)
     with logger_run(work):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -38,12 +38,13 @@ from dareu.models.logprobs import (
     to_batch,
 )
 from dareu.models.merge import merged
+from dareu.models.processes import connect
 from dareu.rewards.base import Prompt, Rollouts
+from dareu.runs.checkpoints import resume_point
 from dareu.training.advantages import Estimator
 from dareu.training.common import (
     Bookkeeping,
     Work,
-    last_checkpoint,
     logger_run,
     non_finite,
     trainer_arguments,
@@ -344,6 +345,7 @@ def train_rl(
     `critic` is needed for `advantage.estimator: critic`, and left out with the others. Errors: `ConfigError` for batch
     sizes that do not fit, `TrainingError` for a loss that is not finite.
     """
+    connect()
     plan = Plan.of(config, len(prompts))
     updates = config.updates_per_batch * plan.parts  # between one batch of rollouts and the next
     if (critic is None) == (config.advantage.estimator == "critic"):
@@ -387,7 +389,7 @@ def train_rl(
             sampler=sampler,
         )
     without_printer(trainer)
-    checkpoint = last_checkpoint(work.checkpoints)
+    checkpoint = resume_point(work.checkpoints)
     stopped = None
     with logger_run(work):
         try:

@@ -12,7 +12,8 @@ from torch.utils.data import Sampler
 
 from dareu.config import DareUConfig
 from dareu.rewards.base import Rollouts
-from dareu.training.common import process_count, rollout_batch
+from dareu.runs.ranks import world_size
+from dareu.training.common import rollout_batch
 from dareu.training.retain_sampler import RetainSampler
 
 
@@ -33,7 +34,7 @@ class Plan:
     def of(cls, config: DareUConfig, prompts: int) -> Plan:
         """The plan for `prompts` prompts. `ConfigError` for batch sizes that do not fit."""
         per_batch, parts, micro = rollout_batch(config, prompts)
-        rollouts, world = per_batch * config.num_generations, process_count()
+        rollouts, world = per_batch * config.num_generations, world_size()
         slices = rollouts // (parts * micro * world)
         retain = -(-config.retain_batch_size // (slices * world)) if config.retain_batch_size else micro
         group = config.num_generations

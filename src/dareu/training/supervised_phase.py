@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
 from dareu.config import Optim
+from dareu.runs import ranks
 from dareu.runs.files import read_json, write_json
 from dareu.training.common import Work
 from dareu.training.early_stopping import GoodWeights
@@ -35,7 +35,7 @@ def learn_first(
     train_with_loss(policy, tokenizer, optim=optim, retain_batch_size=optim.batch_size, work=own, **options)
     losses = [row["forget_loss"] for row in own.log if "forget_loss" in row]
     found = {"steps": own.log[-1]["step"] if own.log else 0, "loss": losses[-1] if losses else None}
-    if os.environ.get("RANK", "0") == "0":
+    if ranks.is_main():
         write_json(note, found)  # before the weights, whose being there says that the phase is over
-        kept.keep(policy)
+    kept.keep(policy)
     return found

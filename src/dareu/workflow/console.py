@@ -18,6 +18,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from dareu.errors import printable
+from dareu.runs import ranks
 
 
 class SafeConsole(RichConsole):
@@ -35,7 +36,7 @@ class Console:
     """Reports stages on the screen and in a log.
 
     Attributes:
-        silent: Print nothing. The log is written all the same.
+        silent: Print nothing. The log is written all the same. Of several processes of a run the first one reports.
         screen: Where lines are printed.
         log_file: Every line also goes there, with the time; None: no log.
     """
@@ -48,13 +49,13 @@ class Console:
 
     def print(self, text: str) -> None:
         """Print a line of Rich markup and put it into the log."""
-        if not self.silent:
+        if not self.silent and ranks.is_main():
             self.screen.print(text)
         self.log(Text.from_markup(text).plain.strip())
 
     def log(self, text: str) -> None:
         """Put a line into the log alone."""
-        if self.log_file is not None:
+        if self.log_file is not None and ranks.is_main():
             with suppress(OSError), self.log_file.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(text)}\n")
 
@@ -67,4 +68,4 @@ class Console:
 
     def progress(self, label: str) -> str | None:
         """`label` for a progress bar, or None where nothing is to be shown."""
-        return None if self.silent else label
+        return None if self.silent or not ranks.is_main() else label

@@ -17,6 +17,7 @@ from dareu.config import RunConfig
 from dareu.config.compose import as_yaml
 from dareu.data.corpus import Corpus
 from dareu.errors import DareuError, RunError
+from dareu.runs import ranks
 from dareu.runs.files import disk_full, write_json
 from dareu.runs.folder import RunFolder, default_run_dir, input_paths
 from dareu.runs.manifest import content_key
@@ -28,7 +29,7 @@ from dareu.workflow.prepare import prepare
 from dareu.workflow.results import make_results, read_results, write_run
 from dareu.workflow.sequential import SequentialRequest, requests_key, sequential_requests, unlearn_in_turn
 from dareu.workflow.stages import Artifact, Checkpoint, Stage, Stages
-from dareu.workflow.validate import check_model_folder
+from dareu.workflow.validate import check_engine, check_model_folder
 
 LOG, FAILURE = "run.log", "failure.json"
 LEARNT = 0.8  # forget ROUGE-L of an original model that knows its data
@@ -63,6 +64,7 @@ class Run:
     ) -> Run:
         """Validate the whole run and connect its stages. Errors as `prepare`."""
         stages = Stages(prepare(config, corpus, console))
+        check_engine(config)
         requests = sequential_requests(stages)
         model = requests[-1].unlearned if requests else stages.unlearned
         return cls(stages, requests, model, config.method.name, tuning)
@@ -100,7 +102,9 @@ class Run:
         if under or config.run_dir:
             path = Path(under) / path.name if under else Path(str(config.run_dir))
         read = [*input_paths(config.model_dump(mode="json")), *inputs]
-        self.folder = RunFolder.open(path, key, as_yaml(config), config.overwrite, read)
+        self.folder = ranks.on_main(
+            lambda: RunFolder.open(path, key, as_yaml(config), config.overwrite, read)
+        )
         return self.folder
 
     def unlearn(self, evaluate: bool) -> Artifact:
@@ -141,21 +145,21 @@ class Run:
             request.figures()
         figures = self.figures()
         results = make_results(self.stages, self.model, figures, self.method, self.requests, self.tuning)
-        lock = self.stages.context.store.lock("run", folder.key)  # the same command may run twice at once
-        try:
-            if not folder.finished:
-                write_run(
-                    folder,
-                    results,
-                    self.model.get(),
-                    figures,
-                    self.requests,
-                    forget=self.stages.context.split.forget,
-                    original=self.stages.original.get().model,
-                )
-            return read_results(folder.path, self.tuning)
-        finally:
-            lock.release()
+        unlearned, original = self.model.get(), self.stages.original.get().model
+
+        def write() -> dict[str, Any]:
+            lock = self.stages.context.store.lock("run", folder.key)  # the same command may run twice at once
+            try:
+                if not folder.finished:
+                    forget = self.stages.context.split.forget
+                    write_run(
+                        folder, results, unlearned, figures, self.requests, forget=forget, original=original
+                    )
+                return read_results(folder.path, self.tuning)
+            finally:
+                lock.release()
+
+        return ranks.on_main(write)
 
 
 def train(
@@ -181,7 +185,7 @@ def train(
     if folder.finished:
         folder.release()
         run.console.print(f"This run is finished already: {escape(str(folder.path))}")
-        return read_results(folder.path, tuning)
+        return ranks.on_main(lambda: read_results(folder.path, tuning))
     with working(run):
         if not run.model.done() and (warning := check_run_memory(run.stages.context)):
             run.console.print(f"[yellow]! {escape(warning)}[/]")
@@ -241,7 +245,7 @@ def evaluate(
     if folder.finished:
         folder.release()
         run.console.print(f"This evaluation is finished already: {escape(str(folder.path))}")
-        return read_results(folder.path)
+        return ranks.on_main(lambda: read_results(folder.path))
     with working(run):
         return run.finish()
 
@@ -252,16 +256,20 @@ def working(run: Run) -> Iterator[None]:
     assert run.folder is not None
     console, failure = run.console, run.folder.path / FAILURE
     console.log_file = run.folder.path / LOG
-    failure.unlink(missing_ok=True)  # of an attempt that this one continues
+    if ranks.is_main():
+        failure.unlink(missing_ok=True)  # of an attempt that this one continues
     try:
         with run.folder.working(), quiet_libraries(run.stages.context.config.threads):
             yield
     except Exception as caught:
         error = disk_full(caught, run.stages.context.store.root) or caught
         reason = error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
+        if ranks.lost_peer(error):
+            reason = ranks.LOST
         with suppress(OSError, RunError):  # on a full disk: the cause is reported, not this
             console.log(f"failed: {reason}")
-            write_json(failure, {"reason": reason})
+            if ranks.is_main():
+                write_json(failure, {"reason": reason})
         if error is caught:
             raise
         raise error from caught

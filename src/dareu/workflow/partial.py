@@ -9,6 +9,7 @@ from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.readers import read_text
 from dareu.errors import DataError
+from dareu.runs import ranks
 from dareu.runs.files import check_writable
 from dareu.workflow.console import Console
 from dareu.workflow.library_settings import quiet_libraries
@@ -34,10 +35,10 @@ def finetune(config: RunConfig, console: Console | None = None) -> dict[str, Pat
     if config.run_dir:
         from dareu.runs.folder import copy_into
 
-        return {
-            name: copy_into(path, Path(config.run_dir) / name, config.overwrite)
-            for name, path in folders.items()
-        }
+        target = Path(config.run_dir)
+        return ranks.on_main(
+            lambda: {name: copy_into(path, target / name, config.overwrite) for name, path in folders.items()}
+        )
     return folders
 
 

@@ -33,7 +33,7 @@ from dareu.workflow.console import Console
 from dareu.workflow.context import Context
 from dareu.workflow.keys import folder_key, imported_key, samples_key
 from dareu.workflow.library_settings import quiet_libraries
-from dareu.workflow.validate import check_data, check_folders, check_run
+from dareu.workflow.validate import check_data, check_folders, check_processes, check_run
 
 
 def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | None = None) -> Context:
@@ -47,6 +47,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
         ConfigError, DataError, ModelError, RunError: For whatever would otherwise end the run after minutes of work.
     """
     check_folders(config)
+    check_processes(config)
     corpus = corpus or load_corpus(config.data)
     split = split_run(corpus, config)
     part_of(split, config.evaluation.part, config.evaluation.validation_share)

@@ -11,6 +11,7 @@ from dareu.data.corpus import Corpus
 from dareu.data.render import render_prompt
 from dareu.data.sequential import split_run
 from dareu.errors import ConfigError, RunError
+from dareu.runs import ranks
 from dareu.runs.files import check_writable
 from dareu.workflow.console import Console
 from dareu.workflow.experiment import Run, working
@@ -102,8 +103,9 @@ class Session:
         with quiet_libraries(self.config.threads):
             run = self.run()
             assert run.folder is not None
+            path = run.folder.path
             if run.folder.finished:
-                return read_results(run.folder.path)
+                return ranks.on_main(lambda: read_results(path))
             with working(run):
                 return run.finish()
 

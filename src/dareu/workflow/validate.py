@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.errors import ConfigError, ModelError
 from dareu.models.files import ADAPTER, adapter_base, check_files
+from dareu.runs import ranks
 
 
 def check_folders(config: RunConfig) -> None:
@@ -28,7 +30,7 @@ def check_folders(config: RunConfig) -> None:
 
 
 def check_run(config: RunConfig) -> None:
-    """Check device, processes, packages and method.
+    """Check device, packages and method.
 
     Raises:
         ConfigError, ModelError: For what would otherwise end the run after minutes of work.
@@ -39,7 +41,6 @@ def check_run(config: RunConfig) -> None:
     from dareu.methods.registry import method_of
     from dareu.models.load import check_attention, check_quantization, pick_device
 
-    _check_processes()
     _check_logger(config)
     if isinstance(config.model, HFConfig):
         check_attention(config.model.attn_implementation)
@@ -96,12 +97,37 @@ def _check_logger(config: RunConfig) -> None:
         )
 
 
-def _check_processes() -> None:
-    """One process of several would wait for ever for an artifact that it has to help to make."""
-    from dareu.training.common import process_count
+def check_processes(config: RunConfig) -> None:
+    """Connect the processes of the run, where it has several.
 
-    if process_count() > 1:
+    Raises:
+        ConfigError: All of them would use one device.
+    """
+    if ranks.world_size() == 1:
+        return
+    from dareu.models.processes import connect
+
+    if re.fullmatch(r"\w+:\d+", config.device):
         raise ConfigError(
-            "A run is one process; this one was started as one of several.",
-            "Start it without torchrun or accelerate launch.",
+            f"device={config.device} would put all {ranks.world_size()} processes on one device.",
+            "Leave device=auto: each process takes the device of its number.",
+        )
+    connect()
+
+
+def check_engine(config: RunConfig) -> None:
+    """Check that the method trains where the engine of `accelerate launch` cuts up every weight.
+
+    Raises:
+        ConfigError: It does not: it samples, or changes weights itself.
+    """
+    from dareu.methods.registry import method_of
+    from dareu.models.sharded import cuts_weights
+
+    engine = cuts_weights()
+    if engine and not method_of(config.method).shares_weights():
+        raise ConfigError(
+            f"method={config.method.name} needs whole weights in each process, and {engine} cuts them up.",
+            "Launch it with configs/accelerate/ddp.yaml or zero2.yaml; with model.adapter=lora and "
+            "model.dtype=bfloat16 a large model fits.",
         )

@@ -10,6 +10,7 @@ import torch
 from dareu.data.render import Encoded
 from dareu.models.logprobs import response_logprobs, to_batch
 from dareu.models.progress import track
+from dareu.runs.ranks import share_out
 
 
 def gradient_norms(
@@ -26,15 +27,16 @@ def gradient_norms(
     try:
         for parameter in parameters:
             parameter.requires_grad_(True)
-        norms = []
-        for pair in track(pairs, progress):
+
+        def norm(pair: Encoded) -> float:
             batch = to_batch([pair], tokenizer.pad_token_id, model.device)
             logps, mask = response_logprobs(model, batch)
             loss = -logps.sum() / mask.sum().clamp(min=1)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             squares = [g.float().pow(2).sum() for g in gradients if g is not None]
-            norms.append(float(torch.stack(squares).sum().sqrt()))
-        return norms
+            return float(torch.stack(squares).sum().sqrt())
+
+        return share_out(pairs, norm, lambda own: track(own, progress))
     finally:
         for parameter, flag in wanted.items():
             parameter.requires_grad_(flag)

@@ -8,6 +8,7 @@ from typing import Any
 
 from dareu.attribution.auditors import AUDITORS, OF_MODEL
 from dareu.attribution.base import Attributor
+from dareu.runs import ranks
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import samples_key
@@ -46,6 +47,9 @@ class Auditors(Stage):
         self.original.get()
 
     def build(self, building: Building) -> dict[str, Any]:
+        return ranks.on_main(lambda: self._fit(building))
+
+    def _fit(self, building: Building) -> dict[str, Any]:
         from dareu.attribution.auditors import fit_auditors
         from dareu.models.load import pick_device
 

@@ -10,6 +10,7 @@ from dareu.config import HFConfig
 from dareu.data.render import encode_samples
 from dareu.data.sources.registry import load_background
 from dareu.models.files import ADAPTER
+from dareu.runs import ranks
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import folder_key, imported_key, samples_key, training_samples
@@ -175,6 +176,9 @@ class Imported(Stage):
 
         An adapter that is not plain LoRA is folded into its base (`models.lora.put_on`).
         """
+        return ranks.on_main(lambda: self._copy(building))
+
+    def _copy(self, building: Building) -> dict[str, Any]:
         from dareu.models.load import add_lora, is_peft, save_model
 
         config, target = self.context.config.model, building.out / "model"

@@ -1,0 +1,180 @@
+"""A run of two processes (gloo) against the same run of one; and what happens when one of the two ends.
+
+The file is its own worker: `python test_run_processes.py FOLDER` trains by each method below and writes what it saw.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline_fixture import DATA, MODEL, TRAINING, figures, results
+from processes_fixture import start_two, two_processes
+
+# The batches of an update of one process are cut as those of two are: figures are means over micro-batches.
+SHARED = [
+    *DATA, *MODEL, *TRAINING, "data.pairs=5", "finetune.micro_batch_size=4", "finetune.epochs=10",
+    "finetune.save_every=5",
+    "attributor.optim.epochs=3", "evaluation.batch_size=4", "evaluation.samples=2",
+]  # fmt: skip
+OPTIM = ["method.optim.batch_size=4", "method.optim.micro_batch_size=2", "method.optim.epochs=2"]
+METHODS = {
+    "npo": ["method=npo", *OPTIM],  # five rows, four in a batch: the last one is uneven
+    "scurenewton": ["method=scurenewton", "method.outer_steps=2", "method.inner_steps=2", "method.micro_batch_size=4"],
+    "dareu": [
+        "method=dareu", "method.data_epochs=2", "method.prompts_per_batch=4", "method.updates_per_batch=2",
+        "method.rollouts_per_update=null", "method.stop.attribution=null", "method.optim.micro_batch_size=2",
+    ],
+}  # fmt: skip
+
+
+def run_all(folder: Path) -> dict[str, Any]:
+    """Results and retain rows by method. Nothing is drawn that processes draw differently: no dropout, and
+    the likeliest token in place of a drawn one."""
+    import torch
+
+    from dareu.config.compose import compose
+    from dareu.training.retain_sampler import RetainSampler
+    from dareu.workflow.console import Console
+    from dareu.workflow.experiment import train
+
+    found: dict[str, Any] = {}
+    walk = RetainSampler.batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
+        patch.setattr(torch, "multinomial", lambda probs, num_samples=1, **_: probs.argmax(-1, keepdim=True))
+        for name, overrides in METHODS.items():
+            rows: list[list[int]] = []
+
+            def noting(sampler: Any, *args: Any, rows: list[list[int]] = rows) -> Any:
+                picked = walk(sampler, *args)
+                rows.append(
+                    [id(row) for row in picked] if len(args) < 3 else [sampler.rows.index(r) for r in picked]
+                )
+                return picked
+
+            patch.setattr(RetainSampler, "batch", noting)
+            config = compose(
+                [*SHARED, *overrides, f"cache_dir={folder / 'store'}", f"run_dir={folder / name}"]
+            )
+            tree = train(config, console=Console(silent=True))
+            found[name] = {"results": figures(json.loads(json.dumps(tree, default=str))), "rows": rows}
+    return found
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any], list[dict[str, Any]]]:
+    """(folder of one process, folder of two, what the one found, what each of the two found)."""
+    alone, shared = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    with two_processes(__file__, shared):
+        one = run_all(alone)
+    return alone, shared, one, [json.loads((shared / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Paths of the figures that differ by more than a thousandth."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [line for key in {**a, **b} for line in differences(a.get(key), b.get(key), f"{path}.{key}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [
+            line
+            for i, pair in enumerate(zip(a, b, strict=True))
+            for line in differences(*pair, f"{path}[{i}]")
+        ]
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return [] if a == pytest.approx(b, abs=1e-3, rel=1e-3) else [f"{path}: {a} {b}"]
+    return [] if a == b else [f"{path}: {a} {b}"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_find_what_one_finds(seen: Any, name: str) -> None:
+    alone, shared, one, two = seen
+    expected, written = figures(results(alone / name)), figures(results(shared / name))
+    assert not differences(expected["models"], written["models"])
+    assert not differences(expected["outcome"], written["outcome"])
+    assert two[0][name]["results"] == two[1][name]["results"]  # process 1 is told what process 0 wrote
+    assert sorted(p.name for p in (alone / name).iterdir()) == sorted(
+        p.name for p in (shared / name).iterdir()
+    )
+
+
+def test_weights_agree_and_nothing_is_left_behind(seen: Any) -> None:
+    from safetensors.torch import load_file
+
+    alone, shared, *_ = seen
+    models = sorted((alone / "store").glob("*/*/model/model.safetensors"))
+    assert {p.parts[-4] for p in models} == {"base", "original", "retrained", "unlearned"} and len(
+        models
+    ) == 6
+    for path in models:
+        mine, theirs = load_file(path), load_file(shared / path.relative_to(alone))
+        assert max(float((mine[name] - theirs[name]).abs().max()) for name in mine) < 1e-4, path
+    for left in (".out", ".work"):
+        assert not [p for p in (shared / "store" / left).rglob("*") if p.is_file()]
+
+
+def test_retain_rows_differ_from_process_to_process(seen: Any) -> None:
+    """Together the two meet what the one meets, each its own half."""
+    *_, two = seen
+    for name in ("npo", "dareu"):
+        first, second = (found[name]["rows"] for found in two)
+        assert len(first) == len(second) > 2
+        assert any(set(a) != set(b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_path: Path) -> None:
+    """The killed pair leaves a checkpoint; the next pair starts from it and ends where an undisturbed run ends."""
+    command = ["finetune", *SHARED, "retrain=false", "finetune.epochs=40", f"cache_dir={tmp_path / 'store'}"]
+    pair = start_two("-m", "dareu", *command)
+    try:
+        end = time.monotonic() + 120
+        while not next((tmp_path / "store").glob(".work/original/*/checkpoints/*/complete"), None):
+            assert time.monotonic() < end and pair[1].poll() is None, pair[1].communicate()
+            time.sleep(0.002)
+        pair[1].send_signal(signal.SIGKILL)
+        out, err = pair[0].communicate(timeout=60)
+    finally:
+        for process in pair:
+            process.kill()
+    assert pair[0].returncode == 1 and out == ""
+    assert err.count("dareu: Another process of this run has ended.") == 1 and "Traceback" not in err
+    assert "The same command continues from here." in err
+    pair[1].communicate()
+
+    again = start_two("-m", "dareu", *command)
+    told = [process.communicate(timeout=120) for process in again]
+    assert [process.returncode for process in again] == [0, 0], told
+    assert "original: " in told[0][0] and told[1][0] == ""  # one of them prints
+    [manifest] = (tmp_path / "store").glob("original/*/manifest.json")
+    log = (manifest.parent / "training.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(5, json.loads(log[-1])["step"] + 1, 5))
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "cause"),
+    [
+        (["train", *SHARED, "method=npo", "forget.count=null", "forget.owners=[Nobody]"], 2, "Nobody"),
+        (["tune", *SHARED], 2, "is one process"),
+        (["train", *SHARED, "device=cpu:1"], 2, "on one device"),
+    ],
+)
+def test_a_mistake_is_reported_once(command: list[str], code: int, cause: str, tmp_path: Path) -> None:
+    pair = start_two("-m", "dareu", *command, f"cache_dir={tmp_path / 'store'}")
+    told = [process.communicate(timeout=60) for process in pair]
+    err = "".join(err for _, err in told)
+    assert [process.returncode for process in pair] == [code, code], told
+    assert err.count("dareu: ") == 1 and cause in err and "Traceback" not in err
+    assert not (tmp_path / "store").exists()
+
+
+if __name__ == "__main__":
+    import conftest  # noqa: F401  one thread, no hub
+
+    out = Path(sys.argv[1])
+    (out / f"{os.environ['RANK']}.json").write_text(json.dumps(run_all(out), default=str))
