@@ -17,7 +17,9 @@ from dareu.methods.registry import find_method
 from dareu.tuning.search_space import distribution_of, space_of
 from dareu.workflow.sweep import grid
 
-FILES = sorted(config_folder().rglob("*.yaml"))
+FILES = sorted(
+    p for p in config_folder().rglob("*.yaml") if p.parent.name != "accelerate"
+)  # of `accelerate launch`
 # How many options each group has: a new one is put here, and with that under the tests below.
 COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 4, "experiment": 11}
 SAME_AS = {"authors_classic": "authors"}  # an option that is a variant of another one

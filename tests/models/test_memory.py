@@ -40,6 +40,18 @@ def llama() -> LlamaForCausalLM:
         return LlamaForCausalLM(shape)
 
 
+def test_engines_share_the_model_among_processes() -> None:
+    """Two processes; FSDP2 and ZeRO-3 hold half of the weights, and two of the two blocks while they work."""
+    one, work = estimate(SIZE, Work(8, 16, 8)), {"rows": 8, "length": 16, "answers": 8, "processes": 2}
+    assert estimate(SIZE, Work(**work)) == one
+    zero2, fsdp = (estimate(SIZE, Work(**work, engine=name)) for name in ("zero2", "fsdp2"))
+    for parts in (zero2, fsdp):
+        assert (parts["gradients"], parts["optimizer"]) == (one["gradients"] / 2, one["optimizer"] / 2)
+        assert parts["activations"] == one["activations"] and parts["reference"] == one["reference"]
+    assert zero2["weights"] == one["weights"]
+    assert fsdp["weights"] == pytest.approx(one["weights"] * (1 / 2 + 2 / SIZE.layers))
+
+
 def test_sizes_are_the_models_own() -> None:
     model = llama()
     size = size_of(model, None)

@@ -20,6 +20,14 @@ from dareu.errors import ConfigError
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 STORED = 17  # activations of a block that its backward pass reads, as multiples of tokens × width
 HELD = {"cpu": 1.75}
+# What an engine cuts up among processes: each holds its part alone (Rajbhandari et al. 2020, arXiv 1910.02054).
+CUT: dict[str, tuple[str, ...]] = {
+    "ddp": (),
+    "zero1": ("optimizer",),
+    "zero2": ("gradients", "optimizer"),
+    "zero3": ("weights", "gradients", "optimizer"),
+    "fsdp2": ("weights", "gradients", "optimizer"),
+}
 QUANTISED = {
     "nf4": 0.52,
     "int8": 1.0,
@@ -51,7 +59,8 @@ class ModelSize:
 class Work:
     """One update. `rows` × `length` tokens pass through the model, `answers` of the `length` tokens have logits;
     `sampled` rows are generated at once; `checkpointing` keeps one value a token, layer and unit of width; `frozen`: a
-    second copy of what is trained stays as reference.
+    second copy of what is trained stays as reference; `engine`: which of `CUT` shares the model among `processes`. Rows
+    are those of one process.
     """
 
     rows: int
@@ -61,6 +70,8 @@ class Work:
     checkpointing: bool = False
     frozen: bool = True
     bf16: bool = False
+    processes: int = 1
+    engine: str = "ddp"
 
 
 def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, float]:
@@ -78,6 +89,10 @@ def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, flo
         "logits": counted * size.vocabulary * 3 * 4,
         "sampling": work.sampled * work.length * size.layers * size.cached * size.bytes,
     }
+    for name in CUT[work.engine]:
+        parts[name] /= work.processes
+    if "weights" in CUT[work.engine]:  # a block whole while it works, and the next one
+        parts["weights"] += 2 * size.parameters * size.bytes / size.layers
     update = parts["activations"] + parts["logits"]
     stays = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer"))
     parts["total"] = (stays + max(update, parts["sampling"])) * HELD.get(device.partition(":")[0], 1.0)

@@ -41,12 +41,12 @@ def _gathered(weight: Any) -> Iterator[Tensor]:
         yield weight.full_tensor() if hasattr(weight, "full_tensor") else weight
 
 
-def cuts_weights() -> str | None:
-    """The engine that cuts up every weight, as `accelerate launch` was told to; None where none does."""
+def engine() -> str:
+    """What trains: ddp, fsdp2, or zero1 to zero3, as `accelerate launch` was told to."""
     fsdp, deepspeed = (os.environ.get(name, "").lower() == "true" for name in ENGINES)
     if fsdp:
-        return "FSDP"
-    return "ZeRO-3" if deepspeed and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3" else None
+        return "fsdp2"
+    return f"zero{os.environ.get('ACCELERATE_DEEPSPEED_ZERO_STAGE', '2')}" if deepspeed else "ddp"
 
 
 @contextmanager

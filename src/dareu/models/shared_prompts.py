@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from dareu.data.render import Encoded
-from dareu.models.logprobs import head_at, picked_logprobs, response_nll
+from dareu.models.logprobs import head_at, in_order, picked_logprobs, response_nll
 from dareu.models.progress import track
+from dareu.runs.ranks import share_out
 
 Group = list[int]  # numbers of the pairs that share a prompt
 
@@ -34,14 +35,15 @@ def shared_prompt_nll(
         return response_nll(model, tokenizer, pairs, batch_size=batch_size, progress=progress)
     was_training = model.training
     model.eval()
-    result: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
-    for chunk in track(_chunks(pairs, list(groups.values()), batch_size), progress):
+
+    def score(chunk: list[Group]) -> list[tuple[float, int]]:
         logps, mask = _logprobs(model, tokenizer.pad_token_id, pairs, chunk)
-        totals, counts = (-logps.sum(1)).tolist(), mask.sum(1).tolist()
-        for i, total, count in zip((i for group in chunk for i in group), totals, counts, strict=True):
-            result[i] = (total, count)
+        return list(zip((-logps.sum(1)).tolist(), mask.sum(1).tolist(), strict=True))
+
+    chunks = _chunks(pairs, list(groups.values()), batch_size)
+    found = share_out(chunks, score, lambda own: track(own, progress))
     model.train(was_training)
-    return result
+    return in_order([[i for group in chunk for i in group] for chunk in chunks], found)
 
 
 def _continues(model: Any) -> bool:

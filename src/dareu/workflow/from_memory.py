@@ -14,6 +14,7 @@ from dareu.data.in_memory import corpus_in_memory
 from dareu.data.sequential import split_run
 from dareu.data.sources.registry import load_corpus
 from dareu.errors import ConfigError
+from dareu.runs import ranks
 from dareu.runs.files import unwritable
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.keys import imported_key
@@ -78,7 +79,7 @@ def place_model(config: RunConfig, model: Any, tokenizer: Any, finetune: bool) -
     if isinstance(model, Path) and tokenizer is None:
         folder = model
     else:
-        folder = _keep(config, model, tokenizer, "base" if finetune else "original")
+        folder = ranks.on_main(lambda: _keep(config, model, tokenizer, "base" if finetune else "original"))
     if finetune:
         return _with(config, path=str(folder))
     path = hf.path if hf.path != IN_MEMORY else str(base_of(model) or folder)

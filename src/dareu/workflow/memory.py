@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dareu.config import HFConfig
+from dareu.runs.ranks import world_size
 from dareu.workflow.context import Context
 
 CHARACTERS = 3.5  # of a token, about
@@ -12,15 +13,16 @@ CHARACTERS = 3.5  # of a token, about
 
 def memory_parts(context: Context) -> dict[str, float] | None:
     """MiB by part (`models.memory.estimate`), of fine-tuning or unlearning, whichever takes more; None where the
-    model's shape cannot be read beforehand.
+    model's shape cannot be read beforehand. Of several processes those of one.
 
     Lengths are counted in characters, not tokens: an estimate.
     """
     from dareu.models.load import pick_device
     from dareu.models.memory import Work, estimate, size_of
+    from dareu.models.sharded import engine
     from dareu.models.without_weights import model_without_weights
 
-    config = context.config
+    config, processes = context.config, world_size()
     model = model_without_weights(config)
     if model is None:
         return None
@@ -39,16 +41,18 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     saves = bool(hf and hf.gradient_checkpointing)
 
     def work(rows: int, sampled: int, frozen: bool, bf16: bool) -> Work:
-        return Work(rows, length, answers, sampled, checkpointing=saves, frozen=frozen, bf16=bf16)
+        own = -(-sampled // processes)
+        of_run = {"checkpointing": saves, "processes": processes, "engine": engine()}
+        return Work(rows, length, answers, own, frozen=frozen, bf16=bf16, **of_run)  # type: ignore[arg-type]
 
     finetune, method = config.finetune, config.method
-    works = [work(finetune.micro_batch_size or finetune.batch_size, 0, False, finetune.bf16)]
+    works = [work(finetune.micro_batch_size or -(-finetune.batch_size // processes), 0, False, finetune.bf16)]
     optim = getattr(method, "optim", None)
     if optim is not None:
         prompts = getattr(method, "prompts_per_batch", 0)
         prompts = len(context.split.forget) if prompts is None else prompts
         sampled = prompts * getattr(method, "num_generations", 1)
-        rows = optim.micro_batch_size or getattr(optim, "batch_size", None) or sampled
+        rows = optim.micro_batch_size or -(-(getattr(optim, "batch_size", None) or sampled) // processes)
         beside = getattr(method, "retain_batch_size", None) or rows
         works.append(work(rows + min(beside, rows), sampled, True, optim.bf16))
     device = str(pick_device(config.device))

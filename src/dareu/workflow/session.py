@@ -21,6 +21,7 @@ from dareu.workflow.loading import load_run_model, response_limit
 from dareu.workflow.partial import score
 from dareu.workflow.results import REPORT, read_results
 from dareu.workflow.stages import Artifact
+from dareu.workflow.validate import check_processes
 
 MODELS = ("original", "retrained", "unlearned")
 
@@ -73,6 +74,7 @@ class Session:
     def run(self) -> Run:
         """The run's stages. Connected at the first call, since a model object is saved for it."""
         if self._run is None:
+            check_processes(self._config)
             model, tokenizer, finetune = self._source
             config = self._config if model is None else place_model(self._config, model, tokenizer, finetune)
             self._run = Run.plan(config, self._corpus, Console(self._silent))

@@ -116,18 +116,17 @@ def check_processes(config: RunConfig) -> None:
 
 
 def check_engine(config: RunConfig) -> None:
-    """Check that the method trains where the engine of `accelerate launch` cuts up every weight.
+    """Check that the method trains by the engine that `accelerate launch` was told to use.
 
     Raises:
         ConfigError: It does not: it samples, or changes weights itself.
     """
     from dareu.methods.registry import method_of
-    from dareu.models.sharded import cuts_weights
+    from dareu.models.sharded import engine
 
-    engine = cuts_weights()
-    if engine and not method_of(config.method).shares_weights():
+    if engine() != "ddp" and not method_of(config.method).shares_weights():
         raise ConfigError(
-            f"method={config.method.name} needs whole weights in each process, and {engine} cuts them up.",
-            "Launch it with configs/accelerate/ddp.yaml or zero2.yaml; with model.adapter=lora and "
-            "model.dtype=bfloat16 a large model fits.",
+            f"method={config.method.name} needs the whole model in each process, and {engine()} cuts it up.",
+            "Launch it with configs/accelerate/ddp.yaml; with model.adapter=lora, model.dtype=bfloat16 a large model "
+            "fits.",
         )
