@@ -130,7 +130,9 @@ def test_retain_rows_differ_from_process_to_process(seen: Any) -> None:
 
 def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_path: Path) -> None:
     """The killed pair leaves a checkpoint; the next pair starts from it and ends where an undisturbed run ends."""
-    command = ["finetune", *SHARED, "retrain=false", "finetune.epochs=40", f"cache_dir={tmp_path / 'store'}"]
+    command = [
+        "finetune", *SHARED, "method=npo", "retrain=false", "finetune.epochs=40", f"cache_dir={tmp_path / 'store'}"
+    ]  # fmt: skip
     pair = start_two("-m", "dareu", *command)
     try:
         end = time.monotonic() + 120

@@ -45,7 +45,8 @@ class Work:
 def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     """(prompts in a batch of rollouts, parts that have updates of their own, rollouts in a micro-batch of a part).
 
-    Parts are equal: a batch whose rollouts they do not divide gets more prompts, some of them twice.
+    Parts are equal, and so are the shares of processes: a batch whose rollouts they do not divide gets more prompts,
+    some of them twice.
     `ConfigError` where a part cannot be cut into micro-batches.
     """
     world, generations = world_size(), config.num_generations
@@ -53,7 +54,9 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     parts = (
         math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
     )
-    while per_batch * generations % parts or per_batch * generations < 2:  # one row fills two places
+    while (
+        per_batch * generations % (parts * world) or per_batch * generations < 2
+    ):  # one row fills two places
         per_batch += 1
     rollouts = per_batch * generations // parts  # of an update
     micro = min(config.optim.micro_batch_size or rollouts, max(1, rollouts // world))
