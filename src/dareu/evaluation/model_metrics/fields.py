@@ -26,6 +26,7 @@ from dareu.evaluation.model_metrics.answers import sampled_answers
 from dareu.evaluation.model_metrics.gradient_norm import gradient_norms
 from dareu.evaluation.probes.base import ProbeInput
 from dareu.evaluation.probes.registry import PROBES, field_of
+from dareu.runs import ranks
 from dareu.runs.files import read_json, write_json
 
 Peer = Callable[[], tuple[Any, Any]]  # loads another checkpoint: (model, tokenizer)
@@ -299,7 +300,7 @@ def fill_fields(given: Given, needed: Collection[str]) -> Filled:
 def _filled(producer: Producer, given: Given, wanted: Sequence[str]) -> Filled:
     """What the producer finds, or found before an interruption."""
     kept = given.work and given.work / f"{producer.fields[0]}.json"
-    if kept and kept.is_file():
+    if kept and ranks.on_main(kept.is_file):
         tree = read_json(kept)
         for field in wanted:
             for record, value in zip(given.records, tree["values"][field], strict=True):
@@ -309,7 +310,7 @@ def _filled(producer: Producer, given: Given, wanted: Sequence[str]) -> Filled:
         found = producer.run(given)
     except DareuError as error:  # such as a prompt that does not fit the context
         found = Filled(dict.fromkeys(wanted, str(error)))
-    if kept:
+    if kept and ranks.is_main():
         values = {field: [record[field] for record in given.records] for field in wanted}
         write_json(kept, {"values": values, **found._asdict()})
     return found
