@@ -32,7 +32,6 @@ def as_rank(monkeypatch: pytest.MonkeyPatch) -> Any:
     def become(rank: int, theirs: Callable[[Any], Any]) -> OtherProcess:
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", str(rank))
-        monkeypatch.setattr(ranks, "PAUSE", 0.0)
         channel = OtherProcess(rank, theirs)
         monkeypatch.setattr(ranks, "_channel", channel)
         return channel

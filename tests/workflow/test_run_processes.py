@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from pipeline_fixture import DATA, MODEL, TRAINING, figures, results
-from processes_fixture import start_two, two_processes
+from processes_fixture import TIMEOUT, start_two, two_processes
 
 # The batches of an update of one process are cut as those of two are: figures are means over micro-batches.
 SHARED = [
@@ -135,12 +135,12 @@ def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_pat
     ]  # fmt: skip
     pair = start_two("-m", "dareu", *command)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + TIMEOUT
         while not next((tmp_path / "store").glob(".work/original/*/checkpoints/*/complete"), None):
             assert time.monotonic() < end and pair[1].poll() is None, pair[1].communicate()
             time.sleep(0.002)
         pair[1].send_signal(signal.SIGKILL)
-        out, err = pair[0].communicate(timeout=60)
+        out, err = pair[0].communicate(timeout=TIMEOUT)
     finally:
         for process in pair:
             process.kill()
@@ -150,7 +150,7 @@ def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_pat
     pair[1].communicate()
 
     again = start_two("-m", "dareu", *command)
-    told = [process.communicate(timeout=120) for process in again]
+    told = [process.communicate(timeout=TIMEOUT) for process in again]
     assert [process.returncode for process in again] == [0, 0], told
     assert "original: " in told[0][0] and told[1][0] == ""  # one of them prints
     [manifest] = (tmp_path / "store").glob("original/*/manifest.json")
@@ -168,7 +168,7 @@ def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_pat
 )
 def test_a_mistake_is_reported_once(command: list[str], code: int, cause: str, tmp_path: Path) -> None:
     pair = start_two("-m", "dareu", *command, f"cache_dir={tmp_path / 'store'}")
-    told = [process.communicate(timeout=60) for process in pair]
+    told = [process.communicate(timeout=TIMEOUT) for process in pair]
     err = "".join(err for _, err in told)
     assert [process.returncode for process in pair] == [code, code], told
     assert err.count("dareu: ") == 1 and cause in err and "Traceback" not in err

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
@@ -17,6 +18,7 @@ from dareu.cli.share import add_export, add_push, run_export, run_push
 from dareu.errors import ConfigError, DareuError, printable
 from dareu.runs import ranks
 
+PAUSE = 3.0  # seconds between a failure of several processes and their end
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
 
 
@@ -171,6 +173,8 @@ def _failed(code: int, cause: str, cure: str = "") -> int:
         print(f"dareu: {cause}", file=sys.stderr)
         if cure:
             print(f"       {cure}", file=sys.stderr)
+    if ranks.world_size() > 1:  # the first to end ends the others, who have to ask before
+        time.sleep(PAUSE)
     if ranks.connected():  # an ordinary end would wait for collective calls that nobody answers
         sys.stderr.flush()
         os._exit(code)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -22,7 +21,6 @@ LOST = "Another process of this run has ended."
 GOES_ON = "The same command continues from here."
 # What a collective call says whose other end is gone.
 SIGNS = ("Connection closed by peer", "Connection reset", "Broken pipe", "gloo", "NCCL", "Socket", "TCPStore")
-PAUSE = 1.0  # seconds that a process which has nothing to say leaves the one that has
 
 
 class Channel(Protocol):
@@ -130,16 +128,13 @@ def lost_peer(error: BaseException) -> bool:
 
 
 def speaks() -> bool:
-    """Whether this process is the one to report a failure: the first one to ask. The others wait a moment for it."""
+    """Whether this process is the one to report a failure: the first one to ask."""
     if world_size() == 1:
         return True
     try:
-        first = _channel.first() if _channel is not None else is_main()
-    except RuntimeError:  # process 0, which counts, is gone and has said nothing
-        first = True
-    if not first:
-        time.sleep(PAUSE)
-    return first
+        return _channel.first() if _channel is not None else is_main()
+    except RuntimeError:  # process 0, which counts, is gone
+        return True
 
 
 @contextmanager

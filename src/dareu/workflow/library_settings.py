@@ -22,6 +22,8 @@ LOGGERS = ("trl", "accelerate", "peft", "huggingface_hub")
 WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     # Transformers calls itself by names that it is about to rename.
     (".*gradient_checkpointing.* is deprecated", FutureWarning),
+    # accelerate's new name for it; the Trainer passes the old one.
+    (".*broadcast_buffers.* is deprecated", FutureWarning),
     # On a CPU there is no memory to pin; torch says so at each loader.
     (".*pin_memory.*", Warning),
     # The scheduler is stepped by the Trainer; on resume torch cannot see that the optimizer was stepped before.
