@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.runs.files import read_json, write_json
+from dareu.runs.ranks import is_main
 from dareu.training.early_stopping import GoodWeights
 
 
@@ -26,31 +27,31 @@ class BestWeights:
         self.kept, self.note = GoodWeights(folder / "best.safetensors"), folder / "best.json"
         self.rows: list[dict[str, Any]] = read_json(self.note) if self.note.is_file() else []
 
-    def step(self, policy: Any, step: int, main: bool = True) -> None:
+    def step(self, policy: Any, step: int) -> None:
         """Evaluate where the step is due and has not been evaluated before the run was interrupted."""
         if step % self.every == 0 and all(row["step"] != step for row in self.rows):
-            self._look(policy, {"step": step}, main)
+            self._look(policy, {"step": step})
 
-    def finish(self, policy: Any, step: int, main: bool = True) -> dict[str, Any]:
+    def finish(self, policy: Any, step: int) -> dict[str, Any]:
         """Evaluate the last weights too, and put the best back into `policy`. Of equal ones the earliest are best.
 
         Returns:
             `step` and `score` of the weights that `policy` has now, and all `evaluations`.
         """
         self.rows = [row for row in self.rows if not row.get("last")]  # of a run that was cut off here
-        self._look(policy, {"step": step, "last": True}, main)
+        self._look(policy, {"step": step, "last": True})
         best = self._best()
         if not best.get("last"):
             self.kept.restore(policy)
         return {"step": best["step"], "score": best["score"], "evaluations": self.rows}
 
-    def _look(self, policy: Any, about: dict[str, Any], main: bool) -> None:
+    def _look(self, policy: Any, about: dict[str, Any]) -> None:
         training = policy.training
         policy.eval()
         row = about | self.score(policy)
         policy.train(training)
         self.rows.append(row)
-        if main:
+        if is_main():
             if self._best() is row and not row.get("last"):
                 self.kept.keep(policy)
             write_json(self.note, self.rows)

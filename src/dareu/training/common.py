@@ -118,7 +118,7 @@ class Bookkeeping(StepBar):
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         super().on_step_end(args, state, control, **kwargs)
         if self.work.best is not None:
-            self.work.best.step(model, state.global_step, state.is_world_process_zero)
+            self.work.best.step(model, state.global_step)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any

@@ -124,7 +124,14 @@ def check_engine(config: RunConfig) -> None:
     from dareu.methods.registry import method_of
     from dareu.models.sharded import engine
 
-    if engine() != "ddp" and not method_of(config.method).shares_weights():
+    if engine() == "ddp":
+        return
+    if getattr(config.method, "evaluate_every", None):
+        raise ConfigError(
+            f"method.evaluate_every keeps whole weights while it trains, and {engine()} cuts them up.",
+            "Set method.evaluate_every=null, or launch the run with configs/accelerate/ddp.yaml.",
+        )
+    if not method_of(config.method).shares_weights():
         raise ConfigError(
             f"method={config.method.name} needs the whole model in each process, and {engine()} cuts it up.",
             "Launch it with configs/accelerate/ddp.yaml; with model.adapter=lora, model.dtype=bfloat16 a large model "
