@@ -17,6 +17,11 @@ import pytest
 from pipeline_fixture import DATA, MODEL, TRAINING, figures, results
 from processes_fixture import TIMEOUT, start_two, two_processes
 
+from dareu.cli import commands
+from dareu.config.compose import compose
+from dareu.errors import ConfigError
+from dareu.workflow.validate import check_processes
+
 # The batches of an update of one process are cut as those of two are: figures are means over micro-batches.
 SHARED = [
     *DATA, *MODEL, *TRAINING, "data.pairs=5", "finetune.micro_batch_size=4", "finetune.epochs=10",
@@ -39,7 +44,6 @@ def run_all(folder: Path) -> dict[str, Any]:
     the likeliest token in place of a drawn one."""
     import torch
 
-    from dareu.config.compose import compose
     from dareu.training.retain_sampler import RetainSampler
     from dareu.workflow.console import Console
     from dareu.workflow.experiment import train
@@ -158,21 +162,31 @@ def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_pat
     assert [json.loads(line)["step"] for line in log] == list(range(5, json.loads(log[-1])["step"] + 1, 5))
 
 
-@pytest.mark.parametrize(
-    ("command", "code", "cause"),
-    [
-        (["train", *SHARED, "method=npo", "forget.count=null", "forget.owners=[Nobody]"], 2, "Nobody"),
-        (["tune", *SHARED], 2, "is one process"),
-        (["train", *SHARED, "device=cpu:1"], 2, "on one device"),
-    ],
-)
-def test_a_mistake_is_reported_once(command: list[str], code: int, cause: str, tmp_path: Path) -> None:
-    pair = start_two("-m", "dareu", *command, f"cache_dir={tmp_path / 'store'}")
+def test_a_mistake_is_reported_once(tmp_path: Path) -> None:
+    pair = start_two("-m", "dareu", "train", *SHARED, "forget.count=null", "forget.owners=[Nobody]")
     told = [process.communicate(timeout=TIMEOUT) for process in pair]
     err = "".join(err for _, err in told)
-    assert [process.returncode for process in pair] == [code, code], told
-    assert err.count("dareu: ") == 1 and cause in err and "Traceback" not in err
-    assert not (tmp_path / "store").exists()
+    assert [process.returncode for process in pair] == [2, 2], told
+    assert err.count("dareu: ") == 1 and "Nobody" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [["tune"], ["train", "-m", "seed=1,2"]])
+def test_commands_of_one_process(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "PAUSE", 0.0)
+    for rank, lines in (("0", 2), ("1", 0)):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        assert commands.main(command) == 2
+        err = capsys.readouterr().err
+        assert len(err.splitlines()) == lines and ("is one process" in err) == bool(lines)
+
+
+def test_processes_do_not_share_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="all 2 processes on one device"):
+        check_processes(compose(["device=cuda:1"]))
 
 
 if __name__ == "__main__":
