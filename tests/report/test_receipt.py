@@ -99,7 +99,14 @@ def test_markup_in_names_does_not_act(tmp_path: Path) -> None:
     write_receipt(run)
     record = json.loads((run / "receipt.json").read_text())
     record["request"]["owners"] = ["<b>*x*</b>\x1b[31m"]
-    assert r"\<b\>\*x\*\</b\> \[31m" in to_markdown(record)
+    record["request"]["also_stays"] = {
+        "count": 1,
+        "word_for_word": 1,
+        "pairs": [{"forget": "f0", "retain": "r_1"}],
+    }
+    text = to_markdown(record)
+    assert r"\<b\>\*x\*\</b\> \[31m" in text
+    assert "\n- 1 of these records, 1 of them word for word" in text and "f0 = r\\_1\n" in text
 
 
 def test_a_folder_without_hashes_is_refused(tmp_path: Path) -> None:
