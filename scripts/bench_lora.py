@@ -83,7 +83,7 @@ def _train(part: str, found: dict[str, Any], rows: int, steps: int, folder: Path
 
 def _dareu(found: dict[str, Any], rows: int, steps: int, work: Any, timed: bool) -> dict[str, Any]:
     """DareU with a reward that reads no classifier, so that what is measured is the engine's."""
-    from dareu.config import DareUConfig
+    from dareu.config import BackboneConfig, DareUConfig
     from dareu.data.render import render_prompt
     from dareu.methods.dareu import DareUStep
     from dareu.models.load import freeze_original
@@ -128,7 +128,7 @@ def _dareu(found: dict[str, Any], rows: int, steps: int, work: Any, timed: bool)
 
     if timed:
         RLTrainer._generate_single_turn, RLTrainer.training_step = timed_generate, timed_update  # type: ignore[method-assign]
-    critic = fresh_critic(len(tokenizer), 64, 172, 2, 2, 0)
+    critic = fresh_critic(BackboneConfig(), len(tokenizer), 0)
     train_rl(
         policy, tokenizer, config=config, step=DareUStep(config, reward), reference=reference, prompts=prompts,
         retain_rows=found["retain"], critic=critic, max_new_tokens=48, seed=0, work=work,
