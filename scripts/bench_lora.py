@@ -113,8 +113,7 @@ def _dareu(found: dict[str, Any], rows: int, steps: int, work: Any, timed: bool)
         begun = time.process_time()
         result = generate(self, *args, **kwargs)
         ours.append(time.process_time() - begun)
-        ids = result[1]
-        theirs.append(_bare_generate(policy, tokenizer, [p.prompt for p in prompts[: len(ids)]], ids))
+        theirs.append(_bare_generate(policy, tokenizer, args[0], max(map(len, result[0]))))
         return result
 
     def timed_update(self: Any, model: Any, inputs: Any, *args: Any) -> Any:
@@ -141,14 +140,13 @@ def _dareu(found: dict[str, Any], rows: int, steps: int, work: Any, timed: bool)
     }
 
 
-def _bare_generate(policy: Any, tokenizer: Any, prompts: list[str], ids: Any) -> float:
+def _bare_generate(policy: Any, tokenizer: Any, prompts: list[list[int]], longest: int) -> float:
     """CPU seconds of sampling as many tokens after the same prompts through merged weights, by `generate` alone."""
     import torch
 
     from dareu.models.merge import merged
 
-    batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
-    longest = max(len(row) for row in ids)
+    batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
     with merged(policy), torch.no_grad():
         begun = time.process_time()
         policy.generate(
