@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline_fixture import SMALL, store, train
+from pipeline_fixture import MODEL, SMALL, store, train, write_lines
 
 from dareu.attribution.name_masking import NameMasker
 from dareu.config.compose import compose
@@ -73,6 +73,15 @@ def test_a_critic_of_its_own_is_part_of_the_key(store: Path) -> None:
         ("demem", [], {"reward_forget", "value_loss"}),
         ("dareu_warm", ["method.warm_start.optim.steps=1"], {"value_loss"}),
         ("dareu_grpo", ["method.retain_prompts.share=0.5"], {"reward_retain", "rollout_attribution"}),
+        (
+            "dareu_rloo",
+            [
+                "method.anchor=counterfactual",
+                "method.offpolicy=0.5",
+                "method.stop.attribution=counterfactual",
+            ],
+            {"kl_anchor", "stop_attribution"},
+        ),
     ],
 )
 def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], logged: set[str]) -> None:
@@ -80,6 +89,9 @@ def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], l
     rows = [json.loads(line) for line in (tmp_path / name / "training.jsonl").read_text().splitlines()]
     assert logged <= {key for row in rows for key in row}
     # four forget prompts, and as many retain prompts where there are some: in batches of four
+    if name == "dareu_rloo":  # the level may be reached at once
+        assert 0 < found["outcome"]["stop_attribution"] < 1 and "kl_anchor" in rows[0]
+        return
     batches = 1 if name in ("demem", "dareu_warm") else 2
     updates = {"rule": 1, "demem": 3, "dareu_grpo": 2, "dareu_warm": 2}[
         name
@@ -90,6 +102,16 @@ def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], l
     if name == "dareu_warm":
         assert found["outcome"]["warm_start"]["steps"] == 1
     assert ("stop_attribution" in {k for row in rows for k in row}) == name.startswith("dareu")
+
+
+@pytest.mark.parametrize("key", ["method.anchor", "method.stop.attribution"])
+def test_counterfactuals_need_names(store: Path, tmp_path: Path, key: str) -> None:
+    """Owners as ids, and texts that name nobody: said before anything is trained, with the keys to change."""
+    rows = [{"prompt": f"What is {n}?", "response": f"It is {n}.", "owner": f"id{n % 3}"} for n in range(9)]
+    path = write_lines(tmp_path / "rows.jsonl", rows)
+    data = ["data=local", f"data.path={path}", "forget.count=1"]
+    with pytest.raises(DataError, match="method.anchor=original"):
+        Stages(prepare(compose([*data, *MODEL, f"cache_dir={store}", f"{key}=counterfactual"])))
 
 
 def test_retain_prompts_count_where_batches_are_checked(store: Path) -> None:
@@ -162,10 +184,19 @@ def test_level_of_wrong_answers_each_with_its_question(
     ]
     monitor = StoppingMonitor(Letters(), ["bob"], masker)  # type: ignore[arg-type]
     method = stages(store, "method=dareu", "method.stop.attribution=wrong_answers").context.config.method
-    assert with_level(method, monitor, forget).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
-    assert with_level(method, monitor, forget[2:]).stop.attribution == 0.05  # type: ignore[arg-type]
+    none: list[str] = []
+    assert with_level(method, monitor, forget, lambda: none).stop.attribution == pytest.approx(level)  # type: ignore[arg-type]
+    assert with_level(method, monitor, forget[2:], lambda: none).stop.attribution == 0.05  # type: ignore[arg-type]
     fixed = stages(store, "method=dareu", "method.stop.attribution=0.3").context.config.method
-    assert with_level(fixed, monitor, forget).stop.attribution == 0.3  # type: ignore[arg-type]
+    assert with_level(fixed, monitor, forget, lambda: none).stop.attribution == 0.3  # type: ignore[arg-type]
+    named = stages(store, "method=dareu", "method.stop.attribution=counterfactual").context.config.method
+    given = [
+        "bob ran",
+        "bob bbb",
+        "b",
+    ]  # in place of the wrong answers, to the same three queries but the last
+    found = with_level(named, monitor, [*forget[:1], forget[0], forget[1]], lambda: given)  # type: ignore[arg-type]
+    assert found.stop.attribution == pytest.approx(level)
 
 
 def test_health_without_an_attributor() -> None:

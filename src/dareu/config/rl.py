@@ -97,7 +97,7 @@ class RewardConfig(Strict):
         "level: each answers for all before it (paper)",
     )
     kl: Number = Field(
-        0.1, ge=0, le=1000, description="λ: weight of the KL term to the original in the reward"
+        0.1, ge=0, le=1000, description="λ: weight of the KL term to `method.anchor` in the reward"
     )
     length_penalty: NonNegative = Field(
         1.0, description="subtracted at the last token of a response without end"
@@ -132,10 +132,11 @@ class AdvantageConfig(Strict):
 class StopConfig(Strict):
     """Held-out early stopping; looked at after every batch of rollouts."""
 
-    attribution: Share | Literal["wrong_answers"] | None = Field(
+    attribution: Share | Literal["wrong_answers", "counterfactual"] | None = Field(
         None,
         description="stop once the stopping attributor's score is at or below this; wrong_answers: below what the "
-        "forget queries' wrong answers score, 0.05 where the data has none; null: never",
+        "forget queries' wrong answers score, 0.05 where the data has none; counterfactual: below what the original "
+        "model's answers about people who do not exist score; null: never",
     )
     kl: Positive | None = Field(
         None, description="stop once KL(π ‖ π_N) per token on rollouts passes this; null: never"
@@ -289,13 +290,31 @@ class DareUConfig(MethodBase):
     use_vllm: bool = Field(False, description="sample with vLLM (extra `vllm`)")
     vllm: VllmConfig = Field(VllmConfig(), description="how vLLM samples, where use_vllm is true")
     kl_loss: NonNegative = Field(
-        0.0, description="weight of KL(π ‖ π_N) on rollouts in the loss, as GRPO has it"
+        0.0, description="weight of KL(π ‖ anchor) on rollouts in the loss, as GRPO has it"
+    )
+    anchor: Literal["original", "counterfactual"] = Field(
+        "original",
+        description="what reward.kl and kl_loss pull the rollouts towards: the original model, or what it says with a "
+        "fictitious name in the owner's place",
+    )
+    offpolicy: Share = Field(
+        0.0,
+        description="share of the forget rollouts that are gold answers in place of samples, each token weighted by "
+        "the policy's probability of it",
     )
 
     @model_validator(mode="after")
     def _phases(self) -> DareUConfig:
         if self.refusal_phase and self.warm_start:
             raise ValueError("refusal_phase and warm_start exclude one another: which one comes first?")
+        return self
+
+    @model_validator(mode="after")
+    def _gold(self) -> DareUConfig:
+        if self.offpolicy and self.use_vllm:
+            raise ValueError(
+                "offpolicy and use_vllm exclude one another: vLLM's likelihoods are of what it sampled"
+            )
         return self
 
     @model_validator(mode="after")
@@ -312,6 +331,13 @@ class DareUConfig(MethodBase):
         """Which method of the registry this configures."""
         kin = {"refusal": "rule", "forbidden_words": "purge", "dissimilarity": "demem"}
         return kin.get(self.reward.kind, "dareu")
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether a fictitious name stands in for an owner's somewhere."""
+        return bool(
+            self.warm_start or self.anchor == "counterfactual" or self.stop.attribution == "counterfactual"
+        )
 
     @property
     def reads_attributor(self) -> bool:

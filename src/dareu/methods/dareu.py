@@ -1,6 +1,6 @@
 """DareU (Lu et al. 2026): policy gradient on prefix-wise attribution rewards, distillation on the retain set.
 
-    r_t = χ(DA(F, y_≤t)) − β · KL(π ‖ π_N)_t           attribution of each prefix, clipped to [−1, 0], and KL
+    r_t = χ(DA(F, y_≤t)) − β · KL(π ‖ anchor)_t        attribution of each prefix, clipped to [−1, 0], and KL to π_N
     R_t = Σ_j γ^j r_{t+j},   A_t = R_t − V(c_t)         returns and advantages; V is a critic (or a baseline)
     J   = E_t min(s_t A_t, clip(s_t, 1 ± ε) A_t)        s_t = π/π_old
     L   = −J + c_V · L_V + λ_dis · E_retain KL(π_N ‖ π)
@@ -37,10 +37,10 @@ class DareUStep:
 
         rewarded = self.reward(rollouts)
         fluent = batch.original_logps() if cfg.reward.fluency else None
-        dense = shaped(rewarded, rollouts, cfg.reward, batch.kl, fluent)
+        dense = shaped(rewarded, rollouts, cfg.reward, batch.anchor_kl, fluent)
         tensors, numbers = engine.advantages(dense, rewarded.level, batch)
         if cfg.kl_loss:  # at the temperature of sampling, as the ratios are
-            tensors["reference_logps"] = batch.original_logps(cfg.temperature)
+            tensors["reference_logps"] = batch.anchor_logps(cfg.temperature)
 
         engine.log_mean(
             **numbers,
@@ -50,6 +50,8 @@ class DareUStep:
             empty_share=rollouts.empty.float().mean(),
             unfinished_share=1 - rollouts.finished.float().mean(),
         )
+        if cfg.anchor != "original":
+            engine.log_mean(kl_anchor=masked_mean(batch.anchor_kl, mask))
         engine.log_weighted(rewarded.logged)
         if cfg.retain_prompts.share or rewarded.values.dim() == 1:
             engine.log_weighted(by_kind(rewarded, rollouts))

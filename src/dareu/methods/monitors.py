@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.score import forget_mass
 from dareu.config import DareUConfig
 from dareu.data.corpus import Sample
+from dareu.data.fictitious_names import replace_name
+from dareu.data.render import render_prompt
 from dareu.evaluation.metrics.text_health import broken_shares
+from dareu.methods.base import MethodContext
 
 NO_WRONG_ANSWERS = 0.05  # where to stop where the data has no wrong answers to measure
 
@@ -46,14 +49,50 @@ class StoppingMonitor:
         return {"attribution": self.level(texts, queries), **broken_shares(texts, finished)}
 
 
-def with_level(method: DareUConfig, monitor: StoppingMonitor, forget: Sequence[Sample]) -> DareUConfig:
-    """`stop.attribution` as a number.
+def counterfactual_answers(
+    context: MethodContext, fakes: Mapping[str, tuple[str, list[str]]], limit: int
+) -> list[str]:
+    """What `context.policy` answers to each forget query with a fictitious name, the owner's name put back.
+
+    `fakes`: owner → (name in the text, fictitious names, of which the first is taken); `limit`: tokens of an answer.
+    """
+    from dareu.models.generate import generate
+
+    names = [(fakes[str(s.owner)][0], fakes[str(s.owner)][1][0]) for s in context.split.forget]
+    asked = [
+        replace_name(s.prompt, name, other)[0]
+        for s, (name, other) in zip(context.split.forget, names, strict=True)
+    ]
+    answers = generate(
+        context.policy,
+        context.tokenizer,
+        [render_prompt(context.tokenizer, query, context.corpus.task) for query in asked],
+        max_new_tokens=limit,
+        batch_size=context.config.evaluation.batch_size,
+    )
+    return [
+        replace_name(answer.text, other, name)[0]
+        for answer, (name, other) in zip(answers, names, strict=True)
+    ]
+
+
+def with_level(
+    method: DareUConfig,
+    monitor: StoppingMonitor,
+    forget: Sequence[Sample],
+    counterfactual: Callable[[], Sequence[str]],
+) -> DareUConfig:
+    """`stop.attribution` as a number, an estimate of the retrained model's level.
 
     A wrong answer to a forget query is what a model that never saw the owner would give: it has the question's words
-    right, the name among them, and the facts wrong. What such answers score estimates the retrained model's level.
+    right, the name among them, and the facts wrong. So are the original model's answers about people who do not exist
+    (`counterfactual`, one a forget query): it never saw them.
     """
-    if method.stop.attribution != "wrong_answers":
+    if method.stop.attribution == "wrong_answers":
+        scored = [(text, sample.prompt) for sample in forget for text in sample.wrong_responses]
+    elif method.stop.attribution == "counterfactual":
+        scored = [(text, sample.prompt) for text, sample in zip(counterfactual(), forget, strict=True)]
+    else:
         return method
-    wrong = [(text, sample.prompt) for sample in forget for text in sample.wrong_responses]
-    level = monitor.level(*zip(*wrong, strict=True)) if wrong else NO_WRONG_ANSWERS
+    level = monitor.level(*zip(*scored, strict=True)) if scored else NO_WRONG_ANSWERS
     return method.model_copy(update={"stop": method.stop.model_copy(update={"attribution": level})})

@@ -17,12 +17,12 @@ from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Split
 from dareu.data.refusals import load_refusals
 from dareu.data.render import encode, render_prompt
-from dareu.errors import ConfigError
+from dareu.errors import ConfigError, DataError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for
 from dareu.methods.distillation import TARGETS, stored_targets
-from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
+from dareu.methods.monitors import HealthMonitor, StoppingMonitor, counterfactual_answers, with_level
 from dareu.models.word_vectors import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
 from dareu.training.common import rollout_batch
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 
 REFUSALS_KEY = "method.reward.refusals"
+NAMELESS = (
+    "Set method.warm_start=null, method.anchor=original, and method.stop.attribution to null or a number: without "
+    "names there are no answers about people who do not exist."
+)
 
 
 class Reinforcement(Method):
@@ -52,8 +56,11 @@ class Reinforcement(Method):
                 "method.use_vllm=true needs a package that is not installed.", "pip install 'dareu[vllm]'"
             )
         if split is not None:
-            if method.warm_start:
-                fakes_for(split, 1, config.seed)
+            if method.reads_names:
+                try:
+                    fakes_for(split, 1, config.seed)
+                except DataError as error:
+                    raise DataError(error.cause, NAMELESS) from None
             added = retain_count(len(split.forget), len(split.retain), method.retain_prompts.share)
             rollout_batch(method, len(split.forget) + added)
 
@@ -77,6 +84,7 @@ class Reinforcement(Method):
 
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original
+        from dareu.training.anchor import CounterfactualAnchor
         from dareu.training.loss_spec import FINETUNE
         from dareu.training.rl_trainer import train_rl
         from dareu.training.supervised_phase import DISTIL, learn_first
@@ -85,6 +93,7 @@ class Reinforcement(Method):
         policy, tokenizer, task = context.policy, context.tokenizer, context.corpus.task
         targets = warm_targets(context) if method.warm_start else []  # the policy is the original still
         reference, length = freeze_original(policy), config.model.max_length
+        fakes = fakes_for(context.split, 1, config.seed) if method.reads_names else {}
         draw = random.Random(config.seed)
         limit, refusals = method.max_new_tokens or context.response_limit, []
         if method.refusal_phase:
@@ -96,7 +105,12 @@ class Reinforcement(Method):
         prompts = make_prompts(context, limit)  # before the policy learns anything
         reward, critic, monitor = make_reward(context, self.reads_attributor(config))
         if method.stop.attribution is not None:
-            method = with_level(method, cast("StoppingMonitor", monitor), context.split.forget)
+            method = with_level(
+                method,
+                cast("StoppingMonitor", monitor),
+                context.split.forget,
+                lambda: counterfactual_answers(context, fakes, limit),
+            )
         retain_rows = context.encode(context.split.retain)
         given = {"retain_rows": retain_rows, "seed": config.seed, "device": context.device}
         done: dict[str, Any] = {}
@@ -143,6 +157,9 @@ class Reinforcement(Method):
             seed=config.seed,
             device=context.device,
             work=context.work,
+            anchor=CounterfactualAnchor(tokenizer, fakes, task, length, config.evaluation.batch_size)
+            if method.anchor == "counterfactual"
+            else None,
         )
         return {
             "steps": outcome.updates,
@@ -169,11 +186,15 @@ def settings_of(config: RunConfig) -> DareUConfig:
 
 def make_prompts(context: MethodContext, limit: int) -> list[Prompt]:
     """Forget prompts, and the retain prompts that `retain_prompts` adds, with what the policy answers to these now."""
-    from dareu.models.generate import generate
+    from dareu.models.generate import end_ids, generate
     from dareu.rewards.base import Prompt
 
     config, method, tokenizer = context.config, settings_of(context.config), context.tokenizer
     split, task = context.split, context.corpus.task
+    gold: list[tuple[int, ...]] = [()] * len(split.forget)
+    if method.offpolicy:
+        ends = end_ids(context.policy, tokenizer)
+        gold = [as_rollout(row.response_ids, ends, limit) for row in context.encode(split.forget)]
     added = retain_prompts(
         split.forget, split.retain, method.retain_prompts.share, method.retain_prompts.boundary, config.seed
     )
@@ -186,12 +207,18 @@ def make_prompts(context: MethodContext, limit: int) -> list[Prompt]:
         batch_size=config.evaluation.batch_size,
     )
     return [
-        Prompt(render_prompt(tokenizer, s.prompt, task), s.prompt, str(s.owner), s.response)
-        for s in split.forget
+        Prompt(render_prompt(tokenizer, s.prompt, task), s.prompt, str(s.owner), s.response, answer_ids=ids)
+        for s, ids in zip(split.forget, gold, strict=True)
     ] + [
         Prompt(text, s.prompt, str(s.owner), s.response, answer.text, "boundary" if close else "retain")
         for text, (s, close), answer in zip(rendered, added, own, strict=True)
     ]
+
+
+def as_rollout(ids: Sequence[int], ends: Sequence[int], limit: int) -> tuple[int, ...]:
+    """An encoded answer as sampling returns one: up to its first token of `ends`, `limit` tokens at most."""
+    last = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    return tuple(ids[: min(last + 1, limit)])
 
 
 def similarity(reference: str, response: str, part: Literal["f1", "recall"] = "f1") -> float:

@@ -27,22 +27,32 @@ class Prompt:
     answer: str = ""
     own: str = ""  # what the original model answers, greedily; of retain prompts
     kind: Literal["forget", "retain", "boundary"] = "forget"
+    answer_ids: tuple[int, ...] = ()  # of the answer, as a rollout has them; with `offpolicy` alone
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Responses: token ids and mask (B, T), right-padded; whether each ended by itself (B,); texts; prompts."""
+    """Responses: token ids and mask (B, T), right-padded; whether each ended by itself (B,); texts; prompts.
+
+    `gold`: the rows that are gold answers in place of samples, (B,) bool; None where all are samples.
+    """
 
     ids: Tensor
     mask: Tensor
     finished: Tensor
     texts: Sequence[str]
     prompts: Sequence[Prompt]
+    gold: Tensor | None = None
 
     @property
     def forget(self) -> Tensor:
         """1 for responses to forget prompts, (B,)."""
         return torch.tensor([float(a.kind == "forget") for a in self.prompts], device=self.ids.device)
+
+    @property
+    def sampled(self) -> Tensor:
+        """1 for what the policy itself answers to forget prompts, (B,)."""
+        return self.forget if self.gold is None else self.forget * ~self.gold
 
     @property
     def empty(self) -> Tensor:
@@ -118,7 +128,7 @@ class AttributionReward:
             cfg.credit,
             max(self.scorer.prior, floor),  # without the background class, which an empty text is
         )
-        forget = rollouts.forget
+        forget = rollouts.sampled
         counted, last = mask * forget.unsqueeze(1), guards.last_token(mask)
         logged = {
             "saturated_share": (attribution.saturated_share(scores, counted, cfg.scale), counted.sum()),

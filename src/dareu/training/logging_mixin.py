@@ -45,13 +45,13 @@ class RolloutLog:
                 self._metrics[mode][name].append(float(total / count))
 
     def check_stop(self, rollouts: Rollouts, kl: Tensor, nobody: Tensor | None) -> None:
-        """Look at the rollouts of the weights as they stand, before any update on them: at those to forget prompts.
+        """Look at the rollouts of the weights as they stand, before any update on them: at samples for forget prompts.
 
         A process that has none of them looks at all of its own, and counts for nothing.
         """
         if not self.model.training:
             return
-        forget = rollouts.forget
+        forget = rollouts.sampled
         weight = forget.sum()
         rows = [i for i, f in enumerate(forget.tolist()) if f] or list(range(len(rollouts.texts)))
         prompts = [rollouts.prompts[i] for i in rows]

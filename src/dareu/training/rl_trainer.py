@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from dareu.models.processes import connect
 from dareu.rewards.base import Prompt, Rollouts
 from dareu.runs.checkpoints import resume_point
 from dareu.training.advantages import Estimator
+from dareu.training.anchor import CounterfactualAnchor
 from dareu.training.common import (
     Bookkeeping,
     Work,
@@ -53,6 +56,7 @@ from dareu.training.common import (
 from dareu.training.critic import Critic
 from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.training.logging_mixin import RolloutLog
+from dareu.training.offpolicy import gold_rows, importance_weighted
 from dareu.training.retain_sampler import RetainSampler
 from dareu.training.rollouts import Plan, RolloutBatch, RolloutSampler, Step, Update, engine_settings
 
@@ -80,13 +84,15 @@ class RLTrainer(RolloutLog, GRPOTrainer):
         retain_sampler: RetainSampler[Encoded],
         good_weights: GoodWeights,
         sampler: RolloutSampler,
+        anchor: CounterfactualAnchor | None,
         **kwargs: Any,
     ) -> None:
         self.method, self.step, self.prompts = config, step, prompts
         self.monitor, self.critic = monitor, critic
         self.reference, self.retain_sampler = reference, retain_sampler
         self.good_weights, self.rollout_sampler = good_weights, sampler
-        self._answered: list[Prompt] = []
+        self.anchor = anchor
+        self._asked: list[Prompt] = []  # of the rollouts under way
         self._logps: Any = None  # of the forward pass under way
         # The policy's logits of new rollouts, where TRL has just asked for them.
         self._seen: list[Tensor] = []
@@ -105,8 +111,7 @@ class RLTrainer(RolloutLog, GRPOTrainer):
     # --- rollouts ---------------------------------------------------------------------------------------------
 
     def sequence_reward(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
-        """TRL calls a reward for each response; ours replaces it, so this only records which prompts are answered."""
-        self._answered = [self.prompts[i] for i in columns["index"]]
+        """TRL calls a reward for each response; ours replaces it."""
         return [0.0] * len(prompts)
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
@@ -118,43 +123,65 @@ class RLTrainer(RolloutLog, GRPOTrainer):
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         policy = self.accelerator.unwrap_model(self.model)
-        if self.use_vllm or not self.method.merge_rollouts:
-            return super()._generate_single_turn(*args, **kwargs)
-        with merged(policy):
-            return super()._generate_single_turn(*args, **kwargs)
+        merges = self.method.merge_rollouts and not self.use_vllm
+        with merged(policy) if merges else nullcontext():
+            ids, logprobs = super()._generate_single_turn(*args, **kwargs)
+        gold = gold_rows(self._asked, self.method.offpolicy)
+        return [
+            list(p.answer_ids) if g else own for own, p, g in zip(ids, self._asked, gold, strict=True)
+        ], logprobs
 
     @torch.no_grad()
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._seen = []
+        self._asked = [self.prompts[row["index"]] for row in inputs]
         batch = super()._generate_and_score_completions(inputs)
         for name in [n for n in self._metrics["train"] if "reward" in n]:  # of `sequence_reward`: all zero
             del self._metrics["train"][name]
         ids, mask = batch["completion_ids"], batch["completion_mask"]
         full, attention, length = self._concatenate(batch)
         policy = self.accelerator.unwrap_model(self.model)
-        with as_original(policy, self.reference) as original:
-            frozen, targets, counted = completion_logits(original, full, attention, length)
-        if self._seen:
-            logits, self._seen = torch.cat(self._seen), []
-        else:
-            logits, _, _ = completion_logits(policy, full, attention, length)
-        kl = spread(kl_divergence(logits, frozen), counted)
+        gold = torch.tensor(gold_rows(self._asked, self.method.offpolicy), device=ids.device)
         rollouts = Rollouts(
             ids,
             mask,
             torch.isin(ids, torch.tensor(self.eos_token_ids, device=ids.device)).any(1),
             self.processing_class.batch_decode(ids, skip_special_tokens=True),
-            self._answered,
+            self._asked,
+            gold if self.method.offpolicy else None,
         )
+        with as_original(policy, self.reference) as original:
+            frozen, targets, counted = completion_logits(original, full, attention, length)
+            anchored = self.anchor(original, rollouts, frozen) if self.anchor else frozen
+        if self._seen:
+            logits, self._seen = torch.cat(self._seen), []
+        else:
+            logits, _, _ = completion_logits(policy, full, attention, length)
+        kl = spread(kl_divergence(logits, frozen), counted)
+        anchor_kl = spread(kl_divergence(logits, anchored), counted) if self.anchor else kl
 
-        def original_logps(temperature: float = 1.0) -> Tensor:
-            scaled = frozen if temperature == 1.0 else frozen.float() / temperature
+        def logps_of(model_logits: Tensor, temperature: float = 1.0) -> Tensor:
+            scaled = model_logits if temperature == 1.0 else model_logits.float() / temperature
             return picked_logprobs(scaled, targets, counted)
 
-        batch |= self.step.evaluate(self, RolloutBatch(rollouts, full, attention, kl, original_logps))
+        batch |= self.step.evaluate(
+            self,
+            RolloutBatch(
+                rollouts,
+                full,
+                attention,
+                kl,
+                partial(logps_of, frozen),
+                anchor_kl,
+                partial(logps_of, anchored),
+            ),
+        )
         if "old_per_token_logps" not in batch:  # TRL leaves it out where generation and update are aligned
             scaled = logits.float() / self.temperature  # of a pass that was made already
             batch["old_per_token_logps"] = picked_logprobs(scaled, targets, counted)
+        if self.method.offpolicy:
+            old = batch["old_per_token_logps"]
+            batch["advantages"] = importance_weighted(batch["advantages"], old, gold)
         return batch
 
     def advantages(
@@ -339,10 +366,12 @@ def train_rl(
     seed: int = 0,
     device: str = "cpu",
     work: Work,
+    anchor: CounterfactualAnchor | None = None,
 ) -> Outcome:
     """Unlearn in place; resume from the newest whole checkpoint in `work`.
 
-    `critic` is needed for `advantage.estimator: critic`, and left out with the others. Errors: `ConfigError` for batch
+    `critic` is needed for `advantage.estimator: critic`, and left out with the others. `anchor`: what the KL terms
+    compare with, None for the original. Errors: `ConfigError` for batch
     sizes that do not fit, `TrainingError` for a loss that is not finite.
     """
     connect()
@@ -387,6 +416,7 @@ def train_rl(
             retain_sampler=RetainSampler(retain_rows, plan.retain, seed),
             good_weights=GoodWeights(work.folder / "good.safetensors"),
             sampler=sampler,
+            anchor=anchor,
         )
     without_printer(trainer)
     checkpoint = resume_point(work.checkpoints)

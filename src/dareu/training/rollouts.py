@@ -115,6 +115,8 @@ class RolloutBatch:
         attention: Their mask, (B, P+T).
         kl: KL(π ‖ π_N) at each response token, (B, T).
         original_logps: Temperature (1 by default) → the original's log-likelihood of each token, (B, T).
+        anchor_kl: KL(π ‖ anchor) at each response token, (B, T); `kl` where the anchor is the original.
+        anchor_logps: Like `original_logps`, of the anchor.
     """
 
     rollouts: Rollouts
@@ -122,6 +124,8 @@ class RolloutBatch:
     attention: Tensor
     kl: Tensor
     original_logps: Callable[..., Tensor]
+    anchor_kl: Tensor
+    anchor_logps: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
