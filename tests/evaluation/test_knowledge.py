@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,28 @@ def test_without_a_retrained_model_the_gap_is_named() -> None:
     result = compare_models({"unlearned": rows}, {"unlearned": compute_metrics(rows, metrics_of("fast"))})
     assert result["knowledge_left"] == {} and result["knowledge_left_worst"] is None
     assert "retrained" in result["missing"]["knowledge_left"]
+
+
+def test_what_the_original_says_of_samples_that_no_model_saw() -> None:
+    """Probabilities .5 and .1 on the holdout; two wrong answers twice as likely as the paraphrase give R = 2, so ½."""
+    half, tenth = -math.log(0.5), -math.log(0.1)
+    likelihoods = {"nll": half, "paraphrased_nll": half, "wrong_nlls": [half - math.log(2)] * 2}
+    unseen = [
+        {"set": "holdout", "index": i, "prompt": "?", "reference": "x", "response": None, **likelihoods}
+        for i in range(2)
+    ]
+    unseen[1]["nll"] = tenth
+    original, unlearned = records([1.0, 1.0]) + unseen, records([0.5, 0.5])
+    models = {"original": original, "unlearned": unlearned}
+    summaries = {name: compute_metrics(rows, metrics_of("fast")) for name, rows in models.items()}
+    inputs = {"truth_ratio_mean": "geometric"}
+    found = compare_models(models, summaries, inputs=inputs)["never_saw"]
+    assert found["probability"]["value"] == pytest.approx(0.3) and found["probability"]["n"] == 2
+    assert found["probability"]["low"] < 0.3 < found["probability"]["high"]
+    assert found["truth_ratio"]["value"] == pytest.approx(0.5)
+    assert "rouge_l" not in found and "membership_loss" not in found
+    with_retrained = compare_models(
+        models | {"retrained": unlearned}, summaries | {"retrained": summaries["unlearned"]}
+    )
+    assert "never_saw" not in with_retrained
+    assert "never_saw" not in compare_models({"unlearned": unlearned}, summaries)

@@ -100,6 +100,15 @@ def test_no_retrained_model(tmp_path: Path) -> None:
     assert "There is no retrained model in this run" in whole.text and "is not known" in whole.text
     assert not whole.having("ring") and not whole.having("left")
     assert not [a for t, a in whole.found if t == "tr" and a.get("class") == "retrained"]
+    assert "An estimate" not in whole.text
+    results["never_saw"] = {"probability": {"value": 0.125, "low": 0.1, "high": 0.15, "n": 100}}
+    results["models"]["unlearned"]["forget"]["probability"] = 0.25
+    text = page(tmp_path / "estimated", results).text
+    assert (
+        "An estimate, from the original model's figures on samples that no model saw: probability .125"
+        in text
+    )
+    assert "(unlearned .250)" in text
 
 
 def test_without_a_test_set_the_tile_shows_the_score_of_the_other_two(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dareu.data.words import words
 from dareu.evaluation.comparison import NO_RETRAINED, compare
 from dareu.evaluation.knowledge import damage, knowledge_left, matched, worst
 from dareu.evaluation.metrics.base import Metric
-from dareu.evaluation.metrics.compute import compute_metrics, sample_values
+from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics, sample_values
+from dareu.evaluation.metrics.intervals import percentiles, resampled_means
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.words import CharacterModel, broken_words
 
@@ -40,8 +43,8 @@ def compare_models(
 
     Returns:
         The comparisons (`dareu.evaluation.comparison.compare`), `knowledge_left`, `knowledge_left_worst`, `damage`,
-        `missing`: path → reason; and with `seeds` `retrained_seeds`: metric → `mean`, `sd` and `n` of its forget
-        figures over the retrained models.
+        `missing`: path → reason; with `seeds` `retrained_seeds`: metric → `mean`, `sd` and `n` of its forget
+        figures over the retrained models; without a retrained model `never_saw`, where there is a holdout.
     """
     _add_late(records, summaries, texts, suite)
     metrics = metrics_of(suite)
@@ -49,7 +52,9 @@ def compare_models(
     missing: dict[str, str] = result.pop("missing")
     left: dict[str, Any] = {}
     spread = seed_spread([records["retrained"], *seeds], metrics, inputs) if seeds else {}
+    unseen: dict[str, Any] = {}
     if "retrained" not in records:
+        unseen = never_saw(records.get("original", []), metrics, inputs)
         missing |= {"knowledge_left": NO_RETRAINED, "damage": NO_RETRAINED}
     elif "original" not in records:
         missing["knowledge_left"] = NO_ORIGINAL
@@ -80,7 +85,30 @@ def compare_models(
         "damage": lost,
         "missing": missing,
         **({"retrained_seeds": spread} if seeds else {}),
+        **({"never_saw": unseen} if unseen else {}),
     }
+
+
+def never_saw(
+    original: Records, metrics: Sequence[Metric], inputs: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, float]]:
+    """An estimate of a retrained model's forget figures: the original's own on the holdout, which it never saw either.
+
+    Of metrics that need likelihoods alone, since no model is asked the holdout's questions.
+
+    Returns:
+        Metric → `value`, 95 % interval over samples (`low`, `high`) and `n`. Empty without a holdout.
+    """
+    rows = [{**record, "set": "forget"} for record in original if record["set"] == HOLDOUT]
+    found = {}
+    for metric in metrics:
+        if not (rows and metric.knowledge and metric.level == "sample" and metric.covers("forget")):
+            continue
+        known = [value for value in sample_values(metric, rows, inputs) or [] if value is not None]
+        if known:
+            low, high = percentiles(resampled_means(np.array(known, dtype=float)))
+            found[metric.name] = {"value": statistics.fmean(known), "low": low, "high": high, "n": len(known)}
+    return found
 
 
 def seed_spread(

@@ -78,6 +78,7 @@ class Results(_Open):
         tug_of_war, tug_of_war_without_test, retrain_similarity, forget_quality: unlearned beside retrained.
         knowledge_left: metric → (u − r)/(o − r) with its interval; `value` None for metrics that cannot tell.
         knowledge_left_worst: the largest |k| and its metric.
+        never_saw: without a retrained model: metric → the original's figure on the holdout, an estimate of its.
         damage: "retain", "test" → share of samples that the retrained model has right and the unlearned one has not.
         seconds: stage → seconds.
         missing: path of a figure → why it is missing.
@@ -96,6 +97,7 @@ class Results(_Open):
     forget_quality: dict[str, Any] | None = None
     knowledge_left: dict[str, Interval] = {}
     knowledge_left_worst: Worst | None = None
+    never_saw: dict[str, Interval] = {}
     damage: dict[str, Interval] = {}
     seconds: dict[str, float | None] = {}
     missing: dict[str, str] = {}

@@ -68,13 +68,28 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
                 "fair",
                 "",
                 "There is no retrained model in this run. How much should be forgotten, and what an honest "
-                "“I never saw this” looks like, is therefore not known.",
+                f"“I never saw this” looks like, is therefore not known.{_never_saw(results)}",
             )
         )
     points += [p for p in (_blind(results),) if p]
     kinds = {p.kind for p in points}
     kind, tone, headline = next(row for row in HEADLINES if row[0] in kinds)
     return Verdict(tone, headline, tuple(points))
+
+
+def _never_saw(results: Mapping[str, Any]) -> str:
+    """What the original says of samples that no model saw, an estimate of the retrained model's figures."""
+    figures, forget = results.get("never_saw") or {}, dig(results, "models", "unlearned", "forget")
+    shown = [
+        f"{title} {show(dig(figures, key, 'value'))} (unlearned {show(dig(forget, key))})"
+        for key, title in (("probability", "probability"), ("truth_ratio", "truth ratio"))
+        if key in figures
+    ]
+    if not shown:
+        return ""
+    return (
+        f" An estimate, from the original model's figures on samples that no model saw: {', '.join(shown)}."
+    )
 
 
 def _beside(results: Mapping[str, Any], key: str) -> str:

@@ -39,7 +39,14 @@ class Figures:
         records = {name: one.records() for name, one in compared.items()}
         summaries = {name: one.summary for name, one in compared.items()}
         suite = context.config.evaluation.suite
-        comparison = compare_models(records, summaries, texts_of(context.corpus), suite=suite, seeds=seeds)
+        comparison = compare_models(
+            records,
+            summaries,
+            texts_of(context.corpus),
+            suite=suite,
+            inputs={"truth_ratio_mean": context.config.evaluation.truth_ratio},
+            seeds=seeds,
+        )
         missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
         missing |= comparison.pop("missing", {})
         return cls(records, summaries, comparison, missing, evaluated["unlearned"].seconds)
