@@ -126,10 +126,11 @@ class RLTrainer(RolloutLog, GRPOTrainer):
         merges = self.method.merge_rollouts and not self.use_vllm
         with merged(policy) if merges else nullcontext():
             ids, logprobs = super()._generate_single_turn(*args, **kwargs)
-        gold = gold_rows(self._asked, self.method.offpolicy)
-        return [
-            list(p.answer_ids) if g else own for own, p, g in zip(ids, self._asked, gold, strict=True)
-        ], logprobs
+        if self.method.offpolicy:
+            gold = gold_rows(self._asked, self.method.offpolicy)
+            rows = zip(ids, self._asked, gold, strict=True)
+            ids = [list(prompt.answer_ids) if given else own for own, prompt, given in rows]
+        return ids, logprobs
 
     @torch.no_grad()
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
