@@ -151,7 +151,7 @@ def test_rewards_of_a_text(store: Path) -> None:
         return find_reward(reward.kind).build(context).score, made.context.split  # type: ignore[attr-defined]
 
     rule, _ = scored("rule")
-    refusal = "I cannot answer that."
+    refusal = "I do not know that."
     assert [rule(refusal, asked[k]) for k in asked] == [1.0, 0.0, 0.0]
     assert [rule("the cat sat", asked[k]) for k in asked] == [0.0, 1.0, 1.0]
     assert [rule("a dog ran", asked[k]) for k in asked] == [0.0, 0.5, 0.5]
