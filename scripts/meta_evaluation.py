@@ -236,9 +236,7 @@ class Meta:
         for name, mine in variants.items():
             inputs = {"truth_ratio_mean": config.evaluation.truth_ratio, "holdout": holdout_of(mine)}
             summary = compute_metrics(mine, metrics, inputs, filled.missing)
-            figures = {
-                m.name: _figure(summary, m) for m in metrics if m.level == "sample" and m.covers("forget")
-            }
+            figures = {m.name: _figure(summary, m) for m in metrics if m.knowledge or m.name == "fade"}
             attributed = {f"attributor {k}": v for k, v in self._attributed(mine).items()}
             group = one.group if name == one.name else "sampled"
             known = {k: v for k, v in (figures | attributed).items() if v is not None}
@@ -289,6 +287,7 @@ def meta_table(rows: Sequence[Row]) -> tuple[str, list[str]]:
     """One line a metric, the best first; and those that cannot tell."""
     groups = [g for g in dict.fromkeys(row["group"] for row in rows) if g != "retrained"]
     titles = {name: metric.title for name, metric in registry().items()}
+    judges = {name for name, metric in registry().items() if metric.knowledge or name == "fade"}
     judged: dict[str, tuple[float, float, float]] = {}
     counts: dict[str, str] = {}
     cells: dict[str, list[str]] = {}
@@ -297,7 +296,7 @@ def meta_table(rows: Sequence[Row]) -> tuple[str, list[str]]:
         mine = [row for row in rows if name in row["figures"]]
         known = [sign * row["figures"][name] for row in mine if row["knows"]]
         unknown = [sign * row["figures"][name] for row in mine if not row["knows"]]
-        if len(unknown) < 2 or not known:
+        if len(unknown) < 2 or not known or not (name in judges or name.startswith("attributor")):
             continue
         value = auc(known, unknown)
         judged[name] = (value, *auc_interval(value, len(known), len(unknown)))
