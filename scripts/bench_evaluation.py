@@ -1,6 +1,6 @@
 """What an evaluation costs: seconds of each suite, generation beside a bare `generate`, peak memory beside it.
 
-    python scripts/bench_evaluation.py --suites fast full --results docs/performance.md
+    python scripts/bench_evaluation.py --suites fast full
 
 The original model of the default corpus and all its samples, one thread. Seconds are of CPU time, which other work on
 the machine lengthens little. Each part runs in a process of its own, for its peak of resident memory.
