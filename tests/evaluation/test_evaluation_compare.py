@@ -44,6 +44,16 @@ def test_retrain_similarity_sees_broken_text() -> None:
     assert retrain_similarity(R, R) == 1.0
 
 
+def test_retrain_similarity_sees_unfinished_answers_and_broken_words() -> None:
+    def with_health(tree: Any, **more: float) -> Any:
+        return tree | {"text_health": tree["text_health"] | more}
+
+    u, r = with_health(U, unfinished=1.0, broken=0.75), with_health(R, unfinished=0.2, broken=0.25)
+    assert retrain_similarity(u, r) == pytest.approx(TOW * BESIDE * 0.2 * 0.5)
+    with pytest.raises(DataError, match="broken"):
+        retrain_similarity(u, with_health(R, unfinished=0.2))  # only one of them has it
+
+
 def test_without_a_test_set() -> None:
     u, r = U | {"test": {"rouge_l": None}}, R | {"test": {"rouge_l": None}}
     result = compare({"unlearned": u, "retrained": r})

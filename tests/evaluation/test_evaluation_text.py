@@ -6,6 +6,7 @@ import pytest
 
 from dareu.data.words import words
 from dareu.evaluation.metrics.text_health import distinct_n, is_empty, is_repetitive, text_health
+from dareu.evaluation.metrics.words import broken_words, vocabulary
 
 
 @pytest.mark.parametrize(
@@ -39,10 +40,21 @@ def test_empty_is_no_word() -> None:
         ("a b a b a b a b", True),  # overlapping: a b a b at words 1, 3 and 5
         ("a b a b a b a", False),  # a b a b and b a b a twice each
         ("的的的", True),
+        ("уѺуѺуѺуѺуѺ", True),  # within one word, five times
+        ("уѺуѺуѺуѺ", False),  # four times
+        ("hahaha, zzz, 1010101010", False),
     ],
 )
 def test_repetitive(text: str, repetitive: bool) -> None:
     assert is_repetitive(text) is repetitive
+
+
+def test_bytes_that_are_no_character_are_broken() -> None:
+    known = {"ольга", "родилась"}
+    assert broken_words("Кто?", "Ольга родилась", known) == []
+    assert broken_words("Кто?", "Ольга\ufffd родилась", known) == ["\ufffd"]
+    assert broken_words("Кто \ufffd?", "Ольга \ufffd", known) == []  # it stands in the question
+    assert broken_words("Кто?", "Ольга \ufffd", known | set(vocabulary("a \ufffd"))) == []
 
 
 def test_distinct_n_pools_texts_and_does_not_cross_them() -> None:

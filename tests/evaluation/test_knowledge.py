@@ -13,7 +13,7 @@ from dareu.evaluation.beside import compare_models, seed_spread
 from dareu.evaluation.knowledge import damage, knowledge_left, worst
 from dareu.evaluation.metrics.base import Metric, each
 from dareu.evaluation.metrics.compute import compute_metrics
-from dareu.evaluation.metrics.intervals import bootstrap_mean
+from dareu.evaluation.metrics.intervals import auc_draws, mean_interval, percentiles, wilson
 from dareu.evaluation.metrics.registry import metrics_of
 
 ANSWERS = {1.0: "one two three four", 0.5: "one two", 0.25: "one", 0.0: "nothing"}
@@ -36,17 +36,17 @@ def scored(values: list[float | None]) -> list[dict[str, Any]]:
 
 
 def test_knowledge_left_by_hand() -> None:
-    # o = 1, r = 0, u = (1 + 1 + 0 + 0) / 4
+    # o = 1, r = 0, u = 4 / 8
     left = knowledge_left(
         {
-            "original": scored([1.0] * 4),
-            "retrained": scored([0.0] * 4),
-            "unlearned": scored([1.0, 1.0, 0.0, 0.0]),
+            "original": scored([1.0] * 8),
+            "retrained": scored([0.0] * 8),
+            "unlearned": scored([1.0, 1.0, 0.0, 0.0] * 2),
         },
         [SCORE],
     )["score"]
-    assert (left["value"], left["n"]) == (0.5, 4)
-    assert 0.0 <= left["low"] < 0.5 < left["high"] <= 1.0
+    assert (left["value"], left["n"]) == (0.5, 8)
+    assert 0.0 < left["low"] < 0.5 < left["high"] < 1.0
     # o = .9, r = .5, u = .3: gone too far by half of what separates them
     far = knowledge_left(
         {
@@ -55,12 +55,14 @@ def test_knowledge_left_by_hand() -> None:
         },
         [SCORE],
     )["score"]
-    assert far["value"] == pytest.approx(-0.5) == pytest.approx(far["low"]) == pytest.approx(far["high"])
+    assert far["value"] == pytest.approx(-0.5)
+    # every sample alike: resampling would give −.5 to −.5, which is no interval
+    assert (far["low"], far["high"]) == (None, None) and "same value" in far["reason"]
 
 
 @pytest.mark.parametrize(("unlearned", "k"), [("original", 1.0), ("retrained", 0.0)])
 def test_the_two_ends(unlearned: str, k: float) -> None:
-    models = {"original": scored([0.9, 0.8, 1.0, 0.7]), "retrained": scored([0.1, 0.3, 0.2, 0.2])}
+    models = {"original": scored([0.9, 0.8, 1.0, 0.7] * 2), "retrained": scored([0.1, 0.3] * 4)}
     left = knowledge_left(models | {"unlearned": models[unlearned]}, [SCORE])["score"]
     assert left["value"] == pytest.approx(k) == pytest.approx(left["low"]) == pytest.approx(left["high"])
 
@@ -75,6 +77,8 @@ def test_samples_without_a_value_in_one_model_do_not_count() -> None:
         [SCORE],
     )["score"]
     assert (left["value"], left["n"]) == (0.25, 2)
+    # the range of two samples holds the median half of the time: that is no 95 % interval
+    assert (left["low"], left["high"]) == (None, None) and "fewer than 6" in left["reason"]
 
 
 def test_a_metric_that_cannot_tell_is_named_and_no_headline() -> None:
@@ -147,7 +151,13 @@ def test_damage_by_hand() -> None:
     )
     assert lost is not None
     assert (lost["value"], lost["n"], lost["right_retrained"], lost["right_unlearned"]) == (0.5, 4, 0.75, 0.5)
-    assert 0.0 <= lost["low"] < 0.5 < lost["high"] <= 1.0
+    assert (lost["low"], lost["high"]) == (None, None) and "fewer than 6" in lost["reason"]
+    none = damage(
+        records([1.0] * 100, "retain"), records([1.0] * 100, "retain"), metrics_of("fast"), "retain"
+    )
+    # 0 of 100: Wilson's upper end is z² / (n + z²) = 3.8415 / 103.8415
+    assert none is not None and (none["value"], none["low"]) == (0.0, 0.0)
+    assert none["high"] == pytest.approx(0.036994, abs=1e-6)
     assert lost["metrics"]["rouge_l"] == pytest.approx((3.5 - 2.5) / 4)
     assert lost["metrics"]["exact"] == pytest.approx(0.25)
     assert damage([], [], [], "test") is None
@@ -155,14 +165,53 @@ def test_damage_by_hand() -> None:
 
 def test_intervals_are_seeded_hold_the_mean_and_shrink_with_n() -> None:
     values = [0.0, 1.0, 0.5, 0.25, 1.0, 0.75]
-    low, high = bootstrap_mean(values)
-    assert bootstrap_mean(values) == (low, high)
+    low, high = interval(values)
+    assert interval(values) == (low, high)
     assert low < np.mean(values) < high
-    more_low, more_high = bootstrap_mean(values * 16)
+    more_low, more_high = interval(values * 16)
     assert more_high - more_low == pytest.approx((high - low) / 4, rel=0.25)  # √16 times narrower
-    assert bootstrap_mean([0.5] * 3) == (0.5, 0.5)
     with pytest.raises(ValueError):
-        bootstrap_mean([])
+        mean_interval([])
+
+
+def test_no_interval_has_width_zero() -> None:
+    assert "fewer than 6" in str(mean_interval([0.1, 0.9, 0.3, 0.4, 0.5]))
+    assert "same value" in str(mean_interval([0.4] * 50))
+    # shares: Wilson. 1 of 10: (.1 + z²/20 ∓ z √(.009 + z²/400)) / (1 + z²/10)
+    assert interval([1.0] + [0.0] * 9) == pytest.approx((0.0179, 0.4042), abs=1e-4)
+    assert interval([1.0] * 8) == wilson(1.0, 8) and wilson(1.0, 8)[1] == 1.0
+    # nothing comes out of 100 answers, neither from the retrained nor from the unlearned model
+    models = {"original": scored([1.0] * 99 + [0.0]), "retrained": scored([0.0] * 100)}
+    left = knowledge_left(models | {"unlearned": scored([0.0] * 100)}, [SCORE])["score"]
+    assert left["value"] == 0.0 and -0.05 < left["low"] < -0.005 < 0.005 < left["high"] < 0.05
+
+
+def test_the_interval_of_an_auc_counts_both_samples() -> None:
+    # forget scores 1 … 40 against held-out scores 10.5, 30.5: 30 and 10 of 40 lie above, the AUC is .5
+    forget = np.array([0.0] * 10 + [0.5] * 20 + [1.0] * 10)
+    held = np.array([0.75, 0.25] * 10)
+    low, high = percentiles(auc_draws(forget, held))
+    one_low, one_high = interval(list(forget))
+    # variances: .125 / 40 of the forget samples and .0625 / 20 of the held-out ones; both alike, so √2 times as wide
+    assert (high - low) / (one_high - one_low) == pytest.approx(2**0.5, rel=0.15)
+    rows = [{"set": "forget", "index": i, "mia_loss": float(i)} for i in range(1, 41)]
+    holdout = [{"set": "holdout", "index": i, "mia_loss": 10.5 + 20 * (i % 2)} for i in range(20)]
+    attack = [m for m in metrics_of("fast") if m.name == "membership_loss"]
+    found = compute_metrics([*rows, *holdout], attack, {"holdout": holdout})
+    entry = found["intervals"]["membership"]["loss"]
+    assert (entry["low"], entry["high"]) == pytest.approx((low, high))
+    assert (
+        "fewer than 6"
+        in compute_metrics(rows, attack, {"holdout": holdout[:4]})["intervals"]["membership"]["loss"][
+            "reason"
+        ]
+    )
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    found = mean_interval(values)
+    assert not isinstance(found, str)
+    return found
 
 
 def test_models_beside_each_other() -> None:

@@ -51,7 +51,12 @@ def test_the_recipe_of_contributing(monkeypatch: pytest.MonkeyPatch) -> None:
     summary = compute_metrics(records, metrics_of("fast"))
     assert summary["forget"]["starts_alike"] == 1.0 and summary["retain"]["starts_alike"] == 0.0
     assert [r["starts_alike"] for r in records] == [1.0, 1.0, 0.0]
-    assert summary["intervals"]["forget"]["starts_alike"] == {"low": 1.0, "high": 1.0, "n": 2}
+    assert summary["intervals"]["forget"]["starts_alike"] == {
+        "low": None,
+        "high": None,
+        "n": 2,
+        "reason": "no interval from fewer than 6 samples",
+    }
     assert "forget.starts_alike" not in summary["missing"]
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from report_fixture import make_results, write_run
+from rich.console import Console
 from shared_data import shared
 
 from dareu.cli import main
 from dareu.errors import ConfigError, DataError, RunError
 from dareu.evaluation.rescore.rescore import read_log, rescore
+from dareu.report.rescore_tables import print_rescored
 from dareu.runs.files import read_jsonl, write_json, write_jsonl
 from dareu.workflow.rescore import in_open_unlearning
 
@@ -200,9 +202,27 @@ def test_open_unlearnings_layout_with_holes(tmp_path: Path) -> None:
     assert results["parity"]["mia_loss"]["computed"] is None and results["parity"]["mia_loss"]["note"]
 
 
+def test_titles_are_those_of_the_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two metrics are called `exact`: greedy answers in `forget`, the leak's curve in `leak`."""
+    tree = {"forget": {"n": 9, "exact": 0.39}, "retain": {"n": 9, "exact": 0.9}}
+    results = {
+        "models": {"unlearned": tree | {"leak": {"exact": {"1": 0.2, "8": 0.49}}, "model_utility": 0.5}},
+        "layout": "dareu",
+        "definitions": {"truth_ratio": "arithmetic"},
+    }
+    print_rescored(Console(width=120), results)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert {"forget: Exact answers .390", "retain: Exact answers .900", "forget: samples 9"} <= set(lines)
+    assert {
+        "leak: Sampled leak by k: 1 .200",
+        "leak: Sampled leak by k: 8 .490",
+        "Model utility .500",
+    } <= set(lines)
+
+
 def test_several_retrained_models_say_what_is_chance(tmp_path: Path) -> None:
     def log(name: str, loss: float) -> Path:
-        return save(tmp_path / f"{name}.json", {"forget": rows(shift=loss - 1.0)})
+        return save(tmp_path / f"{name}.json", {"forget": rows(8, shift=loss - 1.0)})
 
     ours, original = log("ours", 1.9), log("original", 0.1)
     seeds = [log(f"r{i}", loss) for i, loss in enumerate((2.0, 1.5, 2.5))]
@@ -213,7 +233,9 @@ def test_several_retrained_models_say_what_is_chance(tmp_path: Path) -> None:
     alone = rescore(ours, seeds[0], original)[0]
     assert "retrained_seeds" not in alone
     one, several = (tree["knowledge_left"]["probability"] for tree in (alone, left))
-    assert one["value"] == several["value"] and one["low"] > 0 > several["low"]
+    assert one["value"] == several["value"]
+    assert one["low"] is None and "same value" in one["reason"]  # all samples alike, and one seed
+    assert several["low"] < 0 < several["high"]
     with pytest.raises(DataError, match=r"short\.json"):
         rescore(ours, [seeds[0], save(tmp_path / "short.json", {"forget": rows(3)})])
 

@@ -13,13 +13,13 @@ import pytest
 from report_fixture import NASTY, make_results, model, sample_rows, write_run
 
 from dareu.errors import RunError
+from dareu.evaluation.metrics.intervals import difference
 from dareu.report import drawing as svg
 from dareu.report.curves import curves
 from dareu.report.distributions import cumulative
 from dareu.report.knowledge import place
 from dareu.report.page import write_report
 from dareu.report.samples import sample_groups, spread, underlined
-from dareu.report.shares import difference
 from dareu.report.verdict import verdict
 
 VOID = {"meta", "input", "br", "link", "img"}
@@ -226,6 +226,60 @@ def test_each_metric_stands_under_what_its_interval_says() -> None:
         in texts
     )
     assert any(t.startswith("Further from the original") and "Leak -.30" in t for t in texts)
+
+
+def test_what_is_shown_as_zero_is_called_zero() -> None:
+    results = left(a=(0.003, 0.001, 0.004), b=(-0.002, -0.004, -0.001))
+    assert verdict(results).headline == "No difference from the retrained model was seen."
+
+
+@pytest.mark.parametrize(
+    ("metrics", "headline"),
+    [
+        (
+            {"exact": (0.0, -0.1, 0.1), "leak_rouge": (-0.01, -0.1, 0.1), "membership_loss": (0.9, 0.8, 1.0)},
+            "Answers no longer show the forgotten data; membership attacks still do.",
+        ),
+        (
+            {"exact": (0.1, 0.05, 0.2), "probability": (0.6, 0.5, 0.7), "membership_loss": (0.9, 0.8, 1.0)},
+            "Answers hardly show the forgotten data; membership attacks and likelihoods still do.",
+        ),
+        ({"exact": (0.5, 0.4, 0.6), "membership_loss": (0.9, 0.8, 1.0)}, "It has not forgotten."),
+        ({"exact": (0.3, 0.2, 0.4), "probability": (0.3, 0.2, 0.4)}, "It has forgotten only in part."),
+    ],
+)
+def test_the_headline_says_what_is_gone_and_what_tells(metrics: dict[str, Any], headline: str) -> None:
+    assert verdict(left(**metrics)).headline == headline
+
+
+def test_too_few_answers_give_no_verdict() -> None:
+    few = left(exact=(0.4, None, None))  # type: ignore[arg-type]
+    assert verdict(few).headline == "There are too few figures for a verdict."
+    assert any(
+        "too few forget answers" in p.text and ".40 (no interval)" in p.text for p in verdict(few).points
+    )
+    results = changed()
+    results["models"]["unlearned"]["forget"]["n"] = 5
+    assert "5 of them say too little" in verdict(results).points[0].text
+    assert verdict(results).headline == "There are too few figures for a verdict."
+
+
+def test_not_significant_is_not_not_seen() -> None:
+    results = changed(health={"repetitive": 0.4, "empty": 0.0})
+    results["models"]["unlearned"]["forget"]["n"] = 5
+    texts = [p.text for p in verdict(results).points]
+    # 2 of 5 against 0 of 5: the interval of the difference covers 0
+    more = (
+        "40% repetitive (retrained 0%): more than the retrained model's, and chance may explain it (n = 5)."
+    )
+    assert f"Broken forget answers: {more}" in texts
+    assert not any("no larger share" in t and "repetitive" in t for t in texts)
+    lost = left(a=(0.0, -0.1, 0.1)) | {"damage": {"retain": {"value": 0.1, "low": 0.0, "high": 0.3}}}
+    told = next(p.text for p in verdict(lost).points if p.text.startswith("Retain"))
+    assert told.endswith("wrong here (interval 0% to 30%). Some was lost that should stay.")
+    lost["damage"]["retain"] |= {"value": 0.02, "high": 0.09}
+    told = next(p.text for p in verdict(lost).points if p.text.startswith("Retain"))
+    assert told.endswith("No loss above .05 seen, but so few answers do not exclude one.")
 
 
 def test_several_retrained_models_are_counted() -> None:

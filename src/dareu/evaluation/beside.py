@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dareu.data.words import words
 from dareu.evaluation.comparison import NO_RETRAINED, compare
 from dareu.evaluation.knowledge import damage, knowledge_left, matched, worst
 from dareu.evaluation.metrics.base import Metric
 from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics, sample_values
 from dareu.evaluation.metrics.intervals import percentiles, resampled_means
 from dareu.evaluation.metrics.registry import LATE, metrics_of
-from dareu.evaluation.metrics.words import CharacterModel, broken_words
+from dareu.evaluation.metrics.words import CharacterModel, broken_words, vocabulary
 
 Records = list[dict[str, Any]]
 NO_TEXTS = "the texts of the corpus are not known"
@@ -67,7 +66,10 @@ def compare_models(
     else:
         by_model = {name: {**(inputs or {}), "holdout": holdout_of(rows)} for name, rows in records.items()}
         left = knowledge_left(records, metrics, by_model, {name: one["sd"] for name, one in spread.items()})
-    missing |= {f"knowledge_left.{name}": e["reason"] for name, e in left.items() if e.get("reason")}
+    for name, entry in left.items():
+        if entry.get("reason"):
+            part = "" if entry["value"] is None else ".interval"
+            missing[f"knowledge_left.{name}{part}"] = entry["reason"]
     lost: dict[str, Any] = {}
     if "retrained" in records:
         for of in dict.fromkeys(r["set"] for r in records["unlearned"]):
@@ -161,9 +163,9 @@ def _add_late(
     late = [metric for metric in metrics_of(suite) if any(need in LATE for need in metric.needs)]
     if not late or texts is None:
         return
-    corpus = {word for text in texts for word in words(text)}
+    corpus = {word for text in texts for word in vocabulary(text)}
     answers = (r.get("response") or "" for m in ("original", "retrained") for r in records.get(m, ()))
-    known = corpus | {word for text in answers for word in words(text)}
+    known = corpus | {word for text in answers for word in vocabulary(text)}
     inputs = {"corpus_words": corpus, "known_words": known, "character_model": CharacterModel(texts)}
     for name, rows in records.items():
         found = compute_metrics(rows, late, inputs)

@@ -12,6 +12,7 @@ from dareu.evaluation.metrics.membership import privleak
 Summary = Mapping[str, Any]
 
 NO_RETRAINED = "there is no retrained model to compare with (retrain=false)"
+OPTIONAL = ("unfinished", "broken")  # broken words need the texts of the corpus; logs may lack both
 NO_TEST = "the corpus has no test set"
 
 
@@ -39,15 +40,20 @@ def tug_of_war(u: Summary, r: Summary, with_test: bool = True) -> float:
 
 
 def retrain_similarity(u: Summary, r: Summary) -> float:
-    """Tug-of-War times 1 − |x_u − x_r| for three more figures of the forget answers.
+    """Tug-of-War times 1 − |x_u − x_r| for five more figures of the forget answers.
 
-    They are held-out attribution, repetitive share and empty share. In [0, 1], ↑; never above Tug-of-War. The
-    figure to choose by. The test factor is left out where neither model has one; any other figure that is
-    missing is a `DataError`. Our own.
+    They are held-out attribution and the shares that are repetitive, empty, unfinished, or have a broken word. In [0,
+    1], ↑; never above Tug-of-War. The figure to choose by. The factors of the test set, of unfinished answers and of
+    broken words are left out where neither model has them; any other figure that is missing is a `DataError`. Our own.
     """
     tested = not (_lacks_test(u) and _lacks_test(r))
-    factors = (("forget", "attribution_heldout"), ("text_health", "repetitive"), ("text_health", "empty"))
+    factors = [("forget", "attribution_heldout"), ("text_health", "repetitive"), ("text_health", "empty")]
+    factors += [("text_health", key) for key in OPTIONAL if any(_health(x, key) is not None for x in (u, r))]
     return tug_of_war(u, r, with_test=tested) * math.prod(_closeness(u, r, *factor) for factor in factors)
+
+
+def _health(summary: Summary, key: str) -> Any:
+    return (summary.get("text_health") or {}).get(key)
 
 
 def _lacks_test(summary: Summary) -> bool:

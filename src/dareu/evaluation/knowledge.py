@@ -13,8 +13,15 @@ import numpy as np
 
 from dareu.errors import DataError
 from dareu.evaluation.metrics.base import Metric, Records
-from dareu.evaluation.metrics.compute import Inputs, sample_values
-from dareu.evaluation.metrics.intervals import percentiles, resampled_means
+from dareu.evaluation.metrics.compute import Inputs, holdout_values, interval_entry, sample_values
+from dareu.evaluation.metrics.intervals import (
+    CONSTANT,
+    FEWEST,
+    TOO_FEW,
+    auc_draws,
+    mean_draws,
+    percentiles,
+)
 from dareu.evaluation.metrics.rouge import exact_answer
 
 # |o − r| must be more than so many standard deviations between retrained models of different seeds.
@@ -83,6 +90,7 @@ def knowledge_left(
         Metric → `value`, `low`, `high`, `n` samples, and the means `original`, `retrained`, `unlearned`. A metric that
         cannot tell the original from the retrained model has None for the first three, and `reason`: |o − r| within
         three standard deviations between seeds or, where those are not known, a bootstrap interval of o − r over 0.
+        With too few samples, or the same value in all, `low` and `high` are None, with `reason`.
         Metrics that the records do not allow are absent.
 
     Raises:
@@ -97,15 +105,27 @@ def knowledge_left(
         complete = [row for row in zip(*(v or [] for v in values), strict=False) if None not in row]
         if None in values or not complete:
             continue
-        entry = _left(np.array(complete, dtype=float).T, (seed_sd or {}).get(metric.name))
-        found[metric.name] = entry
+        others = [holdout_values(metric, rows[name], (inputs or {}).get(name)) for name in rows]
+        found[metric.name] = _left(
+            np.array(complete, dtype=float).T,
+            (seed_sd or {}).get(metric.name),
+            [np.array(one, dtype=float) for one in others if one is not None],
+        )
     return found
 
 
-def _left(values: np.ndarray, seed_sd: float | None) -> dict[str, Any]:
-    """From (3, n): contributions of the samples in the original, the retrained and the unlearned model."""
+def _left(values: np.ndarray, seed_sd: float | None, others: Sequence[np.ndarray] = ()) -> dict[str, Any]:
+    """From (3, n): contributions of the samples in the original, the retrained and the unlearned model.
+
+    Args:
+        others: the same of held-out samples, for areas under a ROC curve; empty for other metrics.
+    """
     o, r, u = (float(x) for x in values.mean(axis=1))
-    o_draws, r_draws, u_draws = (resampled_means(row) for row in values)
+    if len(others) == len(values):
+        rows = [auc_draws(row, other, i) for i, (row, other) in enumerate(zip(values, others, strict=True))]
+    else:
+        rows = [mean_draws(row, i) for i, row in enumerate(values)]
+    o_draws, r_draws, u_draws = rows
     if seed_sd:
         r_draws = r_draws + np.random.default_rng(0).normal(0.0, seed_sd, len(r_draws))
     entry = {"value": None, "low": None, "high": None, "n": values.shape[1]}
@@ -123,10 +143,15 @@ def _left(values: np.ndarray, seed_sd: float | None) -> dict[str, Any]:
             "reason": "the interval of original − retrained covers 0: "
             f"{o - r:.3f} ({gap_low:.3f} to {gap_high:.3f}, n = {values.shape[1]})"
         }
+    entry["value"] = (u - r) / (o - r)
+    if min([values.shape[1], *map(len, others)]) < FEWEST:
+        return entry | {"reason": TOO_FEW}
+    if all(np.ptp(draws) < 1e-12 for draws in (o_draws, r_draws, u_draws)):
+        return entry | {"reason": CONSTANT}
     with np.errstate(divide="ignore", invalid="ignore"):
         draws = (u_draws - r_draws) / (o_draws - r_draws)
     low, high = percentiles(draws[np.isfinite(draws)])
-    return entry | {"value": (u - r) / (o - r), "low": low, "high": high}
+    return entry | {"low": low, "high": high}
 
 
 def worst(left: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -156,7 +181,6 @@ def damage(
         [[exact_answer(row["reference"], row["response"]) for row in pair] for pair in pairs], dtype=bool
     ).T
     lost = (right[0] & ~right[1]).astype(float)
-    low, high = percentiles(resampled_means(lost))
     gaps = {}
     for metric in metrics:
         if metric.knowledge and metric.covers(of) and metric.level == "sample":
@@ -170,9 +194,7 @@ def damage(
                 gaps[metric.name] = float(np.mean([t - o for t, o in both]))
     return {
         "value": float(lost.mean()),
-        "low": low,
-        "high": high,
-        "n": len(pairs),
+        **interval_entry(lost),
         "right_retrained": float(right[0].mean()),
         "right_unlearned": float(right[1].mean()),
         "metrics": gaps,

@@ -6,7 +6,7 @@ from the original than the retrained model is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from dareu.report.figures import dig, number, show
 
 # The drawing's axis; what lies outside is drawn at its end.
 AXIS = (-0.5, 1.25)
+# Fields of the records by which a metric belongs to a group.
+LIKELIHOODS = {"nll", "wrong_nlls", "hits"}
+ANSWERS = {"response", "sampled", "verbmem", "knowmem", "attribution", "attribution_heldout"}
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,24 @@ class Left:
 
     @property
     def above(self) -> bool:
-        """The whole interval lies above 0; without an interval nothing is known."""
-        return self.low is not None and self.low > 0
+        """The whole interval lies above 0 as it is shown; without an interval nothing is known."""
+        return self.low is not None and round(self.low, 2) > 0
 
     @property
     def below(self) -> bool:
-        return self.high is not None and self.high < 0
+        """The whole interval lies below 0 as it is shown."""
+        return self.high is not None and round(self.high, 2) < 0
+
+    @property
+    def unknown(self) -> bool:
+        """There is no interval."""
+        return self.low is None or self.high is None
 
     @property
     def said(self) -> str:
         """What the interval says, in words."""
+        if self.unknown:
+            return "no interval, so nothing follows"
         if self.above:
             return "knowledge left"
         return "further from the original than the retrained model" if self.below else "no difference seen"
@@ -48,7 +59,7 @@ class Left:
     def shown(self) -> str:
         """ ".42 (.30 to .55)"."""
         if self.low is None or self.high is None:
-            return show(self.value, 2)
+            return f"{show(self.value, 2)} (no interval)"
         return f"{show(self.value, 2)} ({show(self.low, 2)} to {show(self.high, 2)})"
 
 
@@ -80,6 +91,27 @@ def note(metric: str) -> str:
     """The metric's definition by the registry; empty for one that it does not have."""
     known = registry().get(metric)
     return known.note if known else ""
+
+
+def group(metric: str) -> str:
+    """What the metric reads: "answers", "likelihoods", "membership attacks" or "probes"; empty for an unknown one."""
+    known = registry().get(metric)
+    if known is None:
+        return ""
+    if known.section == "membership":
+        return "membership attacks"
+    if LIKELIHOODS & set(known.needs):
+        return "likelihoods"
+    return "answers" if ANSWERS & set(known.needs) else "probes"
+
+
+def by_group(left: Sequence[Left]) -> dict[str, float]:
+    """Group → the most knowledge left by its metrics, as far as intervals show it; 0 where none lies above 0."""
+    most: dict[str, float] = {}
+    for one in left:
+        if not one.unknown and (name := group(one.metric)):
+            most[name] = max(most.get(name, 0.0), one.value if one.above else 0.0)
+    return most
 
 
 def place(k: float) -> float:

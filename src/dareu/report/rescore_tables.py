@@ -20,11 +20,12 @@ LACKED = re.compile("the records do not hold `(.+)`")
 
 def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
     """Tables and lines for the screen."""
-    names: dict[str, str] = {}
-    for metric in registry().values():
-        names.setdefault(
-            metric.key, metric.title
-        )  # the first of a name: exact answers before the leak's curve
+    rows = registry().values()
+    sets = {s for tree in results["models"].values() for s in tree}
+    names = {
+        row.path(of): row.title for row in rows for of in sets if row.covers(of) and row.level != "model"
+    }
+    names |= {(row.key, ""): row.title for row in rows if row.level == "model"}
     models = [m for m in MODELS if m in results["models"]]
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     table.add_column("figure")
@@ -35,15 +36,19 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
         trees = [results["models"][m].get(section) for m in models]
         if not any(isinstance(tree, Mapping) for tree in trees):
             if any(tree is not None for tree in trees):
-                table.add_row(names.get(section, section), *(show_any(tree) for tree in trees))
+                table.add_row(names.get((section, ""), section), *(show_any(tree) for tree in trees))
             continue
         for key in dict.fromkeys(k for tree in trees if isinstance(tree, Mapping) for k in tree):
             values = [dig(tree, key) for tree in trees]
-            if any(isinstance(v, int | float) for v in values):
-                cells = [str(v) if key == "n" else show_any(v) for v in values]
-                table.add_row(
-                    escape(f"{section}: {names.get(key, key) if key != 'n' else 'samples'}"), *cells
-                )
+            title = "samples" if key == "n" else names.get((section, key), key)
+            # A curve's points stand a row each: "Sampled leak by k: 8".
+            points = dict.fromkeys(p for v in values if isinstance(v, Mapping) for p in v)
+            for point in points or [None]:
+                figures = values if point is None else [dig(v, point) for v in values]
+                if any(isinstance(v, int | float) for v in figures):
+                    cells = [str(v) if key == "n" else show_any(v) for v in figures]
+                    label = title if point is None else f"{title}: {point}"
+                    table.add_row(escape(f"{section}: {label}"), *cells)
     console.print(table)
     for name, metric in registry().items():
         value = results.get(name)
@@ -54,7 +59,8 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
     worst = results.get("knowledge_left_worst")
     for name, entry in (results.get("knowledge_left") or {}).items():
         if entry.get("value") is not None:
-            interval = f"{show(entry['low'], 2)} to {show(entry['high'], 2)}, n = {entry['n']}"
+            ends = entry.get("reason") or f"{show(entry['low'], 2)} to {show(entry['high'], 2)}"
+            interval = f"{ends}, n = {entry['n']}"
             headline = "  ← the largest" if worst and worst["metric"] == name else ""
             console.print(f"Knowledge left by {name}: {show(entry['value'], 2)} ({interval}){headline}")
     console.print(

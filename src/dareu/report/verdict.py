@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dareu.evaluation.metrics.intervals import FEWEST, difference
 from dareu.report.figures import BROKEN, dig, has_model, number, show, show_share, value
-from dareu.report.knowledge import Left, knowledge_left, worst
-from dareu.report.shares import difference
+from dareu.report.knowledge import Left, by_group, knowledge_left, worst
 
 Tone = Literal["good", "fair", "bad", "none"]
 TOLERANCE = 0.05  # of ROUGE-L recall, where a run has no interval
@@ -74,6 +74,8 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     points += [p for p in (_blind(results),) if p]
     kinds = {p.kind for p in points}
     kind, tone, headline = next(row for row in HEADLINES if row[0] in kinds)
+    if kind in ("kept", "partly") and left:
+        headline = _both(by_group(left)) or headline
     return Verdict(tone, headline, tuple(points))
 
 
@@ -90,6 +92,20 @@ def _never_saw(results: Mapping[str, Any]) -> str:
     return (
         f" An estimate, from the original model's figures on samples that no model saw: {', '.join(shown)}."
     )
+
+
+def _both(most: Mapping[str, float]) -> str:
+    """What no longer shows the forgotten data and what still does, in a sentence; empty where all or none does."""
+    still = [name for name, k in most.items() if k >= SOME]
+    gone = [name for name, k in most.items() if k < SOME]
+    if not still or not gone:
+        return ""
+    less = "no longer show" if not any(most[name] for name in gone) else "hardly show"
+    return f"{_listed(gone).capitalize()} {less} the forgotten data; {_listed(still)} still do."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + [names[-1]])
 
 
 def _beside(results: Mapping[str, Any], key: str) -> str:
@@ -109,10 +125,14 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     """Findings from knowledge left: the worst metric, then every metric by what its interval says."""
     most = worst(results) or max(left, key=lambda one: abs(one.value))
     above, below = [one for one in left if one.above], [one for one in left if one.below]
-    unseen = [one for one in left if not one.above and not one.below]
+    unknown = [one for one in left if one.unknown]
+    unseen = [one for one in left if not (one.above or one.below or one.unknown)]
     n = _answers(results)
     scale = "0 as the retrained model, 1 as the original"
     text = f"Worst metric: {most.title}, knowledge left {most.shown}; {scale}{f'; {n}' if n else ''}."
+    if len(unknown) == len(left):
+        few = "No metric has an interval: there are too few forget answers for a verdict, or all are alike."
+        return [Point("none", "no figures", f"{text} {few} Read the answers themselves.")]
     largest = max((one.value for one in above), default=0.0)
     lowest = min((one.value for one in below), default=0.0)
     if largest >= MUCH:
@@ -129,6 +149,7 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
         (above, "bad" if largest >= MUCH else "fair", "Knowledge left (the interval lies above 0)"),
         (below, "fair", "Further from the original than the retrained model (the interval lies below 0)"),
         (unseen, "good", "No difference from the retrained model seen (the interval covers 0)"),
+        (unknown, "none", "Nothing follows, for there is no interval"),
     ):
         if chosen:
             named = ", ".join(f"{one.title} {one.shown}" for one in chosen)
@@ -143,6 +164,10 @@ def _rouge(results: Mapping[str, Any]) -> Point:
     if ours is None or (aim is None and then is None):
         return Point("none", "no figures", "ROUGE on the forget set was not computed.")
     shown = f"Forget questions: ROUGE-L {show(ours)} ({_beside(results, 'forget_rouge_l')})."
+    size = _count(results, "forget")
+    if size is not None and size < FEWEST:
+        few = f"No verdict: {size} of them say too little. Read the answers themselves."
+        return Point("none", "no figures", f"{shown} {few}")
     if aim is None:
         moved = then is not None and then - ours > TOLERANCE
         return Point("fair", "unjudged", shown) if moved else Point("bad", "kept", f"{shown} Nothing moved.")
@@ -173,27 +198,28 @@ def _broken(results: Mapping[str, Any]) -> list[Point]:
         ("text_health_retain", "retain", "broken retain"),
     ):
         n = _count(results, where)
-        bad, known = [], []
+        bad, chance, known = [], [], []
         for name in HEALTH:
             ours = number(dig(results, "models", "unlearned", part, name))
             theirs = number(dig(results, "models", base, part, name)) or 0.0
             if ours is None:
                 continue
-            known.append(name)
-            if _more(ours, theirs, n):
-                bad.append(f"{show_share(ours)} {_health(name)} ({base} {show_share(theirs)})")
+            if ours <= theirs:
+                known.append(_health(name))
+                continue
+            both = f"{show_share(ours)} {_health(name)} ({base} {show_share(theirs)})"
+            (bad if _more(ours, theirs, n) else chance).append(both)
+        size = f" (n = {n})" if n else ""
         if bad:
             points.append(Point("bad", kind, f"Broken {where} answers: {', '.join(bad)}."))
-        elif known and where == "forget":
-            size = f" (n = {n})" if n else ""
-            listed = ", ".join(_health(name) for name in known)
-            points.append(
-                Point(
-                    "good",
-                    "",
-                    f"Broken forget answers ({listed}): no more than the {base} model's seen{size}.",
-                )
+        if chance:
+            more = f"more than the {base} model's, and chance may explain it{size}"
+            points.append(Point("fair", "", f"Broken {where} answers: {', '.join(chance)}: {more}."))
+        if known and not bad and where == "forget":
+            text = (
+                f"Broken forget answers ({', '.join(known)}): no larger share than the {base} model's{size}."
             )
+            points.append(Point("good", "", text))
     return points
 
 
@@ -237,13 +263,19 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
     shown = f"{name.capitalize()} questions: ROUGE-L {show(ours)} ({_beside(results, key)}){size}."
     damage = dig(results, "damage", name)
     share = number(damage) if not isinstance(damage, Mapping) else number(damage.get("value"))
+    low, high = number(dig(damage, "low")), number(dig(damage, "high"))
     if share is not None:
-        shown += f" {show_share(share)} of all answers are right in the {base} model and wrong here."
+        ends = "" if low is None or high is None else f" (interval {show_share(low)} to {show_share(high)})"
+        shown += f" {show_share(share)} of all answers are right in the {base} model and wrong here{ends}."
+    if n is not None and n < FEWEST:
+        return Point("none", "", f"{shown} Too few for a verdict.")
     if aim - ours > SEVERE:
         return Point("bad", "damaged", f"{shown} Much was lost that should stay.")
-    low = number(dig(damage, "low"))
-    if aim - ours > TOLERANCE or (share is not None and share > TOLERANCE and (low is None or low > 0)):
+    if aim - ours > TOLERANCE or (share is not None and share > TOLERANCE):
         return Point("fair", "worse", f"{shown} Some was lost that should stay.")
+    if high is not None and high > TOLERANCE:
+        unsure = f"No loss above {show(TOLERANCE, 2)} seen, but so few answers do not exclude one."
+        return Point("good", "", f"{shown} {unsure}")
     return Point("good", "", f"{shown} No loss above {show(TOLERANCE, 2)} seen.")
 
 

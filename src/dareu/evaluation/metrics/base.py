@@ -39,6 +39,8 @@ class Metric:
         title, note: a column's title, and the definition in a sentence or two.
         short: the title for a narrow column, its lines parted by line breaks.
         contribution: (value, set) → what the sample adds to the mean; None: the value itself.
+        others: of an area under a ROC curve: a function like `compute` that gives what each held-out sample adds to it,
+            so that its interval counts their chance too.
         gap: why a sample has no value (for the reason beside a gap).
         knowledge: whether "knowledge left" is computed from it (sample metrics of the forget set).
         keep: whether the values are written into the records.
@@ -58,6 +60,7 @@ class Metric:
     note: str = ""
     short: str = ""
     contribution: Callable[[float, str], float] | None = None
+    others: Callable[..., Values] | None = None
     gap: str = "it is not defined for them"
     knowledge: bool = False
     keep: bool = True

@@ -14,7 +14,7 @@ import numpy as np
 
 from dareu.errors import DataError
 from dareu.evaluation.metrics.base import SETS, Metric, Values
-from dareu.evaluation.metrics.intervals import bootstrap_mean
+from dareu.evaluation.metrics.intervals import mean_interval
 from dareu.evaluation.metrics.registry import INPUTS, compute_extra
 
 Inputs = Mapping[str, Any]
@@ -84,8 +84,8 @@ def compute_metrics(
                 missing[name] = f"{len(rows) - len(parts)} of {len(rows)} samples: {metric.gap}"
             if parts:
                 figures[key] = float(np.mean(parts))
-                low, high = bootstrap_mean(parts)
-                intervals.setdefault(section, {})[key] = {"low": low, "high": high, "n": len(parts)}
+                others = holdout_values(metric, rows, inputs)
+                intervals.setdefault(section, {})[key] = interval_entry(parts, others)
     for metric in metrics:
         for name in metric.needs if metric.keep and metric.level == "sample" else ():
             if name in inputs:  # absent from the records of sets that it does not cover
@@ -120,6 +120,24 @@ def sample_values(
     else:
         found = _values(metric, records, inputs)
     return metric.contributions(found, records[0]["set"])
+
+
+def holdout_values(
+    metric: Metric, records: Sequence[Mapping[str, Any]], inputs: Inputs | None
+) -> list[float] | None:
+    """What the held-out samples add to an area under a ROC curve; None for other metrics, and where there are none."""
+    if metric.others is None or _absent(metric, inputs or {}):
+        return None
+    found = metric.others(records, **_inputs(metric, inputs or {}))
+    return [value for value in found if value is not None] or None
+
+
+def interval_entry(values: Sequence[float], others: Sequence[float] | None = None) -> dict[str, Any]:
+    """`low`, `high` and `n`; with `reason` and None for both ends where there is no interval."""
+    found = mean_interval(values, others)
+    if isinstance(found, str):
+        return {"low": None, "high": None, "n": len(values), "reason": found}
+    return {"low": found[0], "high": found[1], "n": len(values)}
 
 
 def lacking(

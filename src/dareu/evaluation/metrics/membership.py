@@ -42,6 +42,12 @@ def attack(records: Records, holdout: Records, field: str) -> Values:
     return found
 
 
+def holdout_placements(records: Records, holdout: Records, field: str) -> Values:
+    """For each held-out record the share of `records` whose score is higher, ties counted half; mean: the AUC."""
+    flipped = attack(holdout, records, field)  # ties stay halves
+    return [None if share is None else 1 - share for share in flipped]
+
+
 def privleak(auc_unlearned: float, auc_retrained: float) -> float:
     """100 · ((1 − AUC_u) − (1 − AUC_r)) / (1 − AUC_r): 0 is best, above 0 forgotten too hard, below 0 too little.
 

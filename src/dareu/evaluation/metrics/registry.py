@@ -44,7 +44,10 @@ def from_table(name: str, row: dict[str, Any]) -> Metric:
     if "each" in row:
         compute = each(lazily(row.pop("each")), *row["needs"])
     elif "compute" in row:
-        compute = partial(lazily(row.pop("compute")), **row.pop("with", {}))
+        fixed = row.pop("with", {})
+        compute = partial(lazily(row.pop("compute")), **fixed)
+        if "others" in row:
+            row["others"] = partial(lazily(row["others"]), **fixed)
     if "contribution" in row:
         row["contribution"] = lazily(row["contribution"])
     return Metric(name, compute, **row)

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import regex
 
-from dareu.data.words import words
+from dareu.data.words import fold, pieces
+from dareu.evaluation.metrics.base import Record, Records, Values
 
-# rouge-score reads unaccented Latin letters and digits alone; what has a letter of another script is read as `words`.
-_OTHER_SCRIPT = regex.compile(r"[\p{L}--\p{Script=Latin}]", regex.V1)
+# rouge-score reads a–z and digits alone, so that "São" would be "s" and "o", and "Пушкин" nothing.
+_BEYOND = regex.compile(r"[[\p{L}\p{M}\p{N}]--[a-zA-Z0-9]]", regex.V1)
 LATIN, UNICODE = "rouge-score with stemmer", "Unicode words"
+PUBLISHED = "published_words"  # field of the records of other projects' logs
 
 
 class RougeL(NamedTuple):
@@ -23,8 +25,8 @@ class RougeL(NamedTuple):
 
 
 @cache
-def _scorer(unicode: bool) -> tuple[Any, Any]:
-    """The library's scorer and its tokeniser: the library's own with every word stemmed once only, or `words`."""
+def _scorer(published: bool) -> tuple[Any, Any]:
+    """The library's scorer, and its tokeniser; or, not `published`, one that reads letters beyond a–z too."""
     from nltk.stem.porter import PorterStemmer  # rouge-score's own stemmer
     from rouge_score import rouge_scorer, tokenize, tokenizers
 
@@ -33,24 +35,28 @@ def _scorer(unicode: bool) -> tuple[Any, Any]:
             self.stem = lru_cache(maxsize=1 << 16)(PorterStemmer().stem)
 
         def tokenize(self, text: str) -> list[str]:
-            if unicode:  # English words among others are stemmed as the library does it
-                return [self.stem(w) if w.isascii() and len(w) > 3 else w for w in words(text)]
-            found: list[str] = tokenize.tokenize(text, self)
-            return found
+            if published:
+                library: list[str] = tokenize.tokenize(text, self)
+                return library
+            found = (word for piece in pieces(fold(text)) for word in piece.split("_") if word)
+            return [self.stem(w) if w.isascii() and len(w) > 3 else w for w in found]
 
     tokenizer = Cached()
     return rouge_scorer.RougeScorer(["rougeL"], tokenizer=tokenizer), tokenizer
 
 
 @lru_cache(maxsize=1 << 14)
-def rouge_l(reference: str, response: str) -> RougeL | None:
+def rouge_l(reference: str, response: str, published: bool = False) -> RougeL | None:
     """ROUGE-L of one response, in [0, 1], ↑: recall as TOFU reports it (arXiv 2401.06121), F1 as MUSE does.
 
-    Library `rouge-score` with `use_stemmer=True`. Its tokeniser reads only digits and unaccented Latin letters; where
-    the reference has a letter of another script both texts are cut into `dareu.data.words.words` instead
-    (`tokeniser_of`). None where the reference has no word. An empty response scores 0.
+    Library `rouge-score` with `use_stemmer=True`, whose result it is on ASCII texts. Its tokeniser drops every letter
+    beyond a–z, so ours keeps them: a word is a run of letters, marks and digits of any script, a character where a
+    script has no spaces. None where the reference has no word. An empty response scores 0.
+
+    Args:
+        published: drop those letters as the library does, so that figures in logs of others come out.
     """
-    scorer, tokenizer = _scorer(tokeniser_of(reference) == UNICODE)
+    scorer, tokenizer = _scorer(published)
     if not tokenizer.tokenize(reference):
         return None
     score = scorer.score(reference, response)["rougeL"]
@@ -58,8 +64,8 @@ def rouge_l(reference: str, response: str) -> RougeL | None:
 
 
 def tokeniser_of(reference: str) -> str:
-    """What cuts a reference, and the responses to it, into words: `LATIN` or `UNICODE`."""
-    return UNICODE if _OTHER_SCRIPT.search(reference) else LATIN
+    """How a reference is read: `LATIN`, as rouge-score reads it, or `UNICODE` where it has a letter beyond a–z."""
+    return UNICODE if _BEYOND.search(reference) else LATIN
 
 
 def tokenisers(references: Iterable[str]) -> str:
@@ -79,10 +85,18 @@ def rouge_recall(reference: str, response: str) -> float | None:
     return None if score is None else score.recall
 
 
-def rouge_f1(reference: str, response: str) -> float | None:
-    """The F1 of `rouge_l`; None where the reference has no word."""
-    score = rouge_l(reference, response)
-    return None if score is None else score.f1
+def recalls(records: Records) -> Values:
+    """`rouge_recall` of each record; of one in a log of others (`PUBLISHED`) as the library reads it."""
+    return [None if (score := _of(record)) is None else score.recall for record in records]
+
+
+def f1s(records: Records) -> Values:
+    """The F1 of `rouge_l` of each record, as in `recalls`."""
+    return [None if (score := _of(record)) is None else score.f1 for record in records]
+
+
+def _of(record: Record) -> RougeL | None:
+    return rouge_l(record["reference"], record["response"], record.get(PUBLISHED, False))
 
 
 def exact_answer(reference: str, response: str) -> float:

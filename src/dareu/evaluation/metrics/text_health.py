@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import regex
+
 from dareu.data.words import has_word, is_character, words
 from dareu.evaluation.metrics.base import Records
 
@@ -14,16 +16,22 @@ def is_empty(text: str) -> bool:
     return not has_word(text)
 
 
+# A piece of one to ten letters that follows itself four times within a word: "уѺуѺуѺуѺуѺ", "aaaaa".
+_WITHIN = regex.compile(r"([\p{L}\p{M}]{1,10}?)\1{4,}", regex.V1)
+
+
 def _ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
 
 
 def is_repetitive(text: str) -> bool:
-    """Whether a word 4-gram occurs three times or more, or a word stands three times in a row.
+    """Whether a word 4-gram occurs three times or more, a word three times in a row, or a piece of a word five times.
 
     Occurrences may overlap, so two words that alternate for eight words are repetitive. Where most words are single
     characters (of Chinese, Japanese, Thai, …) it is 8-grams: four words of such a script have some eight characters.
     """
+    if _WITHIN.search(text):
+        return True
     tokens = words(text)
     n = 8 if 2 * sum(map(is_character, tokens)) > len(tokens) else 4
     if any(a == b == c for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)):

@@ -15,14 +15,24 @@ ORDER = 5  # characters that the fluency model reads, the one it predicts includ
 EDGE = "\x02"  # stands before the first character of a text
 
 
+UNDECODED = "\ufffd"  # what stands in place of bytes that are no character
+
+
+def vocabulary(text: str) -> list[str]:
+    """The words of a text, `UNDECODED` among them where it has one."""
+    return words(text) + [UNDECODED] * (UNDECODED in text)
+
+
 def broken_words(prompt: str, response: str, known: Collection[str]) -> list[str]:
     """The words of an answer that stand neither in `known` nor in its question; numbers are never broken.
 
     Args:
-        known: case-folded words of the corpus and of the answers of the original and the retrained model.
+        known: `vocabulary` of the corpus and of the answers of the original and the retrained model.
     """
-    in_prompt = set(words(prompt))
-    found = (w for w in words(response) if w not in known and w not in in_prompt and not NUMBER.fullmatch(w))
+    in_prompt = set(vocabulary(prompt))
+    found = (
+        w for w in vocabulary(response) if w not in known and w not in in_prompt and not NUMBER.fullmatch(w)
+    )
     return list(dict.fromkeys(found))
 
 

@@ -12,7 +12,7 @@ from dareu.evaluation.beside import compare_models, holdout_of
 from dareu.evaluation.knowledge import matched
 from dareu.evaluation.metrics.compute import compute_metrics
 from dareu.evaluation.metrics.registry import INPUTS, LATE, metrics_of
-from dareu.evaluation.metrics.rouge import tokenisers
+from dareu.evaluation.metrics.rouge import LATIN, PUBLISHED, tokenisers
 from dareu.evaluation.rescore import open_unlearning, own, tofu
 from dareu.evaluation.rescore.log import Log
 from dareu.evaluation.results import SCHEMA_VERSION
@@ -101,6 +101,9 @@ def rescore(
         elif folder is not None and (folder / "samples" / f"{model}.jsonl").is_file():
             logs[model] = read_log(folder, model)
     _check(logs | seeds)
+    for foreign in (one for one in (logs | seeds).values() if one.layout != "dareu"):
+        for record in foreign.records:
+            record[PUBLISHED] = True
     ours = logs["unlearned"]
     definition = truth_ratio or ours.truth_ratio
     absent = {name: INPUTS[name] for name in ("model",)}
@@ -126,7 +129,9 @@ def rescore(
         "n": {of: len(ours.of(of)) for of in dict.fromkeys(r["set"] for r in ours.records)},
         "definitions": {
             "truth_ratio": definition,
-            "words": tokenisers(r["reference"] for r in ours.records if r.get("reference")),
+            "words": tokenisers(r["reference"] for r in ours.records if r.get("reference"))
+            if ours.layout == "dareu"
+            else LATIN,
         },
         "models": summaries,
         **comparison,
