@@ -85,6 +85,12 @@ def rouge_recall(reference: str, response: str) -> float | None:
     return None if score is None else score.recall
 
 
+def rouge_f1(reference: str, response: str) -> float | None:
+    """The F1 of `rouge_l`; None where the reference has no word."""
+    score = rouge_l(reference, response)
+    return None if score is None else score.f1
+
+
 def recalls(records: Records) -> Values:
     """`rouge_recall` of each record; of one in a log of others (`PUBLISHED`) as the library reads it."""
     return [None if (score := _of(record)) is None else score.recall for record in records]
