@@ -198,7 +198,7 @@ def _broken(results: Mapping[str, Any]) -> list[Point]:
         ("text_health_retain", "retain", "broken retain"),
     ):
         n = _count(results, where)
-        bad, chance, known = [], [], []
+        bad, chance, known = list[str](), list[str](), list[str]()
         for name in HEALTH:
             ours = number(dig(results, "models", "unlearned", part, name))
             theirs = number(dig(results, "models", base, part, name)) or 0.0
