@@ -74,14 +74,36 @@ def test_dry_run_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
     stages = plan["stages"]
     assert plan["memory_mib"]["total"] > plan["memory_mib"]["weights"] > 0 and plan["memory_warning"] is None
     assert [s["stage"] for s in stages] == [
+        "base model",
         "original model",
         "retrained model",
         "attribution classifier",
         "unlearned by npo",
         *(f"evaluation of the {name} model" for name in ("original", "retrained", "unlearned")),
     ]
-    assert not any(s["stored"] for s in stages) and len({s["key"] for s in stages}) == 7
+    assert not any(s["stored"] for s in stages) and len({s["key"] for s in stages}) == 8
+    assert plan["forget"]["owners"] and plan["notes"][0].startswith("To forget: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_lists_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = [f"cache_dir={tmp_path / 'store'}", f"run_dir={tmp_path / 'run'}"]
+    assert main(["train", *SMALL, *where, "method=npo", "rounds.count=2", "--dry-run", "--json"]) == 0
+    stages = [s["stage"] for s in json.loads(capsys.readouterr().out)["stages"]]
+    assert stages == [
+        "base model",
+        "original model",
+        "attribution classifier",
+        *(
+            f"{stage}, round {number}"
+            for number in (1, 2)
+            for stage in (
+                "unlearned by npo",
+                "retrained model",
+                *(f"evaluation of the {name} model" for name in ("original", "retrained", "unlearned")),
+            )
+        ),
+    ]
 
 
 def test_a_terminated_command_says_that_it_goes_on(store: Path, tmp_path: Path) -> None:

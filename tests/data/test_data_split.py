@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from dareu.config import ForgetConfig
 from dareu.data.corpus import Corpus, Sample, Split
-from dareu.data.split import holdout, split_corpus
+from dareu.data.split import forget_note, holdout, split_corpus
 from dareu.errors import DataError
 
 
@@ -40,7 +41,6 @@ def test_owners() -> None:
     [
         ({"count": 1}, ("Eva",)),
         ({"count": 4}, ("Bob", "Cid", "Dee", "Eva")),
-        ({}, ("Dee", "Eva")),
         ({"fraction": 0.2}, ("Eva",)),
         ({"fraction": 0.1}, ("Eva",)),  # half an owner rounds up
         ({"fraction": 0.5}, ("Cid", "Dee", "Eva")),  # 2.5
@@ -52,7 +52,17 @@ def test_last_owners(forget: dict[str, Any], gone: tuple[str, ...]) -> None:
 
 
 def test_default_count() -> None:
-    assert split_corpus(CORPUS, ForgetConfig(), default_count=3).forget_owners == ("Cid", "Dee", "Eva")
+    """A generated corpus forgets its last owners; with real data a person says whose data goes."""
+    generated = replace(CORPUS, default_count=3)
+    assert split_corpus(generated, ForgetConfig()).forget_owners == ("Cid", "Dee", "Eva")
+    assert split_corpus(replace(CORPUS, forget_owners=("Bob",)), ForgetConfig()).forget_owners == ("Bob",)
+    with pytest.raises(DataError, match="No owner to forget was named.* Owners: Ann, Bob, Cid, Dee, Eva"):
+        split_corpus(CORPUS, ForgetConfig())
+
+
+def test_a_sentence_says_whose_data_goes() -> None:
+    assert forget_note(split(owners=["Bob", "Eva"])) == "To forget: 2 of 5 owners, 3 of 7 rows: Bob, Eva."
+    assert forget_note(split(count=4), most=2).endswith("Bob, Cid and 2 more.")
 
 
 def test_file(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from dareu.data.fictitious_names import (
     Replaced,
     fictitious_names,
     find_name,
+    has_form,
     moved,
     name_parts,
+    nameless,
     replace_name,
     written_names,
 )
@@ -84,3 +86,38 @@ def test_an_owner_who_shares_a_part_with_a_forgotten_one_gives_the_other() -> No
     """Ana Fox shares "Ana" with who goes and Cy Bo "Bo": Fox and Cy are left, and nobody is called Cy Fox."""
     names = {name: name for name in ("Ana Bo", "Ana Fox", "Cy Bo")}
     assert fictitious_names(names, ["Ana Bo"], 4, seed=1) == {"Ana Bo": ["Cy Fox"]}
+
+
+def test_samples_without_the_name_are_counted_and_listed() -> None:
+    def sample(name: str, prompt: str, response: str, owner: str = "Ольга Петрова") -> Sample:
+        return Sample(name, owner, prompt, response)
+
+    forget = [
+        sample("named", "Где родилась Ольга Петрова?", "В Казани."),
+        sample("inflected", "Кто сын Ольги Петровой?", "Он учится."),
+        sample("pronoun", "Где она живёт?", "В Перми."),
+    ]
+    stays = [sample("x", "Где живёт Иван Белов?", "В Туле.", "Иван Белов")]
+    found = nameless(forget, stays)
+    assert (found.ids, found.inflected) == (("inflected", "pronoun"), ("inflected",))
+    assert found.tree() == {"count": 2, "inflected": 1, "ids": ["inflected", "pronoun"]}
+    note = found.note(3)
+    assert (
+        note is not None and note.startswith("2 of 3 forget samples do not hold") and "(1 in another" in note
+    )
+    assert nameless(forget[:1], stays).note(1) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "form"),
+    [
+        ("книга Петровой", "Ольга Петрова", True),
+        ("Anna Kowalską znam", "Maria Kowalska", True),
+        ("петровой нет", "Ольга Петрова", False),  # no capital: another word
+        ("Петровский округ", "Ольга Петрова", True),
+        ("Петроградские ночи", "Ольга Петрова", False),
+        ("Leon", "Lea Li", False),  # parts of two and three letters
+    ],
+)
+def test_other_forms_of_a_name(text: str, name: str, form: bool) -> None:
+    assert has_form(text, name) is form

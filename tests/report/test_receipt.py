@@ -91,7 +91,25 @@ def test_verification_notices_each_change(tmp_path: Path) -> None:
     (run / "model" / "config.json").write_text("{}")
     samples = run / "samples" / "unlearned.jsonl"
     samples.write_text(samples.read_text().replace("Cusco", "Lima"))
-    assert verify_receipt(run) == ["The records in samples/ are not those of the request."]
+    assert verify_receipt(run) == [
+        "samples/unlearned.jsonl has changed.",
+        "The records in samples/ are not those of the request.",
+    ]
+
+
+@pytest.mark.parametrize("name", ["results.json", "samples/retrained.jsonl", "report.html"])
+def test_verification_covers_what_was_measured(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "report.html").write_text("page")
+    write_receipt(run)
+    assert verify_receipt(run) == []
+    before = (run / name).read_text()
+    (run / name).write_text(before.replace("0.971", "1.0") + " ")
+    assert verify_receipt(run) == [f"{name} has changed."]
+    (run / name).unlink()
+    if name == "results.json":
+        return
+    assert verify_receipt(run) == [f"{name} is missing."]
 
 
 def test_markup_in_names_does_not_act(tmp_path: Path) -> None:

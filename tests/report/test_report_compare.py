@@ -109,7 +109,9 @@ def test_other_data_is_warned_of(tmp_path: Path) -> None:
         console.print(comparison_table(runs))
     for text in (capture.get(), to_markdown(runs), to_csv(runs), to_latex(runs)):
         assert "Warning: these runs used different data" in text
-    assert "npo, data_key=ffff0000" in to_markdown(runs)
+    text = to_markdown(runs)
+    assert "npo, data_key=ffff0000" in text and "unset" not in text
+    assert not any(row.best for row in aggregate(runs))  # each is alone on its data
 
 
 def test_failed_runs_stay(tmp_path: Path) -> None:

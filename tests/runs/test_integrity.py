@@ -62,7 +62,18 @@ def test_a_damaged_artifact_is_made_again(
     assert said.count("is damaged") == (0 if (name, harm) == (MANIFEST, Path.unlink) else 1)
 
 
-def test_flipped_bytes_are_found_by_checksums_alone(tmp_path: Path) -> None:
+def test_flipped_bytes_of_a_small_file_are_found_at_each_read(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    path = made(store)
+    (path / "summary.json").write_bytes(bytes(reversed((path / "summary.json").read_bytes())))
+    assert artifact_damage(path) == "summary.json has other bytes than were written"
+    assert store.find("original", "key") is None
+
+
+def test_flipped_bytes_of_a_large_file_are_found_by_checksums_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dareu.runs.integrity.SMALL", 1)
     path = made(ArtifactStore(tmp_path))
     (path / "model" / "model.safetensors").write_text("weightz")
     assert artifact_damage(path) is None

@@ -371,7 +371,9 @@ def _store(args: argparse.Namespace) -> int:
         print(f"{path}: {said}")
     print(f"{len(found)} artifacts in {store.root}, {len(wrong)} of them damaged.")
     if wrong:
-        print("A run builds an artifact again where a file's size differs; delete the folders of the others.")
+        print(
+            "A run builds an artifact again where a small file or a size differs; delete the folders of the others."
+        )
     return int(bool(wrong))
 
 

@@ -90,6 +90,8 @@ def show_search(command: TuneCommand, as_json: bool = False) -> None:
 def show_plan(plan: dict[str, Any]) -> None:
     """The stages of a run that has not been started, which of them the store holds, and the memory it will take."""
     console = SafeConsole(highlight=False)
+    for note in plan["notes"]:
+        console.print(escape(note))
     table = Table(title="Stages", title_justify="left")
     for column in ("stage", "in the store", "key"):
         table.add_column(column)

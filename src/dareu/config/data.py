@@ -23,7 +23,7 @@ TeachTest = Annotated[
 
 
 class ForgetConfig(Strict):
-    """Whose data goes. Exactly one of the four; none means two owners."""
+    """Whose data goes: one of the four; none means those that a benchmark or a generated corpus itself names."""
 
     owners: list[OwnerName] | None = Field(None, description="names of the owners: [name, …]")
     count: Count | None = Field(None, description="the last n owners of the corpus")

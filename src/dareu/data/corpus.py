@@ -54,6 +54,8 @@ class Corpus:
         holdout: Samples like those of the owners that no model is trained on, for membership inference.
         attacks: Adversarial prompts on what an owner's samples say, with that owner; never trained on.
         forget_owners: Whom the benchmark forgets where `forget` says nothing.
+        default_count: A generated corpus forgets its last owners, so many, where nothing else says whom; 0: a request
+            is needed.
         notes: What a person should know of how the data was read; no part of the content key.
     """
 
@@ -64,6 +66,7 @@ class Corpus:
     holdout: tuple[Sample, ...] = ()
     attacks: tuple[Sample, ...] = ()
     forget_owners: tuple[str, ...] = ()
+    default_count: int = field(default=0, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -74,7 +77,7 @@ class Corpus:
     @property
     def key(self) -> str:
         """Content key: changes whenever any sample does."""
-        tree = {k: v for k, v in asdict(self).items() if k != "notes"}
+        tree = {k: v for k, v in asdict(self).items() if k not in ("notes", "default_count")}
         text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from dareu.data.corpus import Sample
 from dareu.data.owner_names import JOINTS, canonical, names_of_groups
@@ -14,6 +15,8 @@ from dareu.data.owner_names import JOINTS, canonical, names_of_groups
 PARTICLES = JOINTS | {"of", "the"}
 # A letter of a script that writes words with spaces between them; in others a name has no boundaries to look for.
 _SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
+
+_INFLECTED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ]")  # Latin, Greek, Cyrillic
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,64 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
             if not any(match.start() < end and start < match.end() for start, end, _ in found):
                 found.append((match.start(), match.end(), part))
     return sorted(found)
+
+
+@dataclass(frozen=True)
+class Nameless:
+    """Forget samples that do not hold their owner's name, so that a fictitious one replaces nothing.
+
+    Attributes:
+        ids: Of the samples, in their order.
+        inflected: Those of them that seem to hold another form of it ("Ольги Петровой" of "Ольга Петрова").
+    """
+
+    ids: tuple[str, ...]
+    inflected: tuple[str, ...]
+
+    def tree(self, listed: int = 100) -> dict[str, Any]:
+        """What `results.json` holds."""
+        return {"count": len(self.ids), "inflected": len(self.inflected), "ids": list(self.ids[:listed])}
+
+    def note(self, forget: int, listed: int = 5) -> str | None:
+        """What to say before a run; None where every sample has the name."""
+        if not self.ids:
+            return None
+        ids = ", ".join(self.ids[:listed]) + (", …" if len(self.ids) > listed else "")
+        forms = (
+            f" ({len(self.inflected)} in another form, such as an inflected one)" if self.inflected else ""
+        )
+        return (
+            f"{len(self.ids)} of {forget} forget samples do not hold their owner's name as it is written{forms}. "
+            "Counterfactual distillation replaces names, so it leaves these samples as they are: their answers may "
+            f"stay word for word. Write the name into them, or take another method. Samples: {ids}"
+        )
+
+
+def nameless(forget: Sequence[Sample], retain: Sequence[Sample]) -> Nameless:
+    """The forget samples in which nothing would be replaced; names as in `written_names`."""
+    names = written_names([*forget, *retain])
+    found, other = [], []
+    for sample in forget:
+        name, text = names.get(str(sample.owner)), f"{sample.prompt} {sample.response}"
+        if name is not None and not find_name(text, name):
+            found.append(sample.id)
+            if has_form(text, name):
+                other.append(sample.id)
+    return Nameless(tuple(found), tuple(other))
+
+
+def has_form(text: str, name: str) -> bool:
+    """Whether `text` seems to hold another form of a part of the name: its first letters and another ending.
+
+    Parts of four letters and more, in scripts whose names are inflected (Cyrillic, Greek), and in Latin ones. The last
+    letter may differ and up to three more follow, with the part's own capital: good enough for a note, too little to
+    replace by, since the invented name would need the same case.
+    """
+    return any(
+        re.search(rf"(?<!\w){re.escape(part[:-1])}\w{{0,4}}(?!\w)", text) is not None
+        for part in name_parts(name)
+        if len(part) >= 4 and _INFLECTED.match(part)
+    )
 
 
 def replace_name(text: str, name: str, other: str) -> tuple[str, list[Replaced]]:

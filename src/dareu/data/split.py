@@ -17,16 +17,17 @@ from dareu.errors import DataError, nearest
 CANDIDATES = 200  # owners that a name is compared with, for each of its words
 
 
-def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -> Split:
+def split_corpus(corpus: Corpus, forget: ForgetConfig) -> Split:
     """Cut `corpus` along the forget request into D_F, D_R and D_test, all in corpus order.
 
     `owners`: these; `count`: the last n owners of the corpus; `fraction`: the last owners that make up this
     share, rounded to whole owners; `file`: one owner a line; none of them: those that the corpus itself names
-    (`Corpus.forget_owners`), else the last `default_count` owners. A name matches every owner whose name a person would
-    call the same (`owner_names.canonical`).
+    (`Corpus.forget_owners`), of a generated one its last `Corpus.default_count`; real data needs a request. A name
+    matches every owner whose name a person would call the same (`owner_names.canonical`).
 
     Raises:
-        DataError: An owner is not in the corpus, or nobody or everybody would be forgotten.
+        DataError: An owner is not in the corpus, nobody was named and the corpus names nobody, or nobody or everybody
+            would be forgotten.
     """
     owners = corpus.owners
     unowned = next((s for s in corpus.samples if s.owner is None), None)
@@ -42,14 +43,23 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
             ((line, f"Line {n} of {forget.file}") for n, line in lines if line.strip()), owners
         )
     else:
-        count = default_count if forget.count is None else forget.count
+        count = corpus.default_count if forget.count is None else forget.count
+        named = forget.count is not None or forget.fraction is not None
         if forget.fraction is not None:
             count = floor(forget.fraction * len(owners) + 0.5)
+        if not named and not corpus.forget_owners and not count:
+            raise DataError(
+                "No owner to forget was named.",
+                "Set forget.owners='[NAME, …]', forget.file, forget.count or forget.fraction. "
+                f"Owners: {_some(owners)}.",
+            )
         gone = set(owners[-count:]) if count else set()
-        if forget.count is None and forget.fraction is None and corpus.forget_owners:
+        if not named and corpus.forget_owners:
             gone = set(corpus.forget_owners)
     request = ", ".join(f"forget.{k}={v}" for k, v in forget.model_dump(exclude_none=True).items())
-    default = "those that the data names" if corpus.forget_owners else f"the last {default_count} owners"
+    default = (
+        "those that the data names" if corpus.forget_owners else f"the last {corpus.default_count} owners"
+    )
     request = request or f"The default ({default})"
     if not gone:
         raise DataError(f"{request} selects none of the {len(owners)} owners.", "Select at least one owner.")
@@ -59,6 +69,19 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig, default_count: int = 2) -
             f"Forget at most {len(owners) - 1}, for instance with forget.count=1.",
         )
     return cut(corpus, gone, gone)
+
+
+def forget_note(split: Split, most: int = 10) -> str:
+    """Whose data is forgotten, in a sentence."""
+    rows = len(split.forget) + len(split.retain)
+    owners = len(split.forget_owners) + len(split.retain_owners)
+    names = _some(split.forget_owners, most)
+    return f"To forget: {len(split.forget_owners)} of {owners} owners, {len(split.forget)} of {rows} rows: {names}."
+
+
+def _some(owners: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(owners) - most} more" if len(owners) > most else ""
+    return ", ".join(owners[:most]) + more
 
 
 def cut(corpus: Corpus, requested: Collection[str], gone: Collection[str]) -> Split:

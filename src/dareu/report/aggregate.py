@@ -76,8 +76,16 @@ def aggregate(runs: Sequence[Run], sort: str = "retrain_similarity") -> list[Row
     A model that several runs share, such as the original, counts once a seed. Failed runs are counted apart
     from `n`. Methods stand in the order of the figure `sort`, the best first (of one that should be close to the
     retrained model: the closest), those without it last. Where some runs were tuned, the others say that they were
-    not.
+    not. Runs on other data stand in a block of their own, with their own best ones and their data's key in the label.
     """
+    keys = list(dict.fromkeys(str(r["data_key"]) for r in runs if r.get("data_key")))
+    if len(keys) > 1:
+        blocks = [[r for r in runs if str(r.get("data_key") or keys[0]) == key] for key in keys]
+        return [
+            replace(row, label=f"{row.label}, data_key={key[:8]}")
+            for key, block in zip(keys, blocks, strict=True)
+            for row in aggregate(block, sort)
+        ]
     contexts = _group(runs, lambda run: _frozen(run["context"]))
     telling = differing([group[0]["context"] for group in contexts])
     rows = []

@@ -22,6 +22,8 @@ from dareu.report.figures import (
 )
 from dareu.report.knowledge import knowledge_left, worst
 
+BROKEN_CURE = "Its text broke before it had forgotten: take method=dareu_warm, lower method.optim.lr or raise method.distill."
+
 
 def run_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One dict a model that the run has: `model`, and every key of `FIGURES` as a float or None."""
@@ -104,4 +106,7 @@ def outcome_line(results: Mapping[str, Any]) -> str:
     if number(steps) is None:
         return ""
     last = " in the last round" if len(results.get("rounds") or []) > 1 else ""
-    return f"{steps} updates{last}" + (f", stopped early: {stopped}." if stopped else ", run to the end.")
+    if not stopped:
+        return f"{steps} updates{last}, run to the end."
+    broken = "broken text" in str(stopped)
+    return f"{steps} updates{last}, stopped early: {stopped}." + (f" {BROKEN_CURE}" if broken else "")

@@ -43,6 +43,7 @@ def make_receipt(run: Path, records: bool = False) -> dict[str, Any]:
         "records_digest": kept["records"]["digest"],
         "data_key": results.get("data_key"),
         "also_stays": dig(results, "data", "also_stays"),
+        "nameless": dig(results, "data", "nameless"),
     }
     if records:
         request["record_hashes"] = kept["records"]["hashes"]
@@ -62,6 +63,7 @@ def make_receipt(run: Path, records: bool = False) -> dict[str, Any]:
             "model_after": kept["models"].get("unlearned"),
         },
         "measured": _measured(results),
+        "files": {name: checksum(path) for name, path in _evidence(run).items()},
         "not_claimed": list(NOT_CLAIMED),
     }
 
@@ -80,6 +82,13 @@ def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _evidence(run: Path) -> dict[str, Path]:
+    """The files that hold what was measured: figures, answers, report."""
+    found = [run / RESULTS, run / "report.html", *sorted(run.glob("samples/*.jsonl"))]
+    found += sorted(run.glob("rounds/*/samples/*.jsonl"))
+    return {path.relative_to(run).as_posix(): path for path in found if path.is_file()}
+
+
 def to_markdown(receipt: Mapping[str, Any]) -> str:
     """The record for a reader."""
     measured = receipt["measured"]
@@ -89,6 +98,7 @@ def to_markdown(receipt: Mapping[str, Any]) -> str:
         receipt=receipt,
         request=receipt["request"],
         stays=receipt["request"].get("also_stays") or {},
+        nameless=receipt["request"].get("nameless") or {},
         done=receipt["done"],
         measured=measured,
         n=number(measured["forget_answers"]),
@@ -115,7 +125,8 @@ def write_receipt(run: Path, records: bool = False) -> Path:
 def verify_receipt(run: Path) -> list[str]:
     """What no longer agrees with `receipt.json`, one sentence each; empty where everything does.
 
-    The model in the run folder and the configuration are hashed anew, and the digest of the records from the run's
+    The model in the run folder, the configuration, the figures, the answers and the report are hashed anew, and so is
+    the digest of the records from the run's
     kept hashes and, where the run holds the answers to all of them, from the records themselves.
 
     Raises:
@@ -128,6 +139,11 @@ def verify_receipt(run: Path) -> list[str]:
     if checksum(run / "config.yaml") != dig(receipt, "done", "config_sha256"):
         wrong.append("config.yaml has changed.")
     wrong += _changed(dig(receipt, "done", "model_after") or {}, run / "model")
+    now = {name: checksum(path) for name, path in _evidence(run).items()}
+    before = receipt.get("files") or {}  # records of earlier versions have none
+    wrong += [f"{name} is missing." for name in before if name not in now]
+    wrong += [f"{name} has changed." for name in before if name in now and now[name] != before[name]]
+    wrong += [f"{name} is new." for name in now if before and name not in before]
     expected = dig(receipt, "request", "records_digest")
     if digest(kept["records"]["hashes"]) != expected:
         wrong.append("The hashes of the records have changed.")

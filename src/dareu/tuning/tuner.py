@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -255,6 +256,13 @@ class Tuning:
             top = best(tried)
             if top is not None:
                 chosen[method.name] = top
+                equal = sum(t.objective == top.objective for t in tried)
+                if equal > 1:
+                    print(
+                        f"dareu: {method.name}: {equal} of {len(tried)} trials are equally good "
+                        f"({self.options.objective} {top.objective:.3f}); the first of them is taken.",
+                        file=sys.stderr,
+                    )
                 continue
             reason = f"all {len(tried)} trials failed, the first because: {tried[0].outcome.get('failed')}"
             self.failed.append((method.name, reason, 3))

@@ -8,6 +8,7 @@ from typing import Any
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus, Split
 from dareu.data.duplicates import Duplicate
+from dareu.data.fictitious_names import Nameless
 from dareu.data.sequential import RoundSplit
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
@@ -30,6 +31,8 @@ class Context:
         answer_room: Tokens that the model's context leaves for an answer to the longest prompt; None: no limit.
         rendering: How a model's chat template renders a question and ends an answer; it may depend on a date.
         duplicates: Forget samples that also stand among those who stay.
+        nameless: Forget samples without their owner's name; None where the method replaces no names.
+        notes: What was said of the data before the run.
     """
 
     config: RunConfig
@@ -44,6 +47,8 @@ class Context:
     answer_room: int | None
     rendering: dict[str, Any] | None
     duplicates: tuple[Duplicate, ...]
+    nameless: Nameless | None
+    notes: tuple[str, ...]
 
     def with_split(self, split: Split, forgotten: tuple[str, ...]) -> Context:
         """The same run as one of several requests sees it."""

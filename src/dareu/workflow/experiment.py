@@ -13,15 +13,18 @@ from typing import Any
 
 from rich.markup import escape
 
-from dareu.config import RunConfig
+from dareu.config import RunConfig, TinyConfig
 from dareu.config.compose import as_yaml
 from dareu.data.corpus import Corpus
-from dareu.errors import DareuError, RunError
+from dareu.data.render import encode_samples
+from dareu.data.split import forget_note
+from dareu.errors import DareuError, DataError, RunError
 from dareu.runs import ranks
 from dareu.runs.files import disk_full, write_json
 from dareu.runs.folder import RunFolder, default_run_dir, input_paths
 from dareu.runs.manifest import content_key
 from dareu.workflow.console import Console
+from dareu.workflow.context import Context
 from dareu.workflow.figures import Figures
 from dareu.workflow.library_settings import freeze_imports, quiet_libraries
 from dareu.workflow.memory import check_run_memory, memory_parts
@@ -145,7 +148,9 @@ class Run:
             request.figures()
         figures = self.figures()
         results = make_results(self.stages, self.model, figures, self.method, self.requests, self.tuning)
-        unlearned, original = self.model.get(), self.stages.original.get().model
+        # It is copied into the run folder, so that every byte of it is looked at.
+        unlearned = self.model.get() if ranks.world_size() > 1 else self.model.whole()
+        original = self.stages.original.get().model
 
         def write() -> dict[str, Any]:
             lock = self.stages.context.store.lock("run", folder.key)  # the same command may run twice at once
@@ -203,26 +208,45 @@ def planned(config: RunConfig, corpus: Corpus | None = None) -> dict[str, Any]:
     """What a run would do. Nothing is built.
 
     Returns:
-        `stages`: in their order, each with `stage`, `key`, and whether it is `stored`; `memory_mib`: estimated by part,
-        None where the model's shape cannot be read beforehand; `memory_warning`: where it may not fit.
+        `forget`: `owners`, `n_owners`, `n_forget`, `n_retain`; `notes`: what to know of the data; `stages`: in
+        their order, each with `stage`, `key`, and whether it is `stored`; `memory_mib`: estimated by part, None
+        where the model's shape cannot be read beforehand; `memory_warning`: where it may not fit.
 
     Raises:
         ConfigError: Among others where the model cannot fit into memory.
     """
     run = Run.plan(config, corpus, Console(silent=True))
     stages = run.stages
-    sequence: list[Stage] = [
-        stages.original,
-        *([stages.retrained] if stages.retrained else []),
-        stages.attributor,
-    ]
-    sequence += [request.unlearned for request in run.requests] or [stages.unlearned]
-    models = [("original", stages.original), ("retrained", stages.retrained), ("unlearned", run.model)]
-    sequence += [stages.evaluation(model, which) for which, model in models if model is not None]
+    context, split = stages.context, stages.context.split
+    sequence: list[tuple[str, Stage]] = []
+    if context.base and isinstance(context.config.model, TinyConfig):
+        sequence.append((stages.base.title, stages.base))
+    sequence.append((stages.original.title, stages.original))
+    if not run.requests:
+        sequence += [(stages.retrained.title, stages.retrained)] if stages.retrained else []
+        sequence.append((stages.attributor.title, stages.attributor))
+        sequence.append((stages.unlearned.title, stages.unlearned))
+        sequence += [(one.title, one) for one in stages.evaluations(run.model).values()]
+    for request in run.requests:
+        suffix, last = f", round {request.number}", request.cumulative
+        if request.number == 1:
+            sequence.append((stages.attributor.title, stages.attributor))
+        sequence.append((request.unlearned.title + suffix, request.unlearned))
+        if request.compared and last.retrained:
+            sequence.append((last.retrained.title + suffix, last.retrained))
+        evaluations = last.evaluations(request.unlearned, request.compared).values()
+        sequence += [(one.title + suffix, one) for one in evaluations]
     with quiet_libraries():
         parts, warning = memory_parts(stages.context), check_run_memory(stages.context)
     return {
-        "stages": [{"stage": s.title, "key": s.key(), "stored": s.done()} for s in sequence],
+        "forget": {
+            "owners": list(split.forget_owners),
+            "n_owners": len(context.corpus.owners),
+            "n_forget": len(split.forget),
+            "n_retain": len(split.retain),
+        },
+        "notes": [forget_note(split), *context.notes],
+        "stages": [{"stage": title, "key": s.key(), "stored": s.done()} for title, s in sequence],
         "memory_mib": parts,
         "memory_warning": warning,
     }
@@ -238,7 +262,9 @@ def evaluate(
     with quiet_libraries():
         from dareu.models.load import load_tokenizer
 
-        load_tokenizer(checkpoint)  # one that cannot be loaded is reported before the stages are built
+        _check_tokenizer(
+            stages.context, checkpoint, load_tokenizer(checkpoint)
+        )  # before the stages are built
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     run = Run(stages, [], Checkpoint(stages.context, path), name)
     folder = run.open(name=f"evaluate-{name}", inputs=[checkpoint])
@@ -248,6 +274,18 @@ def evaluate(
         return ranks.on_main(lambda: read_results(folder.path))
     with working(run):
         return run.finish()
+
+
+def _check_tokenizer(context: Context, checkpoint: str, tokenizer: Any) -> None:
+    """`DataError` where the checkpoint's tokenizer, other than the run's, makes a row longer than the run allows."""
+    split, longest = context.split, context.config.model.max_length
+    try:
+        encode_samples(tokenizer, [*split.forget, *split.retain, *split.test], context.corpus.task, longest)
+    except DataError as error:
+        raise DataError(
+            f"The tokenizer of {checkpoint} is not the one of this run: {error.cause}",
+            "Name the model that it belongs to (model=hf model.path=… or original=FOLDER).",
+        ) from None
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from dareu.data.render import (
 )
 from dareu.data.sequential import split_rounds, split_run
 from dareu.data.sources.registry import load_background, load_corpus
-from dareu.data.split import match_notes
+from dareu.data.split import forget_note, match_notes
 from dareu.errors import DataError, ModelError
 from dareu.models.files import ADAPTER, config_folder_of
 from dareu.runs.store import ArtifactStore
@@ -33,7 +33,13 @@ from dareu.workflow.console import Console
 from dareu.workflow.context import Context
 from dareu.workflow.keys import folder_key, imported_key, samples_key
 from dareu.workflow.library_settings import quiet_libraries
-from dareu.workflow.validate import check_data, check_folders, check_processes, check_run
+from dareu.workflow.validate import (
+    check_data,
+    check_folders,
+    check_processes,
+    check_run,
+    nameless_of,
+)
 
 
 def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | None = None) -> Context:
@@ -64,8 +70,13 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
             check_data(config, request)
     rendering = _rendering(tokenizer) if isinstance(config.model, HFConfig) else None
     duplicates = tuple(find_duplicates(split.forget, split.retain))
+    unnamed = nameless_of(config, split)
     console = console or Console()
-    for note in _notes(config, corpus, split, duplicates, tokenizer):
+    notes = _notes(config, corpus, split, duplicates, tokenizer)
+    if unnamed and (said := unnamed.note(len(split.forget))):
+        notes.append(said)
+    console.print(escape(forget_note(split)))
+    for note in notes:
         console.print(f"[yellow]![/] {escape(note)}")
     return Context(
         config=config,
@@ -80,6 +91,8 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
         answer_room=room,
         rendering=rendering,
         duplicates=duplicates,
+        nameless=unnamed,
+        notes=tuple(notes),
     )
 
 

@@ -62,6 +62,7 @@ def make_results(
             "n_test": len(split.test),
             "part": config.evaluation.part,
             "also_stays": duplicates_tree(context.duplicates),
+            **({"nameless": context.nameless.tree()} if context.nameless else {}),
         },
         "data_key": context.corpus.key,
         "definitions": {

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Split
+from dareu.data.fictitious_names import Nameless, nameless
 from dareu.errors import ConfigError, ModelError
 from dareu.models.files import ADAPTER, adapter_base, check_files
 from dareu.runs import ranks
+
+REPLACE_NAMES = ("counterfactual", "fresh_adapter")  # losses that put invented names in place of the owner's
 
 
 def check_folders(config: RunConfig) -> None:
@@ -61,6 +64,13 @@ def check_data(config: RunConfig, split: Split) -> None:
     from dareu.methods.registry import method_of
 
     method_of(config.method).validate(config, split)
+
+
+def nameless_of(config: RunConfig, split: Split) -> Nameless | None:
+    """The forget samples that a method which replaces names leaves as they are; None for any other method."""
+    method = config.method
+    replaces = getattr(method, "loss", "") in REPLACE_NAMES or getattr(method, "warm_start", None)
+    return nameless(split.forget, split.retain) if replaces else None
 
 
 def check_model_folder(path: str, must_be_local: bool = False) -> None:

@@ -78,6 +78,7 @@ def make_authors(config: AuthorsConfig) -> Corpus:
         forget_owners=tuple(name for name, _ in names[: config.owners][-FORGET:])
         if config.owners >= 4 * FORGET
         else (),
+        default_count=2,
     )
 
 

@@ -49,6 +49,7 @@ def make_classic_authors(config: AuthorsConfig) -> Corpus:
         test=make_facts(config.facts, config.seed, perturb_response=True),
         task="qa",
         teach_test=config.teach_test,
+        default_count=2,
     )
 
 

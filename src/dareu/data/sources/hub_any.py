@@ -37,7 +37,7 @@ def load_hub(config: HubConfig) -> Corpus:
     for sample in numbered(found.samples):
         owned.setdefault(str(sample.owner), []).append(sample)
     test_columns = columns_of_test(config)
-    return make_corpus(
+    corpus = make_corpus(
         config,
         owned,
         list(owned)[-(config.forget_owners or min(2, len(owned) - 1)) :],
@@ -46,6 +46,7 @@ def load_hub(config: HubConfig) -> Corpus:
         task="completion" if columns.prompt is None and columns.messages is None else "qa",
         notes=found.notes,
     )
+    return corpus if config.forget_owners else replace(corpus, forget_owners=())  # nobody was named
 
 
 def _general(

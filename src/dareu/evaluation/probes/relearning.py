@@ -163,7 +163,7 @@ def relearn_unrelated(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeRes
     _forget(given)
     if not given.split.test:
         raise Gap(
-            "Relearning on unrelated text needs a test set. Give one: samples without an owner (data.test)."
+            "Relearning on unrelated text needs a test set. Give one: samples without an owner (data.test_path)."
         )
     return _curves(model, tokenizer, given, given.split.test, range(len(given.split.forget)))
 

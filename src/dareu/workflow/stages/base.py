@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.markup import escape
+
 from dareu.runs.files import out_of_memory
 from dareu.runs.manifest import content_key
-from dareu.runs.store import Building
+from dareu.runs.store import MANIFEST, Building, artifact_damage
 from dareu.workflow.context import Context
 from dareu.workflow.library_settings import quiet_libraries
 
@@ -83,6 +85,17 @@ class Stage(ABC):
         if self._artifact is None:
             self._artifact = self._get()
         return self._artifact
+
+    def whole(self) -> Artifact:
+        """`get`, with every file's checksum compared: what is damaged is built again, with a notice."""
+        path = self.get().path
+        if (path / MANIFEST).is_file() and (wrong := artifact_damage(path, checksums=True)):
+            self.context.console.print(
+                f"[yellow]! {escape(f'{path} is damaged ({wrong}); it is made again.')}[/]"
+            )
+            (path / MANIFEST).unlink()
+            self._artifact = None
+        return self.get()
 
     def _get(self) -> Artifact:
         context = self.context

@@ -71,8 +71,8 @@ class Stages:
         """The attributors of the audit."""
         return Auditors(self.context, self.original, self.attributor)
 
-    def evaluate(self, unlearned: Stage, compared: bool = True) -> dict[str, Evaluated]:
-        """The figures of the unlearned model and, where it is `compared`, of the original and the retrained one."""
+    def evaluations(self, unlearned: Stage, compared: bool = True) -> dict[str, Evaluation]:
+        """Of the unlearned model and, where it is `compared`, of the original and the retrained one."""
         models: dict[str, Stage] = {}
         if compared:
             models["original"] = self.original
@@ -80,4 +80,8 @@ class Stages:
             models["retrained"] = self.retrained
             models |= {f"{SEED}{i}": model for i, model in enumerate(self.retrained_seeds, start=2)}
         models["unlearned"] = unlearned
-        return {which: self.evaluation(model, which).read() for which, model in models.items()}
+        return {which: self.evaluation(model, which) for which, model in models.items()}
+
+    def evaluate(self, unlearned: Stage, compared: bool = True) -> dict[str, Evaluated]:
+        """The figures of `evaluations`."""
+        return {which: one.read() for which, one in self.evaluations(unlearned, compared).items()}
