@@ -22,7 +22,7 @@ from dareu.report.figures import (
 )
 from dareu.report.knowledge import knowledge_left, worst
 
-BROKEN_CURE = "Its text broke before it had forgotten: take method=dareu_warm, lower method.optim.lr or raise method.distill."
+BROKEN_CURE = "Its text broke before it forgot: take method=dareu_warm, or lower method.optim.lr."
 
 
 def run_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
