@@ -29,9 +29,9 @@ from bench_run import append, say
 
 from dareu.config.compose import compose
 from dareu.errors import DareuError
+from dareu.evaluation.metrics.intervals import Z
 from dareu.evaluation.metrics.registry import LATE, registry
 from dareu.report.figures import DASH, show
-from dareu.report.shares import Z
 from dareu.runs.files import read_jsonl
 from dareu.runs.manifest import versions
 from dareu.workflow.console import Console
