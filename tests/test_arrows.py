@@ -35,9 +35,10 @@ FORBIDDEN = {
     "api": (ROOMS - {"report"}) | BASE - {"errors", "config"} | {"cli", "torch", "__main__"},
     "__main__": ROOMS | FACES - {"cli", "__main__"} | BASE,
 }
-# What the report may read of the evaluation: what metrics are and how results are typed. Both load no torch.
+# What the report may read of the evaluation: what metrics are, intervals, how results are typed. None loads torch.
 READ_BY_REPORT = (
     "dareu.evaluation.metrics.base",
+    "dareu.evaluation.metrics.intervals",
     "dareu.evaluation.metrics.registry",
     "dareu.evaluation.results",
 )

@@ -67,6 +67,7 @@ def not_utf8(path: Path) -> None:
 
 
 CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
+    "nobody to forget": (local(people()), ("No owner to forget was named", "forget.owners=", "Owners: Ada, Bo, Cy")),
     "unknown owner": (local(people(), "forget.owners=[Boo]"), ("'Boo'", "Nearest: Bo")),
     "empty forget set": (local(people(), "forget.owners=[]"), ("selects none of the",)),
     "empty forget share": (small("~forget.count", "forget.fraction=0.01"), ("selects none of the",)),

@@ -88,7 +88,12 @@ def test_dry_run_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_dry_run_lists_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = [f"cache_dir={tmp_path / 'store'}", f"run_dir={tmp_path / 'run'}"]
-    assert main(["train", *SMALL, *where, "method=npo", "rounds.count=2", "--dry-run", "--json"]) == 0
+    assert (
+        main(
+            ["train", *SMALL, *where, "method=npo", "~forget.count", "rounds.count=2", "--dry-run", "--json"]
+        )
+        == 0
+    )
     stages = [s["stage"] for s in json.loads(capsys.readouterr().out)["stages"]]
     assert stages == [
         "base model",
