@@ -6,13 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dareu.evaluation.comparison import NO_RETRAINED, compare
 from dareu.evaluation.knowledge import damage, knowledge_left, matched, worst
 from dareu.evaluation.metrics.base import Metric
-from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics, sample_values
-from dareu.evaluation.metrics.intervals import percentiles, resampled_means
+from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics, interval_entry, sample_values
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.words import CharacterModel, broken_words, vocabulary
 
@@ -108,8 +105,7 @@ def never_saw(
             continue
         known = [value for value in sample_values(metric, rows, inputs) or [] if value is not None]
         if known:
-            low, high = percentiles(resampled_means(np.array(known, dtype=float)))
-            found[metric.name] = {"value": statistics.fmean(known), "low": low, "high": high, "n": len(known)}
+            found[metric.name] = {"value": statistics.fmean(known), **interval_entry(known)}
     return found
 
 
