@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,22 @@ import pytest
 import torch
 import trl
 from datasets import Dataset
-from ppo_fixture import FORGET, RETAIN, config, make_model, make_tokenizer, ppo_loss, response_logps, unlearn
+from ppo_fixture import (
+    FORGET,
+    RETAIN,
+    config,
+    make_model,
+    make_tokenizer,
+    original,
+    ppo_loss,
+    response_logps,
+    unlearn,
+)
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from dareu.training.rl_trainer import RLTrainer
-from dareu.training.rollouts import VLLM, Plan, engine_settings
+from dareu.training.rollouts import VLLM, Plan, allowed_tokens, engine_settings
 
 BREAKS = f"TRL {trl.__version__} breaks what src/dareu/training/rl_trainer.py builds on: "
 TEMPERATURE = 0.7
@@ -41,7 +52,7 @@ CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 SETTINGS = (
     "steps_per_generation", "num_iterations", "num_generations", "max_completion_length", "temperature", "top_p",
     "top_k", "beta", "epsilon", "loss_type", "scale_rewards", "importance_sampling_level", "entropy_coef",
-    "disable_dropout", "use_vllm", "shuffle_dataset", *VLLM.values(),
+    "disable_dropout", "use_vllm", "generation_kwargs", "shuffle_dataset", *VLLM.values(),
 )  # fmt: skip
 
 
@@ -79,6 +90,19 @@ def test_vllm_settings_reach_trl(tmp_path: Path) -> None:
     )
     assert arguments.use_vllm
     assert {key: getattr(arguments, name) for key, name in VLLM.items()} == asked
+    assert arguments.generation_kwargs is None
+
+
+def test_vllm_samples_no_id_of_a_padded_vocabulary() -> None:
+    """vLLM does not read the generation config, where `load_model` notes the ids that no token has."""
+    policy = copy.deepcopy(original()[0])  # 19 tokens
+    assert allowed_tokens(policy) is None
+    policy.generation_config.suppress_tokens = [17, 18]
+    method = config(use_vllm=True, num_generations=2)
+    plan = Plan.of(method, 4)
+    given = engine_settings(method, plan, 6, allowed_tokens(policy))["generation_kwargs"]
+    assert given == {"allowed_token_ids": list(range(17))}
+    assert engine_settings(config(), plan, 6, allowed_tokens(policy))["generation_kwargs"] is None
 
 
 def _captured_rollouts(

@@ -58,7 +58,15 @@ from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopT
 from dareu.training.logging_mixin import RolloutLog
 from dareu.training.offpolicy import gold_rows, importance_weighted
 from dareu.training.retain_sampler import RetainSampler
-from dareu.training.rollouts import Plan, RolloutBatch, RolloutSampler, Step, Update, engine_settings
+from dareu.training.rollouts import (
+    Plan,
+    RolloutBatch,
+    RolloutSampler,
+    Step,
+    Update,
+    allowed_tokens,
+    engine_settings,
+)
 
 
 @dataclass
@@ -394,7 +402,7 @@ def train_rl(
             save_steps=math.ceil(config.optim.save_every / updates) * updates,
             warmup_steps=config.optim.warmup_ratio,
         ),
-        **engine_settings(config, plan, max_new_tokens),
+        **engine_settings(config, plan, max_new_tokens, allowed_tokens(policy)),
     )
     sampler = RolloutSampler(
         len(prompts), plan.prompts, config.num_generations, updates * plan.slices, config.data_epochs, seed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,8 +55,26 @@ VLLM = {  # our key → TRL's
 }
 
 
-def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dict[str, Any]:
-    """TRL's arguments for sampling and for the loss: the clipped surrogate over tokens, and nothing else."""
+def allowed_tokens(policy: Any) -> list[int] | None:
+    """The ids that a policy may sample: all but those of a padded vocabulary, which no token has. None: every id.
+
+    `models.load` notes the others in the generation config, which vLLM does not read.
+    """
+    never = set(policy.generation_config.suppress_tokens or ())
+    return (
+        [i for i in range(policy.get_output_embeddings().weight.shape[0]) if i not in never]
+        if never
+        else None
+    )
+
+
+def engine_settings(
+    config: DareUConfig, plan: Plan, max_new_tokens: int, allowed: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """TRL's arguments for sampling and for the loss: the clipped surrogate over tokens, and nothing else.
+
+    `allowed`: the ids that vLLM may sample; None for all.
+    """
     return {
         "steps_per_generation": plan.slices * plan.parts,
         "num_iterations": config.updates_per_batch,
@@ -74,6 +92,7 @@ def engine_settings(config: DareUConfig, plan: Plan, max_new_tokens: int) -> dic
         "disable_dropout": True,  # so that the ratio to π_old is 1 before the first update
         "use_vllm": config.use_vllm,
         **{VLLM[key]: value for key, value in config.vllm.model_dump().items()},
+        "generation_kwargs": {"allowed_token_ids": list(allowed)} if config.use_vllm and allowed else None,
         # `models.load.checkpoint_activations` switches it on; TRL switches it off while it samples, and on again so.
         "gradient_checkpointing": False,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
