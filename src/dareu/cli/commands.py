@@ -134,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for a mistake in the command, 3 for failed training."""
+    _printable_streams()
     top = parser()
     args, unknown = top.parse_known_args(_as_options(sys.argv[1:] if argv is None else argv))
     if args.version:
@@ -152,7 +153,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             if bad:
                 raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
             args.overrides = [*args.overrides, *unknown]
-        _printable_streams()
         with _terminable(), _one_of_several(args):
             return COMMANDS[args.command](args)
     except DareuError as error:
