@@ -65,15 +65,25 @@ def compose_tree(
 def with_recommended(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The tree with what an experiment recommends for its method (`per_method: {dareu: {data_epochs: 18}}`).
 
-    A key that the command line sets stays as it is.
+    A key that the command line sets stays as it is, and so do the method's own keys beside a recommended one.
     """
     recommended = (tree.get("per_method") or {}).get(tree["method"]["name"], {})
-    given = {o.lstrip("+").partition("=")[0] for o in overrides}
+    given = {o.lstrip("+").partition("=")[0] for o in overrides} - {"method"}  # which chooses the method
     tree = {key: value for key, value in tree.items() if key != "per_method"}
-    for key, value in recommended.items():
-        if f"method.{key}" not in given:
+    for key, value in _leaves(recommended):
+        path = f"method.{key}"
+        if not any(path == one or path.startswith(f"{one}.") for one in given):
             _put(tree["method"], key, value)
     return tree
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of all that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _hint_at_full_keys(overrides: Sequence[str], tree: Mapping[str, Any]) -> None:
