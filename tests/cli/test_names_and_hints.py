@@ -159,3 +159,24 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     raise AssertionError("the worker outlived its parent")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["receipt", "nowhere"], "There is no run folder nowhere."),
+        (["receipt", "nowhere", "--verify"], "There is no run folder nowhere."),
+        (["rescore", "nowhere"], "There is no nowhere."),
+        (["store", "verify", "nowhere"], "There is no folder"),
+    ],
+)
+def test_a_folder_that_is_not_there(
+    command: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command) in (2, 3)
+    assert said in capsys.readouterr().err

@@ -15,7 +15,7 @@ from pathlib import Path
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
 from dareu.cli.share import add_export, add_push, run_export, run_push
-from dareu.errors import ConfigError, DareuError, printable
+from dareu.errors import ConfigError, DareuError, RunError, printable
 from dareu.runs import ranks
 
 PAUSE = 3.0  # seconds between a failure of several processes and their end
@@ -362,6 +362,8 @@ def _store(args: argparse.Namespace) -> int:
     from dareu.runs.store import ArtifactStore, artifact_damage
 
     store = ArtifactStore(Path(args.cache_dir.removeprefix("cache_dir=")) if args.cache_dir else None)
+    if args.cache_dir and not store.root.is_dir():
+        raise ConfigError(f"There is no folder {store.root}.", "Give the folder that cache_dir names.")
     found = store.artifacts()
     wrong = {str(path): said for path in found if (said := artifact_damage(path, checksums=True))}
     if args.json:
@@ -383,6 +385,8 @@ def _receipt(args: argparse.Namespace) -> int:
     from dareu.report.receipt import JSON_FILE, verify_receipt, write_receipt
 
     run = Path(args.run)
+    if not run.is_dir():
+        raise RunError(f"There is no run folder {run}.", "Give the folder of a finished run.")
     if args.verify:
         wrong = verify_receipt(run)
         if args.json:

@@ -142,7 +142,11 @@ class Session:
         temperature: float,
         seed: int | None,
     ) -> list[str]:
-        """What that model writes after each prompt."""
+        """What that model writes after each prompt. `ConfigError` for a temperature below 0."""
+        if not 0 <= temperature <= 100:
+            raise ConfigError(
+                f"A temperature of {temperature} is out of range.", "Give 0 (greedy) up to 100."
+            )
         with quiet_libraries(self.config.threads):
             from dareu.models.generate import generate
 

@@ -34,6 +34,8 @@ def read_log(path: str | Path, model: str = "unlearned") -> Log:
         DataError: for one that is laid out otherwise, or holds no samples.
     """
     path = Path(path)
+    if not path.exists():
+        raise RunError(f"There is no {path}.", "Give a run folder, or a log as an evaluation wrote it.")
     if path.is_dir() or path.suffix == ".jsonl":
         log = own.read(path, model)
     else:
