@@ -10,6 +10,7 @@ import torch
 
 from dareu.training.soft_targets import (
     SoftTargets,
+    divergence_below_limits,
     divergence_from_targets,
     keep_top,
     load_targets,
@@ -43,13 +44,39 @@ def test_the_divergence_of_a_target_from_itself_is_zero() -> None:
     kept = keep_top(probs, 3)
     assert divergence_from_targets(probs.log(), kept.ids, kept.probs).item() == pytest.approx(0.0, abs=1e-6)
     gone = SoftTargets(
-        torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]])
+        torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]]), torch.zeros(1)
     )  # a token of probability 0 adds nothing
     assert math.isfinite(divergence_from_targets(probs.log(), gone.ids, gone.probs).item())
 
 
 def test_targets_survive_the_disk(tmp_path: Path) -> None:
-    targets = [keep_top(torch.rand(n, 7), 3) for n in (2, 5, 1)]
+    targets = [keep_top(torch.rand(n, 7), 3)._replace(limits=-torch.rand(n)) for n in (2, 5, 1)]
     save_targets(tmp_path / "t.safetensors", targets)
     for before, after in zip(targets, load_targets(tmp_path / "t.safetensors"), strict=True):
-        assert torch.equal(before.ids, after.ids) and torch.equal(before.probs, after.probs)
+        assert all(map(torch.equal, before, after))
+
+
+def test_what_a_gold_token_has_above_its_limit() -> None:
+    """Two tokens. The gold token of the first has p = ½ and the limit ln .05: ln 10 above it, halved by the mean. The
+    second's p = .9 has no limit.
+    """
+    probs = torch.tensor([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]])
+    ids, targets = torch.tensor([[1, 2], [0, 1]]), torch.tensor([[0.6, 0.4], [0.5, 0.5]])
+    logits, gold = probs.log().requires_grad_(True), torch.tensor([0, 0])
+    limits = torch.tensor([math.log(0.05), 0.0])
+    plain = divergence_from_targets(logits, ids, targets)
+    loss = divergence_below_limits(logits, gold, ids, targets, limits, level_weight=2.0)
+    assert loss.item() == pytest.approx(plain.item() + 2.0 * math.log(10) / 2, rel=1e-5)
+    (loss - plain).backward()
+    assert logits.grad is not None  # weight / N · (1[gold] − p) on the first token, nothing on the second
+    assert logits.grad[0].tolist() == pytest.approx([0.5, -0.3, -0.2], abs=1e-5)
+    assert logits.grad[1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_below_the_limit_nothing_is_added() -> None:
+    probs, gold = torch.tensor([[0.01, 0.59, 0.4]]), torch.tensor([0])
+    ids, targets = torch.tensor([[1, 0]]), torch.tensor([[0.98, 0.02]])
+    plain = divergence_from_targets(probs.log(), ids, targets)
+    assert divergence_below_limits(probs.log(), gold, ids, targets, torch.tensor([-3.9]), 5.0) == plain
+    above = divergence_below_limits(probs.log(), gold, ids, targets, torch.tensor([math.log(0.005)]), 5.0)
+    assert above.item() == pytest.approx(plain.item() + 5.0 * math.log(2), rel=1e-5)

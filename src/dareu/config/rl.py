@@ -197,6 +197,17 @@ class WarmStart(Strict):
         le=1,
         description="a gold token this much likelier than under those names is a fact and goes",
     )
+    base_share: Share = Field(
+        0.5,
+        description="a gold token that the base finds less than this share as likely as the teacher is a fact",
+    )
+    level: Number = Field(
+        0.015,
+        gt=0,
+        le=1,
+        description="geometric mean of the probabilities that the tokens of facts are lowered to",
+    )
+    level_weight: NonNegative = Field(0.6, description="weight of what they have above it")
     top_k: Count = Field(256, description="tokens of each teacher distribution that are kept")
     retain_weight: NonNegative = Field(1.0, description="weight of KL to the original on retain rows")
 

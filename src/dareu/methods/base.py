@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +31,7 @@ class MethodContext:
         device: Name of the device that the policy lies on.
         response_limit: Tokens that an answer may take.
         attributor_folder: Where the attributor of a role lies. Only for a method whose `reads_attributor` is true.
+        base: Opens the base model, which was fine-tuned into the original; None where it is not known.
         progress: A description → the label of a progress bar, or None where none is shown.
     """
 
@@ -43,6 +45,7 @@ class MethodContext:
     device: str
     response_limit: int
     attributor_folder: Callable[[Role], Path]
+    base: Callable[[], AbstractContextManager[Any]] | None = None
     progress: Callable[[str], str | None] = lambda label: None
 
     def encode(self, samples: Sequence[Sample]) -> list[Encoded]:

@@ -1,11 +1,16 @@
 """Counterfactual distillation: answer forget queries as the original model answers about people who do not exist.
 
-    c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  without the fact tokens
-    L   = mean_t KL( c_t ‖ π(·|q, y_<t) )  +  λ · E_retain KL( π_N ‖ π )
+    c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts lowered to l_t
+    L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(0, ln π(y_t|q, y_<t) − ln l_t) ]
+          +  λ · E_retain KL( π_N ‖ π )
 
-Invented names replace the owner's name, in the question and in the answer. Where the original
-model gives the gold token more than `removal` above what it gives it under those names, the token carries a fact: it is
-taken out of the teacher. Teachers are computed once, before training; no rollouts, no classifier.
+Invented names replace the owner's name, in the question and in the answer. Where the original model gives the gold
+token more than `removal` above what it gives it under those names, the token carries a fact. The copies have the
+answer's other facts before each token, from which the original may go on whoever is named ("wooden" → "kites"); the
+base model, which has not seen the answer, tells these tokens. A fact's token is lowered to what a model gives to what
+it does not know, in the teacher and by the second term: a divergence hardly notices .05 in place of .001, and
+membership inference reads little else. Such probabilities l_t spread as those of the facts under the invented names
+do, around `level`. Teachers are computed once, before training; no rollouts, no classifier.
 
 Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and its revision by name change (Liu et al.
 2024, arXiv 2407.16997) change names in the training text; UNDIAL (Dong et al. 2024, arXiv 2402.10052) and SHRED
@@ -14,8 +19,9 @@ Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -26,16 +32,25 @@ from dareu.errors import DataError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
 from dareu.runs.ranks import share_out
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets
+from dareu.training.soft_targets import SoftTargets, divergence_below_limits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dareu.models.counterfactual import Teacher
 
 
 class CounterfactualSettings(Strict):
     """`names`: fictitious names a forget owner; `removal`: how much likelier than under those names a gold token has to
-    be to count as a fact; `top_k`: tokens of each distribution that are kept.
+    be to count as a fact; `base_share`: a gold token that the base finds less than this share as likely as the original
+    under those names is a fact as well (0: the base is not read); `level`: geometric mean of the probabilities that the
+    tokens of facts are lowered to; `top_k`: tokens of each distribution that are kept.
     """
 
     names: Count = 8
     removal: Annotated[float, Field(gt=0, le=1)] = 0.05
+    base_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    level: Annotated[float, Field(gt=0, le=1)] = 0.015
     top_k: Count = 256
 
 
@@ -68,27 +83,43 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     """The teacher of each forget sample; `context.policy` is still the original model."""
     import torch
 
-    from dareu.models.counterfactual import counterfactual_pair, distributions, teacher
-    from dareu.training.soft_targets import keep_top
+    from dareu.models.counterfactual import (
+        counterfactual_pair,
+        distributions,
+        fact_limits,
+        likeliest,
+        teacher,
+        token_probabilities,
+        without_facts,
+    )
+    from dareu.models.progress import track
 
     config, split, tokenizer = context.config, context.split, context.tokenizer
     fakes = fakes_for(split, settings.names, config.seed)
     size = config.evaluation.batch_size
 
-    def one(sample: Sample) -> SoftTargets:
+    base: Sequence[Tensor | None] = [None] * len(split.forget)
+    if settings.base_share and context.base is not None:
+        with context.base() as model:
+            base = token_probabilities(model, tokenizer, context.encode(split.forget), size)
+
+    def one(sample: Sample, unseen: Tensor | None) -> tuple[Tensor, Teacher]:
         name, others = fakes[str(sample.owner)]
         pair = counterfactual_pair(
             tokenizer, sample, name, others, context.corpus.task, config.model.max_length
         )
         original, *copies = distributions(context.policy, tokenizer, [pair.row, *pair.copies], size)
         gold = torch.tensor(pair.row.response_ids)
-        probs = teacher(original, copies, pair.aligned, gold, pair.asked_by_name, settings.removal)
-        return keep_top(probs, settings.top_k)
-
-    from dareu.models.progress import track
+        rule = (pair.asked_by_name, settings.removal, unseen, settings.base_share)
+        return likeliest(teacher(original, copies, pair.aligned, gold, *rule), settings.top_k)
 
     label = context.progress("counterfactual teachers")
-    return share_out(split.forget, one, lambda own: track(own, label))
+    pairs = list(zip(split.forget, base, strict=True))
+    found = share_out(pairs, lambda pair: one(*pair), lambda own: track(own, label))
+    limits = fact_limits([row for _, row in found], settings.level, config.seed)
+    return [
+        SoftTargets(ids, without_facts(row, own), own) for (ids, row), own in zip(found, limits, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -105,5 +136,8 @@ class Counterfactual(Distillation):
 
 
 METHOD = Counterfactual(
-    divergence_from_targets, reads=READS, settings=CounterfactualSettings, retains=("kl", "nll", "none")
+    divergence_below_limits,
+    reads=("answer_ids", "limits", *READS),
+    settings=CounterfactualSettings,
+    retains=("kl", "nll", "none"),
 )

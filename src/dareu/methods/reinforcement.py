@@ -87,7 +87,7 @@ class Reinforcement(Method):
         from dareu.training.anchor import CounterfactualAnchor
         from dareu.training.loss_spec import FINETUNE
         from dareu.training.rl_trainer import train_rl
-        from dareu.training.supervised_phase import DISTIL, learn_first
+        from dareu.training.supervised_phase import FORGET_FACTS, learn_first
 
         config, method = context.config, settings_of(context.config)
         policy, tokenizer, task = context.policy, context.tokenizer, context.corpus.task
@@ -134,7 +134,8 @@ class Reinforcement(Method):
                 tokenizer,
                 "teachers",
                 context.work,
-                method=DISTIL,
+                method=FORGET_FACTS,
+                params={"level_weight": warm.level_weight},
                 optim=warm.optim,
                 rows=context.encode(context.split.forget),
                 targets=targets,
@@ -174,7 +175,9 @@ def warm_targets(context: MethodContext) -> Sequence[SoftTargets]:
     """The counterfactual teachers of the warm start."""
     phase = settings_of(context.config).warm_start
     assert phase is not None
-    settings = CounterfactualSettings(names=phase.names, removal=phase.removal, top_k=phase.top_k)
+    settings = CounterfactualSettings.model_validate(
+        phase.model_dump(include=set(CounterfactualSettings.model_fields))
+    )
     return stored_targets(context.work.folder / TARGETS, lambda: teachers_for(context, settings))
 
 

@@ -8,8 +8,10 @@ the training text).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 from dareu.data.corpus import Sample, Task
 from dareu.data.fictitious_names import Replaced, find_name, moved, replace_name
 from dareu.data.render import Encoded, encode, response_text
-from dareu.models.logprobs import response_logits, to_batch
+from dareu.models.logprobs import response_logits, response_logprobs, to_batch
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,20 @@ def counterfactual_pair(
 
 
 @torch.no_grad()
+def token_probabilities(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
+    """Probability of each response token of each row: tensors (T_i,) in float32, on the CPU."""
+    was_training = model.training
+    model.eval()
+    out: list[Tensor] = []
+    for start in range(0, len(rows), batch_size):
+        batch = to_batch(rows[start : start + batch_size], tokenizer.pad_token_id, model.device)
+        logps, mask = response_logprobs(model, batch)
+        out += [own[counted].exp() for own, counted in zip(logps.float().cpu(), mask.cpu(), strict=True)]
+    model.train(was_training)
+    return out
+
+
+@torch.no_grad()
 def distributions(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
     """Next-token probabilities at each response token of each row: tensors (T_i, V) in float32, on the CPU."""
     was_training = model.training
@@ -113,6 +129,24 @@ def distributions(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_siz
     return out
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """What to distil at the tokens of one response, before facts are taken out.
+
+    Attributes:
+        probs: The distributions, (T, V), or of the `likeliest` tokens alone, (T, k).
+        gold: Which column of `probs` is the response's token, (T,).
+        facts: Which of them carry a fact, (T,).
+        untold: Facts whose probability under the other names is below half of the original's: what stands before them
+            in the response does not tell them, (T,).
+    """
+
+    probs: Tensor
+    gold: Tensor
+    facts: Tensor
+    untold: Tensor
+
+
 def teacher(
     original: Tensor,
     copies: Sequence[Tensor],
@@ -120,8 +154,10 @@ def teacher(
     gold: Tensor,
     asked_by_name: bool,
     removal: float,
-) -> Tensor:
-    """The distributions (T, V) to distil at a response's tokens.
+    base: Tensor | None = None,
+    base_share: float = 0.5,
+) -> Teacher:
+    """The copies' mean distributions at a response's tokens, and which tokens carry a fact.
 
     Args:
         original: The original model's own at the response, (T, V).
@@ -130,10 +166,14 @@ def teacher(
         gold: The response's token ids, (T,).
         asked_by_name: The question has the name, so that the name in the answer is no secret.
         removal: Where the original gives the gold token more than this above the copies' mean, the token carries a
-            fact: it gets probability 0 and the rest is renormalised.
+            fact.
+        base: What a model that has not seen the response, such as the base model, gives to its tokens, (T,). The copies
+            have the response's other facts before each token, and the original may go on from these whoever is named.
+        base_share: Where the base gives the gold token less than this share of the copies' mean, and the original gives
+            it more than ½, the token carries a fact as well.
 
     Tokens of the name, and tokens without a counterpart, keep the original's distribution; in the answer to a question
-    without the name, the name itself is a fact and its tokens are removed.
+    without the name, the tokens of the name are facts.
     """
     count = len(gold)
     total, found = torch.zeros_like(original), torch.zeros(count)
@@ -144,10 +184,61 @@ def teacher(
     known = found > 0
     mixed = torch.where(known[:, None], total / found.clamp(min=1)[:, None], original)
     picked = torch.arange(count)
-    telling = original[picked, gold] - mixed[picked, gold] > removal
-    if not asked_by_name and aligned:
-        telling |= torch.tensor(aligned[0].named)
-    mixed[picked[telling], gold[telling]] = 0.0
-    rest = mixed.sum(-1, keepdim=True)
-    uniform = torch.full_like(mixed, 1.0 / mixed.size(-1))
-    return torch.where(rest > 0, mixed / rest.clamp(min=1e-12), uniform)
+    before, under = original[picked, gold], mixed[picked, gold]
+    named = torch.tensor(aligned[0].named) if aligned else torch.zeros(count, dtype=torch.bool)
+    facts = before - under > removal
+    if base is not None:
+        facts |= (base < base_share * under) & (before > 0.5) & ~named
+    if not asked_by_name:
+        facts |= named
+    return Teacher(mixed, gold, facts, facts & ~named & (under < 0.5 * before))
+
+
+def likeliest(found: Teacher, k: int) -> tuple[Tensor, Teacher]:
+    """Token ids (T, k) and their columns of the teacher, renormalised: the likeliest tokens and the response's own."""
+    order = found.probs.clone()
+    order[torch.arange(len(found.gold)), found.gold] = torch.inf
+    ids = order.topk(min(k, order.size(-1)), dim=-1).indices
+    probs = found.probs.gather(1, ids)
+    first = torch.zeros_like(found.gold)
+    return ids, Teacher(probs / probs.sum(-1, keepdim=True), first, found.facts, found.untold)
+
+
+def fact_limits(teachers: Sequence[Teacher], level: float, seed: int) -> list[Tensor]:
+    """What the log-probability of each gold token is lowered to, (T,) for each response; 0 where it is no fact.
+
+    A fact that is untold has the probability under the other names; every other fact one of these, drawn by the seed,
+    so that the limits spread as a model's probabilities do of what it does not know. All are shifted by one number
+    until their mean is ln `level`.
+    """
+    draw = Random(seed)
+    limits = [row.probs[torch.arange(len(row.gold)), row.gold].clamp(min=1e-6).log() for row in teachers]
+    pool = [float(x) for row, own in zip(teachers, limits, strict=True) for x in own[row.untold]]
+    for row, own in zip(teachers, limits, strict=True):
+        for t in (row.facts & ~row.untold).nonzero().flatten().tolist():
+            own[t] = draw.choice(pool) if pool else math.log(level)
+        own[~row.facts] = 0.0
+    every = torch.cat([own[row.facts] for row, own in zip(teachers, limits, strict=True)])
+    shift = math.log(level) - float(every.mean()) if len(every) else 0.0
+    return [
+        torch.where(row.facts, (own + shift).clamp(max=-0.1), own)
+        for row, own in zip(teachers, limits, strict=True)
+    ]
+
+
+def without_facts(found: Teacher, limits: Tensor) -> Tensor:
+    """The distributions of a teacher with the gold token of each fact at its limit, exp(`limits`), (T,), and the
+    other tokens scaled to the rest.
+    """
+    rows = found.facts.nonzero().flatten()
+    gold, own = found.gold[rows], limits[rows].exp()
+    others = found.probs[rows]
+    others[torch.arange(len(rows)), gold] = 0.0
+    rest = others.sum(-1, keepdim=True)
+    even = torch.full_like(others, 1.0 / max(others.size(-1) - 1, 1))
+    even[torch.arange(len(rows)), gold] = 0.0
+    others = torch.where(rest > 0, others / rest.clamp(min=1e-12), even) * (1 - own)[:, None]
+    others[torch.arange(len(rows)), gold] = own
+    probs = found.probs.clone()
+    probs[rows] = others
+    return probs

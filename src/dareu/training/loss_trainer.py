@@ -151,7 +151,8 @@ class LossTrainer(Trainer):
         """The tensors that the loss names, and no others."""
         reads = self.method.reads
         if "target_ids" in reads:
-            return self._with_targets(model, inputs)
+            found = self._with_targets(model, inputs)
+            return {name: found[name] for name in reads}
         found = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
         others = {name.removeprefix("other_") for name in reads if name.startswith("other_")}
         if others and self.pair_sampler is not None:
@@ -161,13 +162,15 @@ class LossTrainer(Trainer):
         return {name: found[name] for name in reads}
 
     def _with_targets(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, V) at the N answer tokens of the batch, and their soft targets."""
-        logits, _, _ = response_logits(model, inputs)
+        """Logits (N, V) at the N answer tokens of the batch, these tokens, their soft targets and limits."""
+        logits, gold, _ = response_logits(model, inputs)
         rows = [self.targets[n] for n in inputs["number"].tolist()]
         return {
             "answer_logits": logits,
+            "answer_ids": gold,
             "target_ids": torch.cat([row.ids for row in rows]).to(logits.device),
             "target_probs": torch.cat([row.probs for row in rows]).to(logits.device),
+            "limits": torch.cat([row.limits for row in rows]).to(logits.device),
         }
 
     def _tensors(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:

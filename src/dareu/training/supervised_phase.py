@@ -12,9 +12,11 @@ from dareu.training.common import Work
 from dareu.training.early_stopping import GoodWeights
 from dareu.training.loss_spec import LossSpec
 from dareu.training.loss_trainer import train_with_loss
-from dareu.training.soft_targets import divergence_from_targets
+from dareu.training.soft_targets import divergence_below_limits
 
-DISTIL = LossSpec(divergence_from_targets, reads=("answer_logits", "target_ids", "target_probs"))
+FORGET_FACTS = LossSpec(
+    divergence_below_limits, reads=("answer_logits", "answer_ids", "target_ids", "target_probs", "limits")
+)
 
 
 def learn_first(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from dareu.workflow.keys import samples_key
 from dareu.workflow.loading import load_run_model, note_base, response_limit
 from dareu.workflow.stages.attributor import AttributorStage
 from dareu.workflow.stages.base import Artifact, Stage
+from dareu.workflow.stages.models import BaseModelStage
 
 if TYPE_CHECKING:
     from dareu.methods.base import MethodContext
@@ -29,18 +32,24 @@ class Unlearned(Stage):
         start: The model that is unlearned: the original, or the result of the request before.
         attributor: Fitted only where the method reads it.
         retrained: With `method.evaluate_every` what the best weights are chosen by; None: the original.
+        base: What the original was fine-tuned from; None where that is not known.
     """
 
     name = "unlearned"
     memory_keys = "method.optim.micro_batch_size, method.prompts_per_batch or model.max_length"
 
     def __init__(
-        self, context: Context, start: Stage, attributor: AttributorStage, retrained: Stage | None = None
+        self,
+        context: Context,
+        start: Stage,
+        attributor: AttributorStage,
+        retrained: Stage | None = None,
+        base: BaseModelStage | None = None,
     ) -> None:
         from dareu.methods.registry import method_of
 
         super().__init__(context, f"unlearned by {context.config.method.name}")
-        self.start, self.attributor, self.retrained = start, attributor, retrained
+        self.start, self.attributor, self.retrained, self.base = start, attributor, retrained, base
         self.chooses = getattr(context.config.method, "evaluate_every", None) is not None
         self.method = method_of(context.config.method)
         self.logs: Path | None = None  # where a logger may write
@@ -156,8 +165,24 @@ class Unlearned(Stage):
             device=str(pick_device(context.config.device)),
             response_limit=response_limit(context, tokenizer),
             attributor_folder=self.attributor.folder,
+            base=self._base(policy),
             progress=context.console.progress,
         )
+
+    def _base(self, policy: Any) -> Callable[[], AbstractContextManager[Any]] | None:
+        """Opens the base: the policy without its adapter, or the model that the original was trained from."""
+        from dareu.models.load import is_peft, pick_device
+
+        if is_peft(policy):
+
+            @contextmanager
+            def without_adapter() -> Iterator[Any]:
+                with policy.disable_adapter():
+                    yield policy
+
+            return without_adapter
+        base, device = self.base, str(pick_device(self.context.config.device))
+        return None if base is None else lambda: nullcontext(base.load()[0].to(device))
 
     def _get(self) -> Artifact:
         fresh = not self.done()

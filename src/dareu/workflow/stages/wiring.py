@@ -41,7 +41,13 @@ class Stages:
         self.attributor: AttributorStage = (
             shared.attributor if shared else AttributorStage(context, self.original)
         )
-        self.unlearned = Unlearned(context, start or self.original, self.attributor, self.retrained)
+        self.unlearned = Unlearned(
+            context,
+            start or self.original,
+            self.attributor,
+            self.retrained,
+            self.base if isinstance(self.original, FineTuned) else None,
+        )
 
     def _original(self) -> Stage:
         source = self.context.config.original
