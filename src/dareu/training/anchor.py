@@ -63,6 +63,6 @@ class CounterfactualAnchor:
             copies = [next(found) for _ in pair.copies]
             aligned = [Positions(p.of[: len(ids)], p.named[: len(ids)]) for p in pair.aligned]
             own = frozen[place].float().softmax(-1).cpu()
-            mixed = teacher(own, copies, aligned, ids, True, NO_REMOVAL)
+            mixed = teacher(own, copies, aligned, ids, True, NO_REMOVAL).probs
             out[place] = mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log().to(out.device)
         return out
