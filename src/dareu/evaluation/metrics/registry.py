@@ -18,6 +18,7 @@ from dareu.evaluation.metrics.base import Metric, Records, each, lazily, of_fiel
 from dareu.evaluation.probes.registry import PROBES, field_of
 
 GROUP = "dareu.metrics"
+DEFINITIONS = 2  # raise it where a metric changes: stored evaluations are then made again
 # Inputs that are no fields of the records → the reason where one is absent.
 INPUTS = {
     "attribution": "there is no such attributor",

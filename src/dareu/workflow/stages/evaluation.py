@@ -9,7 +9,7 @@ from typing import Any
 
 from dareu.data.corpus import Split
 from dareu.data.evaluation_parts import part_of
-from dareu.evaluation.metrics.registry import has_probes, needs_peers
+from dareu.evaluation.metrics.registry import DEFINITIONS, has_probes, needs_peers
 from dareu.runs.files import read_json, read_jsonl, write_json, write_jsonl
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
@@ -71,6 +71,7 @@ class Evaluation(Stage):
             "model": self.model.key(),
             "attributor": self.attributor.key(),
             "evaluation": evaluation.measured(),
+            "definitions": DEFINITIONS,
             "forget": samples_key(split.forget),
             "retain": samples_key(split.retain),
             "test": samples_key(split.test),
