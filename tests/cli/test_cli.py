@@ -87,18 +87,22 @@ def test_train_end_to_end_in_a_process_of_its_own(tmp_path: Path) -> None:
         "unlearned by dareu",
         *(f"evaluation of the {name} model" for name in ("retrained", "unlearned")),
     ]
-    lines = [line for line in err.splitlines() if not line.startswith("! The original model has not learnt")]
+    assert err.startswith("To forget: 1 of 4 owners, 4 of 16 rows: Arjun Patel.\n")
+    asides = ("To forget: ", "! The original model has not learnt")
+    lines = [line for line in err.splitlines() if not line.startswith(asides)]
     assert [line.rsplit(" ", 2)[0] for line in lines] == [f"✓ {stage}" for stage in stages]
     [folder] = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("dareu-seed41-") and f"Run folder: runs/{folder.name}" in out
     assert all(name in out for name in ("original", "retrained", "unlearned", "Tug-of-War"))
     assert sorted(p.name for p in folder.iterdir()) == [
-        "config.yaml", "model", "provenance.json", "report.html", "results.json", "run.json", "run.log", "samples",
-        "training.jsonl",
+        ".lock", "config.yaml", "model", "provenance.json", "report.html", "results.json", "run.json", "run.log",
+        "samples", "training.jsonl",
     ]  # fmt: skip
     before = snapshot(tmp_path)
     again = process(*told, cwd=tmp_path)
-    assert again.communicate(timeout=300) == (out, f"This run is finished already: runs/{folder.name}\n")
+    out_again, err_again = again.communicate(timeout=300)
+    assert out_again == out
+    assert err_again.splitlines()[1:] == [f"This run is finished already: runs/{folder.name}"]
     assert again.returncode == 0 and snapshot(tmp_path) == before
 
 
@@ -231,7 +235,7 @@ def test_a_sweep_outlives_a_bug(
 
     def buggy(self: LossMethod, context: MethodContext) -> dict[str, Any]:
         if context.config.method.name == "npo":
-            raise MemoryError("none left")
+            raise ZeroDivisionError("none left")
         return real(self, context)
 
     monkeypatch.setattr(LossMethod, "run", buggy)
@@ -244,7 +248,7 @@ def test_a_sweep_outlives_a_bug(
     ]
     assert main(["train", "-m", *where, "method=npo,gradient_ascent"]) == 1
     told = capsys.readouterr()
-    assert "Traceback" in told.err and "dareu: method=npo: MemoryError: none left" in told.err
+    assert "Traceback" in told.err and "dareu: method=npo: ZeroDivisionError: none left" in told.err
     assert {f.name.split("-")[0]: (f / "results.json").is_file() for f in tmp_path.iterdir()} == {
         "npo": False, "gradient_ascent": True
     }  # fmt: skip

@@ -155,7 +155,7 @@ def test_any_data_set_by_columns_and_blocks(tmp_path: Path) -> None:
     columns = Columns(prompt="q", response="a", owner="who")
     config = HubConfig(id="some/data", path=str(tmp_path), columns=columns, test_split="test")
     corpus = load_corpus(config)
-    assert (corpus.owners, corpus.forget_owners) == (["w0", "w1", "w2"], ("w1", "w2"))
+    assert (corpus.owners, corpus.forget_owners) == (["w0", "w1", "w2"], ())
     assert [s.id for s in corpus.test] == ["test/000"]
     blocks = load_corpus(
         HubConfig(id="some/data", path=str(tmp_path), columns=Columns(prompt="q", response="a"), owner_rows=2)

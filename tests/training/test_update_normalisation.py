@@ -128,13 +128,14 @@ def test_vllm_samples_without_merging(monkeypatch: pytest.MonkeyPatch, vllm: boo
     vars(trainer).update(
         model=policy,
         use_vllm=vllm,
-        method=SimpleNamespace(merge_rollouts=True),
+        method=SimpleNamespace(merge_rollouts=True, offpolicy=0.0),
         accelerator=SimpleNamespace(unwrap_model=lambda model: model),
     )
     seen: list[bool] = []
 
-    def single(trainer: Any, *args: Any) -> None:
+    def single(trainer: Any, *args: Any) -> tuple[list[list[int]], None]:
         seen.append(any(m.merged for m in trainer.model.modules() if isinstance(m, BaseTunerLayer)))
+        return [[1]], None
 
     monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", single)
     trainer._generate_single_turn([[1]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -104,9 +105,9 @@ def test_the_same_command_changes_nothing_and_more_go_on(folder: Path, store: Pa
     assert tuned(store, folder, *ASKED) == 0
     assert snapshot(folder / "runs") == before and trials(folder) == rows
     told = capsys.readouterr()
-    assert "trial" not in told.err and "grad_diff" in told.out
+    assert not re.search(r"trial \d", told.err) and "grad_diff" in told.out
     assert tuned(store, folder, "methods=[grad_diff]", "trials=4", "seeds=[41,42]", *FAST) == 0
-    assert capsys.readouterr().err.count("trial") == 1
+    assert len(re.findall(r"trial \d", capsys.readouterr().err)) == 1
     assert without_time(trials(folder)[:3]) == without_time(
         [r | {"best": t["best"]} for r, t in zip(rows[3:], trials(folder), strict=False)]
     )
@@ -170,13 +171,15 @@ def test_a_method_that_always_fails_is_named(
 
     def buggy(self: LossMethod, context: Any) -> Any:
         if context.config.method.name == "grad_diff":
-            raise MemoryError("none left")
+            raise ZeroDivisionError("none left")
         return real(self, context)
 
     monkeypatch.setattr(LossMethod, "run", buggy)
     assert tuned(store, tmp_path / "a", *ASKED) == 3
     told = capsys.readouterr()
-    assert "dareu: grad_diff: all 3 trials failed, the first because: MemoryError: none left" in told.err
+    assert (
+        "dareu: grad_diff: all 3 trials failed, the first because: ZeroDivisionError: none left" in told.err
+    )
     assert "failed" in told.out and "gradient_ascent" in told.out
     leaderboard = (tmp_path / "a" / "leaderboard.md").read_text()
     assert "| grad_diff | " in leaderboard and "evaluation.part" not in leaderboard
