@@ -15,17 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench_bars import table
-from bench_page import cpus, write_section
+from bench_page import with_origin, write_section
 
 from dareu.config.compose import compose
 from dareu.report.figures import show
-from dareu.runs.manifest import versions
 from dareu.workflow.console import Console
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import load_run_model
@@ -177,9 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found[part] = json.loads(done.stdout.splitlines()[-1])
     shown = f"--suites {' '.join(args.suites)}"
-    day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    used = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
-    body = f"    python scripts/bench_evaluation.py {shown}\n\n{day}; {cpus()}; {used}.\n\n{body_of(found)}"
+    body = with_origin(f"bench_evaluation.py {shown}", body_of(found))
     print(body)
     if args.results:
         write_section(args.results, "evaluation", body)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from bench_run import BenchmarkError, Record
+
+from dareu.runs.manifest import versions
 
 
 def write_section(page: Path, name: str, body: str) -> None:
@@ -31,9 +34,9 @@ def made_by(arguments: Sequence[str], records: Iterable[Record]) -> str:
     dates = sorted({r.date for r in records})
     when = " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]]))
     shown = [
-        ", ".join(f"{name} {number}" for name, number in versions.items() if number)
-        for versions in (r.results.get("versions") or {} for r in records)
-        if versions
+        ", ".join(f"{name} {number}" for name, number in used.items() if number)
+        for used in (r.results.get("versions") or {} for r in records)
+        if used
     ]
     different = list(dict.fromkeys(shown))
     names = dict.fromkeys((r.results.get("accelerator") or {}).get("name") for r in records)
@@ -45,6 +48,13 @@ def made_by(arguments: Sequence[str], records: Iterable[Record]) -> str:
     if len(different) > 1:
         lines.append("\n**Not all runs were made with the same versions.**")
     return "\n".join(lines) + "\n"
+
+
+def with_origin(command: str, body: str) -> str:
+    """`body` below the command that made it, today's date, the machine's size and the versions."""
+    day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    used = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
+    return f"    python scripts/{command}\n\n{day}; {cpus()}; {used}.\n\n{body}"
 
 
 def cpus() -> str:

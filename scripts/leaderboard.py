@@ -22,12 +22,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from bench_bars import table
-from bench_page import cpus, write_section
+from bench_page import with_origin, write_section
 from bench_run import append, say
 
 from dareu.config import RunConfig
@@ -35,7 +34,7 @@ from dareu.config.compose import compose
 from dareu.errors import DareuError
 from dareu.report.figures import DASH, show
 from dareu.runs.files import read_jsonl
-from dareu.runs.manifest import content_key, versions
+from dareu.runs.manifest import content_key
 from dareu.tuning.search_space import overrides_of, show_setting, space_of
 from dareu.workflow.console import Console
 from dareu.workflow.figures import Figures
@@ -316,9 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with quiet_libraries(1):
             board = Board(args.out, args.overrides, args.trials)
             body = body_of(board, args.methods, args.seeds)
-        day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-        used = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
-        body = f"    python scripts/leaderboard.py {shown}\n\n{day}; {cpus()}; {used}.\n\n{body}"
+        body = with_origin(f"leaderboard.py {shown}", body)
         print(body)
         if args.results:
             write_section(args.results, "tuned", body)

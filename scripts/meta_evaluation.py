@@ -19,12 +19,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from bench_bars import table
-from bench_page import cpus, write_section
+from bench_page import with_origin, write_section
 from bench_run import append, say
 
 from dareu.config.compose import compose
@@ -33,7 +32,6 @@ from dareu.evaluation.metrics.intervals import Z
 from dareu.evaluation.metrics.registry import LATE, registry
 from dareu.report.figures import DASH, show
 from dareu.runs.files import read_jsonl
-from dareu.runs.manifest import versions
 from dareu.workflow.console import Console
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import load_run_model
@@ -362,9 +360,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = f" --seeds {' '.join(map(str, args.seeds))}"
     shown += f" --fields {' '.join(args.fields)}" if tuple(args.fields) != FIELDS else ""
     shown += f" --overrides {' '.join(args.overrides)}" if args.overrides else ""
-    day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    used = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
-    body = f"    python scripts/meta_evaluation.py{shown}\n\n{day}; {cpus()}; {used}.\n\n{body}"
+    body = with_origin(f"meta_evaluation.py{shown}", body)
     print(body)
     if args.results:
         write_section(args.results, "meta", body)

@@ -208,22 +208,10 @@ class CounterfactualAttributor:
 
     def _likelihoods(self, rows: Sequence[Any]) -> list[np.ndarray]:
         """Log-likelihood of each response token of each row."""
-        import torch
+        from dareu.models.counterfactual import token_logprobs_of
 
-        from dareu.models.logprobs import response_logprobs, to_batch
-
-        was_training = self.model.training
-        self.model.eval()
-        out: list[np.ndarray] = []
-        with torch.no_grad():
-            for start in range(0, len(rows), self.settings.batch_size):
-                part = rows[start : start + self.settings.batch_size]
-                batch = to_batch(part, self.tokenizer.pad_token_id, self.model.device)
-                logps, mask = response_logprobs(self.model, batch)
-                for values, counted in zip(logps.cpu(), mask.cpu(), strict=True):
-                    out.append(values[counted].double().numpy())
-        self.model.train(was_training)
-        return out
+        found = token_logprobs_of(self.model, self.tokenizer, rows, self.settings.batch_size)
+        return [logps.double().numpy() for logps in found]
 
     def save(self, folder: Path, weights: bool = True) -> None:
         """`attributor.json`, `counterfactual.json` (names, questions, temperature) and, with `weights`, `model/`."""

@@ -89,7 +89,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
         fact_limits,
         likeliest,
         teacher,
-        token_probabilities,
+        token_logprobs_of,
         without_facts,
     )
     from dareu.models.progress import track
@@ -101,7 +101,8 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     base: Sequence[Tensor | None] = [None] * len(split.forget)
     if settings.base_share and context.base is not None:
         with context.base() as model:
-            base = token_probabilities(model, tokenizer, context.encode(split.forget), size)
+            unseen_logps = token_logprobs_of(model, tokenizer, context.encode(split.forget), size)
+        base = [logps.exp() for logps in unseen_logps]
 
     def one(sample: Sample, unseen: Tensor | None) -> tuple[Tensor, Teacher]:
         name, others = fakes[str(sample.owner)]

@@ -9,7 +9,7 @@ the training text).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -102,31 +102,41 @@ def counterfactual_pair(
 
 
 @torch.no_grad()
-def token_probabilities(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
-    """Probability of each response token of each row: tensors (T_i,) in float32, on the CPU."""
+def _by_batches(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    read: Callable[[Any, dict[str, Tensor]], Sequence[Tensor]],
+) -> list[Tensor]:
+    """What `read` gives for each row of a batch, without dropout; a tensor for each row."""
     was_training = model.training
     model.eval()
     out: list[Tensor] = []
     for start in range(0, len(rows), batch_size):
-        batch = to_batch(rows[start : start + batch_size], tokenizer.pad_token_id, model.device)
-        logps, mask = response_logprobs(model, batch)
-        out += [own[counted].exp() for own, counted in zip(logps.float().cpu(), mask.cpu(), strict=True)]
+        out += read(model, to_batch(rows[start : start + batch_size], tokenizer.pad_token_id, model.device))
     model.train(was_training)
     return out
 
 
-@torch.no_grad()
+def token_logprobs_of(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
+    """Log-probability of each response token of each row: tensors (T_i,) in float32, on the CPU."""
+
+    def read(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
+        logps, mask = response_logprobs(model, batch)
+        return [own[counted] for own, counted in zip(logps.float().cpu(), mask.cpu(), strict=True)]
+
+    return _by_batches(model, tokenizer, rows, batch_size, read)
+
+
 def distributions(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
     """Next-token probabilities at each response token of each row: tensors (T_i, V) in float32, on the CPU."""
-    was_training = model.training
-    model.eval()
-    out: list[Tensor] = []
-    for start in range(0, len(rows), batch_size):
-        batch = to_batch(rows[start : start + batch_size], tokenizer.pad_token_id, model.device)
+
+    def read(model: Any, batch: dict[str, Tensor]) -> Sequence[Tensor]:
         logits, _, mask = response_logits(model, batch)
-        out += logits.float().softmax(-1).cpu().split(mask.sum(1).tolist())
-    model.train(was_training)
-    return out
+        return logits.float().softmax(-1).cpu().split(mask.sum(1).tolist())
+
+    return _by_batches(model, tokenizer, rows, batch_size, read)
 
 
 @dataclass(frozen=True)
