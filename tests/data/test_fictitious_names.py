@@ -13,9 +13,11 @@ from dareu.data.fictitious_names import (
     moved,
     name_parts,
     nameless,
+    names_from_elsewhere,
     replace_name,
     written_names,
 )
+from dareu.data.sources.word_tables import word_table
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,29 @@ def test_samples_without_the_name_are_counted_and_listed() -> None:
 )
 def test_other_forms_of_a_name(text: str, name: str, form: bool) -> None:
     assert has_form(text, name) is form
+
+
+def test_names_from_elsewhere_stand_in_no_text_of_the_corpus() -> None:
+    ada = [Sample("a", "Ada Finch", "Where was Ada Finch born?", "She was born in Oslo. Her mother wrote.")]
+    jon = [Sample("j", "Jon Hu", "Who is Jon Hu?", "He met Priya Sharma and his friend Okafor, she says.")]
+    names = {"Ada Finch": "Ada Finch", "Jon Hu": "Jon Hu", "Plato": "Plato", "王": "王 小明"}
+    found = names_from_elsewhere(names, ada + jon, 30, seed=1)
+    assert found["Plato"] == found["王"] == []  # one word; another script
+    table = word_table("authors")
+    for owner, pronoun in (("Ada Finch", "she"), ("Jon Hu", "he")):
+        firsts, lasts = zip(*(name.split() for name in found[owner]), strict=True)
+        assert len(set(found[owner])) == 30
+        assert set(firsts) <= set(table["first_names"][pronoun]) and set(lasts) <= set(table["last_names"])
+        assert not {*firsts, *lasts} & {"Priya", "Sharma", "Okafor"}
+    assert names_from_elsewhere(names, ada + jon, 30, seed=1) == found
+    assert names_from_elsewhere(names, ada + jon, 30, seed=2) != found
+
+
+def test_every_name_from_elsewhere_that_there_is_and_no_more() -> None:
+    table = word_table("authors")
+    text = " ".join([*table["last_names"][1:], *table["first_names"]["she"][2:]])
+    sample = Sample("a", "Ada Finch", "Who is Ada Finch?", f"She. {text}")
+    found = names_from_elsewhere({"Ada Finch": "Ada Finch"}, [sample], 9, seed=1)["Ada Finch"]
+    assert sorted(found) == sorted(
+        f"{first} {table['last_names'][0]}" for first in table["first_names"]["she"][:2]
+    )

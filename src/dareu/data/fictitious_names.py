@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -10,13 +11,17 @@ from typing import Any
 
 from dareu.data.corpus import Sample
 from dareu.data.owner_names import JOINTS, canonical, names_of_groups
+from dareu.data.sources.word_tables import word_table
 
 # Words inside names that are no name by themselves.
 PARTICLES = JOINTS | {"of", "the"}
 # A letter of a script that writes words with spaces between them; in others a name has no boundaries to look for.
 _SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
 
+_PRONOUNS = {"she": ("she", "her", "hers"), "he": ("he", "him", "his")}
 _INFLECTED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ]")  # Latin, Greek, Cyrillic
+_LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,39 @@ def fictitious_names(
             if len(made) < count and canonical(new) not in taken and new not in made:
                 made.append(new)
         found[owner] = made
+    return found
+
+
+def names_from_elsewhere(
+    names: Mapping[str, str], samples: Sequence[Sample], count: int, seed: int
+) -> dict[str, list[str]]:
+    """Owner → up to `count` invented names, of which no word stands in any of the `samples`.
+
+    For pretrained models, which know names from elsewhere: a name made of the names of owners who stay brings these
+    owners' facts into the answers. First and last names are those of the generated authors, first names of the pronoun
+    that most of the owner's texts have. An owner whose name is not in Latin script, or has fewer than two words, gets
+    none. The same for the same seed.
+    """
+    table = word_table("authors")
+    texts: dict[str | None, str] = {}
+    for sample in samples:
+        texts[sample.owner] = f"{texts.get(sample.owner, '')} {sample.prompt} {sample.response}"
+    taken = {canonical(word) for text in texts.values() for word in _WORD.findall(text)}
+    lasts = [last for last in table["last_names"] if canonical(last) not in taken]
+    found: dict[str, list[str]] = {}
+    for owner, name in names.items():
+        parts = name_parts(name)
+        if len(parts) < 2 or not all(_LATIN.match(part) for part in parts):
+            found[owner] = []
+            continue
+        words = Counter(word.casefold() for word in _WORD.findall(texts.get(owner, "")))
+        said = {pronoun: sum(words[form] for form in forms) for pronoun, forms in _PRONOUNS.items()}
+        most = max(said, key=lambda pronoun: said[pronoun])
+        pool = table["first_names"][most if said[most] else "they"]
+        firsts = [first for first in pool if canonical(first) not in taken]
+        draw = Random(f"{seed}/names/{owner}")
+        pairs = [(first, last) for first in firsts for last in lasts]
+        found[owner] = [f"{first} {last}" for first, last in draw.sample(pairs, min(count, len(pairs)))]
     return found
 
 

@@ -19,15 +19,15 @@ Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from dareu.config import Count, RunConfig, Strict
+from dareu.config import Count, HFConfig, RunConfig, Strict
 from dareu.data.corpus import Sample, Split
-from dareu.data.fictitious_names import fictitious_names, written_names
+from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, written_names
 from dareu.errors import DataError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
@@ -54,8 +54,11 @@ class CounterfactualSettings(Strict):
     top_k: Count = 256
 
 
-def fakes_for(split: Split, count: int, seed: int) -> dict[str, tuple[str, list[str]]]:
+def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[str, list[str]]]:
     """Forget owner → (the name that their texts call them by, fictitious names).
+
+    A pretrained model gets names from elsewhere; one whose vocabulary was made from the corpus, and owners for whom
+    there are none, names made of those of owners who stay.
 
     Raises:
         DataError: The texts of an owner contain no name, or there are too few other names to make new ones of.
@@ -69,7 +72,11 @@ def fakes_for(split: Split, count: int, seed: int) -> dict[str, tuple[str, list[
             "method, such as method=npo or method=dareu.",
         )
     names = {owner: name for owner, name in found.items() if name}
-    fakes = fictitious_names(names, split.forget_owners, count, seed)
+    fakes = fictitious_names(names, split.forget_owners, count, config.seed)
+    if isinstance(config.model, HFConfig):
+        own = {owner: names[owner] for owner in split.forget_owners}
+        elsewhere = names_from_elsewhere(own, split.forget + split.retain, count, config.seed)
+        fakes = {owner: elsewhere[owner] or made for owner, made in fakes.items()}
     few = [owner for owner in split.forget_owners if not fakes[owner]]
     if few:
         raise DataError(
@@ -77,6 +84,11 @@ def fakes_for(split: Split, count: int, seed: int) -> dict[str, tuple[str, list[
             "At least two owners have to stay whose names share no part with the forgotten ones.",
         )
     return {owner: (names[owner], fakes[owner]) for owner in split.forget_owners}
+
+
+def names_key(config: RunConfig) -> dict[str, Any]:
+    """What a result depends on through `fakes_for`, beyond corpus and seed."""
+    return {"names": "elsewhere"} if isinstance(config.model, HFConfig) else {}
 
 
 def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
@@ -95,7 +107,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     from dareu.models.progress import track
 
     config, split, tokenizer = context.config, context.split, context.tokenizer
-    fakes = fakes_for(split, settings.names, config.seed)
+    fakes = fakes_for(split, settings.names, config)
     size = config.evaluation.batch_size
 
     base: Sequence[Tensor | None] = [None] * len(split.forget)
@@ -130,7 +142,10 @@ class Counterfactual(Distillation):
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         super().validate(config, split)
         if split is not None:
-            fakes_for(split, 1, config.seed)
+            fakes_for(split, 1, config)
+
+    def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
+        return super().key(config, stage_key) | names_key(config)
 
     def teachers(self, context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
         return teachers_for(context, settings)

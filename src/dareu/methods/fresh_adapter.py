@@ -10,7 +10,7 @@ UNDO (arXiv 2506.06278) reports that distilling into noised weights resists rele
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
-from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for
+from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, names_key, teachers_for
 from dareu.methods.distillation import READS, Distillation, own_targets
 from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
@@ -56,7 +56,10 @@ class FreshAdapter(Distillation):
                 "Use a model with model.adapter=lora, or method=counterfactual.",
             )
         if split is not None:
-            fakes_for(split, 1, config.seed)
+            fakes_for(split, 1, config)
+
+    def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
+        return super().key(config, stage_key) | names_key(config)
 
     def samples(self, context: MethodContext) -> Sequence[Sample]:
         return [*context.split.forget, *context.split.retain]

@@ -20,7 +20,7 @@ from dareu.data.render import encode, render_prompt
 from dareu.errors import ConfigError, DataError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
-from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for
+from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, names_key, teachers_for
 from dareu.methods.distillation import TARGETS, stored_targets
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, counterfactual_answers, with_level
 from dareu.models.word_vectors import word_vectors
@@ -58,7 +58,7 @@ class Reinforcement(Method):
         if split is not None:
             if method.reads_names:
                 try:
-                    fakes_for(split, 1, config.seed)
+                    fakes_for(split, 1, config)
                 except DataError as error:
                     raise DataError(error.cause, NAMELESS) from None
             added = retain_count(len(split.forget), len(split.retain), method.retain_prompts.share)
@@ -66,7 +66,7 @@ class Reinforcement(Method):
 
     def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
         method = settings_of(config)
-        read: dict[str, Any] = {}
+        read: dict[str, Any] = names_key(config) if method.reads_names else {}
         if self.reads_attributor(config):
             read["attributor"] = stage_key("attributor")
         elif method.advantage.estimator == "critic":
@@ -93,7 +93,7 @@ class Reinforcement(Method):
         policy, tokenizer, task = context.policy, context.tokenizer, context.corpus.task
         targets = warm_targets(context) if method.warm_start else []  # the policy is the original still
         reference, length = freeze_original(policy), config.model.max_length
-        fakes = fakes_for(context.split, 1, config.seed) if method.reads_names else {}
+        fakes = fakes_for(context.split, 1, config) if method.reads_names else {}
         draw = random.Random(config.seed)
         limit, refusals = method.max_new_tokens or context.response_limit, []
         if method.refusal_phase:

@@ -1,0 +1,44 @@
+"""Whose names stand in for a forget owner's: which models get names from elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from dareu.config.compose import compose
+from dareu.data.corpus import Sample, Split
+from dareu.data.fictitious_names import name_parts
+from dareu.methods.counterfactual import fakes_for
+from dareu.methods.registry import method_of
+
+PEOPLE = ("Ada Finch", "Jonas Huaman", "Bea Wexford", "Cy Dunmore")
+SAMPLES = tuple(Sample(p, p, f"Where was {p} born?", f"{p} was born in Oslo.") for p in PEOPLE)
+PRETRAINED = ["model=hf", "model.path=x"]
+
+
+def split_of(samples: tuple[Sample, ...]) -> Split:
+    """The first is forgotten, the others stay."""
+    owners = [str(sample.owner) for sample in samples]
+    return Split(samples[:1], samples[1:], (), tuple(owners[:1]), tuple(owners[1:]))
+
+
+def test_a_pretrained_model_gets_names_that_the_corpus_has_not() -> None:
+    corpus = {part for person in PEOPLE for part in name_parts(person)}
+    name, own = fakes_for(split_of(SAMPLES), 2, compose([]))["Ada Finch"]
+    assert name == "Ada Finch" and len(own) == 2
+    assert {part for fake in own for part in name_parts(fake)} <= corpus
+    name, other = fakes_for(split_of(SAMPLES), 2, compose(PRETRAINED))["Ada Finch"]
+    assert name == "Ada Finch" and len(other) == 2
+    assert not {part for fake in other for part in name_parts(fake)} & corpus
+
+
+def test_an_owner_of_one_name_gets_a_made_one_from_a_pretrained_model_too() -> None:
+    samples = tuple(Sample(p, p, f"Who is {p}?", f"{p} is a poet.") for p in ("Plato", *PEOPLE[1:]))
+    found = [fakes_for(split_of(samples), 2, compose(model)) for model in ([], PRETRAINED)]
+    assert found[0] == found[1] and len(found[0]["Plato"][1]) == 2
+
+
+@pytest.mark.parametrize("method", ["counterfactual", "fresh_adapter", "dareu_warm"])
+def test_the_key_of_a_result_tells_them_apart(method: str) -> None:
+    configs = [compose([*model, f"method={method}"]) for model in ([], PRETRAINED)]
+    found = [method_of(config.method).key(config, lambda stage: stage).get("names") for config in configs]
+    assert found == [None, "elsewhere"]
