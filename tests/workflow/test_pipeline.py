@@ -137,6 +137,29 @@ def test_a_second_method_reuses_the_stages_before_it(run: Path, store: Path, tmp
     assert found["models"]["unlearned"] != results(run)["models"]["unlearned"]
 
 
+def test_a_changed_definition_is_computed_from_the_answers_in_the_store(
+    run: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was asked again")
+
+    before = stages(store)
+    monkeypatch.setattr("dareu.workflow.stages.evaluation.DEFINITIONS", 99)
+    for name in ("suite.generate", "suite.likelihoods", "model_metrics.fields.sampled_answers"):
+        monkeypatch.setattr(f"dareu.evaluation.{name}", asked)
+    found = train(store, tmp_path / "again", *PPO)
+    assert {s: len(keys) - len(before[s]) for s, keys in stages(store).items() if keys != before[s]} == {
+        "evaluation": 3
+    }
+    assert figures(found) == figures(results(run))
+    assert rows(tmp_path / "again" / "samples" / "unlearned.jsonl") == rows(
+        run / "samples" / "unlearned.jsonl"
+    )
+    monkeypatch.setattr("dareu.workflow.stages.evaluation.MEASURED", 2)
+    with pytest.raises(AssertionError, match="asked again"):  # answers of another kind are not taken over
+        train(store, tmp_path / "more", *PPO)
+
+
 def test_another_request_reuses_original_and_attributor(run: Path, store: Path, tmp_path: Path) -> None:
     before = stages(store)
     train(store, tmp_path / "two", "method=gradient_ascent", "forget.count=2", *LOSS)

@@ -22,7 +22,7 @@ from dareu.evaluation.harness import harness_figures
 from dareu.evaluation.metrics.attribution import Attributions
 from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics
 from dareu.evaluation.metrics.registry import LATE, metrics_of
-from dareu.evaluation.model_metrics.fields import DEFAULT_LEARNING_RATE, Given, Peer, fill_fields
+from dareu.evaluation.model_metrics.fields import DEFAULT_LEARNING_RATE, Given, Peer, fill_fields, keep_field
 from dareu.models.generate import Generation, generate
 from dareu.runs.files import read_jsonl, write_jsonl
 from dareu.runs.ranks import is_main, on_main
@@ -194,6 +194,20 @@ def _record(row: Row, answer: Generation | None, scored: Likelihood | None) -> R
         "wrong_nlls": scored and scored.wrong_nlls,
         **(scored.scores if scored else dict.fromkeys(SCORES)),
     }
+
+
+def take_over(records: Sequence[Mapping[str, Any]], work: Path) -> None:
+    """Write what a model answered in a finished evaluation into the folder of one that is to begin.
+
+    Greedy answers, likelihoods and sampled answers, from which metrics are computed; what needs a model's training
+    (probes) is measured again. Does nothing where the work has begun.
+    """
+    if (work / RECORDS).is_file():
+        return
+    measured = _record(("", 0, Sample("", None, "", "", kind="short", subset="any")), None, None)
+    write_jsonl(work / RECORDS, [{k: v for k, v in record.items() if k in measured} for record in records])
+    if any("sampled" in record for record in records):
+        keep_field(work, "sampled", [record.get("sampled") for record in records])
 
 
 def _attributions(attributor: Attributor, forget_owners: Sequence[str], threshold: float) -> Attributions:

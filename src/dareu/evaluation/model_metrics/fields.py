@@ -297,6 +297,11 @@ def fill_fields(given: Given, needed: Collection[str]) -> Filled:
     return Filled(missing, curves)
 
 
+def keep_field(work: Path, field: str, values: Sequence[Any]) -> None:
+    """Write what a producer of one field found, so that an evaluation in the folder `work` takes it as its own."""
+    write_json(work / f"{field}.json", {"values": {field: list(values)}, **Filled()._asdict()})
+
+
 def _filled(producer: Producer, given: Given, wanted: Sequence[str]) -> Filled:
     """What the producer finds, or found before an interruption."""
     kept = given.work and given.work / f"{producer.fields[0]}.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from dareu.data.corpus import Split
 from dareu.data.evaluation_parts import part_of
-from dareu.evaluation.metrics.registry import DEFINITIONS, has_probes, needs_peers
+from dareu.evaluation.metrics.registry import DEFINITIONS, MEASURED, has_probes, needs_peers
 from dareu.runs.files import read_json, read_jsonl, write_json, write_jsonl
-from dareu.runs.store import Building
+from dareu.runs.ranks import on_main
+from dareu.runs.store import MANIFEST, Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import samples_key
 from dareu.workflow.loading import load_run_model
@@ -32,6 +34,11 @@ class Evaluated:
     def records(self) -> list[dict[str, Any]]:
         """The per-sample records."""
         return read_jsonl(self.samples)
+
+
+def _measured_by(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the answers and likelihoods of an evaluation depend on: `inputs` without the metrics' definitions."""
+    return {"measured": 1} | {key: value for key, value in inputs.items() if key != "definitions"}
 
 
 class Evaluation(Stage):
@@ -72,6 +79,7 @@ class Evaluation(Stage):
             "attributor": self.attributor.key(),
             "evaluation": evaluation.measured(),
             "definitions": DEFINITIONS,
+            "measured": MEASURED,
             "forget": samples_key(split.forget),
             "retain": samples_key(split.retain),
             "test": samples_key(split.test),
@@ -101,6 +109,7 @@ class Evaluation(Stage):
 
         context, config = self.context, self.context.config
         device = str(pick_device(config.device))
+        on_main(lambda: self._take_over(building.work))
         model, tokenizer = load_run_model(context, self.model.get().model)
         result = evaluate_model(
             model,
@@ -121,6 +130,17 @@ class Evaluation(Stage):
         write_json(building.out / "summary.json", result.summary)
         write_jsonl(building.out / SAMPLES, result.records)
         return {}
+
+    def _take_over(self, work: Path) -> None:
+        """Begin with the answers of a stored evaluation that differs in the metrics' definitions alone."""
+        from dareu.evaluation.suite import take_over
+
+        wanted = _measured_by(json.loads(json.dumps(self.inputs())))
+        for path in self.context.store.artifacts():
+            if path.parent.name != self.name or not self.context.store.find(self.name, path.name):
+                continue
+            if _measured_by(read_json(path / MANIFEST)["config"]) == wanted:
+                return take_over(read_jsonl(path / SAMPLES), work)
 
     def _loader(self, stage: Stage) -> Callable[[], tuple[Any, Any]]:
         return lambda: load_run_model(self.context, stage.get().model)
