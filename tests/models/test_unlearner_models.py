@@ -73,6 +73,8 @@ def test_a_full_model_is_unlearned_through_an_adapter(elsewhere: Path, tmp_path:
     found.save_pretrained(tmp_path / "adapter", merge=False)
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
     assert torch.equal(logits(*load(tmp_path / "adapter")), unlearned)
+    with pytest.raises(RunError, match="holds an adapter"):  # transformers would load that one
+        found.save_pretrained(tmp_path / "adapter")
 
 
 def test_all_weights_are_trained_where_that_is_asked_for(elsewhere: Path, store: Path) -> None:

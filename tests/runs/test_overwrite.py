@@ -13,7 +13,8 @@ from pipeline_fixture import LOSS, SMALL, results, store, train
 
 from dareu.cli.commands import main
 from dareu.errors import RunError
-from dareu.runs.folder import RunFolder, copy_into, input_paths
+from dareu.report.receipt import write_receipt
+from dareu.runs.folder import RunFolder, copy_into, held, input_paths
 from dareu.runs.owned import own_files
 
 __all__ = ["store"]
@@ -123,6 +124,23 @@ def test_a_folder_where_a_command_is_at_work_is_not_emptied(tmp_path: Path) -> N
         assert first.finished
     RunFolder.open(tmp_path, "key2", "two", True)
     assert not (tmp_path / "results.json").exists()
+
+
+def test_no_command_writes_into_a_folder_where_another_is_at_work(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two `dareu finetune` at once would leave the original model of one and the retrained model of the other."""
+    models = ["finetune", *SMALL, f"cache_dir={store}", f"run_dir={tmp_path}", "overwrite=true"]
+    with held(tmp_path):
+        assert main(models) == 2
+        assert "Another command is working in" in capsys.readouterr().err
+        with pytest.raises(RunError, match="Another command is working in"):
+            write_receipt(tmp_path)
+        with pytest.raises(RunError, match="Another command is working in"):
+            RunFolder.open(tmp_path, "key", "one")
+        assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+    assert main(models) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {".lock", "original", "retrained"}
 
 
 def test_the_same_run_waits_for_the_command_at_work(

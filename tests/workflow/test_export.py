@@ -94,6 +94,23 @@ def test_a_folder_that_holds_something_is_left_alone(run: Path, tmp_path: Path) 
         export(tmp_path)
 
 
+def test_of_two_exports_at_once_the_second_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_is_faster(*given: Any) -> None:
+        write(*given)
+        if not target.exists():
+            target.mkdir()
+            (target / "config.json").write_text("of the other command")
+
+    write, target = exporting.write_merged, tmp_path / "out"
+    monkeypatch.setattr(exporting, "write_merged", other_is_faster)
+    with pytest.raises(RunError, match="holds something"):
+        export(run, out=target)
+    assert [p.read_text() for p in target.iterdir()] == ["of the other command"]
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_gguf_by_llama_cpps_converter_where_it_is_found(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

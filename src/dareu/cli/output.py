@@ -109,14 +109,10 @@ def show_plan(plan: dict[str, Any]) -> None:
 
 
 def show_tuned(tuned: Tuned, as_json: bool = False) -> None:
-    """The leaderboard, on the screen and as files, and where all of it lies."""
+    """The leaderboard, and where all of it lies."""
     console = SafeConsole(highlight=False)
-    if tuned.runs:
-        runs = comparison.load_runs(tuned.runs)
-        for form, suffix in (("markdown", "md"), ("csv", "csv")):
-            write_text(tuned.folder / f"leaderboard.{suffix}", FORMATS[form](runs))
-        if not as_json:
-            console.print(comparison.comparison_table(runs))
+    if tuned.runs and not as_json:
+        console.print(comparison.comparison_table(comparison.load_runs(tuned.runs)))
     if as_json:
         tree = {"folder": str(tuned.folder), "runs": [str(r) for r in tuned.runs], "failed": tuned.failed}
         print(printable(json.dumps(tree, ensure_ascii=False)))

@@ -17,6 +17,7 @@ from dareu.report.loading import RESULTS, read_object
 from dareu.report.page import render_template
 from dareu.report.samples import read_lines
 from dareu.runs.files import write_json, write_text
+from dareu.runs.folder import held
 from dareu.runs.integrity import checksum
 from dareu.runs.provenance import digest, model_hashes, read_provenance, record_hash
 
@@ -115,10 +116,15 @@ def _plain(text: Any) -> str:
 
 
 def write_receipt(run: Path, records: bool = False) -> Path:
-    """Write `receipt.json` and `receipt.md` into the run folder; returns the path of the second."""
-    receipt = make_receipt(run, records)
-    write_json(run / JSON_FILE, receipt)
-    write_text(run / MARKDOWN_FILE, to_markdown(receipt))
+    """Write `receipt.json` and `receipt.md` into the run folder; returns the path of the second.
+
+    Raises:
+        RunError: As `make_receipt`; another command is at work in the folder, or it cannot be written to.
+    """
+    with held(run):
+        receipt = make_receipt(run, records)
+        write_json(run / JSON_FILE, receipt)
+        write_text(run / MARKDOWN_FILE, to_markdown(receipt))
     return run / MARKDOWN_FILE
 
 

@@ -149,6 +149,22 @@ class RunFolder:
             raise unwritable(target, error) from None
 
 
+@contextmanager
+def held(folder: str | Path) -> Iterator[None]:
+    """Within it no other command writes into `folder`, which is made where it is missing.
+
+    Raises:
+        RunError: Another command is at work there, or the folder cannot be written to.
+    """
+    path = Path(folder).expanduser()
+    check_writable(path)
+    lock = _locked(path, "", wait=False)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -> Path:
     """Copy a model folder to `target` and return that; a copy that is there already is left alone.
 

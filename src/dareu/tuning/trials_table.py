@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dareu.config import RunConfig
 from dareu.config.compose import as_yaml
+from dareu.report.comparison import load_runs, to_csv, to_markdown
 from dareu.runs.files import write_json, write_jsonl, write_text
 from dareu.tuning.study import Trial, best
 
@@ -53,6 +54,14 @@ def write_chosen(folder: Path, chosen: Mapping[str, Trial]) -> None:
         for name, t in chosen.items()
     }
     write_text(folder / "chosen.yaml", yaml.safe_dump(lines, sort_keys=False, allow_unicode=True))
+
+
+def write_leaderboard(folder: Path, runs: Sequence[Path]) -> None:
+    """`leaderboard.md` and `.csv`: the table over the reported runs; nothing without a run."""
+    if runs:
+        loaded = load_runs(runs)
+        write_text(folder / "leaderboard.md", to_markdown(loaded))
+        write_text(folder / "leaderboard.csv", to_csv(loaded))
 
 
 def write_no_setting(folder: Path, config: RunConfig, reason: str) -> None:

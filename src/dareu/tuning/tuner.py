@@ -35,7 +35,7 @@ from dareu.tuning.jobs import KNOWLEDGE
 from dareu.tuning.options import TuneCommand
 from dareu.tuning.search_space import Setting, overrides_of, show_setting, space_of
 from dareu.tuning.study import Search, Trial, best, open_storage
-from dareu.tuning.trials_table import write_chosen, write_no_setting, write_trials
+from dareu.tuning.trials_table import write_chosen, write_leaderboard, write_no_setting, write_trials
 from dareu.workflow.jobs import Job, Launch, Outcome, job_launcher
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.prepare import prepare
@@ -180,11 +180,13 @@ class Tuning:
         }
 
     def run(self) -> Tuned:
-        """What all trials share, the trials batch by batch, the choice, the reported runs."""
+        """What all trials share, the trials batch by batch, the choice, the reported runs, the table over them."""
         self._build_shared()
         self._run_trials()
         chosen = self._choose()
-        return Tuned(self.folder, self._report(chosen), self.failed)
+        runs = self._report(chosen)
+        write_leaderboard(self.folder, runs)
+        return Tuned(self.folder, runs, self.failed)
 
     def _job(
         self, function: str, method: str, overrides: Sequence[str], title: str, about: Mapping[str, Any]

@@ -15,7 +15,7 @@ from dareu.errors import ConfigError, RunError
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.report.loading import read_results, run_config
 from dareu.report.model_card import model_card, public_results
-from dareu.runs.files import check_writable, write_json, write_text
+from dareu.runs.files import check_writable, unwritable, write_json, write_text
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import BASE_NOTE
 
@@ -42,10 +42,16 @@ def export(run: str | Path, form: Form = "merged", out: str | Path | None = None
     target = (
         Path(out).expanduser() if out else Path(run).resolve().with_name(f"{Path(run).resolve().name}-{form}")
     )
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise RunError(f"{target} holds something already.", "Give a new or an empty folder: --out FOLDER.")
+    _check_vacant(target)
     check_writable(target, cure="Give another folder: --out FOLDER.")
-    write_merged(model, target, run_config(Path(run)))
+    # Written beside its place: what was interrupted never looks whole, and of two commands the second is refused.
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=_made(target.parent)) as partial:
+        write_merged(model, Path(partial) / "model", run_config(Path(run)))
+        try:
+            (Path(partial) / "model").replace(target)
+        except OSError as error:
+            _check_vacant(target)
+            raise unwritable(target, error) from None
     made = {"model": str(target)}
     if form == "merged":
         return made
@@ -62,6 +68,19 @@ def export(run: str | Path, form: Form = "merged", out: str | Path | None = None
             f"The merged weights are in {target}; does this version of llama.cpp know the model?",
         )
     return made | {"gguf": str(file)}
+
+
+def _check_vacant(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise RunError(f"{target} holds something already.", "Give a new or an empty folder: --out FOLDER.")
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    return folder
 
 
 def write_merged(model: Path, target: Path, config: dict[str, Any]) -> None:

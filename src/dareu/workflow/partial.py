@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from dareu.data.corpus import Corpus
 from dareu.data.readers import read_text
 from dareu.errors import DataError
 from dareu.runs import ranks
-from dareu.runs.files import check_writable
+from dareu.runs.folder import copy_into, held
 from dareu.workflow.console import Console
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.prepare import prepare
@@ -23,23 +24,25 @@ def finetune(config: RunConfig, console: Console | None = None) -> dict[str, Pat
     """The original model and, unless `retrain=false`, the retrained one: name → folder that `from_pretrained` loads.
 
     With `run_dir` they are copied there; a folder that is there already is left alone.
+
+    Raises:
+        RunError: `run_dir` cannot be written to, another command is at work there, or it holds other models.
     """
     stages = Stages(prepare(config, console=console))
-    if config.run_dir:
-        check_writable(Path(config.run_dir))  # before the work, not after it
     models = {"original": stages.original}
     if stages.retrained is not None:
         models["retrained"] = stages.retrained
-    with quiet_libraries(config.threads):
+    with ExitStack() as stack:
+        stack.enter_context(quiet_libraries(config.threads))
+        if config.run_dir:
+            target = Path(config.run_dir)
+            ranks.on_main(lambda: stack.enter_context(held(target)))  # before the work, not after it
         folders = {name: stage.get().model for name, stage in models.items()}
-    if config.run_dir:
-        from dareu.runs.folder import copy_into
-
-        target = Path(config.run_dir)
-        return ranks.on_main(
-            lambda: {name: copy_into(path, target / name, config.overwrite) for name, path in folders.items()}
-        )
-    return folders
+        if config.run_dir:
+            return ranks.on_main(
+                lambda: {name: copy_into(p, target / name, config.overwrite) for name, p in folders.items()}
+            )
+        return folders
 
 
 def fit_attributor(config: RunConfig, console: Console | None = None) -> tuple[Path, dict[str, Any]]:

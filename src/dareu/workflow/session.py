@@ -11,6 +11,7 @@ from dareu.data.corpus import Corpus
 from dareu.data.render import render_prompt
 from dareu.data.sequential import split_run
 from dareu.errors import ConfigError, RunError
+from dareu.models.files import ADAPTER
 from dareu.runs import ranks
 from dareu.runs.files import check_writable
 from dareu.workflow.console import Console
@@ -172,15 +173,22 @@ class Session:
         """The unlearned model and its tokenizer, an adapter merged into its base with `merge`.
 
         Raises:
-            RunError: `folder` is a file, or cannot be written to.
+            RunError: `folder` is a file, cannot be written to, or holds an adapter, which would be loaded in place of
+                whole weights.
         """
         with quiet_libraries(self.config.threads):
             from dareu.models.import_model import merged
-            from dareu.models.load import save_model
+            from dareu.models.load import is_peft, save_model
 
             model, tokenizer = self.load("unlearned")
             if merge and getattr(self.config.model, "quantization", None):
                 context = self.run().stages.context
                 model, tokenizer = load_run_model(context, self.path_of("unlearned"), to_merge=True)
             check_writable(folder, cure="Give a folder.")
-            save_model(merged(model) if merge else model, tokenizer, folder)
+            model = merged(model) if merge else model
+            if not is_peft(model) and (folder / ADAPTER).is_file():
+                raise RunError(
+                    f"{folder} holds an adapter, which would be loaded in place of the model.",
+                    "Give a new or an empty folder.",
+                )
+            save_model(model, tokenizer, folder)
