@@ -13,7 +13,7 @@ from dareu.config import Columns, ForgetConfig, LocalConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.in_memory import corpus_in_memory
 from dareu.data.list_cells import parse_list
-from dareu.data.owner_names import canonical, distinct, name_candidates, names_of_groups
+from dareu.data.owner_names import ascii_marks, canonical, distinct, name_candidates, names_of_groups
 from dareu.data.sources.files import load_local
 from dareu.data.split import match_notes, split_corpus
 from dareu.errors import DataError
@@ -25,6 +25,10 @@ SPELT = [
     ("Jane Doe", "JANE DOE"),
     ("Jane Doe", "Jane Doe\u200b"),
     ("Straße", "STRASSE"),
+    ("Sean O'Hara", "Sean O\u2019Hara"),
+    ("Jean-Luc Roy", "Jean\u2011Luc Roy"),
+    ("ipek", "İpek"),
+    ("A\u00adda Finch", "Ada Finch"),
 ]
 
 
@@ -59,6 +63,13 @@ def test_what_a_request_matched_is_said() -> None:
     assert notes[0] == "'jane doe' was read as the owner 'Jane Doe', 'JANE DOE'."
     assert "near names stay: 'Jane Doer'" in notes[1]
     assert match_notes(["Bo Marsh"], corpus, ["Bo Marsh"]) == []
+    for asked, stays in (
+        ("Jose Finch", ["Jose M. Finch", "Finch, José"]),
+        ("Артём", ["Артем"]),
+        ("Ada Li", ["Аda Li"]),
+    ):
+        said = match_notes([asked], owned(asked, "Bo Finch", "Jose Marsh", "Li", *stays), [asked])
+        assert said == [f"{asked!r} is forgotten; near names stay: {', '.join(map(ascii_marks, stays))}."]
     assert match_notes([], corpus, ["Jane Doe", "JANE DOE"]) == []  # a request by number names nobody
 
 

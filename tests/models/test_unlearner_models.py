@@ -17,7 +17,7 @@ from dareu import Unlearner
 from dareu.config import AuthorsConfig
 from dareu.config.compose import compose
 from dareu.data.sources.authors import make_authors
-from dareu.errors import ConfigError, ModelError
+from dareu.errors import ConfigError, ModelError, RunError
 from dareu.workflow.keys import imported_key
 from dareu.workflow.prepare import run_tokenizer
 

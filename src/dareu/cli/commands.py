@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from dareu.cli.share import add_export, add_push, run_export, run_push
 from dareu.errors import ConfigError, DareuError, RunError, printable
 from dareu.runs import ranks
 
+# What a path that a person gives may be: too long, a loop of links, out of bounds.
+BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 PAUSE = 3.0  # seconds between a failure of several processes and their end
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
 
@@ -83,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoint", metavar="FOLDER", help="a folder that from_pretrained loads")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     evaluate.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
+    evaluate.add_argument("--print", action="store_true", help="print the composed configuration and exit")
     command(
         "tune", "Search settings: as many trials for each of methods=[…], then its best setting on seeds=[…]."
     )
@@ -161,6 +165,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(143, "terminated; the same command continues from here.")
     except KeyboardInterrupt:
         return _failed(130, "interrupted; the same command continues from here.")
+    except OSError as error:
+        if error.errno not in BAD_PATH or error.filename is None:
+            raise
+        cure = "Check the path and your rights there."
+        return _failed(2, printable(f"{error.filename}: {error.strerror}."), cure)
     except RuntimeError as error:
         if not ranks.lost_peer(error):
             raise
@@ -315,12 +324,12 @@ def _attribute(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    config = _config(args)
+    if config is None:
+        return 0
     from dareu.cli.output import show_results
-    from dareu.config.compose import compose
     from dareu.workflow.experiment import evaluate
 
-    config = compose(args.overrides, args.config_dir)
-    _keep_config_dir(config, args.config_dir)
     results = evaluate(config, args.checkpoint)
     _print_json(results) if args.json else show_results(results)
     return 0

@@ -82,4 +82,5 @@ def _unknown(path: str, tree: dict[str, Any]) -> str:
         path, [key for key in known if key.rpartition(".")[0] == above], n=1, cutoff=0.6
     )
     same = [key for key in known if key.rpartition(".")[2] == name]  # the right name in the wrong place
-    return f"unknown key '{path}'. {nearest(path, close or same or known)}".removesuffix(".")
+    below = [key for key in same if key.startswith(f"{above}.")]
+    return f"unknown key '{path}'. {nearest(path, below or close or same or known)}".removesuffix(".")

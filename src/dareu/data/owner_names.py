@@ -7,6 +7,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from dareu.data.words import words
+
 # Words inside names that begin with a small letter.
 JOINTS = frozenset((
     "al", "af", "av", "ben", "bin", "bint", "da", "das", "de", "del", "della", "den", "der", "di", "do", "dos", "du",
@@ -20,6 +22,7 @@ _OPENERS = frozenset((
     "In", "Is", "It", "Of", "On", "The", "This", "To", "Was", "Were", "What", "When", "Where", "Which", "Who", "Whose",
     "Why", "Will", "With", "Would",
 ))  # fmt: skip
+_ONE_SIGN = str.maketrans("’‘ʼ`´‐‑‒–—−", "'''''------")  # of apostrophes and of hyphens
 LONGEST = 5  # words in a name
 
 
@@ -27,11 +30,26 @@ def canonical(name: str) -> str:
     """The name as two spellings of it compare: accents composed, no invisible characters, one space, no case.
 
     "José Ñuñez" in NFC and NFD, with a no-break or double space, in capitals, or with a zero-width mark give one
-    string. Letters and accents themselves stay: "Jose Nunez" is another name.
+    string, and so do the apostrophes and hyphens of "O'Hara" and "Jean-Luc". Letters and accents themselves stay: "Jose
+    Nunez" is another name.
     """
     text = unicodedata.normalize("NFKC", name)
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    return " ".join(unicodedata.normalize("NFKC", text.casefold()).split())
+    # The small letter of the Turkish İ is i with a second dot.
+    text = text.casefold().replace("i\u0307", "i").translate(_ONE_SIGN)
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def loose_words(name: str) -> frozenset[str]:
+    """The words of a name without accents: those of "Finch, José" and "Jose Finch" are the same."""
+    text = unicodedata.normalize("NFKD", canonical(name))
+    return frozenset(words("".join(c for c in text if not unicodedata.combining(c))))
+
+
+def ascii_marks(name: str) -> str:
+    """A name in quotes in which what looks alike can be told apart: signs beyond ASCII are spelt out as well."""
+    plain = repr(name)
+    return plain if name.isascii() and "  " not in name else f"{plain} = {ascii(name)}"
 
 
 def spellings(names: Iterable[str]) -> dict[str, list[str]]:

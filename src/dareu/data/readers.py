@@ -52,14 +52,13 @@ def find_file(path: str) -> Path:
         return file
     if file.is_dir():
         raise DataError(f"{path} is a folder.", "Give the file in it.")
+    here = "" if file.is_absolute() else f" It counts from the working directory, {Path.cwd()}."
     if not file.parent.is_dir():
         raise DataError(
-            f"There is no file {path}: the folder {file.parent} does not exist.", "Check the path."
+            f"There is no file {path}: the folder {file.parent} does not exist.", f"Check the path.{here}"
         )
     beside = sorted(p.name for p in file.parent.iterdir() if p.is_file())
-    raise DataError(
-        f"There is no file {path}.", nearest(file.name, beside) or f"The folder {file.parent} has no files."
-    )
+    raise DataError(f"There is no file {path}.", f"{nearest(file.name, beside) or 'Check the path.'}{here}")
 
 
 def read_text(path: str | Path) -> str:

@@ -10,7 +10,7 @@ from random import Random
 
 from dareu.config import ForgetConfig
 from dareu.data.corpus import Corpus, Sample, Split
-from dareu.data.owner_names import canonical, spellings
+from dareu.data.owner_names import ascii_marks, canonical, loose_words, spellings
 from dareu.data.readers import read_text
 from dareu.errors import DataError, nearest
 
@@ -120,7 +120,8 @@ def match_notes(named: Iterable[str], corpus: Corpus, gone: Collection[str]) -> 
     """What a person should know of how the names of a request were matched.
 
     A note for each name that matched another spelling, and one for each near which owners stay ("Jane Doe" goes, "Jane
-    Doer" stays). Owners are near that share a word with the name and have .85 of its letters in its order.
+    Doer" stays). Owners are near that share a word with the name and have .85 of its letters in its order, and those
+    with all of its words, accents and order aside ("Doe, Jane"; "Jane M. Doe"), where it has two.
     """
     names = list(named)
     if not names:
@@ -129,19 +130,32 @@ def match_notes(named: Iterable[str], corpus: Corpus, gone: Collection[str]) -> 
     by_word: dict[str, list[str]] = defaultdict(list)
     for owner in corpus.owners:
         if owner not in gone:
-            for word in {*canonical(owner).split(), canonical(owner)[:3]}:
+            for word in _parts(owner):
                 by_word[word].append(owner)
     for name in names:
         found = known.get(canonical(name), [])
         if found != [name]:
             notes.append(f"{name!r} was read as the owner {', '.join(map(repr, found))}.")
         # The rarest of its words, so that a family name that half of the owners have costs nothing.
-        lists = sorted((by_word.get(w, []) for w in {*canonical(name).split(), canonical(name)[:3]}), key=len)
+        lists = sorted((by_word.get(w, []) for w in _parts(name)), key=len)
         stay = {canonical(owner): owner for some in lists for owner in some[:CANDIDATES]}
-        near = difflib.get_close_matches(canonical(name), stay, n=5, cutoff=0.85)
+        near = [key for key, owner in stay.items() if _same_words(name, owner)]
+        near += difflib.get_close_matches(canonical(name), stay, n=5, cutoff=0.85)
         if near:
-            notes.append(f"{name!r} is forgotten; near names stay: {', '.join(repr(stay[n]) for n in near)}.")
+            listed = ", ".join(ascii_marks(stay[key]) for key in list(dict.fromkeys(near))[:5])
+            notes.append(f"{name!r} is forgotten; near names stay: {listed}.")
     return notes
+
+
+def _parts(name: str) -> set[str]:
+    """What two near names share: a word, or the first three letters."""
+    return {*loose_words(name), *canonical(name).split(), canonical(name)[:3]}
+
+
+def _same_words(one: str, other: str) -> bool:
+    """Whether two names have the same words, or the shorter one's words, two at least, are among the longer one's."""
+    fewer, more = sorted((loose_words(one), loose_words(other)), key=len)
+    return bool(fewer) and (fewer == more or (len(fewer) > 1 and fewer < more))
 
 
 def holdout(

@@ -110,7 +110,7 @@ class Results(_Open):
         except ValidationError as error:
             first = error.errors()[0]
             path = ".".join(map(str, first["loc"])) or "the whole"
-            raise RunError(f"{where}: {path}: {first['msg']}.", "Run it again with overwrite=true.") from None
+            raise RunError(f"{where}: {path}: {first['msg']}.", "Run it again in another run_dir.") from None
         if results.schema_version > SCHEMA_VERSION:
             raise RunError(
                 f"{where} have schema version {results.schema_version}; this dareu reads up to {SCHEMA_VERSION}.",

@@ -147,7 +147,7 @@ def check_loss(row: LossSpec, method: LossMethodConfig) -> None:
         if name not in known and name not in own:
             raise ConfigError(
                 f"The loss '{method.loss}' has no parameter '{name}' (method.params).",
-                nearest(name, [*known, *own]) or "It has none.",
+                nearest(name, [*known, *own]) or "It has none: leave it out.",
             )
     if row.settings:
         read_settings(row.settings, method.params)

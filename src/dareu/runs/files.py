@@ -76,7 +76,8 @@ def read_json(path: str | Path) -> Any:
         ) from None
     except ValueError as error:
         raise RunError(
-            f"{path} is not JSON: {error}.", "Delete its folder; the command makes it again."
+            f"{path} is not JSON: {error}.",
+            "Delete this file; the command that wrote it makes it again.",
         ) from None
 
 
@@ -92,7 +93,8 @@ def read_jsonl(path: str | Path) -> list[Any]:
         ) from None
     except ValueError as error:
         raise RunError(
-            f"{path} is not JSON lines: {error}.", "Delete its folder; the command makes it again."
+            f"{path} is not JSON lines: {error}.",
+            "Delete this file; the command that wrote it makes it again.",
         ) from None
 
 

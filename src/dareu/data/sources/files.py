@@ -13,7 +13,7 @@ from dareu.config import Columns, HubConfig, LocalConfig
 from dareu.data.chat import conversation, is_conversation
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.list_cells import parse_list
-from dareu.data.owner_names import canonical, spellings
+from dareu.data.owner_names import ascii_marks, canonical, spellings
 from dareu.data.readers import Row, read_rows
 from dareu.errors import DataError, nearest
 
@@ -94,12 +94,6 @@ def one_spelling(samples: list[Sample]) -> tuple[list[Sample], tuple[str, ...]]:
             )
             notes.append(f"Owner {best!r} is spelt in {len(names)} ways, read as one: {listed}.")
     return [replace(s, owner=chosen[str(s.owner)]) for s in samples], tuple(notes)
-
-
-def ascii_marks(name: str) -> str:
-    """A name in quotes in which what looks alike can be told apart: signs beyond ASCII are spelt out as well."""
-    plain = repr(name)
-    return plain if name.isascii() and "  " not in name else f"{plain} = {ascii(name)}"
 
 
 def general_samples(rows: Sequence[Row], name: str, columns: Columns) -> list[Sample]:

@@ -83,7 +83,7 @@ def local_files(folder: Path, config: str | None, split: str) -> list[Path]:
         f"(looked for {', '.join(patterns)}).",
         f"It has {', '.join(there[:20])}{', …' if len(there) > 20 else ''}."
         if there
-        else "It has no data file.",
+        else "It has no data file; give the folder that `hf download` made.",
     )
 
 
