@@ -34,6 +34,7 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
         ("method=npo.yaml", "There is no method 'npo.yaml'. Nearest: npo"),
         ("forget.owners=Jane Doe", r"Write 'forget.owners=\[Jane Doe\]'"),
         ("lr=1e-3", "Its full name is finetune.lr or attributor.optim.lr or method.optim.lr"),
+        ("method.lr=1e-3", r"unknown key 'method.lr'. Nearest: method\.optim\.lr"),
     ],
 )
 def test_what_is_named_and_not_used_is_an_error(override: str, message: str) -> None:
@@ -180,3 +181,18 @@ def test_a_folder_that_is_not_there(
     monkeypatch.chdir(tmp_path)
     assert main(command) in (2, 3)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "key", ["data=local forget.count=1 data.path", "original", "model=hf model.path", "run_dir"]
+)
+def test_a_path_that_no_disk_accepts_is_one_message(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "/" + "a" * 300
+    assert main(["train", *f"{key}={name}".split(), "--dry-run" if key != "run_dir" else "threads=1"]) == 2
+    told = capsys.readouterr().err
+    assert f"{name}: File name too long" in told and "Check the path" in told and "Traceback" not in told
+
+
+def test_evaluate_prints_its_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "nowhere", "seed=43", "--print"]) == 0
+    assert "seed: 43" in capsys.readouterr().out

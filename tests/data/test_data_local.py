@@ -50,14 +50,27 @@ def test_jsonl(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["ndjson", "json lines", "json array", "csv", "tsv", "parquet", "bom", "crlf"]
+    "kind",
+    [
+        "ndjson",
+        "json lines",
+        "json array",
+        "csv",
+        "tsv",
+        "parquet",
+        "bom",
+        "crlf",
+        "semicolons",
+        "tabs",
+        "excel",
+    ],
 )
 def test_every_format_gives_the_same_corpus(tmp_path: Path, kind: str) -> None:
     text = "".join(json.dumps(r) + "\n" for r in ROWS)
     table = [["prompt", "response", "owner"], *([r["prompt"], r["response"], r["owner"]] for r in ROWS)]
-    file = tmp_path / {"json lines": "x.json", "json array": "x.json", "bom": "x.csv", "crlf": "x.jsonl"}.get(
-        kind, f"x.{kind}"
-    )
+    names = {"json lines": "x.json", "json array": "x.json", "crlf": "x.jsonl"}
+    names |= dict.fromkeys(("bom", "semicolons", "tabs", "excel"), "x.csv")
+    file = tmp_path / names.get(kind, f"x.{kind}")
     if kind == "json array":
         file.write_text(json.dumps(ROWS, indent=2))
     elif kind == "parquet":
@@ -65,10 +78,10 @@ def test_every_format_gives_the_same_corpus(tmp_path: Path, kind: str) -> None:
         import pyarrow.parquet as parquet  # no skip: reading Parquet is part of a plain installation
 
         parquet.write_table(pyarrow.Table.from_pylist(ROWS), file)
-    elif kind in ("csv", "tsv", "bom"):
-        separator = "\t" if kind == "tsv" else ","
-        mark = b"\xef\xbb\xbf" if kind == "bom" else b""
-        file.write_bytes(mark + "\n".join(separator.join(r) for r in table).encode())
+    elif kind in ("csv", "tsv", "bom", "semicolons", "tabs", "excel"):
+        separator = {"tsv": "\t", "tabs": "\t", "semicolons": ";", "excel": ";"}.get(kind, ",")
+        first = {"bom": "\ufeff", "excel": "\ufeffsep=;\n"}.get(kind, "")
+        file.write_bytes((first + "\n".join(separator.join(r) for r in table)).encode())
     else:
         file.write_bytes(text.replace("\n", "\r\n" if kind == "crlf" else "\n").encode())
     assert load(file) == load(lines(tmp_path / "plain.jsonl", ROWS))
@@ -168,11 +181,16 @@ def test_owners_kept(tmp_path: Path) -> None:
     fails(path, "1 owner", owners=["Ann"])
 
 
-def test_wrong_paths(tmp_path: Path) -> None:
+def test_wrong_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines(tmp_path / "letters.jsonl", ROWS)
     fails(tmp_path / "leters.jsonl", "no file", "Nearest: letters.jsonl")
     fails(tmp_path, "is a folder")
     fails(tmp_path / "nowhere" / "a.jsonl", f"the folder {tmp_path / 'nowhere'} does not exist")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    fails(
+        "a.jsonl", "no file a.jsonl", "Check the path. It counts from the working directory", str(Path.cwd())
+    )
     (tmp_path / "a.xlsx").write_text("x")
     fails(tmp_path / "a.xlsx", "'.xlsx'", ".parquet")
 
@@ -196,6 +214,10 @@ def test_broken_lines(tmp_path: Path) -> None:
     fails(file.with_suffix(".json"), "Item 2 of a.json")
     file.with_suffix(".json").write_text('[{"prompt": "x"},\n {"y"}]')
     fails(file.with_suffix(".json"), "Broken JSON", "line 2")
+    for tree in ({"data": ROWS}, {"prompt": ["Who?", "Why?"], "owner": ["Ann", "Bob"]}):
+        for indent in (None, 2):
+            file.with_suffix(".json").write_text(json.dumps(tree, indent=indent))
+            fails(file.with_suffix(".json"), f"one JSON object with {', '.join(tree)}, not a list of rows")
 
 
 def test_broken_csv(tmp_path: Path) -> None:
@@ -235,7 +257,8 @@ def test_missing_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("response", "  "), ("owner", None), ("prompt", ""), ("response", float("nan"))]
+    ("column", "value"),
+    [("response", "  "), ("owner", None), ("prompt", ""), ("response", float("nan")), ("response", "\u200b")],
 )
 def test_empty_cell(tmp_path: Path, column: str, value: Any) -> None:
     path = lines(tmp_path / "a.jsonl", [*ROWS, {**ROWS[0], column: value}])

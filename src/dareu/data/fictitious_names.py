@@ -20,6 +20,10 @@ _SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
 
 _PRONOUNS = {"she": ("she", "her", "hers"), "he": ("he", "him", "his")}
 _INFLECTED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ]")  # Latin, Greek, Cyrillic
+# What other forms of a name may have in place of its end: "Petrova", "Достоевский", "Νίκος".
+_ENDING = re.compile(
+    r"[aeiouyàáâãäåèéêëěìíîïòóôõöøùúûüůýąęаеёиоуыэюяйьъαεηιουωάέήίόύώς]{1,2}$", re.IGNORECASE
+)
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -84,55 +88,74 @@ class Nameless:
     Attributes:
         ids: Of the samples, in their order.
         inflected: Those of them that seem to hold another form of it ("Ольги Петровой" of "Ольга Петрова").
+        partly: Samples that hold the name and seem to hold another form of it as well, which stays.
     """
 
     ids: tuple[str, ...]
     inflected: tuple[str, ...]
+    partly: tuple[str, ...] = ()
 
     def tree(self, listed: int = 100) -> dict[str, Any]:
         """What `results.json` holds."""
-        return {"count": len(self.ids), "inflected": len(self.inflected), "ids": list(self.ids[:listed])}
+        counts = {"count": len(self.ids), "inflected": len(self.inflected), "partly": len(self.partly)}
+        return {**counts, "ids": list(self.ids[:listed])}
 
     def note(self, forget: int, listed: int = 5) -> str | None:
-        """What to say before a run; None where every sample has the name."""
-        if not self.ids:
-            return None
-        ids = ", ".join(self.ids[:listed]) + (", …" if len(self.ids) > listed else "")
-        forms = (
-            f" ({len(self.inflected)} in another form, such as an inflected one)" if self.inflected else ""
-        )
-        return (
-            f"{len(self.ids)} of {forget} forget samples do not hold their owner's name as it is written{forms}. "
-            "Counterfactual distillation replaces names, so it leaves these samples as they are: their answers may "
-            f"stay word for word. Write the name into them, or take another method. Samples: {ids}"
-        )
+        """What to say before a run; None where every sample has the name, and in no other form."""
+        said = []
+        if self.ids:
+            forms = f", {len(self.inflected)} seem to hold another form of it" if self.inflected else ""
+            said.append(
+                f"{len(self.ids)} of {forget} forget samples do not hold their owner's name as it is written{forms}. "
+                "Counterfactual distillation tells facts by replacing the name: of these samples it lowers what the "
+                "base model finds unlikely, and nothing where there is no base, so that their answers may stay word "
+                f"for word. Write the name into them, or take another method. Samples: {_some(self.ids, listed)}"
+            )
+        if self.partly:
+            said.append(
+                f"{len(self.partly)} of {forget} forget samples seem to hold their owner's name in another form as "
+                "well, such as an inflected one, and there it is not replaced. Samples: "
+                f"{_some(self.partly, listed)}"
+            )
+        return " ".join(said) or None
+
+
+def _some(ids: Sequence[str], listed: int) -> str:
+    return ", ".join(ids[:listed]) + (", …" if len(ids) > listed else ".")
 
 
 def nameless(forget: Sequence[Sample], retain: Sequence[Sample]) -> Nameless:
-    """The forget samples in which nothing would be replaced; names as in `written_names`."""
+    """The forget samples in which nothing would be replaced, or not all; names as in `written_names`."""
     names = written_names([*forget, *retain])
-    found, other = [], []
+    found: list[str] = []
+    other: list[str] = []
+    partly: list[str] = []
     for sample in forget:
         name, text = names.get(str(sample.owner)), f"{sample.prompt} {sample.response}"
-        if name is not None and not find_name(text, name):
+        if name is None:
+            continue
+        left, replaced = replace_name(text, name, "–")
+        if not replaced:
             found.append(sample.id)
-            if has_form(text, name):
-                other.append(sample.id)
-    return Nameless(tuple(found), tuple(other))
+        if has_form(left, name):
+            (partly if replaced else other).append(sample.id)
+    return Nameless(tuple(found), tuple(other), tuple(partly))
 
 
 def has_form(text: str, name: str) -> bool:
-    """Whether `text` seems to hold another form of a part of the name: its first letters and another ending.
+    """Whether `text` seems to hold another form of a part of the name: the same stem with another ending.
 
-    Parts of four letters and more, in scripts whose names are inflected (Cyrillic, Greek), and in Latin ones. The last
-    letter may differ and up to three more follow, with the part's own capital: good enough for a note, too little to
-    replace by, since the invented name would need the same case.
+    Parts of four letters and more, in scripts whose names are inflected (Cyrillic, Greek), and in Latin ones. The stem
+    is the part without its last vowels, three letters at least; up to four letters may follow, with the part's own
+    capital: good enough for a note, too little to replace by, since the invented name would need the same case.
     """
-    return any(
-        re.search(rf"(?<!\w){re.escape(part[:-1])}\w{{0,4}}(?!\w)", text) is not None
-        for part in name_parts(name)
-        if len(part) >= 4 and _INFLECTED.match(part)
-    )
+    for part in name_parts(name):
+        stem = _ENDING.sub("", part)
+        if len(part) >= 4 and len(stem) >= 3 and _INFLECTED.match(part):
+            ends = re.findall(rf"(?<!\w){re.escape(stem)}(\w{{0,4}})(?!\w)", text)
+            if any(end != part[len(stem) :] for end in ends):
+                return True
+    return False
 
 
 def replace_name(text: str, name: str, other: str) -> tuple[str, list[Replaced]]:

@@ -94,9 +94,23 @@ def _json(file: Path) -> list[Row]:
     """A JSON array of objects, or JSON Lines under the name .json."""
     text = read_text(file)
     if not text.lstrip().startswith("["):
+        _check_no_object(text, file.name)
         return _json_lines(file)
     items = _parse(text, file.name)
     return [_object(f"item {n} of {file.name}", item) for n, item in enumerate(items, start=1)]
+
+
+def _check_no_object(text: str, name: str) -> None:
+    """`DataError` for one JSON object over several lines, or one of lists: {"data": […]}, {"prompt": […], …}."""
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(tree, dict) and ("\n" in text.strip() or all(isinstance(v, list) for v in tree.values())):
+        raise DataError(
+            f"{name} is one JSON object with {', '.join(list(tree)[:5])}, not a list of rows.",
+            "Write a list with one object a sample, or one object a line.",
+        )
 
 
 def _parse(text: str, where: str) -> Any:
@@ -121,8 +135,8 @@ def _object(where: str, value: Any) -> Row:
 
 
 def _csv(file: Path) -> list[Row]:
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     text = read_text(file)
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else _delimiter(text)
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the default refuses fields beyond 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
@@ -131,8 +145,8 @@ def _csv(file: Path) -> list[Row]:
     try:
         for cells in reader:
             where, start = f"line {start} of {file.name}", reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
-                continue
+            if not any(cell.strip() for cell in cells) or (header is None and cells == ["sep=", ""]):
+                continue  # the second is a line of Excel's own, which names the separator
             if header is None:
                 header = [cell.strip() for cell in cells]
                 if len(set(header)) < len(header):
@@ -151,6 +165,14 @@ def _csv(file: Path) -> list[Row]:
             f"Broken CSV in line {start} of {file.name}: {error}.", "Check its double quotes."
         ) from None
     return rows
+
+
+def _delimiter(text: str) -> str:
+    """What a CSV file is separated by: a comma, or what stands in a header without one, as Excel writes in Europe."""
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    if first.startswith("sep="):
+        return first[4:5] or ","
+    return next((sign for sign in (",", ";", "\t") if sign in first), ",")
 
 
 def _parquet(file: Path) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,13 @@ from dareu.errors import DataError, nearest
 
 OPTIONAL = ("paraphrased_prompts", "paraphrased_response", "wrong_responses")
 MESSAGES = "messages"
+_UNSEEN = (
+    "Cc",
+    "Cf",
+    "Zs",
+    "Zl",
+    "Zp",
+)  # categories of characters that show nothing, such as a zero-width space
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -209,7 +217,7 @@ def _clean(value: Any, row: Row, column: str) -> str | None:
         raise DataError(
             f"Column '{column}' in {row.where} holds half of a surrogate pair.", "Repair the text."
         )
-    return text or None
+    return text if any(unicodedata.category(c) not in _UNSEEN for c in text) else None
 
 
 def _keep(samples: list[Sample], owners: list[str] | int | None) -> list[Sample]:
