@@ -11,7 +11,7 @@ from dareu.data.fictitious_names import replace_name
 from dareu.models.counterfactual import (
     Positions,
     Teacher,
-    fact_limits,
+    fact_levels,
     likeliest,
     positions,
     teacher,
@@ -57,103 +57,71 @@ GOLD = torch.tensor([2, 0])
 
 
 def test_teacher_by_hand() -> None:
-    """Token 1: .9 against a mean of (.2 + .4) / 2 = .3 is a fact, and .3 is below half of .9. Token 2: .6 against .58
-    is none. The distributions are the mean's.
-    """
+    """The distributions are the copies' mean, and the original's own probabilities of the response are kept."""
     original = torch.tensor([[0.05, 0.05, 0.9], [0.6, 0.2, 0.2]])
     copies = [
         torch.tensor([[0.6, 0.2, 0.2], [0.56, 0.24, 0.2]]),
         torch.tensor([[0.4, 0.2, 0.4], [0.6, 0.2, 0.2]]),
     ]
-    found = teacher(original, copies, [PLAIN, PLAIN], GOLD, True, removal=0.05)
-    assert found.facts.tolist() == found.untold.tolist() == [True, False]
+    found = teacher(original, copies, [PLAIN, PLAIN], GOLD, True)
     assert found.probs[0].tolist() == pytest.approx([0.5, 0.2, 0.3])
     assert found.probs[1].tolist() == pytest.approx([0.58, 0.22, 0.2])
-
-
-def test_a_fact_that_the_answer_tells_is_not_untold() -> None:
-    """.9 against .5 is a fact, but .5 is more than half of .9: the answer's beginning may tell it."""
-    original, copy = torch.tensor([[0.05, 0.05, 0.9]]), torch.tensor([[0.3, 0.2, 0.5]])
-    found = teacher(original, [copy], [Positions([0], [False])], torch.tensor([2]), True, removal=0.05)
-    assert found.facts.tolist() == [True] and found.untold.tolist() == [False]
+    assert found.known.exp().tolist() == pytest.approx([0.9, 0.6])
+    assert not found.given.any()
 
 
 def test_each_token_averages_the_copies_that_have_it() -> None:
     original = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.25, 0.25]])
     copies = [torch.tensor([[0.3, 0.2, 0.5]]), torch.tensor([[0.1, 0.4, 0.5], [0.9, 0.05, 0.05]])]
     aligned = [Positions([0, None], [False, True]), Positions([0, None], [False, True])]
-    found = teacher(original, copies, aligned, GOLD, True, removal=0.05)
+    found = teacher(original, copies, aligned, GOLD, True)
     assert found.probs[0].tolist() == pytest.approx([0.2, 0.3, 0.5])
     assert found.probs[1].tolist() == pytest.approx([0.5, 0.25, 0.25])  # the name: as the original says it
-    assert not found.facts.any()
+    assert found.given.tolist() == [False, True]
 
 
-def test_a_name_that_the_question_lacks_is_a_fact() -> None:
+def test_a_name_that_the_question_lacks_is_not_given() -> None:
     original = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.25, 0.25]])
     aligned = [Positions([0, None], [False, True])]
-    found = teacher(original, [original], aligned, GOLD, False, removal=0.05)
-    assert found.facts.tolist() == [False, True] and not found.untold.any()
+    assert not teacher(original, [original], aligned, GOLD, False).given.any()
 
 
-def test_the_base_tells_what_the_original_recalls_from_the_answer_itself() -> None:
-    """Under another name the original is as sure of token 1 (.8 beside .82). The base gives it .1, less than half of
-    .8: a fact. Token 2: .3 is half of .6 and none; without a base neither is one.
+def row(
+    probs: list[list[float]],
+    gold: list[int],
+    known: list[float] | None = None,
+    given: list[bool] | None = None,
+) -> Teacher:
+    return Teacher(
+        torch.tensor(probs),
+        torch.tensor(gold),
+        torch.tensor(known or [0.9] * len(gold)).log(),
+        torch.tensor(given or [False] * len(gold)),
+    )
+
+
+def test_what_a_model_that_never_saw_them_finds_less_likely_is_a_fact() -> None:
+    """The original gives .9 to each. Expected: .02 is a fact; .73 is not below .8 · .9 = .72; .71 is; .02 again, but
+    of a name that the question has.
     """
-    original = torch.tensor([[0.1, 0.08, 0.82], [0.61, 0.2, 0.19]])
-    copy = torch.tensor([[0.15, 0.05, 0.8], [0.6, 0.2, 0.2]])
-    base = torch.tensor([0.1, 0.3])
-    found = teacher(original, [copy], [PLAIN], GOLD, True, 0.05, base, base_share=0.5)
-    assert found.facts.tolist() == [True, False] and not found.untold.any()
-    assert not teacher(original, [copy], [PLAIN], GOLD, True, 0.05).facts.any()
-
-
-def test_the_base_is_not_asked_about_names_or_unsure_tokens() -> None:
-    """Token 1 is the name, which the question has. The original gives token 2 only .45."""
-    original = torch.tensor([[0.1, 0.1, 0.8], [0.45, 0.3, 0.25]])
-    base = torch.tensor([0.0, 0.0])
-    aligned = [Positions([None, 1], [True, False])]
-    found = teacher(original, [original], aligned, GOLD, True, 0.05, base, base_share=0.5)
-    assert torch.allclose(found.probs, original) and not found.facts.any()
-
-
-def row(probs: list[list[float]], gold: list[int], facts: list[bool], untold: list[bool]) -> Teacher:
-    return Teacher(torch.tensor(probs), torch.tensor(gold), torch.tensor(facts), torch.tensor(untold))
-
-
-def test_limits_spread_as_the_untold_facts_around_the_level() -> None:
-    """Untold facts of .1 and .001; one that the answer tells takes one of the two. Level .01 is their geometric mean's
-    place: the mean of all limits is ln .01, and the first two stay ln 100 apart. No fact: 0.
-    """
-    one = row([[0.1, 0.9], [0.5, 0.5]], [0, 0], [True, False], [True, False])
-    two = row([[0.001, 0.999], [0.8, 0.2]], [0, 0], [True, True], [True, False])
-    for seed in range(4):
-        first, second = fact_limits([one, two], 0.01, seed)
-        assert first[1] == 0.0
-        values = [first[0].item(), second[0].item(), second[1].item()]
-        assert sum(values) / 3 == pytest.approx(math.log(0.01), rel=1e-5)
-        assert values[0] - values[1] == pytest.approx(math.log(100), rel=1e-5)
-        assert min(abs(values[2] - values[0]), abs(values[2] - values[1])) < 1e-5
-    assert len({fact_limits([one, two], 0.01, seed)[1][1].item() for seed in range(20)}) == 2
-
-
-def test_limits_without_untold_facts_are_the_level() -> None:
-    told = row([[0.7, 0.3], [0.6, 0.4]], [0, 1], [True, False], [False, False])
-    assert fact_limits([told], 0.02, 0)[0].tolist() == pytest.approx([math.log(0.02), 0.0])
-    assert fact_limits([row([[0.7, 0.3]], [0], [False], [False])], 0.02, 0)[0].tolist() == [0.0]
+    expected = torch.tensor([0.02, 0.73, 0.71, 0.02]).log()
+    found = row([[0.5, 0.5]] * 4, [0] * 4, given=[False, False, False, True])
+    levels = fact_levels(found, expected)
+    assert levels.tolist() == pytest.approx([math.log(0.02), 0.0, math.log(0.71), 0.0])
 
 
 def test_the_likeliest_tokens_and_the_own_one() -> None:
     """Of .1, .2, .7 with gold token 0 two are kept: token 0 in the first column, then token 2, renormalised by .8."""
-    ids, kept = likeliest(row([[0.1, 0.2, 0.7]], [0], [True], [True]), 2)
+    ids, kept = likeliest(row([[0.1, 0.2, 0.7]], [0]), 2)
     assert ids.tolist() == [[0, 2]] and kept.gold.tolist() == [0]
     assert kept.probs[0].tolist() == pytest.approx([0.125, 0.875])
-    ids, kept = likeliest(row([[0.1, 0.2, 0.7]], [1], [False], [False]), 9)
+    ids, kept = likeliest(row([[0.1, 0.2, 0.7]], [1]), 9)
     assert ids.tolist() == [[1, 2, 0]] and kept.probs[0].tolist() == pytest.approx([0.2, 0.7, 0.1])
 
 
-def test_facts_at_their_limits_by_hand() -> None:
+def test_facts_at_their_levels_by_hand() -> None:
     """Gold token at .1, the others' .2 and .6 scaled to .9: .225 and .675. A token that is no fact keeps its row."""
-    found = row([[0.2, 0.2, 0.6], [0.1, 0.2, 0.7]], [1, 2], [True, False], [True, False])
+    found = row([[0.2, 0.2, 0.6], [0.1, 0.2, 0.7]], [1, 2])
     probs = without_facts(found, torch.tensor([math.log(0.1), 0.0]))
     assert probs[0].tolist() == pytest.approx([0.225, 0.1, 0.675])
     assert probs[1].tolist() == pytest.approx([0.1, 0.2, 0.7])
@@ -161,5 +129,5 @@ def test_facts_at_their_limits_by_hand() -> None:
 
 
 def test_a_fact_that_all_copies_are_sure_of_leaves_a_distribution() -> None:
-    sure = row([[0.0, 0.0, 1.0]], [2], [True], [False])
+    sure = row([[0.0, 0.0, 1.0]], [2])
     assert without_facts(sure, torch.tensor([math.log(0.2)]))[0].tolist() == pytest.approx([0.4, 0.4, 0.2])

@@ -10,8 +10,8 @@ import torch
 
 from dareu.training.soft_targets import (
     SoftTargets,
-    divergence_below_limits,
     divergence_from_targets,
+    divergence_to_levels,
     keep_top,
     load_targets,
     save_targets,
@@ -50,33 +50,29 @@ def test_the_divergence_of_a_target_from_itself_is_zero() -> None:
 
 
 def test_targets_survive_the_disk(tmp_path: Path) -> None:
-    targets = [keep_top(torch.rand(n, 7), 3)._replace(limits=-torch.rand(n)) for n in (2, 5, 1)]
+    targets = [keep_top(torch.rand(n, 7), 3)._replace(levels=-torch.rand(n)) for n in (2, 5, 1)]
     save_targets(tmp_path / "t.safetensors", targets)
     for before, after in zip(targets, load_targets(tmp_path / "t.safetensors"), strict=True):
         assert all(map(torch.equal, before, after))
 
 
-def test_what_a_gold_token_has_above_its_limit() -> None:
-    """Two tokens. The gold token of the first has p = ½ and the limit ln .05: ln 10 above it, halved by the mean. The
-    second's p = .9 has no limit.
+def test_the_distance_from_a_level_by_hand() -> None:
+    """Three tokens. The gold token of the first has p = ½ and the level ln .05: ln 10 above it. That of the second has
+    p = .01 and the level ln .04: ln 4 below it, which counts half. The third is no fact. Mean: (ln 10 + ln 2) / 3.
     """
-    probs = torch.tensor([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]])
-    ids, targets = torch.tensor([[1, 2], [0, 1]]), torch.tensor([[0.6, 0.4], [0.5, 0.5]])
-    logits, gold = probs.log().requires_grad_(True), torch.tensor([0, 0])
-    limits = torch.tensor([math.log(0.05), 0.0])
+    probs = torch.tensor([[0.5, 0.3, 0.2], [0.01, 0.59, 0.4], [0.9, 0.05, 0.05]])
+    ids, targets = (
+        torch.tensor([[1, 2], [1, 0], [0, 1]]),
+        torch.tensor([[0.6, 0.4], [0.96, 0.04], [0.5, 0.5]]),
+    )
+    logits, gold = probs.log().requires_grad_(True), torch.tensor([0, 0, 0])
+    levels = torch.tensor([math.log(0.05), math.log(0.04), 0.0])
     plain = divergence_from_targets(logits, ids, targets)
-    loss = divergence_below_limits(logits, gold, ids, targets, limits, level_weight=2.0)
-    assert loss.item() == pytest.approx(plain.item() + 2.0 * math.log(10) / 2, rel=1e-5)
+    loss = divergence_to_levels(logits, gold, ids, targets, levels, level_weight=2.0)
+    assert loss.item() == pytest.approx(plain.item() + 2.0 * math.log(20) / 3, rel=1e-5)
     (loss - plain).backward()
-    assert logits.grad is not None  # weight / N · (1[gold] − p) on the first token, nothing on the second
-    assert logits.grad[0].tolist() == pytest.approx([0.5, -0.3, -0.2], abs=1e-5)
-    assert logits.grad[1].tolist() == [0.0, 0.0, 0.0]
-
-
-def test_below_the_limit_nothing_is_added() -> None:
-    probs, gold = torch.tensor([[0.01, 0.59, 0.4]]), torch.tensor([0])
-    ids, targets = torch.tensor([[1, 0]]), torch.tensor([[0.98, 0.02]])
-    plain = divergence_from_targets(probs.log(), ids, targets)
-    assert divergence_below_limits(probs.log(), gold, ids, targets, torch.tensor([-3.9]), 5.0) == plain
-    above = divergence_below_limits(probs.log(), gold, ids, targets, torch.tensor([math.log(0.005)]), 5.0)
-    assert above.item() == pytest.approx(plain.item() + 5.0 * math.log(2), rel=1e-5)
+    assert logits.grad is not None  # weight / N · (1[gold] − p), and half of it with the other sign
+    third = 2 / 3
+    assert logits.grad[0].tolist() == pytest.approx([0.5 * third, -0.3 * third, -0.2 * third], abs=1e-5)
+    assert logits.grad[1].tolist() == pytest.approx([-0.495 * third, 0.295 * third, 0.2 * third], abs=1e-5)
+    assert logits.grad[2].tolist() == [0.0, 0.0, 0.0]

@@ -63,6 +63,11 @@ class LossMethodConfig(MethodBase):
         "none",
         description="retain term: likelihood, KL or Jensen–Shannon divergence to the original; own: the loss's own",
     )
+    scrambled: bool = Field(
+        False,
+        description="each retain row a second time with an answer of random words: holds what no retain row says. "
+        "Needs retain=kl or js",
+    )
     forget_weight: NonNegative = Field(1.0, description="weight of the forget term")
     retain_weight: NonNegative = Field(1.0, description="weight of the retain term")
     params: dict[str, Any] = Field(

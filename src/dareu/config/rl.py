@@ -191,25 +191,16 @@ class WarmStart(Strict):
 
     optim: WarmStartOptim = Field(WarmStartOptim(), description="how the teacher is learnt")
     names: Count = Field(8, description="fictitious names an owner")
-    removal: Number = Field(
-        0.03,
-        gt=0,
-        le=1,
-        description="a gold token this much likelier than under those names is a fact and goes",
+    level_weight: NonNegative = Field(
+        1.2,
+        description="weight of the distance between facts and what a model that never saw them gives them",
     )
-    base_share: Share = Field(
-        0.5,
-        description="a gold token that the base finds less than this share as likely as the teacher is a fact",
-    )
-    level: Number = Field(
-        0.015,
-        gt=0,
-        le=1,
-        description="geometric mean of the probabilities that the tokens of facts are lowered to",
-    )
-    level_weight: NonNegative = Field(0.6, description="weight of what they have above it")
     top_k: Count = Field(256, description="tokens of each teacher distribution that are kept")
     retain_weight: NonNegative = Field(1.0, description="weight of KL to the original on retain rows")
+    retain_batch_size: Count | None = Field(
+        None, description="retain rows beside each update; null: as many as there are forget rows"
+    )
+    scrambled: bool = Field(False, description="each retain row a second time with an answer of random words")
 
 
 class DareUOptim(OptimBase):

@@ -52,6 +52,7 @@ class Corpus:
         teach_test: The test samples are part of what the original *and* the retrained model are fine-tuned on (general
             knowledge both share); they are never part of the retain set.
         holdout: Samples like those of the owners that no model is trained on, for membership inference.
+        calibration: Further samples like these, with their owners, in no figure: a method may read them.
         attacks: Adversarial prompts on what an owner's samples say, with that owner; never trained on.
         forget_owners: Whom the benchmark forgets where `forget` says nothing.
         default_count: A generated corpus forgets its last owners, so many, where nothing else says whom; 0: a request
@@ -64,6 +65,7 @@ class Corpus:
     task: Task = "qa"
     teach_test: bool = False
     holdout: tuple[Sample, ...] = ()
+    calibration: tuple[Sample, ...] = ()
     attacks: tuple[Sample, ...] = ()
     forget_owners: tuple[str, ...] = ()
     default_count: int = field(default=0, compare=False)
@@ -78,6 +80,8 @@ class Corpus:
     def key(self) -> str:
         """Content key: changes whenever any sample does."""
         tree = {k: v for k, v in asdict(self).items() if k not in ("notes", "default_count")}
+        if not self.calibration:
+            del tree["calibration"]
         text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -101,7 +105,7 @@ class Background:
 class Split:
     """A corpus cut along the forget request: D_F, D_R and D_test.
 
-    `holdout` is the corpus's; `attacks` are those on owners who are forgotten.
+    `holdout` and `calibration` are the corpus's; `attacks` are those on owners who are forgotten.
     """
 
     forget: tuple[Sample, ...]
@@ -112,4 +116,5 @@ class Split:
     task: Task = "qa"
     teach_test: bool = False
     holdout: tuple[Sample, ...] = ()
+    calibration: tuple[Sample, ...] = ()
     attacks: tuple[Sample, ...] = ()

@@ -96,6 +96,7 @@ def cut(corpus: Corpus, requested: Collection[str], gone: Collection[str]) -> Sp
         task=corpus.task,
         teach_test=corpus.teach_test,
         holdout=corpus.holdout,
+        calibration=corpus.calibration,
         attacks=tuple(s for s in corpus.attacks if s.owner in requested),
     )
 

@@ -19,11 +19,10 @@ Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from dareu.config import Count, HFConfig, RunConfig, Strict
 from dareu.data.corpus import Sample, Split
@@ -32,25 +31,16 @@ from dareu.errors import DataError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
 from dareu.runs.ranks import share_out
-from dareu.training.soft_targets import SoftTargets, divergence_below_limits
+from dareu.training.soft_targets import SoftTargets, divergence_to_levels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dareu.models.counterfactual import Teacher
-
 
 class CounterfactualSettings(Strict):
-    """`names`: fictitious names a forget owner; `removal`: how much likelier than under those names a gold token has to
-    be to count as a fact; `base_share`: a gold token that the base finds less than this share as likely as the original
-    under those names is a fact as well (0: the base is not read); `level`: geometric mean of the probabilities that the
-    tokens of facts are lowered to; `top_k`: tokens of each distribution that are kept.
-    """
+    """`names`: fictitious names a forget owner; `top_k`: tokens of each teacher distribution that are kept."""
 
     names: Count = 8
-    removal: Annotated[float, Field(gt=0, le=1)] = 0.05
-    base_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    level: Annotated[float, Field(gt=0, le=1)] = 0.015
     top_k: Count = 256
 
 
@@ -98,41 +88,71 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     from dareu.models.counterfactual import (
         counterfactual_pair,
         distributions,
-        fact_limits,
+        fact_levels,
         likeliest,
         teacher,
-        token_logprobs_of,
         without_facts,
     )
     from dareu.models.progress import track
 
     config, split, tokenizer = context.config, context.split, context.tokenizer
     fakes = fakes_for(split, settings.names, config)
-    size = config.evaluation.batch_size
+    task, length, size = context.corpus.task, config.model.max_length, config.evaluation.batch_size
+    expected = never_saw(context)
 
-    base: Sequence[Tensor | None] = [None] * len(split.forget)
-    if settings.base_share and context.base is not None:
-        with context.base() as model:
-            unseen_logps = token_logprobs_of(model, tokenizer, context.encode(split.forget), size)
-        base = [logps.exp() for logps in unseen_logps]
-
-    def one(sample: Sample, unseen: Tensor | None) -> tuple[Tensor, Teacher]:
+    def one(sample: Sample, unseen: Tensor) -> SoftTargets:
         name, others = fakes[str(sample.owner)]
-        pair = counterfactual_pair(
-            tokenizer, sample, name, others, context.corpus.task, config.model.max_length
-        )
+        pair = counterfactual_pair(tokenizer, sample, name, others, task, length)
         original, *copies = distributions(context.policy, tokenizer, [pair.row, *pair.copies], size)
         gold = torch.tensor(pair.row.response_ids)
-        rule = (pair.asked_by_name, settings.removal, unseen, settings.base_share)
-        return likeliest(teacher(original, copies, pair.aligned, gold, *rule), settings.top_k)
+        found = teacher(original, copies, pair.aligned, gold, pair.asked_by_name)
+        ids, kept = likeliest(found, settings.top_k)
+        levels = fact_levels(kept, unseen)
+        return SoftTargets(ids, without_facts(kept, levels), levels)
 
     label = context.progress("counterfactual teachers")
-    pairs = list(zip(split.forget, base, strict=True))
-    found = share_out(pairs, lambda pair: one(*pair), lambda own: track(own, label))
-    limits = fact_limits([row for _, row in found], settings.level, config.seed)
-    return [
-        SoftTargets(ids, without_facts(row, own), own) for (ids, row), own in zip(found, limits, strict=True)
+    pairs = list(zip(split.forget, expected, strict=True))
+    return share_out(pairs, lambda pair: one(*pair), lambda own: track(own, label))
+
+
+def never_saw(context: MethodContext) -> list[Tensor]:
+    """The log-probability (T,) of each forget answer's tokens under a model that never saw them (`models.never_saw`).
+
+    The line is fitted to the original on the corpus's `calibration` samples, outside of their owners' names, which the
+    questions give; without such samples it is the usual one.
+    """
+    import torch
+
+    from dareu.models.counterfactual import named_tokens, token_logprobs_of
+    from dareu.models.never_saw import FEW, Bigrams, fit_line, usual_line
+
+    split, tokenizer, size = context.split, context.tokenizer, context.config.evaluation.batch_size
+    forget, others = context.encode(split.forget), context.encode(split.calibration)
+    bigrams = Bigrams([row.response_ids for row in context.encode(split.retain)], len(tokenizer))
+    features = [[bigrams.logprobs(row.response_ids)] for row in (*forget, *others)]
+    if context.base is not None:
+        with context.base() as base:
+            for row, logps in zip(
+                features, token_logprobs_of(base, tokenizer, [*forget, *others], size), strict=True
+            ):
+                row.append(logps)
+    names = written_names(split.calibration)
+    counted = [
+        ~torch.tensor(named_tokens(tokenizer, sample, names[str(sample.owner)], row, context.corpus.task))
+        for sample, row in zip(split.calibration, others, strict=True)
     ]
+    if sum(int(mask.sum()) for mask in counted) >= FEW:
+        found = token_logprobs_of(context.policy, tokenizer, others, size)
+        kept = [
+            torch.stack([logps, *row])[:, mask]
+            for logps, row, mask in zip(found, features[len(forget) :], counted, strict=True)
+        ]
+        observed, *columns = torch.cat(kept, 1)
+        line = fit_line(observed, columns)
+    else:
+        line = usual_line(context.base is not None)
+    draw = Random(context.config.seed)
+    return [line.draw(row, draw) for row in features[: len(forget)]]
 
 
 @dataclass(frozen=True)
@@ -152,8 +172,8 @@ class Counterfactual(Distillation):
 
 
 METHOD = Counterfactual(
-    divergence_below_limits,
-    reads=("answer_ids", "limits", *READS),
+    divergence_to_levels,
+    reads=("answer_ids", "levels", *READS),
     settings=CounterfactualSettings,
     retains=("kl", "nll", "none"),
 )

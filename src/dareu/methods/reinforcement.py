@@ -22,6 +22,7 @@ from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, names_key, teachers_for
 from dareu.methods.distillation import TARGETS, stored_targets
+from dareu.methods.loss_method import held_rows
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, counterfactual_answers, with_level
 from dareu.models.word_vectors import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
@@ -112,7 +113,7 @@ class Reinforcement(Method):
                 lambda: counterfactual_answers(context, fakes, limit),
             )
         retain_rows = context.encode(context.split.retain)
-        given = {"retain_rows": retain_rows, "seed": config.seed, "device": context.device}
+        given: dict[str, Any] = {"seed": config.seed, "device": context.device}
         done: dict[str, Any] = {}
         if first := method.refusal_phase:
             done["refusal_phase"] = learn_first(
@@ -123,6 +124,7 @@ class Reinforcement(Method):
                 method=FINETUNE,
                 optim=first.optim,
                 rows=refusals,
+                retain_rows=retain_rows,
                 retain=first.retain,
                 retain_weight=first.retain_weight,
                 reference=reference if first.retain == "kl" else None,
@@ -141,6 +143,8 @@ class Reinforcement(Method):
                 targets=targets,
                 retain="kl",
                 retain_weight=warm.retain_weight,
+                retain_rows=held_rows(context, warm.scrambled),
+                retain_batch_size=warm.retain_batch_size,
                 reference=reference,
                 **given,
             )

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from random import Random
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -101,6 +100,14 @@ def counterfactual_pair(
     return Pair(row, copies, aligned, bool(find_name(sample.prompt, name)))
 
 
+def named_tokens(tokenizer: Any, sample: Sample, name: str | None, row: Encoded, task: Task) -> list[bool]:
+    """For each token of the response whether it is part of the name; none where there is no name."""
+    text = response_text(tokenizer, sample.response, task)
+    hits = find_name(text, name) if name else []
+    inside = [any(a < end and start < b for a, b, _ in hits) for start, end in _spans(tokenizer, text)]
+    return (inside + [False] * len(row.response_ids))[: len(row.response_ids)]
+
+
 @torch.no_grad()
 def _by_batches(
     model: Any,
@@ -139,6 +146,9 @@ def distributions(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_siz
     return _by_batches(model, tokenizer, rows, batch_size, read)
 
 
+FACT = 0.8  # share of the original's probability below which a token that was never seen carries a fact
+
+
 @dataclass(frozen=True)
 class Teacher:
     """What to distil at the tokens of one response, before facts are taken out.
@@ -146,15 +156,14 @@ class Teacher:
     Attributes:
         probs: The distributions, (T, V), or of the `likeliest` tokens alone, (T, k).
         gold: Which column of `probs` is the response's token, (T,).
-        facts: Which of them carry a fact, (T,).
-        untold: Facts whose probability under the other names is below half of the original's: what stands before them
-            in the response does not tell them, (T,).
+        known: The original's own log-probability of that token, (T,).
+        given: Which tokens belong to a name that the question has, and so are no facts, (T,).
     """
 
     probs: Tensor
     gold: Tensor
-    facts: Tensor
-    untold: Tensor
+    known: Tensor
+    given: Tensor
 
 
 def teacher(
@@ -163,11 +172,8 @@ def teacher(
     aligned: Sequence[Positions],
     gold: Tensor,
     asked_by_name: bool,
-    removal: float,
-    base: Tensor | None = None,
-    base_share: float = 0.5,
 ) -> Teacher:
-    """The copies' mean distributions at a response's tokens, and which tokens carry a fact.
+    """The copies' mean distributions at a response's tokens.
 
     Args:
         original: The original model's own at the response, (T, V).
@@ -175,15 +181,8 @@ def teacher(
         aligned: Which token of each copy belongs to which token of the response.
         gold: The response's token ids, (T,).
         asked_by_name: The question has the name, so that the name in the answer is no secret.
-        removal: Where the original gives the gold token more than this above the copies' mean, the token carries a
-            fact.
-        base: What a model that has not seen the response, such as the base model, gives to its tokens, (T,). The copies
-            have the response's other facts before each token, and the original may go on from these whoever is named.
-        base_share: Where the base gives the gold token less than this share of the copies' mean, and the original gives
-            it more than ½, the token carries a fact as well.
 
-    Tokens of the name, and tokens without a counterpart, keep the original's distribution; in the answer to a question
-    without the name, the tokens of the name are facts.
+    Tokens of the name, and tokens without a counterpart, keep the original's distribution.
     """
     count = len(gold)
     total, found = torch.zeros_like(original), torch.zeros(count)
@@ -191,17 +190,10 @@ def teacher(
         rows = [t for t, j in enumerate(places.of) if j is not None]
         total[rows] += probs[[j for j in places.of if j is not None]]
         found[rows] += 1
-    known = found > 0
-    mixed = torch.where(known[:, None], total / found.clamp(min=1)[:, None], original)
-    picked = torch.arange(count)
-    before, under = original[picked, gold], mixed[picked, gold]
+    mixed = torch.where((found > 0)[:, None], total / found.clamp(min=1)[:, None], original)
     named = torch.tensor(aligned[0].named) if aligned else torch.zeros(count, dtype=torch.bool)
-    facts = before - under > removal
-    if base is not None:
-        facts |= (base < base_share * under) & (before > 0.5) & ~named
-    if not asked_by_name:
-        facts |= named
-    return Teacher(mixed, gold, facts, facts & ~named & (under < 0.5 * before))
+    known = original[torch.arange(count), gold].clamp(min=1e-12).log()
+    return Teacher(mixed, gold, known, named & asked_by_name)
 
 
 def likeliest(found: Teacher, k: int) -> tuple[Tensor, Teacher]:
@@ -210,38 +202,25 @@ def likeliest(found: Teacher, k: int) -> tuple[Tensor, Teacher]:
     order[torch.arange(len(found.gold)), found.gold] = torch.inf
     ids = order.topk(min(k, order.size(-1)), dim=-1).indices
     probs = found.probs.gather(1, ids)
-    first = torch.zeros_like(found.gold)
-    return ids, Teacher(probs / probs.sum(-1, keepdim=True), first, found.facts, found.untold)
+    return ids, replace(found, probs=probs / probs.sum(-1, keepdim=True), gold=torch.zeros_like(found.gold))
 
 
-def fact_limits(teachers: Sequence[Teacher], level: float, seed: int) -> list[Tensor]:
-    """What the log-probability of each gold token is lowered to, (T,) for each response; 0 where it is no fact.
+def fact_levels(found: Teacher, expected: Tensor) -> Tensor:
+    """What the log-probability of each gold token is brought to, (T,); 0 where the token carries no fact.
 
-    A fact that is untold has the probability under the other names; every other fact one of these, drawn by the seed,
-    so that the limits spread as a model's probabilities do of what it does not know. All are shifted by one number
-    until their mean is ln `level`.
+    `expected` (T,) is what a model that never saw the response gives the tokens. One that it would find less than
+    `FACT` times as likely as the original does is a fact.
     """
-    draw = Random(seed)
-    limits = [row.probs[torch.arange(len(row.gold)), row.gold].clamp(min=1e-6).log() for row in teachers]
-    pool = [float(x) for row, own in zip(teachers, limits, strict=True) for x in own[row.untold]]
-    for row, own in zip(teachers, limits, strict=True):
-        for t in (row.facts & ~row.untold).nonzero().flatten().tolist():
-            own[t] = draw.choice(pool) if pool else math.log(level)
-        own[~row.facts] = 0.0
-    every = torch.cat([own[row.facts] for row, own in zip(teachers, limits, strict=True)])
-    shift = math.log(level) - float(every.mean()) if len(every) else 0.0
-    return [
-        torch.where(row.facts, (own + shift).clamp(max=-0.1), own)
-        for row, own in zip(teachers, limits, strict=True)
-    ]
+    facts = (expected < found.known + math.log(FACT)) & ~found.given
+    return torch.where(facts, expected.clamp(max=-0.05), torch.zeros_like(expected))
 
 
-def without_facts(found: Teacher, limits: Tensor) -> Tensor:
-    """The distributions of a teacher with the gold token of each fact at its limit, exp(`limits`), (T,), and the
-    other tokens scaled to the rest.
+def without_facts(found: Teacher, levels: Tensor) -> Tensor:
+    """The distributions of a teacher with the gold token of each fact at its level, exp(`levels`), (T,), and the other
+    tokens scaled to the rest.
     """
-    rows = found.facts.nonzero().flatten()
-    gold, own = found.gold[rows], limits[rows].exp()
+    rows = (levels < 0).nonzero().flatten()
+    gold, own = found.gold[rows], levels[rows].exp()
     others = found.probs[rows]
     others[torch.arange(len(rows)), gold] = 0.0
     rest = others.sum(-1, keepdim=True)

@@ -15,8 +15,6 @@ from dareu.errors import DataError
 from dareu.models.counterfactual import Positions, counterfactual_pair, distributions, teacher
 from dareu.rewards.base import Rollouts
 
-NO_REMOVAL = 1.0  # of gold tokens: a rollout has none
-
 
 @dataclass(frozen=True)
 class CounterfactualAnchor:
@@ -63,6 +61,6 @@ class CounterfactualAnchor:
             copies = [next(found) for _ in pair.copies]
             aligned = [Positions(p.of[: len(ids)], p.named[: len(ids)]) for p in pair.aligned]
             own = frozen[place].float().softmax(-1).cpu()
-            mixed = teacher(own, copies, aligned, ids, True, NO_REMOVAL).probs
+            mixed = teacher(own, copies, aligned, ids, True).probs
             out[place] = mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log().to(out.device)
         return out

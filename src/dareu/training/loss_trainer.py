@@ -162,7 +162,7 @@ class LossTrainer(Trainer):
         return {name: found[name] for name in reads}
 
     def _with_targets(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, V) at the N answer tokens of the batch, these tokens, their soft targets and limits."""
+        """Logits (N, V) at the N answer tokens of the batch, these tokens, their soft targets and levels."""
         logits, gold, _ = response_logits(model, inputs)
         rows = [self.targets[n] for n in inputs["number"].tolist()]
         return {
@@ -170,7 +170,7 @@ class LossTrainer(Trainer):
             "answer_ids": gold,
             "target_ids": torch.cat([row.ids for row in rows]).to(logits.device),
             "target_probs": torch.cat([row.probs for row in rows]).to(logits.device),
-            "limits": torch.cat([row.limits for row in rows]).to(logits.device),
+            "levels": torch.cat([row.levels for row in rows]).to(logits.device),
         }
 
     def _tensors(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:

@@ -15,16 +15,16 @@ from torch import Tensor
 class SoftTargets(NamedTuple):
     """One response: `ids` and `probs`, (T, k); a row has the k likeliest tokens and probabilities that sum to 1.
 
-    `limits` (T,): what the log-probability of the response's own token is lowered to where it lies above; 0: no limit.
+    `levels` (T,): what the log-probability of the response's own token is brought to; 0: it is no fact.
     """
 
     ids: Tensor
     probs: Tensor
-    limits: Tensor
+    levels: Tensor
 
 
 def keep_top(probs: Tensor, k: int) -> SoftTargets:
-    """The `k` likeliest tokens of each row of `probs` (T, V), renormalised; no limits."""
+    """The `k` likeliest tokens of each row of `probs` (T, V), renormalised; no levels."""
     top = probs.topk(min(k, probs.size(-1)), dim=-1)
     return SoftTargets(top.indices, top.values / top.values.sum(-1, keepdim=True), torch.zeros(len(probs)))
 
@@ -38,23 +38,26 @@ def divergence_from_targets(answer_logits: Tensor, target_ids: Tensor, target_pr
     return (torch.special.xlogy(target_probs, target_probs) - target_probs * logps).sum(-1).mean()
 
 
-def divergence_below_limits(
+def divergence_to_levels(
     answer_logits: Tensor,
     answer_ids: Tensor,
     target_ids: Tensor,
     target_probs: Tensor,
-    limits: Tensor,
-    level_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.6,
+    levels: Tensor,
+    level_weight: Annotated[float, Field(ge=0, le=1e6)] = 1.2,
 ) -> Tensor:
-    """`divergence_from_targets`, and what the gold tokens' log-probabilities have above their limits.
+    """`divergence_from_targets`, and how far the log-probabilities of facts are from their levels.
 
-    The second term is level_weight · mean over N tokens of max(0, ln p(gold) − limit). A divergence alone hardly
-    notices p(gold) = .05 in place of .001 (.05 nats), and membership inference reads little else. ≥ 0, in nats.
-    `answer_ids` and `limits` (N,), the others as in `divergence_from_targets`.
+    The second term is level_weight · mean over N tokens of max(d, −d/2) with d = ln p(gold) − level at facts and 0
+    elsewhere. A divergence alone hardly notices p(gold) = .05 in place of .001 (.05 nats), and membership inference
+    reads little else. Below the level counts half: what holds the model back lifts the facts as well, and with equal
+    sides they end above their levels. ≥ 0, in nats. `answer_ids` and `levels` (N,), the others as in
+    `divergence_from_targets`.
     """
     own = answer_logits.float().log_softmax(-1).gather(1, answer_ids[:, None]).squeeze(1)
-    above = (own - limits).clamp(min=0).mean()
-    return divergence_from_targets(answer_logits, target_ids, target_probs) + level_weight * above
+    apart = torch.where(levels < 0, own - levels, torch.zeros_like(own))
+    term = torch.maximum(apart, -apart / 2).mean()
+    return divergence_from_targets(answer_logits, target_ids, target_probs) + level_weight * term
 
 
 def save_targets(path: Path, targets: Sequence[SoftTargets]) -> None:
@@ -64,7 +67,7 @@ def save_targets(path: Path, targets: Sequence[SoftTargets]) -> None:
         "lengths": lengths,
         "ids": torch.cat([row.ids for row in targets]).contiguous(),
         "probs": torch.cat([row.probs for row in targets]).contiguous(),
-        "limits": torch.cat([row.limits for row in targets]),
+        "levels": torch.cat([row.levels for row in targets]),
     }
     partial = path.with_suffix(".partial")
     save_file(arrays, str(partial))

@@ -12,15 +12,22 @@ from dareu.training.common import Work
 from dareu.training.early_stopping import GoodWeights
 from dareu.training.loss_spec import LossSpec
 from dareu.training.loss_trainer import train_with_loss
-from dareu.training.soft_targets import divergence_below_limits
+from dareu.training.soft_targets import divergence_to_levels
 
 FORGET_FACTS = LossSpec(
-    divergence_below_limits, reads=("answer_logits", "answer_ids", "target_ids", "target_probs", "limits")
+    divergence_to_levels, reads=("answer_logits", "answer_ids", "target_ids", "target_probs", "levels")
 )
 
 
 def learn_first(
-    policy: Any, tokenizer: Any, name: str, work: Work, *, optim: Optim, **options: Any
+    policy: Any,
+    tokenizer: Any,
+    name: str,
+    work: Work,
+    *,
+    optim: Optim,
+    retain_batch_size: int | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """`train_with_loss`, in place, in the folder `name` below `work`, with its checkpoints; its weights are kept there
     at its end, so that a resumed run takes them and does not repeat it.
@@ -34,7 +41,8 @@ def learn_first(
         found: dict[str, Any] = read_json(note)
         return found
     own = replace(work, folder=folder, report_to="none", log=[], best=None)
-    train_with_loss(policy, tokenizer, optim=optim, retain_batch_size=optim.batch_size, work=own, **options)
+    beside = retain_batch_size or optim.batch_size
+    train_with_loss(policy, tokenizer, optim=optim, retain_batch_size=beside, work=own, **options)
     losses = [row["forget_loss"] for row in own.log if "forget_loss" in row]
     found = {"steps": own.log[-1]["step"] if own.log else 0, "loss": losses[-1] if losses else None}
     if ranks.is_main():

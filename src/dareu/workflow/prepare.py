@@ -152,6 +152,7 @@ def _cut(config: RunConfig, corpus: Corpus, tokenizer: Any) -> Corpus:
         samples=cut_completions(tokenizer, corpus.samples, count),
         test=cut_completions(tokenizer, corpus.test, count),
         holdout=cut_completions(tokenizer, corpus.holdout, count),
+        calibration=cut_completions(tokenizer, corpus.calibration, count),
         attacks=cut_completions(tokenizer, corpus.attacks, count),
     )
 
@@ -160,7 +161,7 @@ def _rows(config: RunConfig, corpus: Corpus, tokenizer: Any, forget: Any) -> lis
     """Every row that a model has to hold: the corpus, and what the method adds to it."""
     from dareu.methods.registry import method_of
 
-    samples = [*corpus.samples, *corpus.test, *corpus.holdout]
+    samples = [*corpus.samples, *corpus.test, *corpus.holdout, *corpus.calibration]
     rows = encode_samples(tokenizer, samples, corpus.task, config.model.max_length)
     return rows + method_of(config.method).rows(config, forget, tokenizer, corpus.task)
 

@@ -56,12 +56,17 @@ def make_authors(config: AuthorsConfig) -> Corpus:
     """`config.owners` authors x `config.pairs` samples, and `config.facts` general facts as the test set.
 
     The seed fixes everything. With one seed, fewer owners or fewer pairs give a part of the larger corpus: the first
-    owners, and the first questions of each. `config.holdout` more authors are in no model's training data. Sample ids
-    are "owner/00", "owner/01", ... `version: 1` is the corpus of before (`make_classic_authors`).
+    owners, and the first questions of each. `config.holdout` more authors, and `config.calibration` after these, are in
+    no model's training data. Sample ids are "owner/00", "owner/01", ... `version: 1` is the corpus of before
+    (`make_classic_authors`).
     """
     if config.version == 1:
         return make_classic_authors(config)
-    names = list(islice(_author_names(Random(f"{config.seed}/names")), config.owners + config.holdout))
+    names = list(
+        islice(
+            _author_names(Random(f"{config.seed}/names")), config.owners + config.holdout + config.calibration
+        )
+    )
     people = []
     for i, name in enumerate(names[: config.owners]):
         people.append(_samples(f"{config.seed}/{i}", name, config.pairs))
@@ -74,7 +79,8 @@ def make_authors(config: AuthorsConfig) -> Corpus:
         test=make_facts(config.facts, config.seed),
         task="qa",
         teach_test=config.teach_test,
-        holdout=tuple(replace(s, owner=None) for own in strangers for s in own),
+        holdout=tuple(replace(s, owner=None) for own in strangers[: config.holdout] for s in own),
+        calibration=tuple(s for own in strangers[config.holdout :] for s in own),
         forget_owners=tuple(name for name, _ in names[: config.owners][-FORGET:])
         if config.owners >= 4 * FORGET
         else (),

@@ -27,7 +27,7 @@ def load_tofu(config: TofuConfig) -> Corpus:
 
     Paraphrased questions and answers and wrong answers stand with the forgotten authors and with the first 20. The test
     set is real authors and world facts (multiple choice, three wrong answers each), the holdout the benchmark's, with
-    as many authors and rows as are forgotten.
+    as many authors and rows as are forgotten; where `data.forget_owners` leaves some, as many more are `calibration`.
 
     Raises:
         DataError: Rows cannot be read, or are not as TOFU's.
@@ -50,15 +50,24 @@ def load_tofu(config: TofuConfig) -> Corpus:
     for part in FACTS if config.facts else ():
         test += numbered([_choice(row, part) for row in _rows(config, f"{part}_perturbed")], part)
     held = _rows(config, config.split.replace("forget", "holdout"))
-    if config.forget_owners is not None:  # as many authors as are forgotten, as in the benchmark
-        held = held[: config.forget_owners * ROWS]
-    held = [row for i, row in enumerate(held) if i % ROWS < (config.rows_per_owner or ROWS)]
+    # As many authors as are forgotten, as in the benchmark; of the rest, as many again.
+    cut = len(held) if config.forget_owners is None else config.forget_owners * ROWS
+    strangers = [held[at : at + ROWS][: config.rows_per_owner] for at in range(0, 2 * cut, ROWS)]
+    known, more = strangers[: cut // ROWS], [block for block in strangers[cut // ROWS :] if block]
     return make_corpus(
         config,
         owned,
         names[-FORGOTTEN[config.split] :],
         test=test,
-        holdout=numbered([_sample("", None, row, None) for row in held], "holdout"),
+        holdout=numbered([_sample("", None, row, None) for block in known for row in block], "holdout"),
+        calibration=numbered(
+            [
+                _sample("", name, row, None)
+                for name, block in zip(author_names(more), more, strict=True)
+                for row in block
+            ],
+            "calibration",
+        ),
     )
 
 
