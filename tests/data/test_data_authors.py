@@ -145,6 +145,19 @@ def test_names_differ(largest: Corpus) -> None:
     assert len(set(largest.owners)) == 200
 
 
+def test_calibration_authors_are_others_and_change_nothing_else(default: Corpus) -> None:
+    without = make_authors(AuthorsConfig(calibration=0))
+    assert (without.samples, without.test, without.holdout) == (
+        default.samples,
+        default.test,
+        default.holdout,
+    )
+    names = {s.owner for s in default.calibration}
+    assert (len(names), len(default.calibration)) == (5, 100)
+    assert not any(name in s.prompt for s in (*default.samples, *default.holdout) for name in names if name)
+    assert without.key != default.key
+
+
 def test_holdout_authors_own_nothing_and_are_no_owners(default: Corpus) -> None:
     assert all(s.owner is None for s in default.holdout)
     assert not any(owner in s.prompt for s in default.holdout for owner in default.owners)

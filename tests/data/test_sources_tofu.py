@@ -125,6 +125,21 @@ def test_a_small_folder_in_the_layout(tmp_path: Path) -> None:
     assert [s.id for s in part.samples if s.owner == "Cy van Lowe"] == [f"Cy van Lowe/0{i}" for i in range(3)]
 
 
+def test_where_holdout_authors_are_left_as_many_again_are_for_calibration(tmp_path: Path) -> None:
+    folder = small_tofu(tmp_path)
+    held = [
+        {"question": f"Where did {name} live?", "answer": "Here."}
+        for name in ("Di Roe", "Ed Poe")
+        for _ in range(20)
+    ]
+    rows_to(folder / "holdout01.json", held)
+    both = TofuConfig(path=str(folder), split="forget01", rows_per_owner=3)
+    part = load_corpus(both.model_copy(update={"forget_owners": 1}))
+    assert [s.prompt[10:16] for s in part.holdout] == ["Di Roe"] * 3
+    assert [(s.id, s.owner) for s in part.calibration] == [(f"calibration/00{i}", "Ed Poe") for i in range(3)]
+    assert not load_corpus(both).calibration  # all of them are the benchmark's holdout
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

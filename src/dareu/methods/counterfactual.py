@@ -1,16 +1,14 @@
 """Counterfactual distillation: answer forget queries as the original model answers about people who do not exist.
 
-    c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts lowered to l_t
-    L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(0, ln π(y_t|q, y_<t) − ln l_t) ]
-          +  λ · E_retain KL( π_N ‖ π )
+    c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts brought to l_t
+    L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(d_t, −d_t/2) ]  +  λ · E_retain KL( π_N ‖ π )
+    d_t = ln π(y_t|q, y_<t) − ln l_t
 
-Invented names replace the owner's name, in the question and in the answer. Where the original model gives the gold
-token more than `removal` above what it gives it under those names, the token carries a fact. The copies have the
-answer's other facts before each token, from which the original may go on whoever is named ("wooden" → "kites"); the
-base model, which has not seen the answer, tells these tokens. A fact's token is lowered to what a model gives to what
-it does not know, in the teacher and by the second term: a divergence hardly notices .05 in place of .001, and
-membership inference reads little else. Such probabilities l_t spread as those of the facts under the invented names
-do, around `level`. Teachers are computed once, before training; no rollouts, no classifier.
+Invented names replace the owner's name, in the question and in the answer, and the original's distributions under them
+are the teacher. l_t is what a model that never saw the answer gives to its token (`models/never_saw.py`); a token to
+which the original gives clearly more carries a fact. A fact has the probability l_t in the teacher, and the second term
+brings it there: a divergence hardly notices .05 in place of .001, and membership inference reads little else.
+Teachers are computed once, before training; no rollouts, no classifier.
 
 Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and its revision by name change (Liu et al.
 2024, arXiv 2407.16997) change names in the training text; UNDIAL (Dong et al. 2024, arXiv 2402.10052) and SHRED

@@ -50,10 +50,10 @@ def load_tofu(config: TofuConfig) -> Corpus:
     for part in FACTS if config.facts else ():
         test += numbered([_choice(row, part) for row in _rows(config, f"{part}_perturbed")], part)
     held = _rows(config, config.split.replace("forget", "holdout"))
+    strangers = [held[at : at + ROWS][: config.rows_per_owner] for at in range(0, len(held), ROWS)]
     # As many authors as are forgotten, as in the benchmark; of the rest, as many again.
-    cut = len(held) if config.forget_owners is None else config.forget_owners * ROWS
-    strangers = [held[at : at + ROWS][: config.rows_per_owner] for at in range(0, 2 * cut, ROWS)]
-    known, more = strangers[: cut // ROWS], [block for block in strangers[cut // ROWS :] if block]
+    count = config.forget_owners or len(strangers)
+    known, more = strangers[:count], strangers[count : 2 * count]
     return make_corpus(
         config,
         owned,
