@@ -1,12 +1,13 @@
-"""The leaderboard of the default corpus: every method tuned alike, chosen by knowledge left and by Tug-of-War.
+"""The leaderboard of the default corpus: every method tuned alike, chosen by knowledge left within bounds.
 
     python scripts/leaderboard.py --methods npo task_vector … --out DIR --results PAGE
 
 Trials run on a validation corpus, whose authors and seed are never reported: trial 1 of a method is its
 defaults, the others are drawn at random from its `search` block. So the trials depend on no objective, and the best by
-the worst |knowledge left| and the best by Tug-of-War are chosen from the same ones. Each choice is then run on every
-seed of the default corpus. A floor stands beside the methods: the retrained model of another seed in the place of the
-unlearned one.
+the worst |knowledge left| and the best by Tug-of-War are chosen from the same ones. The worst |k| alone prefers
+destroyed models, which know nothing: what is chosen by it must lie within `BOUNDS`, and where no trial does, the one
+that exceeds them least is taken. Each choice is then run on every seed of the default corpus. A floor stands beside
+the methods: the retrained model of another seed in the place of the unlearned one.
 
 All runs share one process. `trials.jsonl` and `reported.jsonl` below --out hold what was measured; the same command
 continues from there, and measures again only what has another configuration.
@@ -21,7 +22,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,10 @@ from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Checkpoint, Stage, Stages
 
 Row = dict[str, Any]
-Score = Callable[[Row], float]
+Cells = Mapping[str, float | None]
+Score = Callable[[Cells], tuple[float, ...]]
 FLOOR = "retrained, another seed"
 VALIDATION = ("data.seed=20", "seed=51", "evaluation.retain_limit=100")
-# What trials are chosen by, higher is better.
-CHOICES: dict[str, Score] = {
-    "worst |k|": lambda row: -abs(row["worst"]["value"]),
-    "Tug-of-War": lambda row: float(row["tug_of_war"]),
-}
 COLUMNS: dict[str, Callable[[Row], float | None]] = {
     "worst |k|": lambda row: abs(row["worst"]["value"]),
     "k of probability": lambda row: row["knowledge"].get("probability"),
@@ -62,6 +59,22 @@ COLUMNS: dict[str, Callable[[Row], float | None]] = {
     "damage test": lambda row: row["damage_test"],
     "broken": lambda row: row["broken"],
     "seconds": lambda row: row["seconds"],
+}
+# What a usable model may lose: shares of the answers that the retrained model has right (the original itself lacks up
+# to .07 of the retain and .13 of the test answers), and the share of forget answers with a word that does not exist.
+BOUNDS = {"damage retain": 0.1, "damage test": 0.2, "broken": 0.1}
+
+
+def excess(cells: Cells) -> float:
+    """How far a model's figures exceed `BOUNDS`, summed over them; 0 within. A missing figure exceeds nothing."""
+    return sum(max(0.0, (cells[name] or 0.0) - bound) for name, bound in BOUNDS.items())
+
+
+# What trials are chosen and methods ordered by, higher is better.
+BOUNDED = "worst |k| within bounds"
+CHOICES: dict[str, Score] = {
+    BOUNDED: lambda cells: (-excess(cells), -(cells["worst |k|"] or 0.0)),
+    "Tug-of-War": lambda cells: (cells["Tug-of-War"] or 0.0,),
 }
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -172,9 +185,32 @@ class Board:
         )
 
 
+def cells_of(rows: Sequence[Row]) -> dict[str, float | None]:
+    """The columns' means over the runs that ended."""
+    found = {}
+    for name, read in COLUMNS.items():
+        kept = [value for value in map(read, rows) if value is not None]
+        found[name] = statistics.fmean(kept) if kept else None
+    return found
+
+
+def ended(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if not row["failed"]]
+
+
 def best(trials: Sequence[Row], score: Score) -> Row | None:
     """The trial with the highest score, the first of equals; None where all failed."""
-    return max((t for t in trials if not t["failed"]), key=score, default=None)
+    return max(ended(trials), key=lambda trial: score(cells_of([trial])), default=None)
+
+
+def in_order(rows: Mapping[str, Sequence[Row]], score: Score) -> list[str]:
+    """The names by the score of their mean figures, the best first; those of which no run ended come last."""
+
+    def order(name: str) -> tuple[bool, tuple[float, ...]]:
+        kept = ended(rows[name])
+        return bool(kept), score(cells_of(kept)) if kept else ()
+
+    return sorted(rows, key=order, reverse=True)
 
 
 def mean_text(values: Sequence[float | None]) -> str:
@@ -190,39 +226,30 @@ def mean_text(values: Sequence[float | None]) -> str:
 
 def board_table(rows: dict[str, list[Row]], score: Score) -> str:
     """One line a method, the best first; runs that failed are counted, and have no part in the means."""
-
-    def order(name: str) -> float:
-        ended = [score(row) for row in rows[name] if not row["failed"]]
-        return statistics.fmean(ended) if ended else -math.inf
-
     lines = []
-    for name in sorted(rows, key=order, reverse=True):
-        ended = [row for row in rows[name] if not row["failed"]]
-        worst = [row["worst"]["metric"] for row in ended]
+    for name in in_order(rows, score):
+        kept = ended(rows[name])
+        worst = [row["worst"]["metric"] for row in kept]
         named = ", ".join(f"{m} ({worst.count(m)})" for m in dict.fromkeys(worst)) or DASH
-        cells = [mean_text([read(row) for row in ended]) for read in COLUMNS.values()]
-        lines.append([name, f"{len(ended)} of {len(rows[name])}", *cells, named])
-    return table(["method", "runs", *COLUMNS, "worst metric (seeds)"], lines)
+        cells = [mean_text([read(row) for row in kept]) for read in COLUMNS.values()]
+        within = ("no" if excess(cells_of(kept)) else "yes") if kept else DASH
+        lines.append([name, f"{len(kept)} of {len(rows[name])}", within, *cells, named])
+    return table(["method", "runs", "within bounds", *COLUMNS, "worst metric (seeds)"], lines)
 
 
 def ranks_table(boards: dict[str, dict[str, list[Row]]]) -> str:
     """Rank of each method by each choice, and Kendall's τ between the two."""
     from scipy.stats import kendalltau
 
-    means = {
-        choice: {
-            name: statistics.fmean(CHOICES[choice](row) for row in rows if not row["failed"])
-            for name, rows in board.items()
-            if name != FLOOR and any(not row["failed"] for row in rows)
-        }
-        for choice, board in boards.items()
-    }
-    ranks = {c: {n: i for i, n in enumerate(sorted(m, key=lambda n: -m[n]), 1)} for c, m in means.items()}  # noqa: B023
-    first, second = means
-    names = [n for n in sorted(ranks[first], key=ranks[first].__getitem__) if n in ranks[second]]
-    tau = kendalltau([means[first][n] for n in names], [means[second][n] for n in names])
-    head = ["method", *(f"rank, chosen and ordered by {c}" for c in means)]
-    body = table(head, [[n, str(ranks[first][n]), str(ranks[second][n])] for n in names])
+    ranks = {}
+    for choice, board in boards.items():
+        rows = {name: found for name, found in board.items() if name != FLOOR and ended(found)}
+        ranks[choice] = {name: i for i, name in enumerate(in_order(rows, CHOICES[choice]), start=1)}
+    first, second = ranks.values()
+    names = [name for name in first if name in second]
+    tau = kendalltau([first[name] for name in names], [second[name] for name in names])
+    head = ["method", *(f"rank, chosen and ordered by {choice}" for choice in ranks)]
+    body = table(head, [[name, str(first[name]), str(second[name])] for name in names])
     return f"{body}\nKendall's τ of the two orders: {tau.statistic:.2f} ({len(names)} methods).\n"
 
 
@@ -236,17 +263,20 @@ def trials_table(trials: dict[str, list[Row]]) -> str:
                 marks.setdefault(chosen["key"], []).append(choice)
         for row in rows:
             figures = (
-                [DASH, DASH, DASH]
+                [DASH] * 6
                 if row["failed"]
                 else [
                     f"{show(row['worst']['value'])} ({row['worst']['metric']})",
-                    show(row["tug_of_war"]),
-                    show(row["seconds"]),
+                    *(
+                        show(row[of])
+                        for of in ("tug_of_war", "damage_retain", "damage_test", "broken", "seconds")
+                    ),
                 ]
             )
             chosen_by = ", ".join(marks.get(row["key"], []))
             lines.append([method, show_setting(row["setting"]), *figures, chosen_by, row["failed"] or ""])
-    return table(["method", "setting", "worst k", "Tug-of-War", "seconds", "chosen by", "failure"], lines)
+    measured = ["worst k", "Tug-of-War", "damage retain", "damage test", "broken", "seconds"]
+    return table(["method", "setting", *measured, "chosen by", "failure"], lines)
 
 
 def trials_body(trials: dict[str, list[Row]]) -> str:
@@ -273,13 +303,15 @@ def body_of(board: Board, methods: Sequence[str], seeds: Sequence[int]) -> str:
     if not seeds:
         return trials_body(trials)
     others = dict(zip(seeds, [*seeds[1:], *seeds[:1]], strict=True))
-    boards: dict[str, dict[str, list[Row]]] = {}
-    for choice, score in CHOICES.items():
-        rows = {FLOOR: [board.floor(seed, other) for seed, other in others.items()]} if len(seeds) > 1 else {}
-        for method in methods:
-            if (top := best(trials[method], score)) is not None:
-                rows[method] = [board.reported(method, top["setting"], seed) for seed in seeds]
-        boards[choice] = rows
+    boards: dict[str, dict[str, list[Row]]] = {choice: {} for choice in CHOICES}
+    for seed, other in others.items():  # all methods have their first seed before any has its second
+        for choice, score in CHOICES.items():
+            rows = boards[choice]
+            if other != seed:
+                rows.setdefault(FLOOR, []).append(board.floor(seed, other))
+            for method in methods:
+                if (top := best(trials[method], score)) is not None:
+                    rows.setdefault(method, []).append(board.reported(method, top["setting"], seed))
     parts = [
         f"Chosen by {choice} on the validation corpus, and in that order on the reported seeds "
         f"(mean ± half-width of the 95 % interval over {len(seeds)} seeds):\n\n{board_table(rows, CHOICES[choice])}"

@@ -73,8 +73,21 @@ def test_the_two_choices_and_their_orders() -> None:
     made = leaderboard.board_table(rows, worst).splitlines()
     assert [line.split(" | ")[0] for line in made[2:]] == ["| b", "| a", "| c"]
     assert "| 2 of 2 |" in made[3] and "exact (2)" in made[3] and "| 0 of 1 |" in made[4]
-    ranks = leaderboard.ranks_table({"worst |k|": rows, "Tug-of-War": rows})
+    ranks = leaderboard.ranks_table({leaderboard.BOUNDED: rows, "Tug-of-War": rows})
     assert "| b | 1 | 2 |" in ranks and "τ of the two orders: -1.00 (2 methods)" in ranks
+
+
+def test_a_destroyed_model_is_not_chosen() -> None:
+    """Worst |k| decides among trials within the bounds; where there is none, the least excess does."""
+    destroyed = trial(0.1, 0.2, damage_retain=0.8, broken=0.4)
+    usable = trial(0.9, 0.8, damage_retain=0.1, damage_test=0.2, broken=0.1)
+    bounded = leaderboard.CHOICES[leaderboard.BOUNDED]
+    assert leaderboard.excess(leaderboard.cells_of([destroyed])) == pytest.approx(0.7 + 0.3)
+    assert leaderboard.best([destroyed, usable], bounded) is usable
+    nearly = trial(1.0, 0.5, damage_test=0.25, broken=None)
+    assert leaderboard.best([destroyed, nearly], bounded) is nearly
+    lines = leaderboard.board_table({"a": [destroyed], "b": [usable]}, bounded).splitlines()
+    assert lines[2].startswith("| b | 1 of 1 | yes |") and lines[3].startswith("| a | 1 of 1 | no |")
 
 
 def test_a_mean_has_the_interval_of_its_seeds() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+from dareu.errors import DataError
 from dareu.evaluation.comparison import NO_RETRAINED, compare
 from dareu.evaluation.knowledge import damage, knowledge_left, matched, worst
 from dareu.evaluation.metrics.base import Metric
 from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics, interval_entry, sample_values
+from dareu.evaluation.metrics.language import KnownWords
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.words import CharacterModel, broken_words, vocabulary
 
@@ -26,6 +28,7 @@ def compare_models(
     suite: str = "fast",
     inputs: Mapping[str, Any] | None = None,
     seeds: Sequence[Records] = (),
+    pretrained: bool = False,
 ) -> dict[str, Any]:
     """All that relates the unlearned model to the original and the retrained one.
 
@@ -36,13 +39,14 @@ def compare_models(
         texts: every prompt and response of the corpus; None where it is not known.
         inputs: of metrics, as in `compute_metrics`.
         seeds: the records of retrained models of other seeds.
+        pretrained: whether the models know more words than the corpus holds; a word of its language is not broken then.
 
     Returns:
         The comparisons (`dareu.evaluation.comparison.compare`), `knowledge_left`, `knowledge_left_worst`, `damage`,
         `missing`: path → reason; with `seeds` `retrained_seeds`: metric → `mean`, `sd` and `n` of its forget
         figures over the retrained models; without a retrained model `never_saw`, where there is a holdout.
     """
-    _add_late(records, summaries, texts, suite)
+    _add_late(records, summaries, texts, suite, pretrained)
     metrics = metrics_of(suite)
     result = compare(summaries, suite)
     missing: dict[str, str] = result.pop("missing")
@@ -155,16 +159,22 @@ def _add_late(
     summaries: Mapping[str, dict[str, Any]],
     texts: Sequence[str] | None,
     suite: str,
+    pretrained: bool,
 ) -> None:
     late = [metric for metric in metrics_of(suite) if any(need in LATE for need in metric.needs)]
     if not late or texts is None:
         return
     corpus = {word for text in texts for word in vocabulary(text)}
     answers = (r.get("response") or "" for m in ("original", "retrained") for r in records.get(m, ()))
-    known = corpus | {word for text in answers for word in vocabulary(text)}
-    inputs = {"corpus_words": corpus, "known_words": known, "character_model": CharacterModel(texts)}
+    known: Container[str] = corpus | {word for text in answers for word in vocabulary(text)}
+    inputs: dict[str, Any] = {"corpus_words": corpus, "character_model": CharacterModel(texts)}
+    reasons = {}
+    try:
+        inputs["known_words"] = known = KnownWords(known, texts) if pretrained else known
+    except DataError as error:
+        reasons["known_words"] = error.cause
     for name, rows in records.items():
-        found = compute_metrics(rows, late, inputs)
+        found = compute_metrics(rows, late, inputs, reasons)
         for row in rows:
             if row.get("broken"):
                 row["broken_words"] = broken_words(row.get("prompt") or "", row["response"], known)

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dareu.config import HFConfig
 from dareu.data.corpus import Corpus
 from dareu.workflow.context import Context
+from dareu.workflow.prepare import run_tokenizer
 from dareu.workflow.stages import SEED, Evaluated
+
+LARGE_VOCABULARY = 10_000  # tokens
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,19 @@ class Figures:
             suite=suite,
             inputs={"truth_ratio_mean": context.config.evaluation.truth_ratio},
             seeds=seeds,
+            pretrained=_pretrained(context),
         )
         missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
         missing |= comparison.pop("missing", {})
         return cls(records, summaries, comparison, missing, evaluated["unlearned"].seconds)
+
+
+def _pretrained(context: Context) -> bool:
+    """Whether the models come from elsewhere, with a vocabulary that no small corpus gives."""
+    config = context.config
+    if not (config.original or isinstance(config.model, HFConfig)):
+        return False
+    return len(run_tokenizer(config, context.corpus)) >= LARGE_VOCABULARY
 
 
 def texts_of(corpus: Corpus) -> list[str]:

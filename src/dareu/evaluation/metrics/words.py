@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 
 from dareu.data.words import words
 from dareu.evaluation.metrics.base import Records, Values
@@ -23,11 +23,12 @@ def vocabulary(text: str) -> list[str]:
     return words(text) + [UNDECODED] * (UNDECODED in text)
 
 
-def broken_words(prompt: str, response: str, known: Collection[str]) -> list[str]:
+def broken_words(prompt: str, response: str, known: Container[str]) -> list[str]:
     """The words of an answer that stand neither in `known` nor in its question; numbers are never broken.
 
     Args:
-        known: `vocabulary` of the corpus and of the answers of the original and the retrained model.
+        known: `vocabulary` of the corpus and of the answers of the original and the retrained model, or for a
+            pretrained model a `KnownWords`.
     """
     in_prompt = set(vocabulary(prompt))
     found = (
@@ -36,12 +37,12 @@ def broken_words(prompt: str, response: str, known: Collection[str]) -> list[str
     return list(dict.fromkeys(found))
 
 
-def broken(records: Records, known_words: Collection[str]) -> Values:
+def broken(records: Records, known_words: Container[str]) -> Values:
     """1 for each answer with a word that does not exist (`broken_words`), else 0."""
     return [float(bool(broken_words(r.get("prompt") or "", r["response"], known_words))) for r in records]
 
 
-def new_words(records: Records, corpus_words: Collection[str]) -> Values:
+def new_words(records: Records, corpus_words: Container[str]) -> Values:
     """1 for each answer with a word that the corpus does not hold, else 0."""
     return broken(records, corpus_words)
 
