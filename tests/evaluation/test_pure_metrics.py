@@ -111,6 +111,9 @@ def test_multiple_choice_sets_are_normalised_and_others_are_not() -> None:
     assert normalised_probability(5.0, []) == 1.0
     tiny = -math.log(1e-10)
     assert normalised_probability(tiny, [tiny], epsilon=1e-10) == pytest.approx(1 / 3)
+    unlikely = {"set": "world_facts", "nll": tiny, "wrong_nlls": [tiny]}
+    assert probabilities([unlikely], "open-unlearning") == pytest.approx([1 / 3])
+    assert probabilities([unlikely], "geometric") == pytest.approx([1 / 2])
     assert probabilities([{"set": "forget", "nll": None}, {"set": "forget", "nll": math.inf}]) == [None, None]
 
 
