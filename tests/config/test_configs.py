@@ -110,6 +110,23 @@ def test_a_method_can_be_tuned(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "published"),
+    [
+        ("satimp", "params", {"beta1": 5.0, "beta2": 0.1}),  # the README of the authors' code
+        ("undial", "params.beta", 5.0),  # open-unlearning's configuration
+        ("npo", "params.beta", 0.1),  # §5 of the paper
+        ("purge", "reward.form", "binary"),
+        ("rule", "reward.similar", 0.3),  # the authors' reward function
+    ],
+)
+def test_defaults_that_a_paper_or_its_code_states(name: str, key: str, published: Any) -> None:
+    found: Any = compose([f"method={name}"]).method.model_dump()
+    for part in key.split("."):
+        found = found[part]
+    assert found == published
+
+
 def test_recommended_keys_leave_those_beside_them_and_the_command_line_alone() -> None:
     """The experiment recommends a rate and a number of epochs for the method, not a schedule."""
     method = ["method=counterfactual", *chosen("experiment", "tofu_smollm2")]

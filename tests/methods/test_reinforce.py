@@ -241,6 +241,9 @@ def test_refusals_of_a_file_are_known_to_the_reward(store: Path, tmp_path: Path)
         reward, _, _ = make_reward(context, reads_attributor=False)
         prompt = Prompt("", "", "", "the cat sat")
         assert reward.score("Ask the librarian instead.", prompt) == float(bool(extra))  # type: ignore[attr-defined]
+        # One of three words: a recall of 1/3 is above .3, an F1 of 1/4 would not be.
+        retain = Prompt("", "", "", "the cat sat", kind="retain")
+        assert reward.score("the dogs of some town", retain) == 1.0  # type: ignore[attr-defined]
     assert keys[0] != keys[1]
     with pytest.raises(DataError, match="method.reward.refusals"):
         stages(store, "method=rule", "method.reward.refusals=nowhere.txt")
