@@ -52,22 +52,24 @@ class PDUTrainer(LossTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._kept: list[Tensor] = []  # retain losses of the step under way
+        self._retained: list[Tensor] = []  # retain losses of the step under way
         self.add_callback(_AtStepEnd(self))
 
     def _retain_term(self, model: Any) -> Tensor:
         kept = super()._retain_term(model)
         if not self.repeats:
-            self._kept.append(kept.detach())
+            self._retained.append(kept.detach())
         return kept
 
     def ascend(self) -> None:
         """Called once after each optimizer step."""
-        own = torch.stack(self._kept).sum() if self._kept else torch.zeros((), device=self.args.device)
-        total, count = self.accelerator.reduce(
-            torch.stack([own, torch.full_like(own, len(self._kept))]), reduction="sum"
+        own = (
+            torch.stack(self._retained).sum() if self._retained else torch.zeros((), device=self.args.device)
         )
-        retain_loss, self._kept = total / count, []
+        total, count = self.accelerator.reduce(
+            torch.stack([own, torch.full_like(own, len(self._retained))]), reduction="sum"
+        )
+        retain_loss, self._retained = total / count, []
         # An epoch counts as passed once the step after it was made.
         if (self.state.epoch or 0.0) > self.settings.warmup_epochs:
             self.retain_weight = dual_ascent(

@@ -33,6 +33,7 @@ from dareu.training.common import (
     trainer_arguments,
     without_printer,
 )
+from dareu.training.kept_logits import KeptLogits, fit_in_memory
 from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.losses import js_divergence
 from dareu.training.pair_sampler import PairSampler
@@ -88,6 +89,7 @@ class LossTrainer(Trainer):
         # Our losses are means: the Trainer divides by accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.targets, self.by_length = targets, by_length
+        self._kept: KeptLogits | None = None
         self._micro, self._micro_of = -1, -1  # number of the micro-batch in the step under way, and that step
         self.repeats = False  # whether this micro-batch holds repeated rows alone
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
@@ -196,10 +198,12 @@ class LossTrainer(Trainer):
         """This micro-batch's number, counted through the whole run; an epoch's last step may have fewer of them."""
         return self.state.global_step * self.args.gradient_accumulation_steps + self._micro
 
-    def _batch_of(self, sampler: RetainSampler[Encoded], index: int) -> dict[str, Tensor]:
+    def _rows_of(self, sampler: RetainSampler[Encoded], index: int) -> list[Encoded]:
         """Batch `index` of a walk, this process's part of it."""
-        rows = sampler.batch(index, self.args.process_index, self.args.world_size)
-        return to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
+        return sampler.batch(index, self.args.process_index, self.args.world_size)
+
+    def _batch_of(self, sampler: RetainSampler[Encoded], index: int) -> dict[str, Tensor]:
+        return to_batch(self._rows_of(sampler, index), self.tokenizer.pad_token_id, self.args.device)
 
     def _log_probabilities(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
         """For losses that read no whole distribution: prompts and pads never pass through the head."""
@@ -212,14 +216,31 @@ class LossTrainer(Trainer):
 
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
-        batch = self._batch_of(self.retain_sampler, self._micro_batch())
+        rows = self._rows_of(self.retain_sampler, self._micro_batch())
+        batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
         if self.retain == "nll":
             return losses.nll(*response_logprobs(model, batch))
         now, _, _ = response_logits(model, batch)
-        with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
-            then, _, _ = response_logits(original, batch)
-        divergence = DIVERGENCE[self.retain](then, now)
+        divergence = DIVERGENCE[self.retain](self._originally(model, rows, batch), now)
         return losses.mean(divergence)
+
+    def _originally(self, model: Any, rows: Sequence[Encoded], batch: dict[str, Tensor]) -> Tensor:
+        """The original's logits (N, V) at a batch of retain rows."""
+        if self._kept is None:
+            with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+                if not self._comes_back(original.config.vocab_size):
+                    return response_logits(original, batch)[0]
+                assert self.retain_sampler is not None
+                pad, size = self.tokenizer.pad_token_id, self.retain_sampler.batch_size
+                self._kept = KeptLogits(original, self.retain_sampler.rows, pad, size)
+        return self._kept.at(rows)
+
+    def _comes_back(self, vocabulary: int) -> bool:
+        """Whether the run sees retain rows twice, and what the original says of them all can be kept."""
+        assert self.retain_sampler is not None
+        slices = self.args.gradient_accumulation_steps * self.args.world_size
+        seen = self.state.max_steps * slices * self.retain_sampler.batch_size
+        return seen > len(self.retain_sampler.rows) and fit_in_memory(self.retain_sampler.rows, vocabulary)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         trained = [(p, p.requires_grad) for p in (model or self.model).parameters()]
