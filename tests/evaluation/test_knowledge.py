@@ -163,6 +163,29 @@ def test_damage_by_hand() -> None:
     assert damage([], [], [], "test") is None
 
 
+def test_damage_beyond_the_originals_own() -> None:
+    """Of 8 answers the retrained model has 7 right; the unlearned one lacks 4, the original 2, one in common."""
+    retrained = records([1.0] * 7 + [0.0], "test")
+    unlearned = records([0.0] * 4 + [1.0] * 4, "test")
+    original = records([0.5, 1.0, 1.0, 1.0, 0.25, 1.0, 1.0, 1.0], "test")
+    found = damage(retrained, unlearned, [], "test", original)
+    assert found is not None
+    assert (found["value"], found["original"]["value"], found["right_original"]) == (0.5, 0.25, 0.75)
+    assert found["beyond_original"]["value"] == 0.25  # 3 lost here alone, 1 there alone
+    # 3.5 and 1.5 of 10: .2 ± 1.96 √(5 − .4) / 10
+    low, high = found["beyond_original"]["low"], found["beyond_original"]["high"]
+    assert (low, high) == pytest.approx((0.2 - 0.42037, 0.2 + 0.42037), abs=1e-4)
+    same = damage(retrained, original, [], "test", original)
+    assert same is not None and same["beyond_original"]["value"] == 0.0
+    assert -same["beyond_original"]["low"] == pytest.approx(same["beyond_original"]["high"])  # equal models
+    assert same["beyond_original"]["high"] == pytest.approx(1.96 / 10, abs=1e-4)
+    few = damage(retrained[:5], unlearned[:5], [], "test", original[:5])
+    assert few is not None and few["beyond_original"]["low"] is None
+    assert "original" not in (damage(retrained, unlearned, [], "test") or {})
+    whole = damage(retrained, unlearned, [], "test", records([1.0] * 8, "test"))
+    assert whole is not None and whole["beyond_original"]["value"] == 0.5
+
+
 def test_intervals_are_seeded_hold_the_mean_and_shrink_with_n() -> None:
     values = [0.0, 1.0, 0.5, 0.25, 1.0, 0.75]
     low, high = interval(values)

@@ -171,8 +171,8 @@ def changed(**more: Any) -> dict[str, Any]:
         ({"forget": 0.9}, "bad", "not forgotten"),  # .1 of the way of .456
         ({"forget": 0.7}, "fair", "only in part"),  # .3 of .456 is more than half
         ({"forget": 0.3}, "fair", "more than retraining"),
-        ({"retain": 0.8}, "bad", "damaged what should stay"),
-        ({"test": 0.9}, "fair", "lost a little"),
+        ({"retain": 0.8}, "bad", "It forgot, but lost .200 of ROUGE-L on retain questions."),  # 1.0 − .8
+        ({"test": 0.9}, "fair", "It forgot, and lost .088 of ROUGE-L on test questions."),
         ({"reattribution": 0.5}, "fair", "other owners"),
         ({"forget": 0.3, "retain": 0.5, "health": {"empty": 0.9}}, "bad", "broken text"),
     ],
@@ -238,14 +238,20 @@ def test_what_is_shown_as_zero_is_called_zero() -> None:
     [
         (
             {"exact": (0.0, -0.1, 0.1), "leak_rouge": (-0.01, -0.1, 0.1), "membership_loss": (0.9, 0.8, 1.0)},
-            "Answers no longer show the forgotten data; membership attacks still do.",
+            "Answers no longer show the forgotten data; membership attacks still do (k .90).",
         ),
         (
             {"exact": (0.1, 0.05, 0.2), "probability": (0.6, 0.5, 0.7), "membership_loss": (0.9, 0.8, 1.0)},
-            "Answers hardly show the forgotten data; membership attacks and likelihoods still do.",
+            "Answers show little of the forgotten data (k .10); membership attacks and likelihoods still do (k .90).",
         ),
-        ({"exact": (0.5, 0.4, 0.6), "membership_loss": (0.9, 0.8, 1.0)}, "It has not forgotten."),
-        ({"exact": (0.3, 0.2, 0.4), "probability": (0.3, 0.2, 0.4)}, "It has forgotten only in part."),
+        (
+            {"exact": (0.5, 0.4, 0.6), "membership_loss": (0.9, 0.8, 1.0)},
+            "It has not forgotten: knowledge left .90 (.80 to 1.00) by membership, loss.",
+        ),
+        (
+            {"exact": (0.3, 0.2, 0.4), "probability": (0.2, 0.1, 0.3)},
+            "It has forgotten only in part: knowledge left .30 (.20 to .40) by exact answers.",
+        ),
     ],
 )
 def test_the_headline_says_what_is_gone_and_what_tells(metrics: dict[str, Any], headline: str) -> None:
@@ -276,10 +282,10 @@ def test_not_significant_is_not_not_seen() -> None:
     assert not any("no larger share" in t and "repetitive" in t for t in texts)
     lost = left(a=(0.0, -0.1, 0.1)) | {"damage": {"retain": {"value": 0.1, "low": 0.0, "high": 0.3}}}
     told = next(p.text for p in verdict(lost).points if p.text.startswith("Retain"))
-    assert told.endswith("wrong here (interval 0% to 30%). Some was lost that should stay.")
+    assert told.endswith("Right in the retrained model and wrong here: 10% (0% to 30%) of the answers.")
     lost["damage"]["retain"] |= {"value": 0.02, "high": 0.09}
     told = next(p.text for p in verdict(lost).points if p.text.startswith("Retain"))
-    assert told.endswith("No loss above .05 seen, but so few answers do not exclude one.")
+    assert told.endswith("No loss above 5% seen, but so few answers do not exclude one.")
 
 
 def test_several_retrained_models_are_counted() -> None:
@@ -290,10 +296,47 @@ def test_several_retrained_models_are_counted() -> None:
 def test_damage_is_told_with_its_share() -> None:
     results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"retain": {"value": 0.09, "low": 0.06, "high": 0.13}}}
     found = verdict(results)
-    assert found.headline == "It forgot, and lost a little of what should stay."
-    assert any(
-        "9% of all answers are right in the retrained model and wrong here" in p.text for p in found.points
+    assert found.headline == "It forgot, and lost 9% of the retain answers (6% to 13%)."
+    assert any("right in the retrained model and wrong here: 9%" in p.text.casefold() for p in found.points)
+
+
+def lost(value: float, own: float, low: float, high: float) -> dict[str, Any]:
+    """Damage on the test set: the unlearned model's, the original's, and the interval of the difference."""
+    beyond = {"value": value - own, "low": low, "high": high}
+    entry = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 60, "right_original": 0.9}
+    entry |= {"original": {"value": own, "low": 0.0, "high": own + 0.1}, "beyond_original": beyond}
+    return left(a=(0.0, -0.1, 0.1)) | {"damage": {"test": entry}}
+
+
+def test_a_loss_is_what_the_original_does_not_lack_too() -> None:
+    most = verdict(lost(0.24, 0.13, 0.02, 0.2))
+    assert (
+        most.headline == "It forgot, and lost 24% of the test answers (14% to 34%; the original lacks 13%)."
     )
+    text = next(p.text for p in most.points if p.text.startswith("Test"))
+    assert "Of the original's own answers 13% (0% to 23%) are; the difference is 11% (2% to 20%)." in text
+    assert verdict(lost(0.4, 0.1, 0.2, 0.4)).tone == "bad"  # .3 beyond the original
+    same = verdict(lost(0.13, 0.13, -0.05, 0.05))
+    assert same.headline == "No difference from the retrained model was seen."
+    assert next(p for p in same.points if p.text.startswith("Test")).text.endswith("No loss above 5% seen.")
+    perhaps = verdict(lost(0.2, 0.1, -0.02, 0.22))
+    assert perhaps.headline == "No difference from the retrained model was seen."
+    told = next(p for p in perhaps.points if p.text.startswith("Test"))
+    assert told.tone == "fair" and told.text.endswith("It may be chance.")
+
+
+def test_a_part_that_is_left_is_not_called_forgotten() -> None:
+    results = lost(0.4, 0.1, 0.2, 0.4) | {
+        key: left(exact=(0.3, 0.1, 0.5))[key] for key in ("knowledge_left", "knowledge_left_worst")
+    }
+    assert verdict(results).headline.startswith("It has forgotten only in part, but lost 40% of the test")
+
+
+def test_the_page_shows_losses_beside_the_originals(tmp_path: Path) -> None:
+    whole = page(tmp_path, lost(0.24, 0.13, 0.02, 0.2))
+    assert "Lost, test24%the original lacks 13%" in "".join(whole.text.split("\n")).replace("  ", "")
+    assert "24% (14% to 34%)" in whole.text and "11% (2% to 20%)" in whole.text
+    assert "Was anything else lost?" not in page(tmp_path / "old", left(a=(0.0, -0.1, 0.1))).text
 
 
 def test_the_page_draws_knowledge_left(tmp_path: Path) -> None:

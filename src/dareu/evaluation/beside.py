@@ -76,7 +76,9 @@ def compare_models(
         for of in dict.fromkeys(r["set"] for r in records["unlearned"]):
             if of in ("forget", "holdout") or not _has(records["retrained"], of):
                 continue
-            found = damage(records["retrained"], records["unlearned"], metrics, of)
+            original = records.get("original")
+            known = original if original is not None and _has(original, of) else None
+            found = damage(records["retrained"], records["unlearned"], metrics, of, known)
             if found is not None:
                 lost[of] = found
         for of in ("retain", "test"):

@@ -20,6 +20,7 @@ from dareu.evaluation.metrics.intervals import (
     TOO_FEW,
     auc_draws,
     mean_draws,
+    paired_difference,
     percentiles,
 )
 from dareu.evaluation.metrics.rouge import exact_answer
@@ -164,24 +165,41 @@ def worst(left: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def damage(
-    retrained: Records, unlearned: Records, metrics: Sequence[Metric], of: str
+    retrained: Records,
+    unlearned: Records,
+    metrics: Sequence[Metric],
+    of: str,
+    original: Records | None = None,
 ) -> dict[str, Any] | None:
     """What was lost on the set `of`, beside the retrained model.
+
+    The original, too, has answers wrong that the retrained model has right: another training gives other mistakes. Its
+    own share stands beside the unlearned model's, and the difference of both is what unlearning lost.
+
+    Args:
+        original: the original model's records, where there are some.
 
     Returns:
         `value`: the share of samples that the retrained model answers word for word and the unlearned one does not,
         with its 95 % interval (`low`, `high`) and `n`; `right_retrained`, `right_unlearned`: shares of such answers;
-        `metrics`: r − u of each metric, positive where something was lost. None where the set has no answers.
+        `metrics`: r − u of each metric, positive where something was lost. With an original that answered the set
+        `right_original`, `original`: its own `value`, `low` and `high`, and `beyond_original`: the unlearned model's
+        share less the original's, with the interval of paired shares. None where the set has no answers.
     """
     rows = matched(of, {"retrained": retrained, "unlearned": unlearned})
-    pairs = [(r, u) for r, u in zip(*rows.values(), strict=True) if r.get("response") is not None]
-    if not pairs or any(u.get("response") is None for _, u in pairs):
+    right = _right(rows)
+    if right is None:
         return None
-    right = np.array(
-        [[exact_answer(row["reference"], row["response"]) for row in pair] for pair in pairs], dtype=bool
-    ).T
     lost = (right[0] & ~right[1]).astype(float)
-    gaps = {}
+    gaps, beside = {}, {}
+    own = None if original is None else _right(matched(of, {"retrained": retrained, "original": original}))
+    if own is not None:
+        missed = (own[0] & ~own[1]).astype(float)
+        beside = {
+            "right_original": float(own[1].mean()),
+            "original": {"value": float(missed.mean()), **interval_entry(missed)},
+            "beyond_original": _beyond(lost, missed),
+        }
     for metric in metrics:
         if metric.knowledge and metric.covers(of) and metric.level == "sample":
             theirs, ours = (sample_values(metric, side) for side in rows.values())
@@ -197,5 +215,25 @@ def damage(
         **interval_entry(lost),
         "right_retrained": float(right[0].mean()),
         "right_unlearned": float(right[1].mean()),
+        **beside,
         "metrics": gaps,
     }
+
+
+def _beyond(lost: np.ndarray, missed: np.ndarray) -> dict[str, Any]:
+    """Mean of `lost − missed`, both (n,) of 0 and 1, with the interval of a difference of paired shares."""
+    here, there, n = int((lost > missed).sum()), int((lost < missed).sum()), len(lost)
+    entry = {"value": (here - there) / n, "n": n}
+    if n < FEWEST:
+        return entry | {"low": None, "high": None, "reason": TOO_FEW}
+    low, high = paired_difference(here, there, n)
+    return entry | {"low": low, "high": high}
+
+
+def _right(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> np.ndarray | None:
+    """(2, n): which of two models' answers are word for word right; None where the first or the second has none."""
+    pairs = [pair for pair in zip(*rows.values(), strict=True) if pair[0].get("response") is not None]
+    if not pairs or any(second.get("response") is None for _, second in pairs):
+        return None
+    found = [[exact_answer(row["reference"], row["response"]) for row in pair] for pair in pairs]
+    return np.array(found, dtype=bool).T

@@ -79,7 +79,8 @@ class Results(_Open):
         knowledge_left: metric → (u − r)/(o − r) with its interval; `value` None for metrics that cannot tell.
         knowledge_left_worst: the largest |k| and its metric.
         never_saw: without a retrained model: metric → the original's figure on the holdout, an estimate of its.
-        damage: "retain", "test" → share of samples that the retrained model has right and the unlearned one has not.
+        damage: "retain", "test" → share of samples that the retrained model has right and the unlearned one has not;
+            `original`: the same of the original model; `beyond_original`: the difference.
         seconds: stage → seconds.
         missing: path of a figure → why it is missing.
     """

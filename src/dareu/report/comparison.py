@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dareu.report.aggregate import COLUMNS, Row, Run, aggregate, remarks
-from dareu.report.figures import BROKEN, COMPARED, DASH, WORST, Figure
+from dareu.report.figures import BROKEN, COMPARED, DAMAGE, DASH, WORST, Figure
 from dareu.report.loading import load_runs
 
 __all__ = ["aggregate", "comparison_table", "load_runs", "to_csv", "to_latex", "to_markdown"]
@@ -27,7 +27,7 @@ LEGEND = (
 # A terminal is narrow: it shows one column of broken text, and leaves some figures to the other formats.
 WIDE = [f for f in COLUMNS if f is not WORST]
 WIDE_ONLY = ("attribution", "reattribution", "tug_of_war_without_test", "time_share", "peak_memory")
-NARROW = [f for f in COLUMNS if f not in COMPARED and f.key not in (*BROKEN, *WIDE_ONLY)]
+NARROW = [f for f in COLUMNS if f in DAMAGE or (f not in COMPARED and f.key not in (*BROKEN, *WIDE_ONLY))]
 DIGITS = {"seconds": 1, "peak_memory": 0}  # figures that are no shares
 
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dareu.report.damage import damages
 from dareu.report.figures import (
     FIGURES,
     MODELS,
@@ -70,6 +71,9 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             "There is no retrained model to compare with, so there is neither Tug-of-War nor retrain similarity."
         )
+    if lost := damages(results):
+        shown = ", ".join(one.shown for one in lost)
+        lines.append(f"Share of answers that the retrained model has right and this one wrong: {shown}.")
     part = dig(results, "data", "part")
     if part in ("validation", "report"):
         lines.append(f"These are figures of the {part} part of the samples alone (evaluation.part={part}).")

@@ -106,8 +106,21 @@ SCORES = (
         "seconds", ("seconds", "unlearn"), "Unlearning seconds", "s", "lower", "Seconds of unlearning.", False
     ),
 )
+# Losses beside the retrained model; the original's own stand in its row.
+DAMAGE = tuple(
+    Figure(
+        f"damage_{of}",
+        ("damage", of),
+        f"Damage, {of}",
+        f"lost\n{of}",
+        "lower",
+        f"Share of {of} answers that the retrained model has right and this one has not. The original lacks some too.",
+    )
+    for of in ("retain", "test")
+)
 # Columns that comparisons have beside those of a run's own table.
 COMPARED = (
+    *DAMAGE,
     *(f for f in MORE if f.key in ("forget_probability", "forget_truth_ratio", "forget_exact", "broken")),
     _score(_METRICS["forget_quality"]),
 )
@@ -163,6 +176,11 @@ def value(results: Mapping[str, Any], key: str, model: str = "unlearned") -> flo
     if figure is LEFT:
         k = number(dig(results, *figure.path))
         return None if k is None else abs(k)
+    if figure in DAMAGE:
+        entry = dig(results, *figure.path)
+        at = {"unlearned": ("value",), "original": ("original", "value")}.get(model)
+        plain = number(entry) if model == "unlearned" else None  # older runs
+        return plain if at is None or not isinstance(entry, Mapping) else number(dig(entry, *at))
     path = ("models", model, *figure.path) if figure.of_model else figure.path
     return number(dig(results, *path))
 
@@ -193,7 +211,8 @@ def show_any(x: Any) -> str:
 
 
 def show_share(x: float) -> str:
-    return f"{100 * x:.0f}%"
+    """23%; -4%."""
+    return f"{round(100 * x):d}%"
 
 
 def show_seconds(x: Any) -> str:

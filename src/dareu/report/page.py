@@ -19,6 +19,7 @@ from dareu.evaluation.metrics.registry import registry
 from dareu.report import drawing as svg
 from dareu.report.console_tables import cost_line, outcome_line, run_rows
 from dareu.report.curves import curves
+from dareu.report.damage import damages
 from dareu.report.distributions import distributions
 from dareu.report.figures import (
     DASH,
@@ -33,6 +34,7 @@ from dareu.report.figures import (
     show,
     show_any,
     show_seconds,
+    show_share,
     value,
 )
 from dareu.report.knowledge import strip, untold, worst
@@ -75,6 +77,7 @@ def render(run_dir: Path) -> str:
         plane=_plane(results),
         strips=_strips(results),
         distance=_distance(results),
+        losses=_losses(results),
         rounds=rounds_page(results),
         curves=curves(read_lines(run_dir / "training.jsonl")),
         groups=sample_groups(run_dir),
@@ -126,7 +129,15 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     tug, best = value(results, "tug_of_war"), "1 is best"
     if tug is None and (tug := value(results, "tug_of_war_without_test")) is not None:
         best = "without test; 1 is best"
-    most = worst(results)
+    most, lost = worst(results), damages(results)
+    kept = ("Retain ROUGE-L", show(value(results, "retain_rouge_l")), beside("retain_rouge_l"))
+    if lost:
+        own = [show_share(one.original.value) for one in lost if one.original]
+        kept = (
+            f"Lost, {' / '.join(one.of for one in lost)}",
+            " / ".join(show_share(one.lost.value) for one in lost),
+            f"the original lacks {' / '.join(own)}" if own else "right in the retrained model alone",
+        )
     return [
         (
             "Knowledge left, worst metric",
@@ -136,7 +147,7 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Retrain similarity", show(value(results, "retrain_similarity")), without or "1 is best"),
         ("Tug-of-War", show(tug), without or best),
         ("Forget ROUGE-L", show(value(results, "forget_rouge_l")), beside("forget_rouge_l")),
-        ("Retain ROUGE-L", show(value(results, "retain_rouge_l")), beside("retain_rouge_l")),
+        kept,
         (
             "Unlearning",
             show_seconds(value(results, "seconds")),
@@ -167,6 +178,20 @@ def _distance(results: Mapping[str, Any]) -> dict[str, float]:
     if "retrained" not in points:
         return {}
     return {m: math.dist(p, points["retrained"]) for m, p in points.items() if m != "retrained"}
+
+
+def _losses(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """(set, cells): answers, right ones of each model, what the unlearned and the original model lack, difference."""
+    rows = []
+    for one in damages(results):
+        right = [dig(results, "damage", one.of, f"right_{model}") for model in MODELS]
+        cells = [
+            DASH if one.n is None else f"{one.n}",
+            *(DASH if x is None else show_share(x) for x in right),
+        ]
+        cells += [DASH if share is None else share.shown for share in (one.lost, one.original, one.beyond)]
+        rows.append((one.of.capitalize(), cells))
+    return rows
 
 
 def _strips(results: Mapping[str, Any]) -> str:

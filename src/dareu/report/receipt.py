@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.errors import RunError
+from dareu.report.damage import damages
 from dareu.report.figures import dig, number
 from dareu.report.knowledge import knowledge_left, untold, worst
 from dareu.report.loading import RESULTS, read_object
@@ -105,6 +106,7 @@ def to_markdown(receipt: Mapping[str, Any]) -> str:
         n=number(measured["forget_answers"]),
         left=knowledge_left(measured),
         most=worst(measured),
+        lost=damages(measured),
         untold=untold(measured),
     )
 

@@ -11,23 +11,29 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dareu.evaluation.metrics.intervals import FEWEST, difference
+from dareu.report.damage import Damage, damage_of
 from dareu.report.figures import BROKEN, dig, has_model, number, show, show_share, value
 from dareu.report.knowledge import Left, by_group, knowledge_left, worst
 
 Tone = Literal["good", "fair", "bad", "none"]
 TOLERANCE = 0.05  # of ROUGE-L recall, where a run has no interval
-SEVERE = 0.15  # a loss on the retain or test set from here on is called bad
+SEVERE = 0.15  # a loss on the retain or test set, of ROUGE-L or of answers, from here on is called bad
 MUCH, SOME = 0.5, 0.15  # knowledge left, as a share of what separates the original from the retrained model
 HEALTH = (*BROKEN, "broken")
 
 
 @dataclass(frozen=True)
 class Point:
-    """One finding. `kind` is what the headline goes by, such as "kept" or "broken"."""
+    """One finding. `kind` is what the headline goes by, such as "kept" or "broken"; `short` is its figure there.
+
+    Of findings of one kind that with the largest `size` stands in the headline.
+    """
 
     tone: Tone
     kind: str
     text: str
+    short: str = ""
+    size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,18 @@ class Verdict:
     points: tuple[Point, ...]
 
 
-# The first kind that occurs gives the headline: what makes all other figures worthless comes first.
+# The first kind that occurs gives the headline: what makes all other figures worthless comes first. `{most}` is the
+# metric that says so with its interval, `{lost}` the largest loss.
 HEADLINES: tuple[tuple[str, Tone, str], ...] = (
     ("no figures", "none", "There are too few figures for a verdict."),
     ("broken", "bad", "Its answers to forget questions are broken text."),
-    ("kept", "bad", "It has not forgotten."),
-    ("damaged", "bad", "It forgot, but damaged what should stay."),
-    ("partly", "fair", "It has forgotten only in part."),
+    ("kept", "bad", "It has not forgotten{most}."),
+    ("damaged", "bad", "It forgot, but {lost}."),
+    ("partly", "fair", "It has forgotten only in part{most}."),
     ("broken retain", "bad", "It forgot, but some answers that should stay are broken text."),
-    ("worse", "fair", "It forgot, and lost a little of what should stay."),
-    ("over", "fair", "It forgot more than retraining would."),
-    ("traces", "fair", "It forgot, but traces are left."),
+    ("worse", "fair", "It forgot, and {lost}."),
+    ("over", "fair", "It forgot more than retraining would{most}."),
+    ("traces", "fair", "It forgot, but traces are left{most}."),
     ("reattributed", "fair", "It forgot, but its answers now point to other owners."),
     ("unjudged", "fair", "Its answers changed. Whether by the right amount is not known."),
     ("surface", "fair", "Its answers look forgotten; whether it still knows was not measured."),
@@ -74,6 +81,10 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     points += [p for p in (_blind(results),) if p]
     kinds = {p.kind for p in points}
     kind, tone, headline = next(row for row in HEADLINES if row[0] in kinds)
+    if kind == "damaged" and "partly" in kinds:
+        headline = "It has forgotten only in part, but {lost}."
+    short = max((p for p in points if p.kind == kind), key=lambda p: p.size).short
+    headline = headline.format(most=f": {short}" if short else "", lost=short)
     if kind in ("kept", "partly") and left:
         headline = _both(by_group(left)) or headline
     return Verdict(tone, headline, tuple(points))
@@ -100,8 +111,14 @@ def _both(most: Mapping[str, float]) -> str:
     gone = [name for name, k in most.items() if k < SOME]
     if not still or not gone:
         return ""
-    less = "no longer show" if not any(most[name] for name in gone) else "hardly show"
-    return f"{_listed(gone).capitalize()} {less} the forgotten data; {_listed(still)} still do."
+    trace = max(most[name] for name in gone)
+    less = (
+        f"show little of the forgotten data (k {show(trace, 2)})"
+        if trace
+        else "no longer show the forgotten data"
+    )
+    much = show(max(most[name] for name in still), 2)
+    return f"{_listed(gone).capitalize()} {less}; {_listed(still)} still do (k {much})."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -133,16 +150,16 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     if len(unknown) == len(left):
         few = "No metric has an interval: there are too few forget answers for a verdict, or all are alike."
         return [Point("none", "no figures", f"{text} {few} Read the answers themselves.")]
-    largest = max((one.value for one in above), default=0.0)
-    lowest = min((one.value for one in below), default=0.0)
-    if largest >= MUCH:
-        points = [Point("bad", "kept", text)]
-    elif largest >= SOME:
-        points = [Point("fair", "partly", text)]
-    elif lowest <= -SOME:
-        points = [Point("fair", "over", text)]
-    elif above:
-        points = [Point("fair", "traces", text)]
+    highest = max(above, key=lambda one: one.value, default=None)
+    lowest = min(below, key=lambda one: one.value, default=None)
+    largest = highest.value if highest else 0.0
+    if highest and largest >= SOME:
+        tone, kind = ("bad", "kept") if largest >= MUCH else ("fair", "partly")
+        points = [Point(tone, kind, text, _named(highest))]  # type: ignore[arg-type]
+    elif lowest and lowest.value <= -SOME:
+        points = [Point("fair", "over", text, _named(lowest))]
+    elif highest:
+        points = [Point("fair", "traces", text, _named(highest))]
     else:
         points = [Point("good", "matched", text)]
     for chosen, tone, words in (
@@ -155,6 +172,12 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
             named = ", ".join(f"{one.title} {one.shown}" for one in chosen)
             points.append(Point(tone, "", f"{words}: {named}."))  # type: ignore[arg-type]
     return points
+
+
+def _named(one: Left) -> str:
+    """ "knowledge left .30 (.10 to .50) by exact answers"."""
+    words = one.title if one.title[:2].isupper() else one.title[:1].lower() + one.title[1:]
+    return f"knowledge left {one.shown} by {words}"
 
 
 def _rouge(results: Mapping[str, Any]) -> Point:
@@ -250,7 +273,10 @@ def _reattribution(results: Mapping[str, Any]) -> Point | None:
 
 
 def _kept(results: Mapping[str, Any], name: str) -> Point | None:
-    """What stays: ROUGE-L beside the retrained model's, and damage with its interval where the run has it."""
+    """What stays: ROUGE-L beside the retrained model's, and damage beside the original's own where the run has it.
+
+    A loss is what unlearning lost beyond the original's own mistakes, and more than chance, where the run says so.
+    """
     key = f"{name}_rouge_l"
     ours, aim = value(results, key), value(results, key, "retrained")
     base = "retrained"
@@ -261,22 +287,38 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
     n = _count(results, name)
     size = f" (n = {n})" if n else ""
     shown = f"{name.capitalize()} questions: ROUGE-L {show(ours)} ({_beside(results, key)}){size}."
-    damage = dig(results, "damage", name)
-    share = number(damage) if not isinstance(damage, Mapping) else number(damage.get("value"))
-    low, high = number(dig(damage, "low")), number(dig(damage, "high"))
-    if share is not None:
-        ends = "" if low is None or high is None else f" (interval {show_share(low)} to {show_share(high)})"
-        shown += f" {show_share(share)} of all answers are right in the {base} model and wrong here{ends}."
+    found = damage_of(results, name)
+    if found is not None:
+        shown += f" Right in the {base} model and wrong here: {found.lost.shown} of the answers."
+        if found.original and found.beyond:
+            shown += f" Of the original's own answers {found.original.shown} are; "
+            shown += f"the difference is {found.beyond.shown}."
     if n is not None and n < FEWEST:
         return Point("none", "", f"{shown} Too few for a verdict.")
-    if aim - ours > SEVERE:
-        return Point("bad", "damaged", f"{shown} Much was lost that should stay.")
-    if aim - ours > TOLERANCE or (share is not None and share > TOLERANCE):
-        return Point("fair", "worse", f"{shown} Some was lost that should stay.")
-    if high is not None and high > TOLERANCE:
-        unsure = f"No loss above {show(TOLERANCE, 2)} seen, but so few answers do not exclude one."
+    fell, loss = aim - ours, found.loss if found else None
+    lost = loss.value if loss else 0.0
+    chance = loss is not None and found is not None and found.beyond is not None and (loss.low or 0.0) <= 0
+    if fell > TOLERANCE or (lost > TOLERANCE and not chance):
+        severe = fell > SEVERE or (lost > SEVERE and not chance)
+        tone, kind = ("bad", "damaged") if severe else ("fair", "worse")
+        return Point(tone, kind, shown, _lost(name, found, fell), max(fell, lost))  # type: ignore[arg-type]
+    if lost > TOLERANCE:
+        return Point("fair", "", f"{shown} It may be chance.")
+    if loss is not None and loss.high is not None and loss.high > TOLERANCE:
+        unsure = f"No loss above {show_share(TOLERANCE)} seen, but so few answers do not exclude one."
         return Point("good", "", f"{shown} {unsure}")
-    return Point("good", "", f"{shown} No loss above {show(TOLERANCE, 2)} seen.")
+    return Point(
+        "good", "", f"{shown} No loss above {show_share(TOLERANCE) if loss else show(TOLERANCE, 2)} seen."
+    )
+
+
+def _lost(name: str, found: Damage | None, fell: float) -> str:
+    """ "lost 23% of the test answers (14% to 35%; the original lacks 7%)"."""
+    if found is None or found.loss.value <= 0:
+        return f"lost {show(fell)} of ROUGE-L on {name} questions"
+    own = f"the original lacks {show_share(found.original.value)}" if found.original else ""
+    inside = "; ".join(filter(None, [found.lost.ends, own]))
+    return f"lost {show_share(found.lost.value)} of the {name} answers" + (f" ({inside})" if inside else "")
 
 
 def _blind(results: Mapping[str, Any]) -> Point | None:

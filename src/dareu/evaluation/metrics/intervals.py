@@ -107,3 +107,14 @@ def difference(ours: float, n: int, theirs: float, m: int) -> tuple[float, float
         ours - theirs - math.hypot(ours - low, their_high - theirs),
         ours - theirs + math.hypot(high - ours, theirs - their_low),
     )
+
+
+def paired_difference(here: int, there: int, n: int) -> tuple[float, float]:
+    """95 % interval of `(here − there) / n`: so many of `n` answers count in the first and in the second model alone.
+
+    Half an answer is added to each of the four cells (Agresti and Min 2005), so that equal models have an interval too.
+    """
+    more, less, size = here + 0.5, there + 0.5, n + 2
+    middle = (more - less) / size
+    spread = Z * math.sqrt(more + less - (more - less) ** 2 / size) / size
+    return max(-1.0, middle - spread), min(1.0, middle + spread)

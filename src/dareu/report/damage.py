@@ -1,0 +1,87 @@
+"""What was lost of what should stay, read from a run's results: beside the retrained model, and beside the original.
+
+The original, too, has answers wrong that the retrained model has right: another training gives other mistakes. So a
+loss is what the unlearned model has beyond the original's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dareu.report.figures import dig, number, show_share
+
+SETS = ("retain", "test")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of answers; `low` and `high` bound its 95 % interval and may be None."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def ends(self) -> str:
+        """ "14% to 35%"; empty without an interval."""
+        return (
+            ""
+            if self.low is None or self.high is None
+            else f"{show_share(self.low)} to {show_share(self.high)}"
+        )
+
+    @property
+    def shown(self) -> str:
+        """ "23% (14% to 35%)"."""
+        return f"{show_share(self.value)} ({self.ends})" if self.ends else show_share(self.value)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Of one set: `lost`, the share that the retrained model has right and this one wrong; the same of the `original`;
+    `beyond`: the difference of both on the same answers. The last two are None where there was no original.
+    """
+
+    of: str
+    n: int | None
+    lost: Share
+    original: Share | None
+    beyond: Share | None
+
+    @property
+    def loss(self) -> Share:
+        """What was lost by unlearning, as far as the run can say."""
+        return self.beyond or self.lost
+
+    @property
+    def shown(self) -> str:
+        """ "test 23% (14% to 35%; the original 7%)"."""
+        own = f"the original {show_share(self.original.value)}" if self.original else ""
+        inside = "; ".join(filter(None, [self.lost.ends, own]))
+        return f"{self.of} {show_share(self.lost.value)}" + (f" ({inside})" if inside else "")
+
+
+def damage_of(results: Mapping[str, Any], of: str) -> Damage | None:
+    """The damage on the set `of`; None where the run does not have it."""
+    entry = dig(results, "damage", of)
+    if not isinstance(entry, Mapping):
+        entry = {"value": entry}
+    lost = _share(entry)
+    if lost is None:
+        return None
+    n = number(entry.get("n")) or number(dig(results, "models", "unlearned", of, "n"))
+    return Damage(
+        of, int(n) if n else None, lost, _share(entry.get("original")), _share(entry.get("beyond_original"))
+    )
+
+
+def damages(results: Mapping[str, Any]) -> list[Damage]:
+    """Of retain and test, as far as the run has them."""
+    return [found for of in SETS if (found := damage_of(results, of)) is not None]
+
+
+def _share(entry: Any) -> Share | None:
+    value, low, high = (number(dig(entry, part)) for part in ("value", "low", "high"))
+    return None if value is None else Share(value, low, high)
