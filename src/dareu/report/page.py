@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from dareu.evaluation.metrics.registry import registry
 from dareu.report import drawing as svg
 from dareu.report.console_tables import cost_line, outcome_line, run_rows
 from dareu.report.curves import curves
-from dareu.report.damage import damages
+from dareu.report.damage import Share, damages
 from dareu.report.distributions import distributions
 from dareu.report.figures import (
     DASH,
@@ -180,18 +180,27 @@ def _distance(results: Mapping[str, Any]) -> dict[str, float]:
     return {m: math.dist(p, points["retrained"]) for m, p in points.items() if m != "retrained"}
 
 
-def _losses(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """(set, cells): answers, right ones of each model, what the unlearned and the original model lack, difference."""
-    rows = []
-    for one in damages(results):
-        right = [dig(results, "damage", one.of, f"right_{model}") for model in MODELS]
-        cells = [
-            DASH if one.n is None else f"{one.n}",
-            *(DASH if x is None else show_share(x) for x in right),
-        ]
-        cells += [DASH if share is None else share.shown for share in (one.lost, one.original, one.beyond)]
-        rows.append((one.of.capitalize(), cells))
-    return rows
+def _losses(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What was lost: `columns`, a set each, and `rows`, a name and a cell a set; empty where the run has no damage."""
+    found = damages(results)
+    if not found:
+        return {}
+
+    def right(model: str) -> list[str]:
+        shares = (number(dig(results, "damage", one.of, f"right_{model}")) for one in found)
+        return [DASH if x is None else show_share(x) for x in shares]
+
+    def shown(shares: Sequence[Share | None]) -> list[str]:
+        return [DASH if share is None else share.shown for share in shares]
+
+    rows = [(f"Right: {model}", right(model)) for model in MODELS]
+    rows += [
+        ("Right in the retrained, wrong in the unlearned model", shown([one.lost for one in found])),
+        ("Right in the retrained, wrong in the original model", shown([one.original for one in found])),
+        ("Difference of the two: lost by unlearning", shown([one.beyond for one in found])),
+    ]
+    columns = [one.of.capitalize() + (f", n = {one.n}" if one.n else "") for one in found]
+    return {"columns": columns, "rows": [row for row in rows if set(row[1]) != {DASH}]}
 
 
 def _strips(results: Mapping[str, Any]) -> str:
