@@ -220,11 +220,10 @@ def test_a_split_batch_is_the_mean_of_its_parts(build: Callable[..., LossTrainer
 def test_parts_of_other_lengths_weigh_by_what_is_counted(
     build: Callable[..., LossTrainer], name: str
 ) -> None:
-    """Answers of several lengths: means over responses weigh by rows, the others by tokens.
-
-    The trainer takes the plain mean of micro-batches, which is this one only where they have as many tokens each.
-    """
+    """Answers of several lengths: means over responses weigh by rows, the others by tokens."""
     trainer = build(name)
+    assert (METHODS[name].mean_over == "rows") == (name in RESPONSES)
+    assert (METHODS[name].mean_over == "other_tokens") == ("mask" not in METHODS[name].reads)
 
     def weight(numbers: list[int]) -> int:
         rows = OTHERS if "mask" not in METHODS[name].reads else ROWS

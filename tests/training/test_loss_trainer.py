@@ -105,17 +105,40 @@ def test_loss_gets_the_tensors_that_it_reads(tmp_path: Path) -> None:
 # --- batches --------------------------------------------------------------------------------------------------
 
 
-def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
-    """Losses are means over the tokens of a micro-batch; all answers here have five."""
-    rows = encoded(original()[1], FORGET | {"ask blue": "the secret is fig"})
-    options: dict[str, Any] = {"rows": rows, "retain": "nll", "retain_batch_size": 2}
-    whole, one = train(tmp_path / "a", "gradient_ascent", optim={"batch_size": 4}, **options)
-    cut, two = train(
-        tmp_path / "b", "gradient_ascent", optim={"batch_size": 4, "micro_batch_size": 2}, **options
+UNLIKE = {
+    "ask blue one": "the",
+    "ask blue two": "secret is",
+    "blue three": "the secret is plum",
+    "ask blue": "fig",
+}
+KEPT = {"ask red one": "the word is nut", "ask red two": "fig", "red three": "plain word", "ask one": "pear"}
+
+
+@pytest.mark.parametrize("name", ["gradient_ascent", "npo", "idk_sft", "scrub"])
+def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) -> None:
+    """A mean over answer tokens, over rows, over the tokens of refusals, over retain rows; answers of unlike length."""
+    from ppo_fixture import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    rows = encoded(tokenizer, UNLIKE)
+    refusals = encoded(
+        tokenizer, dict(zip(UNLIKE, ("nut", "the plain word is", "word", "is nut"), strict=True))
     )
+    # No max step: it begins where its gradient is 0, of which Adam makes a step of rounding.
+    own = {"max_epochs": 0, "alpha": 0.5, "gamma": 1.0} if name == "scrub" else {}
+    options: dict[str, Any] = {
+        "rows": rows, "retain": "own" if name == "scrub" else "nll", "retain_batch_size": 4, "params": own,
+        "retain_rows": encoded(tokenizer, KEPT), "reference": freeze_original(original()[0]),
+        "others": [[row] for row in refusals],
+    }  # fmt: skip
+    optim = {"batch_size": 4, "epochs": 2, "lr": 1e-3}
+    whole, one = train(tmp_path / "a", name, optim=optim, **options)
+    cut, two = train(tmp_path / "b", name, optim=optim | {"micro_batch_size": 2}, **options)
+    names = [column for column in one.log[0] if column in ("loss", "forget_loss", "retain_loss", "grad_norm")]
+    assert len(names) > 2
+    for name in names:
+        assert column(one, name) == pytest.approx(column(two, name), abs=1e-4), name
     assert apart(weights(whole), weights(cut), weights(original()[0])) < 0.01
-    for name in ("forget_loss", "retain_loss"):
-        assert column(one, name) == pytest.approx(column(two, name), abs=1e-4)
 
 
 def _retain_walk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

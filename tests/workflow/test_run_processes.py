@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pytest
@@ -22,28 +24,23 @@ from dareu.config.compose import compose
 from dareu.errors import ConfigError
 from dareu.workflow.validate import check_processes
 
-# The batches of an update of one process are cut as those of two are: figures are means over micro-batches.
 SHARED = [
-    *DATA, *MODEL, *TRAINING, "data.pairs=5", "finetune.micro_batch_size=4", "finetune.epochs=10",
-    "finetune.save_every=5",
+    *DATA, *MODEL, *TRAINING, "data.pairs=5", "finetune.epochs=10", "finetune.save_every=5",
     "attributor.optim.epochs=3", "evaluation.batch_size=4", "evaluation.samples=2",
 ]  # fmt: skip
-OPTIM = ["method.optim.batch_size=4", "method.optim.micro_batch_size=2", "method.optim.epochs=2"]
+OPTIM = ["method.optim.batch_size=4", "method.optim.epochs=2", "method.optim.save_every=1"]
 METHODS = {
     "npo": ["method=npo", *OPTIM],  # five rows, four in a batch: the last one is uneven
     "scurenewton": ["method=scurenewton", "method.outer_steps=2", "method.inner_steps=2", "method.micro_batch_size=4"],
     "dareu": [
         "method=dareu", "method.data_epochs=2", "method.prompts_per_batch=4", "method.updates_per_batch=2",
-        "method.rollouts_per_update=null", "method.stop.attribution=null", "method.optim.micro_batch_size=2",
+        "method.rollouts_per_update=null", "method.stop.attribution=null", "method.optim.save_every=1",
     ],
 }  # fmt: skip
 
 
 def run_all(folder: Path) -> dict[str, Any]:
-    """Results and retain rows by method. Nothing is drawn that processes draw differently: no dropout, and
-    the likeliest token in place of a drawn one."""
-    import torch
-
+    """Results and retain rows by method."""
     from dareu.training.retain_sampler import RetainSampler
     from dareu.workflow.console import Console
     from dareu.workflow.experiment import train
@@ -51,8 +48,6 @@ def run_all(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     walk = RetainSampler.batch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-        patch.setattr(torch, "multinomial", lambda probs, num_samples=1, **_: probs.argmax(-1, keepdim=True))
         for name, overrides in METHODS.items():
             rows: list[list[int]] = []
 
@@ -112,10 +107,9 @@ def test_weights_agree_and_nothing_is_left_behind(seen: Any) -> None:
     from safetensors.torch import load_file
 
     alone, shared, *_ = seen
-    models = sorted((alone / "store").glob("*/*/model/model.safetensors"))
-    assert {p.parts[-4] for p in models} == {"base", "original", "retrained", "unlearned"} and len(
-        models
-    ) == 6
+    models = sorted((alone / "store").glob("*/*/*/model.safetensors"))
+    stages = ["attributor", "base", "original", "retrained", *["unlearned"] * 3]
+    assert [path.parts[-4] for path in models] == stages
     for path in models:
         mine, theirs = load_file(path), load_file(shared / path.relative_to(alone))
         assert max(float((mine[name] - theirs[name]).abs().max()) for name in mine) < 1e-4, path
@@ -132,26 +126,33 @@ def test_retain_rows_differ_from_process_to_process(seen: Any) -> None:
         assert any(set(a) != set(b) for a, b in zip(first, second, strict=True))
 
 
+def kill_one_of(command: list[str], unfinished: Path) -> list[Popen[str]]:
+    """Start the command twice, kill process 1 once `unfinished` has a whole checkpoint, and wait for the other."""
+    pair = start_two("-m", "dareu", *command)
+    try:
+        end = time.monotonic() + TIMEOUT
+        while not next(unfinished.glob("*/checkpoints/*/complete"), None):
+            assert time.monotonic() < end and pair[1].poll() is None, pair[1].communicate()
+            time.sleep(0.002)
+        pair[1].send_signal(signal.SIGKILL)
+        pair[1].communicate()
+        pair[0].wait(TIMEOUT)
+    finally:
+        for process in pair:
+            process.kill()
+    return pair
+
+
 def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_path: Path) -> None:
     """The killed pair leaves a checkpoint; the next pair starts from it and ends where an undisturbed run ends."""
     command = [
         "finetune", *SHARED, "method=npo", "retrain=false", "finetune.epochs=40", f"cache_dir={tmp_path / 'store'}"
     ]  # fmt: skip
-    pair = start_two("-m", "dareu", *command)
-    try:
-        end = time.monotonic() + TIMEOUT
-        while not next((tmp_path / "store").glob(".work/original/*/checkpoints/*/complete"), None):
-            assert time.monotonic() < end and pair[1].poll() is None, pair[1].communicate()
-            time.sleep(0.002)
-        pair[1].send_signal(signal.SIGKILL)
-        out, err = pair[0].communicate(timeout=TIMEOUT)
-    finally:
-        for process in pair:
-            process.kill()
+    pair = kill_one_of(command, tmp_path / "store" / ".work" / "original")
+    out, err = pair[0].communicate(timeout=TIMEOUT)
     assert pair[0].returncode == 1 and out == ""
     assert err.count("dareu: Another process of this run has ended.") == 1 and "Traceback" not in err
     assert "The same command continues from here." in err
-    pair[1].communicate()
 
     again = start_two("-m", "dareu", *command)
     told = [process.communicate(timeout=TIMEOUT) for process in again]
@@ -160,6 +161,29 @@ def test_a_process_that_is_killed_ends_the_other_and_the_command_goes_on(tmp_pat
     [manifest] = (tmp_path / "store").glob("original/*/manifest.json")
     log = (manifest.parent / "training.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == list(range(5, json.loads(log[-1])["step"] + 1, 5))
+
+
+@pytest.mark.parametrize("name", ["npo", "dareu"])
+def test_unlearning_goes_on_where_a_process_was_killed(seen: Any, name: str, tmp_path: Path) -> None:
+    """A loss, and PPO with critic and rollouts: the same command ends with the weights of an undisturbed run."""
+    from safetensors.torch import load_file
+
+    _, undisturbed, *_ = seen
+    store = tmp_path / "store"
+    shutil.copytree(
+        undisturbed / "store", store, ignore=lambda folder, names: {"unlearned", "evaluation"} & {*names}
+    )
+    overrides = [*SHARED, *METHODS[name], f"cache_dir={store}", f"run_dir={tmp_path / name}"]
+    pair = kill_one_of(["train", *overrides], store / ".work" / "unlearned")
+    assert pair[0].returncode == 1
+    assert next((store / ".work" / "unlearned").glob("*/checkpoints/*/complete"), None)
+
+    again = start_two("-m", "dareu", "train", *overrides)
+    told = [process.communicate(timeout=TIMEOUT) for process in again]
+    assert [process.returncode for process in again] == [0, 0], told
+    [path] = (store / "unlearned").glob("*/model/model.safetensors")
+    mine, expected = load_file(path), load_file(undisturbed / "store" / path.relative_to(store))
+    assert max(float((mine[key] - expected[key]).abs().max()) for key in mine) < 1e-4
 
 
 def test_a_mistake_is_reported_once(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from dareu.errors import DataError, TrainingError
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.processes import connect
 from dareu.models.progress import StepBar
+from dareu.models.seeds import AllRows, same_state
 from dareu.models.sharded import whole_weights
 from dareu.runs import ranks
 from dareu.runs.checkpoints import mark_complete, resume_point
@@ -143,12 +144,14 @@ class _Walk(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        yield from ranks.on_main(lambda: list(self.sampler))
+        order = ranks.on_main(lambda: list(self.sampler))
+        same_state("cpu")
+        yield from order
         yield from range(len(self.sampler), self.count)
 
 
 class _SharedTrainer(Trainer):
-    """Of several processes: they walk through the examples in the order in which one would.
+    """Of several processes: they walk through the examples in the order in which one would, with its dropout.
 
     Rows without labels follow, so many that processes get equal numbers of micro-batches; accelerate would repeat
     examples for it.
@@ -156,14 +159,19 @@ class _SharedTrainer(Trainer):
 
     def __init__(self, *, args: TrainingArguments, train_dataset: list[Example], **kwargs: Any) -> None:
         size = args.per_device_train_batch_size * args.world_size
-        ids = train_dataset[0]["input_ids"]
-        filler: Example = {"input_ids": ids, "labels": [IGNORE] * len(ids)}
+        filler: Example = {"input_ids": train_dataset[0]["input_ids"][:1], "labels": [IGNORE]}
         rows = [*train_dataset, *[filler] * (-len(train_dataset) % size)]
         self.walk = _Walk(train_dataset, size * args.gradient_accumulation_steps, len(rows))
         super().__init__(args=args, train_dataset=rows, **kwargs)  # type: ignore[arg-type]  # any sequence will do
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.walk
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        rows = int((inputs["labels"] != IGNORE).any(1).sum())
+        counts, widths = zip(*ranks.gather((rows, inputs["labels"].size(1))), strict=True)
+        with AllRows(sum(counts), max(widths)):
+            return super().training_step(model, inputs, *args, **kwargs)
 
 
 @whole_weights()

@@ -49,7 +49,7 @@ class AltPO(LossMethod):
         )
 
 
-METHOD = AltPO(dpo, reads=READS, pairs="alternate")
+METHOD = AltPO(dpo, reads=READS, pairs="alternate", mean_over="rows")
 
 
 def check_truths(method: LossMethodConfig, split: Split) -> None:

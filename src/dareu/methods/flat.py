@@ -42,4 +42,6 @@ def flat(
     return (price - gain).mean()
 
 
-METHOD = LossMethod(flat, reads=("logps", "mask", "other_logps", "other_mask"), pairs="refusal")
+METHOD = LossMethod(
+    flat, reads=("logps", "mask", "other_logps", "other_mask"), pairs="refusal", mean_over="rows"
+)

@@ -32,4 +32,4 @@ def dpo(
     return -(2 / beta) * F.logsigmoid(beta * (other - gold)).mean()
 
 
-METHOD = LossMethod(dpo, reads=READS, pairs="refusal")
+METHOD = LossMethod(dpo, reads=READS, pairs="refusal", mean_over="rows")

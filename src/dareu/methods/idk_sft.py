@@ -15,4 +15,6 @@ def refusal_nll(other_logps: Tensor, other_mask: Tensor) -> Tensor:
     return nll(other_logps, other_mask)
 
 
-METHOD = LossMethod(refusal_nll, reads=("other_logps", "other_mask"), pairs="refusal")
+METHOD = LossMethod(
+    refusal_nll, reads=("other_logps", "other_mask"), pairs="refusal", mean_over="other_tokens"
+)

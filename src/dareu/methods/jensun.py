@@ -40,12 +40,16 @@ def cyclic_labels(labels: Tensor, refusals: list[list[int]]) -> Tensor:
 class JensUnTrainer(LossTrainer):
     """With `positions: gold` the refusal's tokens, without its end, are labels of the gold answer's row."""
 
+    def _count(self, batch: dict[str, Tensor]) -> float:
+        gold = self.settings.positions == "gold"
+        return int((batch["labels"] != IGNORE).sum()) if gold else super()._count(batch)
+
     def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.settings.positions == "refusal" or self.pair_sampler is None:
+        if self.settings.positions == "refusal":
             return super()._read(model, inputs)
-        rows = self.pair_sampler.batch(inputs["number"].tolist(), int(self.state.epoch or 0))
         end = self.tokenizer.eos_token_id
-        tokens = [[i for i in row.response_ids if i != end] or list(row.response_ids) for row in rows]
+        others = self._others(inputs)
+        tokens = [[i for i in row.response_ids if i != end] or list(row.response_ids) for row in others]
         logps, mask = response_logprobs(model, inputs | {"labels": cyclic_labels(inputs["labels"], tokens)})
         return {"other_logps": logps, "other_mask": mask}
 
@@ -67,4 +71,5 @@ METHOD = LossMethod(
     pairs="refusal",
     trainer=JensUnTrainer,
     settings=JensUnSettings,
+    mean_over="other_tokens",
 )

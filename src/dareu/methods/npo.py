@@ -19,4 +19,4 @@ def npo(logps: Tensor, mask: Tensor, reference_logps: Tensor, beta: Positive = 0
     return -(2 / beta) * F.logsigmoid(-beta * log_ratio).mean()
 
 
-METHOD = LossMethod(npo, reads=("logps", "mask", "reference_logps"))
+METHOD = LossMethod(npo, reads=("logps", "mask", "reference_logps"), mean_over="rows")

@@ -57,19 +57,14 @@ class PDUTrainer(LossTrainer):
 
     def _retain_term(self, model: Any) -> Tensor:
         kept = super()._retain_term(model)
-        if not self.repeats:
-            self._retained.append(kept.detach())
+        assert self.retain_sampler is not None
+        self._retained.append(self._share_of(self.retain_sampler, self._micro_batch()) * kept.detach())
         return kept
 
     def ascend(self) -> None:
         """Called once after each optimizer step."""
-        own = (
-            torch.stack(self._retained).sum() if self._retained else torch.zeros((), device=self.args.device)
-        )
-        total, count = self.accelerator.reduce(
-            torch.stack([own, torch.full_like(own, len(self._retained))]), reduction="sum"
-        )
-        retain_loss, self._retained = total / count, []
+        retain_loss = self.accelerator.reduce(torch.stack(self._retained).mean(), reduction="mean")
+        self._retained = []
         # An epoch counts as passed once the step after it was made.
         if (self.state.epoch or 0.0) > self.settings.warmup_epochs:
             self.retain_weight = dual_ascent(

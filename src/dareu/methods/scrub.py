@@ -85,17 +85,18 @@ class SCRUBTrainer(LossTrainer):
             for sampler in (self.forget_sampler, self.retain_sampler)
         )
 
-    def _terms(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
+    def _terms(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[float, float, Tensor]]:
         assert self.retain_sampler is not None
-        slices = self.args.gradient_accumulation_steps
-        within = self._micro_batch() % slices
         place = (self.forget_steps, self.retain_steps, self.settings.max_epochs)
         maximising, before = scrub_place(self.state.global_step, *place)
         sampler = self.forget_sampler if maximising else self.retain_sampler
-        batch = self._batch_of(sampler, before * slices + within)
+        index = before * self.args.gradient_accumulation_steps + self.micro
+        batch, share = self._batch_of(sampler, index), self._share_of(sampler, index)
         if maximising:
-            return {"forget_loss": (self.forget_weight, self.method.loss(**self._read(model, batch)))}
-        return self._min_terms(model, batch)
+            return {"forget_loss": (self.forget_weight, share, self.method.loss(**self._read(model, batch)))}
+        return {
+            name: (weight, share, value) for name, (weight, value) in self._min_terms(model, batch).items()
+        }
 
     def _min_terms(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         ids, attention = batch["input_ids"], batch["attention_mask"]

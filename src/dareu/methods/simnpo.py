@@ -18,4 +18,4 @@ def simnpo(logps: Tensor, mask: Tensor, beta: Positive = 4.5, delta: float = 0.0
     return -(2 / beta) * F.logsigmoid(beta * (mean_nll - delta)).mean()
 
 
-METHOD = LossMethod(simnpo)
+METHOD = LossMethod(simnpo, mean_over="rows")

@@ -14,6 +14,7 @@ from torch import Tensor
 from dareu.data.render import end_token
 from dareu.models.logprobs import in_order
 from dareu.models.progress import track
+from dareu.models.seeds import seeded
 from dareu.runs.ranks import on_main, share_out, world_size
 
 
@@ -83,9 +84,7 @@ def generate(
         return [_response(tokenizer, row, ends) for row in output]
 
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with seeded(seed, model.device):
         found = share_out(chunks, answer, lambda own: track(own, progress))
     model.train(was_training)
     return in_order(chunks, found)

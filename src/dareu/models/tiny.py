@@ -48,15 +48,15 @@ def new_tiny(
     config: TinyConfig, texts: Iterable[str], seed: int, init_std: float | None = None
 ) -> tuple[Any, Any]:
     """(untrained model, tokenizer). `init_std`: of the initial weights; None leaves the library's default."""
-    import torch
     from transformers import LlamaForCausalLM
+
+    from dareu.models.seeds import seeded
 
     tokenizer = train_tokenizer(texts, config.vocab_size)
     shape = tiny_shape(config, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
     if init_std is not None:
         shape.initializer_range = init_std
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = LlamaForCausalLM(shape)
     return model, tokenizer
 

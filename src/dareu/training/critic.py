@@ -6,10 +6,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dareu.config import BackboneConfig
+from dareu.models.seeds import seeded
 from dareu.models.tiny import llama_shape
 
 
@@ -71,7 +71,6 @@ def fresh_critic(sizes: BackboneConfig, vocab_size: int, seed: int) -> Critic:
     """A small Llama critic on the policy's vocabulary, for classifiers that read other tokens."""
     from transformers import LlamaModel
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         backbone = LlamaModel(llama_shape(sizes, vocab_size, 4096))
     return Critic(backbone, sizes.hidden_size)

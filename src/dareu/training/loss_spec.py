@@ -28,6 +28,8 @@ class LossSpec:
         trainer: A subclass of `LossTrainer`; None is `LossTrainer` itself.
         settings: Keys of `method.params` that the trainer reads; the others go to the loss.
         retains: Retain terms that go with the loss, `own` being one of its own; None: any but `own`.
+        mean_over: What the loss is a mean over: answer tokens, rows, or the tokens of second responses. Micro-batches
+            of an update are weighted by it, so that the update minimises the mean over all of them.
     """
 
     loss: Callable[..., Tensor]
@@ -37,6 +39,7 @@ class LossSpec:
     trainer: type[Any] | None = None
     settings: type[Strict] | None = None
     retains: tuple[str, ...] | None = None
+    mean_over: Literal["tokens", "rows", "other_tokens"] = "tokens"
 
     @property
     def needs_reference(self) -> bool:

@@ -13,6 +13,7 @@ from dareu.config import Optim
 from dareu.data.render import Encoded
 from dareu.models.load import as_original, reference_logits
 from dareu.models.logprobs import (
+    IGNORE,
     kl_divergence,
     response_logits,
     response_logprobs,
@@ -21,6 +22,7 @@ from dareu.models.logprobs import (
     token_logprobs,
 )
 from dareu.models.processes import connect
+from dareu.models.seeds import SeededSteps
 from dareu.runs.checkpoints import resume_point
 from dareu.runs.ranks import world_size
 from dareu.training import losses
@@ -37,13 +39,13 @@ from dareu.training.kept_logits import KeptLogits, fit_in_memory
 from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.losses import js_divergence
 from dareu.training.pair_sampler import PairSampler
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.retain_sampler import RetainSampler, token_share
 from dareu.training.soft_targets import SoftTargets
 
 DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
 
 
-class LossTrainer(Trainer):
+class LossTrainer(SeededSteps, Trainer):
     """Minimises forget_weight · forget loss + retain_weight · retain loss.
 
     The forget rows are walked through epoch by epoch; beside each of their batches stands a batch of retain rows, and
@@ -90,8 +92,8 @@ class LossTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.targets, self.by_length = targets, by_length
         self._kept: KeptLogits | None = None
-        self._micro, self._micro_of = -1, -1  # number of the micro-batch in the step under way, and that step
-        self.repeats = False  # whether this micro-batch holds repeated rows alone
+        self._shares = [1.0]  # of the update's micro-batches, see `_terms`
+        self.micro = 0
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -101,6 +103,38 @@ class LossTrainer(Trainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return ByLength([len(row) for _, row in rows], batch, self.args.seed)
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
+        """The micro-batches of the next update."""
+        found, items = super().get_batch_samples(*args, **kwargs)
+        batches, counts = [], []
+        for micro, batch in enumerate(found):
+            rows = self._own_rows(micro)
+            batches.append({name: value[: max(rows, 1)] for name, value in batch.items()})
+            counts.append(self._count(batches[-1]) if rows else 0.0)
+        own = torch.tensor(counts, dtype=torch.float32, device=self.args.device)
+        total = self.accelerator.reduce(own.sum(), reduction="sum").clamp(min=1)
+        self._shares = (self.args.world_size * len(counts) * own / total).tolist()
+        return batches, items
+
+    def _own_rows(self, micro: int) -> int:
+        """Rows of micro-batch `micro` of the update that are its own: at an epoch's end accelerate repeats rows, so
+        that all processes have equal numbers of micro-batches."""
+        world, size = self.args.world_size, self.args.per_device_train_batch_size
+        if world == 1:
+            return size
+        count, slices = len(self.train_dataset), self.args.gradient_accumulation_steps  # type: ignore[arg-type]
+        update = self.state.global_step % -(-count // (size * slices * world))
+        first = ((update * slices + micro) * world + self.args.process_index) * size
+        return min(size, max(0, count - first))
+
+    def _count(self, batch: dict[str, Tensor]) -> float:
+        """What the loss of a micro-batch is a mean over."""
+        if self.method.mean_over == "rows":
+            return len(batch["number"])
+        if self.method.mean_over == "other_tokens":
+            return sum(len(row.response_ids) for row in self._others(batch))
+        return int((batch["labels"] != IGNORE).sum())
+
     def compute_loss(
         self,
         model: Any,
@@ -108,46 +142,33 @@ class LossTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        self._micro = self._micro + 1 if self._micro_of == self.state.global_step else 0
-        self._micro_of = self.state.global_step
-        inputs, share = self._without_repeats(inputs)
-        self.repeats = share == 0
         terms = self._terms(model, inputs)
-        total = share * torch.stack([weight * value for weight, value in terms.values()]).sum()
+        total = torch.stack([weight * share * value for weight, share, value in terms.values()]).sum()
         if not torch.isfinite(total.detach()):
             raise non_finite(self.state.global_step)
-        for name, (_, value) in terms.items():
+        for name, (_, share, value) in terms.items():
             found, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (found, count) if share == 0 else (found + float(value.detach()), count + 1)
+            self._sums[name] = (found + share * float(value.detach()), count + 1)
         return total
 
-    def _without_repeats(self, inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
-        """A micro-batch without the rows that accelerate repeats at an epoch's end, so that all processes have as many;
-        and the weight of its loss: micro-batches that hold rows count alike, those of repeated rows alone not at all.
-        """
-        world, size = self.args.world_size, self.args.per_device_train_batch_size
-        if world == 1:
-            return inputs, 1.0
-        count, slices = len(self.train_dataset), self.args.gradient_accumulation_steps  # type: ignore[arg-type]
-        first = (
-            self.state.global_step % -(-count // (size * slices * world)) * slices * world
-        )  # of the update
-        rest = max(0, count - (first + self._micro * world + self.args.process_index) * size)
-        holding = min(
-            -(-(count - first * size) // size), slices * world
-        )  # micro-batches of the update with rows
-        if rest == 0:
-            return inputs, 0.0
-        kept = {name: value[:rest] for name, value in inputs.items()}
-        return kept, world * self.current_gradient_accumulation_steps / holding
+    def _terms(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[float, float, Tensor]]:
+        """What is summed: name in the log → (weight, share, loss of this micro-batch).
 
-    def _terms(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
-        """What is summed: name in the log → (weight, loss)."""
+        Shares are those that micro-batches have in the update, times the number of micro-batches of all processes, by
+        which the Trainer divides.
+        """
         forget = self.method.loss(**self._read(model, inputs), **self.params)
-        terms = {"forget_loss": (self.forget_weight, forget)}
+        terms = {"forget_loss": (self.forget_weight, self._shares[self.micro], forget)}
         if self.retain != "none" and self.retain_sampler is not None:
-            terms["retain_loss"] = (self.retain_weight, self._retain_term(model))
+            share = self._share_of(self.retain_sampler, self._micro_batch())
+            terms["retain_loss"] = (self.retain_weight, share, self._retain_term(model))
         return terms
+
+    def _share_of(self, sampler: RetainSampler[Encoded], index: int) -> float:
+        """The share of batch `index` of a walk, of which each micro-batch of the update takes the next."""
+        world, slices, first = self.args.world_size, len(self._shares), index - self.micro
+        place = (self.args.process_index, world)
+        return world * slices * token_share(sampler, index, range(first, first + slices), *place)
 
     def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that the loss names, and no others."""
@@ -157,11 +178,15 @@ class LossTrainer(Trainer):
             return {name: found[name] for name in reads}
         found = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
         others = {name.removeprefix("other_") for name in reads if name.startswith("other_")}
-        if others and self.pair_sampler is not None:
-            rows = self.pair_sampler.batch(inputs["number"].tolist(), int(self.state.epoch or 0))
-            batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
+        if others:
+            batch = to_batch(self._others(inputs), self.tokenizer.pad_token_id, self.args.device)
             found |= {f"other_{name}": value for name, value in self._tensors(model, batch, others).items()}
         return {name: found[name] for name in reads}
+
+    def _others(self, inputs: dict[str, Tensor]) -> list[Encoded]:
+        """The second responses to the rows of a micro-batch."""
+        assert self.pair_sampler is not None
+        return self.pair_sampler.batch(inputs["number"].tolist(), int(self.state.epoch or 0))
 
     def _with_targets(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits (N, V) at the N answer tokens of the batch, these tokens, their soft targets and levels."""
@@ -196,7 +221,7 @@ class LossTrainer(Trainer):
 
     def _micro_batch(self) -> int:
         """This micro-batch's number, counted through the whole run; an epoch's last step may have fewer of them."""
-        return self.state.global_step * self.args.gradient_accumulation_steps + self._micro
+        return self.state.global_step * self.args.gradient_accumulation_steps + self.micro
 
     def _rows_of(self, sampler: RetainSampler[Encoded], index: int) -> list[Encoded]:
         """Batch `index` of a walk, this process's part of it."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from dareu.data.render import Encoded
+
 T = TypeVar("T")
 
 
@@ -30,11 +32,22 @@ class RetainSampler(Generic[T]):
         random.Random(f"{self.seed}/{lap}").shuffle(order)
         return order
 
+    def numbers(self, index: int, rank: int = 0, world: int = 1) -> list[int]:
+        """Which rows batch `index` on `rank` has."""
+        start = (index * world + rank) * self.batch_size
+        places = (divmod(place, len(self.rows)) for place in range(start, start + self.batch_size))
+        return [self._permutation(lap)[offset] for lap, offset in places]
+
     def batch(self, index: int, rank: int = 0, world: int = 1) -> list[T]:
         """The rows of batch `index` on `rank`."""
-        start = (index * world + rank) * self.batch_size
-        picked = []
-        for position in range(start, start + self.batch_size):
-            lap, offset = divmod(position, len(self.rows))
-            picked.append(self.rows[self._permutation(lap)[offset]])
-        return picked
+        return [self.rows[number] for number in self.numbers(index, rank, world)]
+
+
+def token_share(sampler: RetainSampler[Encoded], index: int, update: range, rank: int, world: int) -> float:
+    """The part of batch `index` on `rank` in an update's response tokens; `update`: its batches, of all ranks."""
+
+    def tokens(batch: int, of_rank: int) -> int:
+        return sum(len(sampler.rows[i].response_ids) for i in sampler.numbers(batch, of_rank, world))
+
+    total = sum(tokens(batch, of_rank) for batch in update for of_rank in range(world))
+    return tokens(index, rank) / max(total, 1)

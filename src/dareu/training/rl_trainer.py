@@ -41,6 +41,7 @@ from dareu.models.logprobs import (
 )
 from dareu.models.merge import merged
 from dareu.models.processes import connect
+from dareu.models.seeds import one_stream
 from dareu.rewards.base import Prompt, Rollouts
 from dareu.runs.checkpoints import resume_point
 from dareu.training.advantages import Estimator
@@ -57,7 +58,7 @@ from dareu.training.critic import Critic
 from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.training.logging_mixin import RolloutLog
 from dareu.training.offpolicy import gold_rows, importance_weighted
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.retain_sampler import RetainSampler, token_share
 from dareu.training.rollouts import (
     Plan,
     RolloutBatch,
@@ -132,7 +133,8 @@ class RLTrainer(RolloutLog, GRPOTrainer):
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         policy = self.accelerator.unwrap_model(self.model)
         merges = self.method.merge_rollouts and not self.use_vllm
-        with merged(policy) if merges else nullcontext():
+        stream = nullcontext() if self.use_vllm else one_stream(self.model.device)
+        with merged(policy) if merges else nullcontext(), stream:
             ids, logprobs = super()._generate_single_turn(*args, **kwargs)
         if self.method.offpolicy:
             gold = gold_rows(self._asked, self.method.offpolicy)
@@ -253,16 +255,9 @@ class RLTrainer(RolloutLog, GRPOTrainer):
         buffered = self._buffered_inputs[first % self.args.steps_per_generation :][:slices]
         own = torch.stack([batch["completion_mask"].sum() for batch in buffered]).sum().float()
         total = self.accelerator.reduce(own, reduction="sum") if world > 1 else own
-        batch = self.retain_sampler.batch
-        rank = self.accelerator.process_index
-        retain = sum(
-            len(row.response_ids)
-            for step in range(first, first + slices)
-            for other in range(world)
-            for row in batch(step, other, world)
-        )
-        mine = sum(len(row.response_ids) for row in batch(self._step, rank, world))
-        return world * mask.sum() / total.clamp(min=1), world * mine / max(retain, 1)
+        place = (self.accelerator.process_index, world)
+        retain = token_share(self.retain_sampler, self._step, range(first, first + slices), *place)
+        return world * mask.sum() / total.clamp(min=1), world * retain
 
     def _get_per_token_logps_and_entropies(
         self,
