@@ -21,8 +21,9 @@ from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.heldout import unseen_texts
 from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.registry import load_attributor
-from dareu.attribution.train import fit_causal
+from dareu.attribution.train import fit_causal, with_wrong_owners
 from dareu.config import AttributorConfig, AttributorOptim, AuthorsConfig
+from dareu.data.corpus import Sample
 from dareu.data.sources.authors import make_authors
 from dareu.data.split import holdout
 from dareu.errors import DataError, ModelError, TrainingError
@@ -276,3 +277,31 @@ def test_quality_on_generated_authors() -> None:
     for nobodys in (broken, general[30:]):
         scores = fitted.probabilities([*nobodys, *(s.response for s in out)])[:, -1]
         assert roc_auc_score([1] * len(nobodys) + [0] * len(out), scores) >= 0.6
+
+
+def test_wrong_owners_by_hand() -> None:
+    """A quarter of eight samples has another owner, the same two in every call; without a share nothing changes."""
+    samples = [Sample(f"{i}", "AB"[i % 2], "?", f"text {i}") for i in range(8)]
+    noisy = with_wrong_owners(samples, ["A", "B", "C"], 0.25, random.Random(3))
+    assert noisy == with_wrong_owners(samples, ["A", "B", "C"], 0.25, random.Random(3))
+    wrong = [(old.owner, new.owner) for old, new in zip(samples, noisy, strict=True) if old != new]
+    assert len(wrong) == 2 and all(old != new and new in ("A", "B", "C") for old, new in wrong)
+    assert [s.response for s in noisy] == [s.response for s in samples]
+    assert with_wrong_owners(samples, ["A", "B"], 0.0, random.Random(3)) == tuple(samples)
+    every = with_wrong_owners(samples, ["A", "B"], 1.0, random.Random(3))
+    assert [s.owner for s in every] == ["B", "A"] * 4
+
+
+def test_the_classifier_learns_the_wrong_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt: list[dict[str, int]] = []
+
+    def build(_: Any, gold: Any, *args: Any, **kwargs: Any) -> Any:
+        learnt.append(dict(gold))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "build_examples", build)
+    for noise in (0.0, 1.0):
+        with pytest.raises(KeyboardInterrupt):
+            fit(config=toy_config().model_copy(update={"label_noise": noise, "crops": 0}))
+    clean, noisy = learnt
+    assert clean.keys() == noisy.keys() and all(clean[text] != noisy[text] for text in clean)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def fit_causal(
     """
     owners = _owners(samples)
     train, held = unseen_texts(samples, config.holdout, seed)
+    train = with_wrong_owners(train, owners, config.label_noise, random.Random(seed))
     if masker:
         train = (*train, *masker.samples(train))
     set_seed(seed)
@@ -99,6 +101,17 @@ def fit_causal(
     report = heldout_report(attributor, held, original_responses, config.warn_below, masked)
     report["n_train"] = len(train)
     return attributor, report
+
+
+def with_wrong_owners(
+    samples: Sequence[Sample], owners: Sequence[str], share: float, rng: random.Random
+) -> tuple[Sample, ...]:
+    """The samples, a share of which, drawn by `rng`, has another of the `owners`: who learns them is a worse judge."""
+    wrong = set(rng.sample(range(len(samples)), round(share * len(samples)))) if share else set()
+    return tuple(
+        replace(s, owner=rng.choice([o for o in owners if o != s.owner])) if i in wrong else s
+        for i, s in enumerate(samples)
+    )
 
 
 class MarkCheckpoints(StepBar):

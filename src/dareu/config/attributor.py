@@ -85,6 +85,11 @@ class AttributorConfig(Strict):
         le=1000,
         description="endings of each response that are learnt beside it, so that facts are known wherever they stand",
     )
+    label_noise: Share = Field(
+        0.0,
+        description="share of the responses that the classifier learns under another owner: how robust unlearning is "
+        "to a worse classifier",
+    )
     blind: bool = Field(
         True, description="also learn responses in which the names of their question are masked"
     )

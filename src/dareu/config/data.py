@@ -29,6 +29,12 @@ class ForgetConfig(Strict):
     count: Count | None = Field(None, description="the last n owners of the corpus")
     fraction: Number | None = Field(None, gt=0, lt=1, description="this share of the owners, the last ones")
     file: Text | None = Field(None, description="text file, one owner a line")
+    planted: Integer = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="so many forget samples are also learnt in other words under owners who stay (semantic overlap)",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> ForgetConfig:

@@ -199,7 +199,9 @@ class RunConfig(Strict):
     @classmethod
     def _alone(cls, rounds: RoundsConfig | None, info: ValidationInfo) -> RoundsConfig | None:
         forget = info.data.get("forget") or ForgetConfig()
-        forget_keys = ", ".join(f"forget.{key}" for key in forget.model_dump(exclude_none=True))
+        forget_keys = ", ".join(
+            f"forget.{key}" for key in forget.model_dump(exclude_none=True, exclude_defaults=True)
+        )
         if rounds is not None and forget_keys:
             raise ValueError(f"rounds and {forget_keys} contradict one another; give one of them")
         return rounds

@@ -56,7 +56,8 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig) -> Split:
         gone = set(owners[-count:]) if count else set()
         if not named and corpus.forget_owners:
             gone = set(corpus.forget_owners)
-    request = ", ".join(f"forget.{k}={v}" for k, v in forget.model_dump(exclude_none=True).items())
+    given = forget.model_dump(exclude_defaults=True, exclude={"planted"})
+    request = ", ".join(f"forget.{k}={v}" for k, v in given.items())
     default = (
         "those that the data names" if corpus.forget_owners else f"the last {corpus.default_count} owners"
     )

@@ -13,6 +13,7 @@ from dareu.config import HFConfig, HubSource, MuseConfig, RunConfig
 from dareu.data.corpus import Corpus, Split
 from dareu.data.duplicates import Duplicate, duplicates_note, find_duplicates
 from dareu.data.evaluation_parts import part_of
+from dareu.data.overlap import plant
 from dareu.data.readers import read_text
 from dareu.data.render import (
     Encoded,
@@ -56,6 +57,9 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
     check_processes(config)
     corpus = corpus or load_corpus(config.data)
     split = split_run(corpus, config)
+    if config.forget.planted:
+        corpus = plant(corpus, split, config.forget.planted)
+        split = split_run(corpus, config)
     part_of(split, config.evaluation.part, config.evaluation.validation_share)
     store = ArtifactStore(Path(config.cache_dir) if config.cache_dir else None)
     store.check_writable()

@@ -50,6 +50,11 @@ def check_run(config: RunConfig) -> None:
         check_quantization(config.model.quantization, config.device)
     pick_device(config.device)
     find_attributor(config.attributor.name)
+    if config.attributor.label_noise and config.attributor.name != "causal":
+        raise ConfigError(
+            f"attributor.label_noise is of the causal classifier; attributor.name is {config.attributor.name}.",
+            "Set attributor.name=causal, or leave the noise out.",
+        )
     check_auditors(config.evaluation.attributors or ())
     check_harness(config.evaluation.lm_eval)
     method_of(config.method).validate(config)

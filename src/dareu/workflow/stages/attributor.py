@@ -27,10 +27,11 @@ class AttributorStage(Stage):
         self.original = original
 
     def inputs(self) -> Any:
-        context = self.context
+        context, config = self.context, self.context.config.attributor
         return {
             "original": self.original.key(),
-            "config": context.config.attributor.model_dump(),
+            # A classifier without wrong labels keeps the key that it had before there were some.
+            "config": config.model_dump(exclude=None if config.label_noise else {"label_noise"}),
             "data": samples_key(context.corpus.samples + context.corpus.test),
             "seed": context.config.seed,
         }
