@@ -2,8 +2,9 @@
 
     python scripts/bench_lora.py MODEL        into the section `lora` of docs/performance.md
 
-Memory: each of fine-tuning, NPO and DareU runs --steps updates in a process of its own, with the same number of rows in
-an update (--rows; half of them forget rows or rollouts, half retain rows), and says the most memory that it held. Time,
+Memory: each of fine-tuning, NPO, KL minimisation and DareU with a critic runs --steps updates in a process of its own,
+with the same number of rows in an update (--rows; half of them forget rows or rollouts, half retain rows), and says the
+most memory that it held; beside it what `--dry-run` estimates, above what the process held before the model. Time,
 in seconds of the CPU on one thread: an update of DareU beside a bare forward and backward pass over the same rows and
 the original's forward pass, and its rollouts beside `generate` on the merged model, medians.
 """
@@ -26,7 +27,8 @@ from bench_page import cpus, write_section
 
 from dareu.runs.manifest import peak_memory_mb, versions
 
-PARTS = ("finetune", "npo", "dareu")  # whose memory is compared
+HEAD = ["training", "peak MB", "of fine-tuning (≤ 1.1)", "", "above the libraries, MB", "`--dry-run`, MB"]
+PARTS = ("finetune", "npo", "kl_min", "dareu")  # whose memory is compared
 
 
 def world(model: str, rows: int) -> dict[str, Any]:
@@ -51,11 +53,31 @@ def run_part(part: str, model: str, rows: int, steps: int) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
+    import dareu.training.rl_trainer  # noqa: F401  libraries are no part of the estimate
+
+    before = peak_memory_mb()
     found = world(model, rows)
-    loaded = peak_memory_mb()
+    expected = _expected(part, found, rows)
     with tempfile.TemporaryDirectory() as folder:
         times = _train(part, found, rows, steps, Path(folder))
-    return {"loaded": loaded, "peak": peak_memory_mb(), **times}
+    return {"before": before, "peak": peak_memory_mb(), "estimate": expected, **times}
+
+
+def _expected(part: str, found: dict[str, Any], rows: int) -> float:
+    """MiB that `--dry-run` would name for these rows."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from dareu.config import LoraConfig
+    from dareu.models.memory import Work, estimate, size_of
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(found["policy"].config)
+    seen = found["forget"] + found["retain"]
+    length, answers = max(map(len, seen)), max(len(row.response_ids) for row in seen)
+    size = size_of(model, LoraConfig().r, "float32", dropout=True)
+    work = Work(rows, length, answers, sampled=rows // 2 if part == "dareu" else 0, frozen=part != "finetune")
+    return estimate(size, work, "cpu")["total"]
 
 
 def _train(part: str, found: dict[str, Any], rows: int, steps: int, folder: Path) -> dict[str, Any]:
@@ -72,9 +94,9 @@ def _train(part: str, found: dict[str, Any], rows: int, steps: int, folder: Path
     size = rows if part == "finetune" else rows // 2
     optim = Optim(lr=1e-4, steps=steps, batch_size=size, save_every=10**6)
     extra: dict[str, Any] = {"method": FINETUNE}
-    if part == "npo":
+    if part != "finetune":
         extra = {
-            "method": find_method("npo"), "retain_rows": found["retain"], "retain": "nll", "params": {"beta": 0.1},
+            "method": find_method(part), "retain_rows": found["retain"], "retain": "nll" if part == "npo" else "kl",
             "reference": freeze_original(policy),
         }  # fmt: skip
     train_with_loss(policy, tokenizer, optim=optim, rows=found["forget"], work=work, **extra)
@@ -215,6 +237,8 @@ def page(found: dict[str, dict[str, float]], model: str, rows: int, steps: int) 
             f"{found[part]['peak']:.0f}",
             f"{found[part]['peak'] / fine:.2f}",
             _verdict(found[part]["peak"] / fine <= 1.1),
+            f"{found[part]['peak'] - found[part]['before']:.0f}",
+            f"{found[part]['estimate']:.0f}",
         ]
         for part in PARTS
     ]
@@ -232,7 +256,7 @@ def page(found: dict[str, dict[str, float]], model: str, rows: int, steps: int) 
     return (
         f"    python scripts/bench_lora.py {model} --rows {rows} --steps {steps}\n\n"
         f"{time.strftime('%Y-%m-%d')}; {cpus()}, one thread; {told}.\n\n"
-        f"{table(['training', 'peak MB', 'of fine-tuning (≤ 1.1)', ''], memory)}\n"
+        f"{table(HEAD, memory)}\n"
         f"{table(['DareU', 'goal', 'measured', ''], ratios)}"
     )
 

@@ -104,7 +104,7 @@ class Meta:
         fields: Sequence[str] = FIELDS,
     ) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        self.given = [
+        self.inputs = [
             f"cache_dir={out / 'store'}",
             "threads=1",
             "evaluation.retain_limit=60",
@@ -116,7 +116,7 @@ class Meta:
         self._attributors: dict[str, Any] = {}
 
     def _stages(self, *overrides: str, seed: int = SEED) -> Stages:
-        config = compose([*self.given, f"seed={seed}", *overrides])
+        config = compose([*self.inputs, f"seed={seed}", *overrides])
         return Stages(prepare(config, console=Console(silent=True)))
 
     def _load(self, stage: Any) -> tuple[Any, Any]:
@@ -207,7 +207,7 @@ class Meta:
         """The figures of a model; of the original itself those of its sampled answers too."""
         from dareu.evaluation.beside import holdout_of
         from dareu.evaluation.metrics.compute import compute_metrics
-        from dareu.evaluation.model_metrics.fields import Given, fill_fields
+        from dareu.evaluation.model_metrics.fields import EvaluationInputs, fill_fields
         from dareu.evaluation.suite import evaluate_model
 
         stages, config = self.stages, self.stages.context.config
@@ -223,8 +223,8 @@ class Meta:
             }
             samples = [by[r["set"], r["index"]] for r in records]
             rate = config.finetune.lr / 4
-            given = Given(model, tokenizer, split, records, samples, config.evaluation, peers, SEED, rate)
-            filled = fill_fields(given, self.fields)
+            measured = EvaluationInputs(model, tokenizer, split, records, samples, config.evaluation, peers, SEED, rate)
+            filled = fill_fields(measured, self.fields)
         rows = []
         variants = {one.name: records}
         if one.name == f"original, seed {SEED}":

@@ -116,8 +116,8 @@ class Unlearner:
         chosen += [*overrides, *(f"{key}={value}" for key, value in settings.items() if key in GROUPS)]
         values = {key: value for key, value in settings.items() if key not in GROUPS}
         values |= {f"data.columns.{name}": column for name, column in (columns or {}).items()}
-        given = {"seed": seed, "run_dir": run_dir, "cache_dir": cache_dir, "data.path": path}
-        values |= {key: value for key, value in given.items() if value is not None}
+        options = {"seed": seed, "run_dir": run_dir, "cache_dir": cache_dir, "data.path": path}
+        values |= {key: value for key, value in options.items() if value is not None}
         if forget is not None:
             named = [forget] if isinstance(forget, str) else forget
             values["forget.owners"] = [str(o) for o in named] if isinstance(named, Iterable) else named

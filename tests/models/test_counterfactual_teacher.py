@@ -67,7 +67,7 @@ def test_teacher_by_hand() -> None:
     assert found.probs[0].tolist() == pytest.approx([0.5, 0.2, 0.3])
     assert found.probs[1].tolist() == pytest.approx([0.58, 0.22, 0.2])
     assert found.known.exp().tolist() == pytest.approx([0.9, 0.6])
-    assert not found.given.any()
+    assert not found.asked.any()
 
 
 def test_each_token_averages_the_copies_that_have_it() -> None:
@@ -77,13 +77,13 @@ def test_each_token_averages_the_copies_that_have_it() -> None:
     found = teacher(original, copies, aligned, GOLD, True)
     assert found.probs[0].tolist() == pytest.approx([0.2, 0.3, 0.5])
     assert found.probs[1].tolist() == pytest.approx([0.5, 0.25, 0.25])  # the name: as the original says it
-    assert found.given.tolist() == [False, True]
+    assert found.asked.tolist() == [False, True]
 
 
 def test_a_name_that_the_question_lacks_is_not_given() -> None:
     original = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.25, 0.25]])
     aligned = [Positions([0, None], [False, True])]
-    assert not teacher(original, [original], aligned, GOLD, False).given.any()
+    assert not teacher(original, [original], aligned, GOLD, False).asked.any()
 
 
 def row(

@@ -68,11 +68,11 @@ def with_recommended(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str
     A key that the command line sets stays as it is, and so do the method's own keys beside a recommended one.
     """
     recommended = (tree.get("per_method") or {}).get(tree["method"]["name"], {})
-    given = {o.lstrip("+").partition("=")[0] for o in overrides} - {"method"}  # which chooses the method
+    changed = {o.lstrip("+").partition("=")[0] for o in overrides} - {"method"}  # which chooses the method
     tree = {key: value for key, value in tree.items() if key != "per_method"}
     for key, value in _leaves(recommended):
         path = f"method.{key}"
-        if not any(path == one or path.startswith(f"{one}.") for one in given):
+        if not any(path == one or path.startswith(f"{one}.") for one in changed):
             _put(tree["method"], key, value)
     return tree
 

@@ -38,9 +38,9 @@ class ForgetConfig(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> ForgetConfig:
-        given = [k for k in ("owners", "count", "fraction", "file") if getattr(self, k) is not None]
-        if len(given) > 1:
-            raise ValueError(f"give one of owners, count, fraction, file; got {', '.join(given)}")
+        named = [k for k in ("owners", "count", "fraction", "file") if getattr(self, k) is not None]
+        if len(named) > 1:
+            raise ValueError(f"give one of owners, count, fraction, file; got {', '.join(named)}")
         return self
 
 

@@ -22,7 +22,13 @@ from dareu.evaluation.harness import harness_figures
 from dareu.evaluation.metrics.attribution import Attributions
 from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics
 from dareu.evaluation.metrics.registry import LATE, metrics_of
-from dareu.evaluation.model_metrics.fields import DEFAULT_LEARNING_RATE, Given, Peer, fill_fields, keep_field
+from dareu.evaluation.model_metrics.fields import (
+    DEFAULT_LEARNING_RATE,
+    EvaluationInputs,
+    Peer,
+    fill_fields,
+    keep_field,
+)
 from dareu.models.generate import Generation, generate
 from dareu.runs.files import read_jsonl, write_jsonl
 from dareu.runs.ranks import is_main, on_main
@@ -100,7 +106,7 @@ def evaluate_model(
     metrics = [
         metric for metric in metrics_of(config.suite) if not any(need in LATE for need in metric.needs)
     ]
-    given = Given(
+    measured = EvaluationInputs(
         model,
         tokenizer,
         split,
@@ -113,7 +119,7 @@ def evaluate_model(
         progress,
         work,
     )
-    filled = fill_fields(given, {need for metric in metrics for need in metric.needs})
+    filled = fill_fields(measured, {need for metric in metrics for need in metric.needs})
     inputs |= {"holdout": holdout_of(records), "curves": filled.curves or None}
     # On texts and numbers alone: one process does it, and writes them.
     summary = on_main(lambda: compute_metrics(records, metrics, inputs, reasons | filled.missing))

@@ -113,7 +113,7 @@ class Reinforcement(Method):
                 lambda: counterfactual_answers(context, fakes, limit),
             )
         retain_rows = context.encode(context.split.retain)
-        given: dict[str, Any] = {"seed": config.seed, "device": context.device}
+        common: dict[str, Any] = {"seed": config.seed, "device": context.device}
         done: dict[str, Any] = {}
         if first := method.refusal_phase:
             done["refusal_phase"] = learn_first(
@@ -128,7 +128,7 @@ class Reinforcement(Method):
                 retain=first.retain,
                 retain_weight=first.retain_weight,
                 reference=reference if first.retain == "kl" else None,
-                **given,
+                **common,
             )
         if warm := method.warm_start:
             done["warm_start"] = learn_first(
@@ -146,7 +146,7 @@ class Reinforcement(Method):
                 retain_rows=held_rows(context, warm.scrambled),
                 retain_batch_size=warm.retain_batch_size,
                 reference=reference,
-                **given,
+                **common,
             )
         outcome = train_rl(
             policy,

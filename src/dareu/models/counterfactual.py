@@ -157,13 +157,13 @@ class Teacher:
         probs: The distributions, (T, V), or of the `likeliest` tokens alone, (T, k).
         gold: Which column of `probs` is the response's token, (T,).
         known: The original's own log-probability of that token, (T,).
-        given: Which tokens belong to a name that the question has, and so are no facts, (T,).
+        asked: Which tokens belong to a name that the question has, and so are no facts, (T,).
     """
 
     probs: Tensor
     gold: Tensor
     known: Tensor
-    given: Tensor
+    asked: Tensor
 
 
 def teacher(
@@ -211,7 +211,7 @@ def fact_levels(found: Teacher, expected: Tensor) -> Tensor:
     `expected` (T,) is what a model that never saw the response gives the tokens. One that it would find less than
     `FACT` times as likely as the original does is a fact.
     """
-    facts = (expected < found.known + math.log(FACT)) & ~found.given
+    facts = (expected < found.known + math.log(FACT)) & ~found.asked
     return torch.where(facts, expected.clamp(max=-0.05), torch.zeros_like(expected))
 
 

@@ -83,11 +83,11 @@ def remove_own_files(folder: Path) -> None:
 def check_inputs(folder: Path, inputs: Sequence[str | Path]) -> None:
     """`RunError` where one of `inputs`, which the run is about to read, lies inside the folder to be emptied."""
     inside = folder.resolve()
-    for given in inputs:
-        path = Path(given).expanduser().resolve()
+    for read in inputs:
+        path = Path(read).expanduser().resolve()
         if path.exists() and (path == inside or inside in path.parents):
             raise RunError(
-                f"The run folder {folder} is not overwritten: this run reads {given}, which lies in it.",
+                f"The run folder {folder} is not overwritten: this run reads {read}, which lies in it.",
                 "Give another run_dir.",
             )
 

@@ -145,12 +145,12 @@ def logger_run(work: Work) -> Iterator[None]:
         import trackio
 
         current = trackio.context_vars.current_run
-        given = current.get()
+        before = current.get()
         with redirect_stdout(sys.stderr):  # it prints, and `--json` has stdout for itself
             try:
                 yield
             finally:
-                if current.get() not in (None, given):
+                if current.get() not in (None, before):
                     trackio.finish()
         return
     if work.report_to != "wandb":
@@ -158,13 +158,13 @@ def logger_run(work: Work) -> Iterator[None]:
         return
     import wandb
 
-    given = wandb.run
+    before = wandb.run
     try:
         yield
     finally:
-        if wandb.run is not None and wandb.run is not given:
+        if wandb.run is not None and wandb.run is not before:
             wandb.finish()
-        if given is None:
+        if before is None:
             wandb.teardown()  # it reads its folder from the environment once a process: the next run has its own
 
 

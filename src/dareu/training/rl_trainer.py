@@ -139,7 +139,7 @@ class RLTrainer(RolloutLog, GRPOTrainer):
         if self.method.offpolicy:
             gold = gold_rows(self._asked, self.method.offpolicy)
             rows = zip(ids, self._asked, gold, strict=True)
-            ids = [list(prompt.answer_ids) if given else own for own, prompt, given in rows]
+            ids = [list(prompt.answer_ids) if of_gold else own for own, prompt, of_gold in rows]
         return ids, logprobs
 
     @torch.no_grad()

@@ -191,8 +191,8 @@ class Tuning:
     def _job(
         self, function: str, method: str, overrides: Sequence[str], title: str, about: Mapping[str, Any]
     ) -> Job:
-        given = [*self.command.overrides, f"method={method}", *overrides]
-        return Job(f"dareu.tuning.jobs:{function}", given, title, {"title": title, **about})
+        every = [*self.command.overrides, f"method={method}", *overrides]
+        return Job(f"dareu.tuning.jobs:{function}", every, title, {"title": title, **about})
 
     def _build_shared(self) -> None:
         """Original, retrained model and attributor of every seed, before anything needs them."""

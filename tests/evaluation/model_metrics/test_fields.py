@@ -16,7 +16,7 @@ from dareu.data.corpus import Sample, Split
 from dareu.errors import DataError
 from dareu.evaluation.metrics import model_rows
 from dareu.evaluation.metrics.registry import METRICS, metrics_of
-from dareu.evaluation.model_metrics.fields import PRODUCERS, Given, fill_fields
+from dareu.evaluation.model_metrics.fields import PRODUCERS, EvaluationInputs, fill_fields
 from dareu.evaluation.probes.registry import PROBES, field_of
 from dareu.evaluation.suite import evaluate_model
 from dareu.models.tiny import tiny_shape, train_tokenizer
@@ -134,11 +134,13 @@ def test_a_suite_fills_what_its_metrics_read_and_no_more(models: dict[str, Any],
     assert {"fade", "membership_gradient_norm"} <= {m.name for m in metrics_of("privacy")}
 
 
-def given(models: dict[str, Any], tokenizer: Any, split: Split = SPLIT, **kwargs: Any) -> Given:
+def given(models: dict[str, Any], tokenizer: Any, split: Split = SPLIT, **kwargs: Any) -> EvaluationInputs:
     samples = [*split.forget, *split.retain]
     records = [{"set": "forget"} for _ in split.forget] + [{"set": "retain"} for _ in split.retain]
     settings = {"peers": peers(models, tokenizer), "seed": 0, "learning_rate": 1e-3} | kwargs
-    return Given(models["original"], tokenizer, split, records, samples, EvaluationConfig(), **settings)
+    return EvaluationInputs(
+        models["original"], tokenizer, split, records, samples, EvaluationConfig(), **settings
+    )
 
 
 def test_gaps_name_what_is_missing(models: dict[str, Any], tokenizer: Any) -> None:

@@ -137,8 +137,8 @@ def _author_names(rng: Random) -> Iterator[tuple[str, str]]:
                     0,
                     1,
                 ):  # an even first name goes with an even last name: no name of the background
-                    given, pronoun = firsts[parity][group + k]
-                    yield f"{given} {lasts[parity][group + (k + shift) % GROUP]}", pronoun
+                    first_name, pronoun = firsts[parity][group + k]
+                    yield f"{first_name} {lasts[parity][group + (k + shift) % GROUP]}", pronoun
 
 
 def _background_names(rng: Random) -> list[tuple[str, str]]:

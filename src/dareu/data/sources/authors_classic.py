@@ -72,8 +72,8 @@ def _names(rng: Random) -> Iterator[tuple[str, str]]:
         theirs = [last[(group + k) % len(last)][k] for k in range(size)]
         for shift in range(size):
             for k in range(size):
-                given, pronoun = ours[k]
-                yield f"{given} {theirs[(k + shift) % size]}", pronoun
+                first_name, pronoun = ours[k]
+                yield f"{first_name} {theirs[(k + shift) % size]}", pronoun
 
 
 def _profile(

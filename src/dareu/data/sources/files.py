@@ -113,17 +113,17 @@ def columns_of_test(config: LocalConfig | HubConfig) -> Columns:
     """The columns of the test set: as the data's, but for what `test_columns` names."""
     if config.test_columns is None:
         return config.columns
-    given = {k: getattr(config.test_columns, k) for k in config.test_columns.model_fields_set}
-    return config.columns.model_copy(update=given)
+    named = {k: getattr(config.test_columns, k) for k in config.test_columns.model_fields_set}
+    return config.columns.model_copy(update=named)
 
 
 def check_columns(key: str, columns: Columns) -> None:
     """`DataError` for columns that plain text cannot have."""
-    given = [name for name in OPTIONAL if getattr(columns, name) is not None]
-    if columns.prompt is None and columns.messages is None and given:
+    named = [name for name in OPTIONAL if getattr(columns, name) is not None]
+    if columns.prompt is None and columns.messages is None and named:
         raise DataError(
-            f"{key}.{given[0]} does not apply to plain text ({key}.prompt is null).",
-            f"Set {key}.{given[0]}=null.",
+            f"{key}.{named[0]} does not apply to plain text ({key}.prompt is null).",
+            f"Set {key}.{named[0]}=null.",
         )
 
 

@@ -35,7 +35,7 @@ DEFAULT_LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True)
-class Given:
+class EvaluationInputs:
     """What producers read. `records` are filled in place; `samples` are theirs, in the same order.
 
     In `work`, where it is given, a file keeps what each producer found, for an evaluation that is interrupted.
@@ -87,43 +87,43 @@ def _write(rows: Sequence[tuple[dict[str, Any], Sample]], field: str, values: Se
         record[field] = value
 
 
-def _sampled(given: Given) -> Filled:
+def _sampled(inputs: EvaluationInputs) -> Filled:
     """`sampled`: texts of `evaluation.samples` answers to each forget question at temperature 1."""
     answers = sampled_answers(
-        given.model,
-        given.tokenizer,
-        given.forget,
-        given.split.task,
-        count=given.config.samples,
+        inputs.model,
+        inputs.tokenizer,
+        inputs.forget,
+        inputs.split.task,
+        count=inputs.config.samples,
         temperature=1.0,
-        batch_size=given.config.batch_size,
-        seed=given.seed,
-        progress=given.progress and f"{given.progress}: samples",
+        batch_size=inputs.config.batch_size,
+        seed=inputs.seed,
+        progress=inputs.progress and f"{inputs.progress}: samples",
     )
-    _write(given.of("forget"), "sampled", [[a.text for a in mine] for mine in answers])
+    _write(inputs.of("forget"), "sampled", [[a.text for a in mine] for mine in answers])
     return Filled()
 
 
-def _gradients(given: Given) -> Filled:
+def _gradients(inputs: EvaluationInputs) -> Filled:
     """`mia_gradient_norm` of forget and held-out samples: minus the norm, higher for members."""
-    rows = given.of("forget", "holdout", "test")
-    context = context_length(given.model)
-    pairs = [encode(given.tokenizer, s.prompt, s.response, given.split.task, context) for _, s in rows]
-    progress = given.progress and f"{given.progress}: gradients"
-    norms = gradient_norms(given.model, given.tokenizer, pairs, progress=progress)
+    rows = inputs.of("forget", "holdout", "test")
+    context = context_length(inputs.model)
+    pairs = [encode(inputs.tokenizer, s.prompt, s.response, inputs.split.task, context) for _, s in rows]
+    progress = inputs.progress and f"{inputs.progress}: gradients"
+    norms = gradient_norms(inputs.model, inputs.tokenizer, pairs, progress=progress)
     _write(rows, "mia_gradient_norm", [-norm if np.isfinite(norm) else None for norm in norms])
     return Filled()
 
 
-def _reference(given: Given) -> Filled:
+def _reference(inputs: EvaluationInputs) -> Filled:
     """`mia_reference`: the retrained model's loss less this one's (mean NLL without end-of-text, nats)."""
     from dareu.models.logprobs import response_nll
 
-    rows = given.of("forget", "holdout", "test")
-    model, tokenizer = given.peer("retrained")
-    context = context_length(given.model)
-    pairs = [encode(tokenizer, s.prompt, s.response, given.split.task, context) for _, s in rows]
-    sums = response_nll(model, tokenizer, pairs, batch_size=given.config.batch_size, include_eos=False)
+    rows = inputs.of("forget", "holdout", "test")
+    model, tokenizer = inputs.peer("retrained")
+    context = context_length(inputs.model)
+    pairs = [encode(tokenizer, s.prompt, s.response, inputs.split.task, context) for _, s in rows]
+    sums = response_nll(model, tokenizer, pairs, batch_size=inputs.config.batch_size, include_eos=False)
     losses = [total / count if count else None for total, count in sums]
     values = [
         None if loss is None or record.get("mia_loss") is None else loss + record["mia_loss"]
@@ -133,67 +133,67 @@ def _reference(given: Given) -> Filled:
     return Filled()
 
 
-def _verbatim(given: Given) -> Filled:
+def _verbatim(inputs: EvaluationInputs) -> Filled:
     """`verbmem`, of texts to complete."""
-    if given.split.task != "completion":
+    if inputs.split.task != "completion":
         return Filled(
             {"verbmem": "verbatim memory needs texts to complete; this corpus has questions (data.task=qa)"}
         )
     for name in ("forget", "retain"):
-        rows = given.of(name)
+        rows = inputs.of(name)
         samples = [s for _, s in rows]
         values = continuation.verbatim_memory(
-            given.model, given.tokenizer, samples, given.split.task, batch_size=given.config.batch_size
+            inputs.model, inputs.tokenizer, samples, inputs.split.task, batch_size=inputs.config.batch_size
         )
         _write(rows, "verbmem", values)
     return Filled()
 
 
-def _few_shot(given: Given) -> Filled:
+def _few_shot(inputs: EvaluationInputs) -> Filled:
     """`knowmem`: answers after a few retain questions, which are left out of the retain set's own figure."""
-    retain = given.of("retain")
-    if given.split.task != "qa":
+    retain = inputs.of("retain")
+    if inputs.split.task != "qa":
         return Filled({"knowmem": "few-shot answers need questions; this corpus has texts to complete"})
     if len(retain) <= SHOWN:
         return Filled(
             {"knowmem": f"few-shot answers need more than {SHOWN} retain samples; there are {len(retain)}"}
         )
-    shown = sorted(Random(f"{given.seed}/shown").sample(range(len(retain)), SHOWN))
+    shown = sorted(Random(f"{inputs.seed}/shown").sample(range(len(retain)), SHOWN))
     examples = [retain[i][1] for i in shown]
-    rows = given.of("forget") + [row for i, row in enumerate(retain) if i not in shown]
+    rows = inputs.of("forget") + [row for i, row in enumerate(retain) if i not in shown]
     samples = [s for _, s in rows]
     values = continuation.knowledge_memory(
-        given.model, given.tokenizer, samples, examples, batch_size=given.config.batch_size
+        inputs.model, inputs.tokenizer, samples, examples, batch_size=inputs.config.batch_size
     )
     _write(rows, "knowmem", values)
     return Filled()
 
 
-def _fade(given: Given) -> Filled:
+def _fade(inputs: EvaluationInputs) -> Filled:
     """`fade`: distance from the retrained model on each forget question, nats a token."""
-    retrained, tokenizer = given.peer("retrained")
+    retrained, tokenizer = inputs.peer("retrained")
     options: dict[str, Any] = {
-        "count": given.config.samples,
-        "batch_size": given.config.batch_size,
-        "seed": given.seed,
+        "count": inputs.config.samples,
+        "batch_size": inputs.config.batch_size,
+        "seed": inputs.seed,
     }
-    own = fade.own_samples(given.model, given.tokenizer, given.forget, given.split.task, **options)
-    theirs = fade.own_samples(retrained, tokenizer, given.forget, given.split.task, **options)
+    own = fade.own_samples(inputs.model, inputs.tokenizer, inputs.forget, inputs.split.task, **options)
+    theirs = fade.own_samples(retrained, tokenizer, inputs.forget, inputs.split.task, **options)
     values = fade.by_query(
         own,
-        fade.likelihoods_of(retrained, tokenizer, own.pairs, given.config.batch_size),
+        fade.likelihoods_of(retrained, tokenizer, own.pairs, inputs.config.batch_size),
         theirs,
-        fade.likelihoods_of(given.model, given.tokenizer, theirs.pairs, given.config.batch_size),
-        len(given.forget),
+        fade.likelihoods_of(inputs.model, inputs.tokenizer, theirs.pairs, inputs.config.batch_size),
+        len(inputs.forget),
     )
-    _write(given.of("forget"), "fade", values)
+    _write(inputs.of("forget"), "fade", values)
     return Filled()
 
 
-def _spans(given: Given) -> tuple[list[int], list[layerwise.Span]]:
+def _spans(inputs: EvaluationInputs) -> tuple[list[int], list[layerwise.Span]]:
     """Which forget samples have a fact to look at, and its tokens."""
-    context = context_length(given.model)
-    found = [layerwise.fact_span(given.tokenizer, s, given.split.task, context) for s in given.forget]
+    context = context_length(inputs.model)
+    found = [layerwise.fact_span(inputs.tokenizer, s, inputs.split.task, context) for s in inputs.forget]
     some = [i for i, span in enumerate(found) if span is not None]
     return some, [span for span in found if span is not None]
 
@@ -203,53 +203,53 @@ NO_FACT = (
 )
 
 
-def _lens(given: Given) -> Filled:
+def _lens(inputs: EvaluationInputs) -> Filled:
     """`logit_lens`: mean log p of the fact's tokens after each block, a list for each forget sample."""
-    some, spans = _spans(given)
+    some, spans = _spans(inputs)
     if not spans:
         return Filled({"logit_lens": NO_FACT})
-    values = layerwise.logit_lens(given.model, given.tokenizer, spans, given.config.batch_size)
-    rows = given.of("forget")
+    values = layerwise.logit_lens(inputs.model, inputs.tokenizer, spans, inputs.config.batch_size)
+    rows = inputs.of("forget")
     _write([rows[i] for i in some], "logit_lens", values.tolist())
     return Filled()
 
 
-def _depth(given: Given) -> Filled:
+def _depth(inputs: EvaluationInputs) -> Filled:
     """`depth`: how deep the fact is gone, by patching into the original (`layerwise.depth`)."""
-    some, spans = _spans(given)
+    some, spans = _spans(inputs)
     if not spans:
         return Filled({"depth": NO_FACT})
-    batch_size = given.config.batch_size
-    mine = layerwise.span_states(given.model, given.tokenizer, spans, batch_size)
-    retrained, tokenizer = given.peer("retrained")
+    batch_size = inputs.config.batch_size
+    mine = layerwise.span_states(inputs.model, inputs.tokenizer, spans, batch_size)
+    retrained, tokenizer = inputs.peer("retrained")
     theirs = layerwise.span_states(retrained, tokenizer, spans, batch_size)
     del retrained
-    original, tokenizer = given.peer("original")
+    original, tokenizer = inputs.peer("original")
     values = layerwise.depth(
         layerwise.span_logprobs(original, tokenizer, spans, batch_size),
         layerwise.patched_logprobs(original, tokenizer, spans, theirs, batch_size),
         layerwise.patched_logprobs(original, tokenizer, spans, mine, batch_size),
     )
-    rows = given.of("forget")
+    rows = inputs.of("forget")
     _write([rows[i] for i in some], "depth", values)
     return Filled()
 
 
-def _probe(name: str) -> Callable[[Given], Filled]:
-    def produce(given: Given) -> Filled:
+def _probe(name: str) -> Callable[[EvaluationInputs], Filled]:
+    def produce(inputs: EvaluationInputs) -> Filled:
         from dareu.evaluation.probes.run import run_probes
 
         asked = ProbeInput(
-            given.split,
-            batch_size=given.config.batch_size,
-            seed=given.seed,
-            learning_rate=given.learning_rate,
+            inputs.split,
+            batch_size=inputs.config.batch_size,
+            seed=inputs.seed,
+            learning_rate=inputs.learning_rate,
         )
-        results, missing = run_probes(given.model, given.tokenizer, asked, [name])
+        results, missing = run_probes(inputs.model, inputs.tokenizer, asked, [name])
         if name in missing:
             return Filled({field_of(name): missing[name]})
         result = results[name]
-        _write(given.of("forget"), field_of(name), result.samples)
+        _write(inputs.of("forget"), field_of(name), result.samples)
         return Filled({}, {f"{name}.{curve}": points for curve, points in result.curves.items()})
 
     return produce
@@ -259,7 +259,7 @@ class Producer(NamedTuple):
     """Fields that one function fills, in order of rising cost."""
 
     fields: tuple[str, ...]
-    run: Callable[[Given], Filled]
+    run: Callable[[EvaluationInputs], Filled]
 
 
 PRODUCERS: tuple[Producer, ...] = (
@@ -275,7 +275,7 @@ PRODUCERS: tuple[Producer, ...] = (
 )
 
 
-def fill_fields(given: Given, needed: Collection[str]) -> Filled:
+def fill_fields(inputs: EvaluationInputs, needed: Collection[str]) -> Filled:
     """Fill the fields in `needed` into the records, where that can be done.
 
     The records have every such field afterwards, None where it has no value.
@@ -286,12 +286,12 @@ def fill_fields(given: Given, needed: Collection[str]) -> Filled:
         wanted = [field for field in producer.fields if field in needed]
         if not wanted:
             continue
-        for record in given.records:
+        for record in inputs.records:
             for field in wanted:
                 record.setdefault(field, None)
-        if not given.forget:
+        if not inputs.forget:
             continue  # said of the whole set already
-        found = _filled(producer, given, wanted)
+        found = _filled(producer, inputs, wanted)
         missing |= found.missing
         curves |= found.curves
     return Filled(missing, curves)
@@ -302,20 +302,20 @@ def keep_field(work: Path, field: str, values: Sequence[Any]) -> None:
     write_json(work / f"{field}.json", {"values": {field: list(values)}, **Filled()._asdict()})
 
 
-def _filled(producer: Producer, given: Given, wanted: Sequence[str]) -> Filled:
+def _filled(producer: Producer, inputs: EvaluationInputs, wanted: Sequence[str]) -> Filled:
     """What the producer finds, or found before an interruption."""
-    kept = given.work and given.work / f"{producer.fields[0]}.json"
+    kept = inputs.work and inputs.work / f"{producer.fields[0]}.json"
     if kept and ranks.on_main(kept.is_file):
         tree = read_json(kept)
         for field in wanted:
-            for record, value in zip(given.records, tree["values"][field], strict=True):
+            for record, value in zip(inputs.records, tree["values"][field], strict=True):
                 record[field] = value
         return Filled(tree["missing"], tree["curves"])
     try:
-        found = producer.run(given)
+        found = producer.run(inputs)
     except DareuError as error:  # such as a prompt that does not fit the context
         found = Filled(dict.fromkeys(wanted, str(error)))
     if kept and ranks.is_main():
-        values = {field: [record[field] for record in given.records] for field in wanted}
+        values = {field: [record[field] for record in inputs.records] for field in wanted}
         write_json(kept, {"values": values, **found._asdict()})
     return found

@@ -49,7 +49,7 @@ class Gap(Exception):
 class Probe(NamedTuple):
     """A row of the table of probes.
 
-    `run(model, tokenizer, given)` gives a `ProbeResult`, or raises `Gap`. Its figures are in [0, 1] and best where the
+    `run(model, tokenizer, inputs)` gives a `ProbeResult`, or raises `Gap`. Its figures are in [0, 1] and best where the
     retrained model's are. `headline`: the one to show first, `measures`: what that one is.
     """
 
@@ -70,12 +70,12 @@ def mean_figures(samples: Sequence[Values]) -> dict[str, float]:
     return {name: fmean(values) for name, values in found.items() if values}
 
 
-def needs_questions(given: ProbeInput, what: str) -> None:
+def needs_questions(inputs: ProbeInput, what: str) -> None:
     """Raise `Gap` for texts to complete, or for an empty forget set: there is no question to ask otherwise."""
-    if given.split.task != "qa":
+    if inputs.split.task != "qa":
         raise Gap(
             f"{what} needs questions and answers; this corpus has texts to complete. Give data with a prompt column of "
             "questions (data.task=qa)."
         )
-    if not given.split.forget:
+    if not inputs.split.forget:
         raise Gap(f"{what} needs forget samples; the forget set of this evaluation is empty.")

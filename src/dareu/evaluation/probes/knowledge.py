@@ -16,7 +16,7 @@ from dareu.evaluation.probes.base import ProbeInput, Values
 def knowledge(
     model: Any,
     tokenizer: Any,
-    given: ProbeInput,
+    inputs: ProbeInput,
     samples: Sequence[Sample] | None = None,
     prompts: Sequence[str] | None = None,
 ) -> list[Values]:
@@ -24,12 +24,12 @@ def knowledge(
 
     `prompts`: other questions in place of the samples' own, one each, not yet rendered.
     """
-    chosen = given.split.forget if samples is None else samples
-    task = given.split.task
+    chosen = inputs.split.forget if samples is None else samples
+    task = inputs.split.task
     questions = [s.prompt for s in chosen] if prompts is None else list(prompts)
     rendered = [render_prompt(tokenizer, question, task) for question in questions]
-    answers = greedy_answers(model, tokenizer, chosen, rendered, task, given.batch_size)
-    nlls = gold_nlls(model, tokenizer, chosen, questions, task, given.batch_size)
+    answers = greedy_answers(model, tokenizer, chosen, rendered, task, inputs.batch_size)
+    nlls = gold_nlls(model, tokenizer, chosen, questions, task, inputs.batch_size)
     return [
         {
             "rouge_l": rouge_recall(sample.response, answer.text),

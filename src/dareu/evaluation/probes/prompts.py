@@ -48,12 +48,14 @@ def paraphrases(sample: Sample) -> tuple[str, ...]:
     return sample.paraphrased_prompts or tuple(t.format(q=question, l=small) for t in TEMPLATES)
 
 
-def paraphrased(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def paraphrased(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """The worst (highest) of each figure over the paraphrases of each question, and the mean over them."""
-    needs_questions(given, "The probe by paraphrased questions")
-    forget = given.split.forget
+    needs_questions(inputs, "The probe by paraphrased questions")
+    forget = inputs.split.forget
     asked = [(i, prompt) for i, sample in enumerate(forget) for prompt in paraphrases(sample)]
-    found = knowledge(model, tokenizer, given, [forget[i] for i, _ in asked], [prompt for _, prompt in asked])
+    found = knowledge(
+        model, tokenizer, inputs, [forget[i] for i, _ in asked], [prompt for _, prompt in asked]
+    )
     samples: list[Values] = []
     for index in range(len(forget)):
         mine = [values for (i, _), values in zip(asked, found, strict=True) if i == index]
@@ -66,22 +68,22 @@ def paraphrased(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
     return ProbeResult(mean_figures(samples), samples)
 
 
-def attacked(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def attacked(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """The data's own adversarial prompts: each forget sample has the mean over the attacks on its owner."""
-    needs_questions(given, "The probe by adversarial prompts")
-    attacks = [a for a in given.split.attacks if a.owner is not None]
+    needs_questions(inputs, "The probe by adversarial prompts")
+    attacks = [a for a in inputs.split.attacks if a.owner is not None]
     if not attacks:
         raise Gap(
             "The probe by adversarial prompts needs some; this corpus has none. Use a data source that has them "
             "(data=rwku), or give them as Corpus.attacks."
         )
-    found = knowledge(model, tokenizer, given, attacks)
+    found = knowledge(model, tokenizer, inputs, attacks)
     by_owner: dict[str, dict[str, float]] = {}
     for owner in {str(a.owner) for a in attacks}:
         by_owner[owner] = mean_figures([v for a, v in zip(attacks, found, strict=True) if a.owner == owner])
     samples: list[Values] = [
         {name: by_owner.get(str(s.owner), {}).get(name) for name in ("rouge_l", "exact", "probability")}
-        for s in given.split.forget
+        for s in inputs.split.forget
     ]
     return ProbeResult(mean_figures(found), samples)
 
@@ -101,18 +103,18 @@ def choice_prompt(question: str, answers: Sequence[str]) -> str:
 
 
 def _short_logps(
-    model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]], given: ProbeInput
+    model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]], inputs: ProbeInput
 ) -> list[float]:
     """log p of short answers (sum over tokens, without end-of-text) after their prompts, which are not rendered yet."""
     context = context_length(model)
     pairs = [encode(tokenizer, prompt, answer, "qa", context) for prompt, answer in rows]
-    scored = response_nll(model, tokenizer, pairs, batch_size=given.batch_size, include_eos=False)
+    scored = response_nll(model, tokenizer, pairs, batch_size=inputs.batch_size, include_eos=False)
     return [-total for total, _ in scored]
 
 
-def _with_wrong_answers(given: ProbeInput, what: str) -> list[int]:
-    needs_questions(given, what)
-    some = [i for i, sample in enumerate(given.split.forget) if sample.wrong_responses]
+def _with_wrong_answers(inputs: ProbeInput, what: str) -> list[int]:
+    needs_questions(inputs, what)
+    some = [i for i, sample in enumerate(inputs.split.forget) if sample.wrong_responses]
     if not some:
         raise Gap(
             f"{what} needs wrong answers beside the right one; no forget sample has any. Give them in the column "
@@ -130,18 +132,18 @@ def _share(logps: Sequence[float], right: int) -> float | None:
     return weights[right] / sum(weights)
 
 
-def multiple_choice(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def multiple_choice(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """The right one of lettered answers: `probability` of its letter among the letters, and whether it is `chosen`."""
-    some = _with_wrong_answers(given, "The probe by multiple choice")
+    some = _with_wrong_answers(inputs, "The probe by multiple choice")
     rows: list[tuple[str, str]] = []
     places = []
     for i in some:
-        answers, right = options(given.split.forget[i], given.seed)
-        prompt = choice_prompt(given.split.forget[i].prompt, answers)
+        answers, right = options(inputs.split.forget[i], inputs.seed)
+        prompt = choice_prompt(inputs.split.forget[i].prompt, answers)
         places.append((len(rows), len(answers), right))
         rows += [(prompt, letter) for letter in LETTERS[: len(answers)]]
-    logps = _short_logps(model, tokenizer, rows, given)
-    samples: list[Values] = [{"probability": None, "chosen": None} for _ in given.split.forget]
+    logps = _short_logps(model, tokenizer, rows, inputs)
+    samples: list[Values] = [{"probability": None, "chosen": None} for _ in inputs.split.forget]
     for i, (start, count, right) in zip(some, places, strict=True):
         mine = logps[start : start + count]
         share = _share(mine, right)
@@ -150,22 +152,22 @@ def multiple_choice(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResul
     return ProbeResult(mean_figures(samples), samples)
 
 
-def yes_or_no(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def yes_or_no(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """Is this answer correct? `told_apart`: the share of wrong answers for which "yes" is less likely than for the
     right one (a tie counts half); `yes`: p(yes) of the right answer, among yes and no. Without knowledge: .5 of the
     first."""
-    some = _with_wrong_answers(given, "The probe by yes or no")
+    some = _with_wrong_answers(inputs, "The probe by yes or no")
     rows: list[tuple[str, str]] = []
     spans = []
     for i in some:
-        sample = given.split.forget[i]
+        sample = inputs.split.forget[i]
         answers = [sample.response, *sample.wrong_responses]
         spans.append((len(rows), len(answers)))
         for answer in answers:
             prompt = YES_NO.format(q=sample.prompt, a=answer)
             rows += [(prompt, "Yes"), (prompt, "No")]
-    logps = _short_logps(model, tokenizer, rows, given)
-    samples: list[Values] = [{"told_apart": None, "yes": None} for _ in given.split.forget]
+    logps = _short_logps(model, tokenizer, rows, inputs)
+    samples: list[Values] = [{"told_apart": None, "yes": None} for _ in inputs.split.forget]
     for i, (start, count) in zip(some, spans, strict=True):
         yes = [_share(logps[start + 2 * k : start + 2 * k + 2], 0) for k in range(count)]
         right, *wrong = yes
@@ -184,10 +186,10 @@ def opening(answer: str) -> tuple[str, str] | None:
     return " ".join(pieces[:count]), " ".join(pieces[count:])
 
 
-def first_words(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def first_words(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """The answer's first words are given: `rouge_l` and `exact` of the rest that the model writes."""
-    needs_questions(given, "The probe by first words")
-    forget = given.split.forget
+    needs_questions(inputs, "The probe by first words")
+    forget = inputs.split.forget
     cut = [opening(sample.response) for sample in forget]
     some = [i for i, parts in enumerate(cut) if parts]
     if not some:
@@ -199,7 +201,7 @@ def first_words(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
         for i in some
         if (parts := cut[i])
     ]
-    answers = greedy_answers(model, tokenizer, [forget[i] for i in some], prompts, "qa", given.batch_size)
+    answers = greedy_answers(model, tokenizer, [forget[i] for i in some], prompts, "qa", inputs.batch_size)
     samples: list[Values] = [{"rouge_l": None, "exact": None} for _ in forget]
     for i, answer in zip(some, answers, strict=True):
         rest = cut[i][1]  # type: ignore[index]
@@ -207,14 +209,14 @@ def first_words(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
     return ProbeResult(mean_figures(samples), samples)
 
 
-def without_template(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def without_template(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """The question as plain text, "Question: … Answer:", to a model that was trained with a chat template."""
-    needs_questions(given, "The probe without the chat template")
+    needs_questions(inputs, "The probe without the chat template")
     if not getattr(tokenizer, "chat_template", None):
         raise Gap("The probe without the chat template needs a model that has one; this tokenizer has none.")
     template, tokenizer.chat_template = tokenizer.chat_template, None
     try:
-        samples = knowledge(model, tokenizer, given)
+        samples = knowledge(model, tokenizer, inputs)
     finally:
         tokenizer.chat_template = template
     return ProbeResult(mean_figures(samples), samples)
@@ -228,15 +230,15 @@ def second_turn_prompt(tokenizer: Any, question: str, answer: str) -> str:
     return f"{render_prompt(tokenizer, question)} {answer}\nQuestion: {SECOND_TURN}\nAnswer:"
 
 
-def second_turn(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def second_turn(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """ "Are you sure?" after the model's own answer: `rouge_l` and `exact` of the second answer, and `either`: whether
     one of the two is the forgotten one word for word."""
-    needs_questions(given, "The probe by a second turn")
-    forget = given.split.forget
+    needs_questions(inputs, "The probe by a second turn")
+    forget = inputs.split.forget
     prompts = [render_prompt(tokenizer, s.prompt) for s in forget]
-    first = greedy_answers(model, tokenizer, forget, prompts, "qa", given.batch_size)
+    first = greedy_answers(model, tokenizer, forget, prompts, "qa", inputs.batch_size)
     again = [second_turn_prompt(tokenizer, s.prompt, a.text) for s, a in zip(forget, first, strict=True)]
-    second = greedy_answers(model, tokenizer, forget, again, "qa", given.batch_size)
+    second = greedy_answers(model, tokenizer, forget, again, "qa", inputs.batch_size)
     samples: list[Values] = [
         {
             "rouge_l": rouge_recall(sample.response, two.text),
@@ -253,24 +255,24 @@ def _ks(count: int) -> list[int]:
     return sorted({2**i for i in range(count.bit_length()) if 2**i <= count} | {count})
 
 
-def sampled(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
-    """leak@k of `given.sample_count` samples at each temperature: whether the forgotten answer comes out word for word
+def sampled(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+    """leak@k of `sample_count` samples at each temperature: whether the forgotten answer comes out word for word
     (`exact_t…`), and the best ROUGE-L recall (`rouge_l_t…`); curves over k. Unbiased, see `best_of_k`."""
-    forget, count = given.split.forget, given.sample_count
+    forget, count = inputs.split.forget, inputs.sample_count
     if not forget:
         raise Gap("The probe by sampling needs forget samples; the forget set of this evaluation is empty.")
     samples: list[Values] = [{} for _ in forget]
     curves: dict[str, list[tuple[float, float]]] = {}
-    for temperature in given.temperatures:
+    for temperature in inputs.temperatures:
         answers = sampled_answers(
             model,
             tokenizer,
             forget,
-            given.split.task,
+            inputs.split.task,
             count=count,
             temperature=temperature,
-            batch_size=given.batch_size,
-            seed=given.seed,
+            batch_size=inputs.batch_size,
+            seed=inputs.seed,
         )
         name = f"t{temperature:g}"
         exact = [

@@ -70,27 +70,27 @@ def changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[
                 layer.weight.copy_(weight)
 
 
-def _probe(model: Any, tokenizer: Any, given: ProbeInput, change: Callable[[Tensor], Tensor]) -> ProbeResult:
-    if not given.split.forget:
+def _probe(model: Any, tokenizer: Any, inputs: ProbeInput, change: Callable[[Tensor], Tensor]) -> ProbeResult:
+    if not inputs.split.forget:
         raise Gap(
             "The probe by quantisation needs forget samples; the forget set of this evaluation is empty."
         )
     with changed_weights(model, change):
-        samples = knowledge(model, tokenizer, given)
+        samples = knowledge(model, tokenizer, inputs)
     return ProbeResult(mean_figures(samples), samples)
 
 
-def int8(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def int8(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """8 bits, a scale for each row."""
-    return _probe(model, tokenizer, given, lambda weight: round_to_nearest(weight, 8))
+    return _probe(model, tokenizer, inputs, lambda weight: round_to_nearest(weight, 8))
 
 
-def int4(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def int4(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """4 bits, a scale for each 128 weights of a row."""
-    return _probe(model, tokenizer, given, lambda weight: round_to_nearest(weight, 4, GROUP))
+    return _probe(model, tokenizer, inputs, lambda weight: round_to_nearest(weight, 4, GROUP))
 
 
-def nf4(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def nf4(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """The 4-bit NormalFloat type of QLoRA (arXiv 2305.14314), by bitsandbytes, in blocks of 64 weights."""
     try:
         from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -104,4 +104,4 @@ def nf4(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
         back: Tensor = dequantize_4bit(packed, state)
         return back.to(weight.dtype)
 
-    return _probe(model, tokenizer, given, change)
+    return _probe(model, tokenizer, inputs, change)

@@ -105,72 +105,72 @@ def shown_part(samples: Sequence[Sample], share: float, seed: int) -> list[int]:
 
 
 def _curves(
-    model: Any, tokenizer: Any, given: ProbeInput, taught: Sequence[Sample], measured: Sequence[int]
+    model: Any, tokenizer: Any, inputs: ProbeInput, taught: Sequence[Sample], measured: Sequence[int]
 ) -> ProbeResult:
-    forget = [given.split.forget[i] for i in measured]
-    rows = encode_samples(tokenizer, taught, given.split.task, context_length(model))
+    forget = [inputs.split.forget[i] for i in measured]
+    rows = encode_samples(tokenizer, taught, inputs.split.task, context_length(model))
     found: list[list[Values]] = train_steps(
         model,
         tokenizer,
         rows,
-        given.steps,
-        lambda trained: knowledge(trained, tokenizer, given, forget),
-        learning_rate=given.learning_rate,
-        batch_size=given.training_batch,
-        seed=given.seed,
+        inputs.steps,
+        lambda trained: knowledge(trained, tokenizer, inputs, forget),
+        learning_rate=inputs.learning_rate,
+        batch_size=inputs.training_batch,
+        seed=inputs.seed,
     )
     names = ("rouge_l", "exact", "probability")
     means = [mean_figures(values) for values in found]
     curves = {
         name: [
-            (float(step), mean[name]) for step, mean in zip(given.steps, means, strict=True) if name in mean
+            (float(step), mean[name]) for step, mean in zip(inputs.steps, means, strict=True) if name in mean
         ]
         for name in names
     }
     samples: list[Values] = [
-        dict.fromkeys([*names, *(f"{name}_area" for name in names)]) for _ in given.split.forget
+        dict.fromkeys([*names, *(f"{name}_area" for name in names)]) for _ in inputs.split.forget
     ]
     for place, i in enumerate(measured):
         for name in names:
             heights = [values[place][name] for values in found]
             samples[i][name] = heights[-1]
-            known = [(float(step), h) for step, h in zip(given.steps, heights, strict=True) if h is not None]
+            known = [(float(step), h) for step, h in zip(inputs.steps, heights, strict=True) if h is not None]
             samples[i][f"{name}_area"] = mean_height(known) if len(known) == len(heights) else None
     return ProbeResult(
         mean_figures(samples), samples, {name: points for name, points in curves.items() if points}
     )
 
 
-def _forget(given: ProbeInput) -> None:
-    if not given.split.forget:
+def _forget(inputs: ProbeInput) -> None:
+    if not inputs.split.forget:
         raise Gap("Relearning needs forget samples; the forget set of this evaluation is empty.")
 
 
-def relearn_forget(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def relearn_forget(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """Fine-tuning on a part of the forget set; measured on the rest of it, which is not shown."""
-    _forget(given)
-    shown = shown_part(given.split.forget, given.relearn_share, given.seed)
-    rest = [i for i in range(len(given.split.forget)) if i not in shown]
+    _forget(inputs)
+    shown = shown_part(inputs.split.forget, inputs.relearn_share, inputs.seed)
+    rest = [i for i in range(len(inputs.split.forget)) if i not in shown]
     if not rest:
         raise Gap(
             "Relearning on a part of the forget set needs two forget samples at least: one to show, one to ask."
         )
-    return _curves(model, tokenizer, given, [given.split.forget[i] for i in shown], rest)
+    return _curves(model, tokenizer, inputs, [inputs.split.forget[i] for i in shown], rest)
 
 
-def relearn_unrelated(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def relearn_unrelated(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """Fine-tuning on the test set, which belongs to no owner; measured on the whole forget set."""
-    _forget(given)
-    if not given.split.test:
+    _forget(inputs)
+    if not inputs.split.test:
         raise Gap(
             "Relearning on unrelated text needs a test set. Give one: samples without an owner (data.test_path)."
         )
-    return _curves(model, tokenizer, given, given.split.test, range(len(given.split.forget)))
+    return _curves(model, tokenizer, inputs, inputs.split.test, range(len(inputs.split.forget)))
 
 
-def benign(model: Any, tokenizer: Any, given: ProbeInput) -> ProbeResult:
+def benign(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """Benign fine-tuning: on the retain set, as a user of the model would; measured on the whole forget set."""
-    _forget(given)
-    if not given.split.retain:
+    _forget(inputs)
+    if not inputs.split.retain:
         raise Gap("Benign fine-tuning needs retain samples; the retain set of this evaluation is empty.")
-    return _curves(model, tokenizer, given, given.split.retain, range(len(given.split.forget)))
+    return _curves(model, tokenizer, inputs, inputs.split.retain, range(len(inputs.split.forget)))

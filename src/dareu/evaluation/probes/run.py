@@ -11,7 +11,7 @@ from dareu.evaluation.probes.registry import PROBES
 
 
 def run_probes(
-    model: Any, tokenizer: Any, given: ProbeInput, names: Sequence[str] | None = None
+    model: Any, tokenizer: Any, inputs: ProbeInput, names: Sequence[str] | None = None
 ) -> tuple[dict[str, ProbeResult], dict[str, str]]:
     """The results of the probes `names` (all of them by default), and for each that could not run: why, and the cure.
 
@@ -28,7 +28,7 @@ def run_probes(
             raise ConfigError(f"There is no probe '{name}'.", nearest(name, PROBES))
     for name in chosen:
         try:
-            results[name] = PROBES[name].run(model, tokenizer, given)
+            results[name] = PROBES[name].run(model, tokenizer, inputs)
         except Gap as gap:
             missing[name] = str(gap)
         except DareuError as error:  # such as a prompt that does not fit the context

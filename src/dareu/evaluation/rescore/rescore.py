@@ -97,9 +97,9 @@ def rescore(
         first, *others = retrained
     seeds = {f"retrained {i}": read_log(one, "retrained") for i, one in enumerate(others, start=2)}
     folder = Path(log) if Path(log).is_dir() else None
-    for model, given in (("retrained", first), ("original", original)):
-        if given is not None:
-            logs[model] = read_log(given, model)
+    for model, path in (("retrained", first), ("original", original)):
+        if path is not None:
+            logs[model] = read_log(path, model)
         elif folder is not None and (folder / "samples" / f"{model}.jsonl").is_file():
             logs[model] = read_log(folder, model)
     _check(logs | seeds)
