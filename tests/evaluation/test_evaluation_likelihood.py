@@ -7,6 +7,7 @@ import math
 import pytest
 
 from dareu.evaluation.metrics.likelihood import (
+    log_contribution,
     normalised_probability,
     probability,
     truth_contribution,
@@ -53,3 +54,4 @@ def test_what_a_sample_adds_to_the_truth_ratio() -> None:
     ratios = [0.5, 4.0, 1.0]
     assert [truth_contribution(r, "forget") for r in ratios] == [0.5, 0.25, 1.0]
     assert [truth_contribution(r, "retain") for r in ratios] == [0.5, 0.0, 0.0]
+    assert [log_contribution(r, "forget") for r in ratios] == pytest.approx([-HALF, 2 * HALF, 0.0])

@@ -267,6 +267,31 @@ def test_without_a_retrained_model_the_gap_is_named() -> None:
     assert "retrained" in result["missing"]["knowledge_left"]
 
 
+def test_the_mean_log_of_truth_ratios_sees_what_the_folded_ratio_hides() -> None:
+    """ln R of −2 in the original, −1 and 1 in turn in the retrained, −1 in the unlearned model.
+
+    min(R, 1/R) is e^−1 in all answers of the last two: k = 0. Mean ln R is 0 and −1: k = (−1 − 0) / (−2 − 0).
+    """
+    logs = {"original": [-2.0] * 8, "retrained": [-1.0, 1.0] * 4, "unlearned": [-1.0] * 8}
+    models = {
+        name: [
+            row | {"paraphrased_nll": 3.0 + log, "wrong_nlls": [2.0, 4.0]}
+            for row, log in zip(records([1.0] * 8), values, strict=True)
+        ]
+        for name, values in logs.items()
+    }
+    inputs = {"truth_ratio_mean": "geometric"}
+    summaries = {name: compute_metrics(rows, metrics_of("fast"), inputs) for name, rows in models.items()}
+    assert summaries["unlearned"]["forget"]["truth_ratio_log"] == pytest.approx(-1.0)
+    assert "truth_ratio_log" not in summaries["unlearned"]["retain"]
+    found = compare_models(models, summaries, inputs=inputs)
+    left = found["knowledge_left"]
+    assert left["truth_ratio"]["value"] == pytest.approx(0.0)
+    assert left["truth_ratio_log"]["value"] == pytest.approx(0.5) and left["truth_ratio_log"]["low"] > 0
+    # half of the retrained model's ratios lie above all of the unlearned one's
+    assert found["forget_quality"]["statistic"] == pytest.approx(0.5)
+
+
 def test_what_the_original_says_of_samples_that_no_model_saw() -> None:
     """Probabilities .5 and .1 on the holdout; two wrong answers twice as likely as the paraphrase give R = 2, so ½."""
     half, tenth = -math.log(0.5), -math.log(0.1)

@@ -15,6 +15,7 @@ from report_fixture import NASTY, make_results, model, sample_rows, write_run
 from dareu.errors import RunError
 from dareu.evaluation.metrics.intervals import difference
 from dareu.report import drawing as svg
+from dareu.report.console_tables import summary_lines
 from dareu.report.curves import curves
 from dareu.report.distributions import cumulative
 from dareu.report.knowledge import place
@@ -286,6 +287,27 @@ def test_not_significant_is_not_not_seen() -> None:
     lost["damage"]["retain"] |= {"value": 0.02, "high": 0.09}
     told = next(p.text for p in verdict(lost).points if p.text.startswith("Retain"))
     assert told.endswith("No loss above 5% seen, but so few answers do not exclude one.")
+
+
+def test_forget_quality_speaks_against_no_difference() -> None:
+    results = left(a=(0.02, -0.05, 0.09))
+    assert any(
+        "p = .573" in p.text and p.text.endswith("(n = 40). No difference seen.")
+        for p in verdict(results).points
+    )
+    results["forget_quality"] = {"statistic": 0.37, "p": 1.8e-6, "log10_p": -5.745}
+    found = verdict(results)
+    assert (found.tone, found.headline) == (
+        "fair",
+        "It forgot, but its truth ratios are unlike the retrained model's: p = 1.8e-06.",
+    )
+    assert "Forget quality p = 1.8e-06: truth ratios are unlike" in " ".join(summary_lines(results))
+    # too small for a float
+    results["forget_quality"] = {"statistic": 0.9, "p": 0.0, "log10_p": -340.2, "at_floor": True}
+    assert verdict(results).headline.endswith("log10 p = -340.2.")
+    # worse findings keep the headline
+    results["models"]["unlearned"]["text_health"]["repetitive"] = 0.5
+    assert "broken text" in verdict(results).headline
 
 
 def test_several_retrained_models_are_counted() -> None:

@@ -74,8 +74,9 @@ def test_summary_is_in_plain_words() -> None:
     assert lines[0] == "Tug-of-War .971 (without test .980), retrain similarity .955; 1 is best."
     without_test = summary_lines(make_results(tug_of_war=None))
     assert without_test[0] == "Tug-of-War without test .980, retrain similarity .955; 1 is best."
-    assert lines[1] == "Unlearning took 4.0 s, retraining 18.0 s (4.5 times as long)."
-    assert lines[2] == "40 updates, stopped early: held-out attribution of the rollouts is 0.046."
+    assert lines[1].startswith("Forget quality p = .573: no difference")
+    assert lines[2] == "Unlearning took 4.0 s, retraining 18.0 s (4.5 times as long)."
+    assert lines[3] == "40 updates, stopped early: held-out attribution of the rollouts is 0.046."
 
 
 def test_no_retrained_model() -> None:
@@ -98,4 +99,4 @@ def test_a_checkpoint_from_elsewhere() -> None:
     results = make_results(
         outcome={"given": "/m"}, unlearn_config=None, seconds={"unlearn": math.nan, "retrained": 18.0}
     )
-    assert summary_lines(results)[1:] == ["The seconds of unlearning are not known."]
+    assert summary_lines(results)[2:] == ["The seconds of unlearning are not known."]

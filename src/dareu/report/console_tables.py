@@ -21,6 +21,7 @@ from dareu.report.figures import (
     show_seconds,
     value,
 )
+from dareu.report.forget_quality import quality_of
 from dareu.report.knowledge import knowledge_left, worst
 
 BROKEN_CURE = "Its text broke before it forgot: take method=dareu_warm, or lower method.optim.lr."
@@ -67,6 +68,13 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Tug-of-War {shown}, retrain similarity {show(results.get('retrain_similarity'))}; 1 is best."
         )
+        if quality := quality_of(results):
+            seen = (
+                "truth ratios are unlike the retrained model's"
+                if quality.differs
+                else "no difference between truth ratios and the retrained model's seen"
+            )
+            lines.append(f"Forget quality {quality.chance}: {seen}.")
     else:
         lines.append(
             "There is no retrained model to compare with, so there is neither Tug-of-War nor retrain similarity."

@@ -118,10 +118,11 @@ DAMAGE = tuple(
     )
     for of in ("retain", "test")
 )
+_BESIDE = ("forget_probability", "forget_truth_ratio", "truth_ratio_log", "forget_exact", "broken")
 # Columns that comparisons have beside those of a run's own table.
 COMPARED = (
     *DAMAGE,
-    *(f for f in MORE if f.key in ("forget_probability", "forget_truth_ratio", "forget_exact", "broken")),
+    *(f for f in MORE if f.key in _BESIDE),
     _score(_METRICS["forget_quality"]),
 )
 # What forgetting cost, beside its seconds.

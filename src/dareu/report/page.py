@@ -37,6 +37,7 @@ from dareu.report.figures import (
     show_share,
     value,
 )
+from dareu.report.forget_quality import quality_of
 from dareu.report.knowledge import strip, untold, worst
 from dareu.report.loading import read_results
 from dareu.report.samples import read_lines, sample_groups
@@ -230,15 +231,12 @@ def _more(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 
 def _quality(results: Mapping[str, Any]) -> str:
     """Forget quality in a sentence; empty where it was not computed."""
-    statistic, p, log_p = (number(dig(results, "forget_quality", k)) for k in ("statistic", "p", "log10_p"))
-    if p is None and log_p is None:
+    found = quality_of(results)
+    if found is None:
         return ""
-    log_p = math.log10(p) if log_p is None and p else log_p
-    lowest = any(dig(results, "forget_quality", k) is True for k in ("at_floor", "floor"))
-    shown = f"p = {show_any(p)}, log10 p = {show_any(log_p)}, Kolmogorov–Smirnov statistic {show(statistic)}"
-    return shown + (
+    return found.shown + (
         ". This is the floor: the two sets of truth ratios do not overlap, and no more can be said."
-        if lowest
+        if found.lowest
         else "."
     )
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from dareu.evaluation.metrics.intervals import FEWEST, difference
 from dareu.report.damage import Damage, damage_of
 from dareu.report.figures import BROKEN, dig, has_model, number, show, show_share, value
+from dareu.report.forget_quality import quality_of
 from dareu.report.knowledge import Left, by_group, knowledge_left, worst
 
 Tone = Literal["good", "fair", "bad", "none"]
@@ -55,6 +56,7 @@ HEADLINES: tuple[tuple[str, Tone, str], ...] = (
     ("worse", "fair", "It forgot, and {lost}."),
     ("over", "fair", "It forgot more than retraining would{most}."),
     ("traces", "fair", "It forgot, but traces are left{most}."),
+    ("unlike", "fair", "It forgot, but its truth ratios are unlike the retrained model's{most}."),
     ("reattributed", "fair", "It forgot, but its answers now point to other owners."),
     ("unjudged", "fair", "Its answers changed. Whether by the right amount is not known."),
     ("surface", "fair", "Its answers look forgotten; whether it still knows was not measured."),
@@ -67,6 +69,7 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     """The headline and the findings behind it."""
     left = knowledge_left(results)
     points = _left(results, left) if left else [_rouge(results)]
+    points += [p for p in (_quality(results),) if p]
     points += _broken(results)
     points += [p for p in (_reattribution(results), _kept(results, "retain"), _kept(results, "test")) if p]
     if not has_model(results, "retrained"):
@@ -172,6 +175,18 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
             named = ", ".join(f"{one.title} {one.shown}" for one in chosen)
             points.append(Point(tone, "", f"{words}: {named}."))  # type: ignore[arg-type]
     return points
+
+
+def _quality(results: Mapping[str, Any]) -> Point | None:
+    """What forget quality says: a difference of the truth ratios that their mean may hide."""
+    found = quality_of(results)
+    if found is None:
+        return None
+    shown = f"Forget quality, truth ratios of the forget answers beside the retrained model's: {found.shown}"
+    if found.differs:
+        return Point("fair", "unlike", f"{shown}. They are not distributed alike.", found.chance)
+    n = _answers(results)
+    return Point("good", "", f"{shown}{f' ({n})' if n else ''}. No difference seen.")
 
 
 def _named(one: Left) -> str:

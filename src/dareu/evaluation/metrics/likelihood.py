@@ -75,6 +75,11 @@ def truth_contribution(ratio: float, of: str) -> float:
     return min(ratio, 1 / ratio) if of == "forget" else max(0.0, 1 - ratio)
 
 
+def log_contribution(ratio: float, of: str) -> float:
+    """ln R, in nats, what one sample adds to the mean of logarithms of set `of`; R > 0. In [−700, 700]."""
+    return math.log(ratio)
+
+
 def truth_ratios(records: Records, truth_ratio_mean: Mean) -> Values:
     """R of each record with `wrong_nlls`; where there is no `paraphrased_nll` the reference's NLL stands in."""
     values: Values = []
