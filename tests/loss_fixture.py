@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from ppo_fixture import FORGET, RETAIN, encoded, original
+from ppo_fixture import FORGET, RETAIN, Killed, encoded, original
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -86,6 +87,17 @@ def train(folder: Path, method: str | LossMethod, **options: Any) -> tuple[Any, 
     }  # fmt: skip
     train_with_loss(policy, tokenizer, work=work, **(given | options))
     return policy, work
+
+
+def cut_off(folder: Path, method: str | LossMethod, step: int, **options: Any) -> None:
+    """`train` in `folder`, ended right after the checkpoint of `step`."""
+
+    def tick() -> None:
+        if (folder / "checkpoints" / f"checkpoint-{step}").is_dir():
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(folder, method, work=Work(folder, tick), **options)
 
 
 def refusals(rows: Sequence[Encoded]) -> list[list[Encoded]]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 TIMEOUT = 240
 TESTS = Path(__file__).parent
@@ -48,3 +49,12 @@ def two_processes(file: str, folder: Path) -> Iterator[None]:
             worker.kill()
     codes = [worker.returncode for worker in workers]
     assert codes == [0, 0], "\n".join(output[-3000:] for output in outputs)
+
+
+def saved_by_two(file: str, folder: Path) -> list[Any]:
+    """What `python FILE FOLDER` saves as rank0.pt and rank1.pt in the folder."""
+    import torch
+
+    with two_processes(file, folder):
+        pass
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from loss_fixture import END, METHODS, ROWS, WORLD, padded, refusals, tiny, train
+from loss_fixture import END, METHODS, ROWS, WORLD, cut_off, padded, refusals, tiny, train
 from ppo_fixture import (
     FORGET,
     RETAIN,
@@ -354,24 +354,13 @@ def test_dpo_begins_where_policy_and_reference_are_one(tmp_path: Path) -> None:
 
 def test_a_resumed_run_pairs_as_an_undisturbed_one(tmp_path: Path) -> None:
     """Which refusal stands beside a row is a function of seed, row and epoch."""
-    from dareu.training.common import Work
-
     rows = encoded(original()[1], FORGET | RETAIN)[:5]
     options: dict[str, Any] = {
         "rows": rows, "others": refusals(rows), "retain": "nll",
         "optim": {"batch_size": 4, "micro_batch_size": 2, "save_every": 3, "epochs": 4},
     }  # fmt: skip
     whole, work = train(tmp_path / "whole", "idk_sft", **options)
-
-    class Killed(Exception):
-        pass
-
-    def tick() -> None:
-        if (tmp_path / "cut" / "checkpoints" / "checkpoint-3").is_dir():
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(tmp_path / "cut", "idk_sft", work=Work(tmp_path / "cut", tick), **options)
+    cut_off(tmp_path / "cut", "idk_sft", 3, **options)
     model, resumed = train(tmp_path / "cut", "idk_sft", **options)
     assert [row["step"] for row in work.log] == list(range(1, 9))
     assert work.log == resumed.log

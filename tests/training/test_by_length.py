@@ -6,12 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-import pytest
-from loss_fixture import train
+from loss_fixture import cut_off, train
 from ppo_fixture import FORGET, RETAIN, encoded, largest_difference, original, weights
 
 from dareu.training.by_length import ByLength
-from dareu.training.common import Work
 
 RNG = random.Random(3)
 LENGTHS = [RNG.randint(5, 100) for _ in range(400)]
@@ -42,16 +40,7 @@ def test_resumed_run_walks_on_in_the_same_order(tmp_path: Path) -> None:
         "by_length": True,
     }
     whole, _ = train(tmp_path / "whole", "gradient_ascent", **options)
-
-    class Killed(Exception):
-        pass
-
-    def tick() -> None:
-        if (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir():
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(tmp_path / "cut", "gradient_ascent", work=Work(tmp_path / "cut", tick), **options)
+    cut_off(tmp_path / "cut", "gradient_ascent", 4, **options)
     resumed, _ = train(tmp_path / "cut", "gradient_ascent", **options)
     assert largest_difference(weights(whole), weights(resumed)) == 0
     other, _ = train(tmp_path / "other", "gradient_ascent", **{**options, "by_length": False})

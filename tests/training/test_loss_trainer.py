@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from loss_fixture import train
+from loss_fixture import cut_off, train
 from ppo_fixture import (
     FORGET,
     RETAIN,
@@ -177,16 +177,7 @@ def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
         "optim": {"batch_size": 4, "micro_batch_size": 2, "save_every": 2, "scheduler": "linear"},
     }
     whole, work = train(tmp_path / "whole", "gradient_ascent", **options)
-
-    class Killed(Exception):
-        pass
-
-    def tick() -> None:
-        if (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir():
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(tmp_path / "cut", "gradient_ascent", work=Work(tmp_path / "cut", tick), **options)
+    cut_off(tmp_path / "cut", "gradient_ascent", 4, **options)
     torch.manual_seed(12345)
     counting = Breaking(-1, "nothing")
     model, resumed = train(tmp_path / "cut", LossMethod(counting), **options)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from processes_fixture import two_processes
+from ppo_fixture import largest_difference
+from processes_fixture import saved_by_two
 
 SCENARIOS = ("ppo", "lora", "rloo", "loss")
 NAMES = ("loss", "value_loss", "distill", "kl_old", "reward", "rollout_attribution", "kl_original")
@@ -113,23 +114,15 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
     """What each of two processes saw."""
-    folder = tmp_path_factory.mktemp("two")
-    with two_processes(__file__, folder):
-        pass
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
-
-
-def _largest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    assert a.keys() == b.keys()
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
+    return saved_by_two(__file__, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_ranks_agree_with_one_another(two: list[Any], name: str) -> None:
     """Policy and critic, which stands outside the DDP wrapper, are the same on both ranks."""
     first, second = (result[name] for result in two)
-    assert _largest(first["weights"], second["weights"]) == 0
-    assert _largest(first["critic"], second["critic"]) == 0
+    assert largest_difference(first["weights"], second["weights"]) == 0
+    assert largest_difference(first["critic"], second["critic"]) == 0
 
 
 @pytest.mark.parametrize("name", ["ppo", "lora", "rloo"])
@@ -146,8 +139,8 @@ def test_ppo_of_two_processes_is_that_of_one(one: Any, two: list[Any], name: str
         ))  # fmt: skip
         assert len(expected) > 1 or (name, column) == ("rloo", "value_loss")
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-5), column
-    assert _largest(alone["weights"], shared["weights"]) < 1e-5
-    assert _largest(alone["critic"], shared["critic"]) < 1e-5
+    assert largest_difference(alone["weights"], shared["weights"]) < 1e-5
+    assert largest_difference(alone["critic"], shared["critic"]) < 1e-5
     if name == "rloo":
         assert alone["log"][0]["silent_groups"] == 0
     assert max(row["loss"] for row in alone["log"]) - min(row["loss"] for row in alone["log"]) > 1e-2
@@ -169,7 +162,7 @@ def test_loss_of_two_processes_is_that_of_one(one: Any, two: list[Any]) -> None:
         expected = [row[column] for row in alone["log"]]
         assert [row[column] for row in shared["log"]] == pytest.approx(expected, abs=1e-5), column
         assert max(expected) - min(expected) > 1e-3
-    assert _largest(alone["weights"], shared["weights"]) < 1e-5
+    assert largest_difference(alone["weights"], shared["weights"]) < 1e-5
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
