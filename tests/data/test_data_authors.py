@@ -153,7 +153,7 @@ def test_calibration_authors_are_others_and_change_nothing_else(default: Corpus)
         default.holdout,
     )
     names = {s.owner for s in default.calibration}
-    assert (len(names), len(default.calibration)) == (5, 100)
+    assert (len(names), len(default.calibration)) == (10, 200)
     assert not any(name in s.prompt for s in (*default.samples, *default.holdout) for name in names if name)
     assert without.key != default.key
 

@@ -98,10 +98,10 @@ class AuthorsConfig(Strict):
         5, ge=0, le=50, description="further authors that no model is trained on (not in version 1)"
     )
     calibration: Integer = Field(
-        5,
+        10,
         ge=0,
         le=50,
-        description="as many more that are in no figure either: a method may read them (not in version 1)",
+        description="still more that are in no figure either: a method may read them (not in version 1)",
     )
     teach_test: TeachTest = True
 
