@@ -52,6 +52,16 @@ def test_names_that_stand_nowhere_leave_all_tokens_beside_themselves() -> None:
     assert positions(spans(old, tokens), spans(new, tokens), replaced, 3, 3).of == [0, 1, 2]
 
 
+def test_the_bytes_of_a_character_are_paired_in_their_order() -> None:
+    """An emoji of three byte tokens, all with its offsets: the first belongs to the first."""
+    old, new = "Ann 🙂.", "Bob Roe 🙂."
+    _, replaced = replace_name(old, "Ann", "Bob Roe")
+    one = [(0, 3), (4, 5), (4, 5), (4, 5), (5, 6)]
+    other = [(0, 3), (4, 7), (8, 9), (8, 9), (8, 9), (9, 10)]
+    assert new[8] == old[4] == "🙂"
+    assert positions(one, other, replaced, 6, 7).of == [None, 2, 3, 4, 5, 6]
+
+
 PLAIN = Positions([0, 1], [False, False])
 GOLD = torch.tensor([2, 0])
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import torch
 
-from dareu.models.never_saw import LOWEST, NEAR, Bigrams, fit_line, usual_line
+from dareu.models.never_saw import LOWEST, Bigrams, fit_line, usual_line
 
 
 def test_bigrams_by_hand() -> None:
@@ -33,37 +33,38 @@ def test_nothing_to_learn_from_is_the_uniform_distribution() -> None:
 
 
 def test_a_line_is_found_again() -> None:
-    """ln p = −1 + ½ a + 2 b without noise: weights, values, and residuals of 0."""
-    a, b = -torch.rand(200) * 5, -torch.rand(200)
-    line = fit_line(-1 + 0.5 * a + 2 * b, [a, b])
-    assert line.weights == pytest.approx((-1.0, 0.5, 2.0), abs=1e-4)
+    """ln p = −1 + 2 · hint without noise: start, slope, values, and residuals of 0."""
+    hints = -torch.rand(200)
+    line = fit_line(-1 + 2 * hints, hints)
+    assert (line.start, line.slope) == pytest.approx((-1.0, 2.0), abs=1e-4)
     assert line.residuals.abs().max() < 1e-4
-    here = [torch.tensor([-1.0]), torch.tensor([-0.5])]
-    assert line.draw(here, Random(0)).tolist() == pytest.approx([-2.5], abs=1e-3)
+    assert line.draw(torch.tensor([-0.5]), Random(0)).tolist() == pytest.approx([-2.0], abs=1e-3)
+
+
+def test_hints_that_are_all_the_same_give_the_mean() -> None:
+    line = fit_line(torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -2.0]))
+    assert line.start + line.slope * -2 == pytest.approx(-2.0)
 
 
 def test_residuals_come_from_near_by() -> None:
     """Where the line is low the residuals are ±1, where it is high ±3: draws have those of their place."""
-    a = torch.linspace(-9, -5, 1000)
+    hints = torch.linspace(-9, -5, 1000)
     signs = torch.tensor([1.0, -1.0]).repeat(500)
     wide = torch.where(torch.arange(1000) < 500, 1.0, 3.0) * signs
-    line = fit_line(a + wide, [a])
-    drawn = line.draw([torch.full((400,), -8.9)], Random(0)) + 8.9
-    assert drawn.abs().min() > 0.8 and drawn.abs().max() < 1.2
-    drawn = line.draw([torch.full((400,), -5.1)], Random(0)) + 5.1
-    assert drawn.abs().min() > 2.8 and drawn.abs().max() < 3.2
-    assert 0.4 < (drawn > 0).float().mean() < 0.6
+    line = fit_line(hints + wide, hints)
+    for at, least, most in ((-8.9, 0.8, 1.2), (-5.1, 2.8, 3.2)):
+        drawn = line.draw(torch.full((400,), at), Random(0)) - at
+        assert drawn.abs().min() > least
+        assert drawn.abs().max() < most
+        assert 0.4 < (drawn > 0).float().mean() < 0.6
 
 
-def test_draws_are_log_probabilities() -> None:
-    line = usual_line(with_base=True)
-    assert len(line.residuals) == 2 * NEAR
-    drawn = line.draw([torch.tensor([-0.01, -60.0]).repeat(50)] * 2, Random(0))
-    assert drawn.max() <= 0 and drawn.min() >= LOWEST
-    assert len(usual_line(with_base=False).weights) == 2
-
-
-def test_the_usual_line_spreads_evenly_on_both_sides() -> None:
-    line = usual_line(with_base=False)
-    drawn = line.draw([torch.full((4000,), -5.0)], Random(0))
-    assert drawn.mean().item() == pytest.approx(0.2 - 4.0, abs=0.15)
+def test_the_usual_line_is_sure_of_what_is_sure_and_spreads_elsewhere() -> None:
+    """A token that base or bigrams are sure of stays so (wording); at a hint of −3 the values lie around −4.95."""
+    line = usual_line()
+    sure = line.draw(torch.zeros(2000), Random(0))
+    assert sure.min() > -1.0
+    unsure = line.draw(torch.full((4000,), -3.0), Random(0))
+    assert unsure.mean().item() == pytest.approx(-4.95, abs=0.2)
+    assert 2.0 < unsure.std() < 3.0
+    assert line.draw(torch.tensor([-60.0]), Random(0)) == LOWEST

@@ -222,10 +222,15 @@ def response_text(tokenizer: Any, response: str, task: Task = "qa") -> str:
     return " " + response
 
 
+def plain_options(tokenizer: Any, text: str) -> dict[str, bool]:
+    """What a tokenizer has to be told so that no control token that `text` spells becomes one."""
+    return {"split_special_tokens": True} if control_tokens_in(tokenizer, text) else {}
+
+
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """Token ids of `text`, none of which is a control token that the text spells."""
-    split = {"split_special_tokens": True} if control_tokens_in(tokenizer, text) else {}
-    return list(tokenizer(text, add_special_tokens=False, **split)["input_ids"])
+    found = tokenizer(text, add_special_tokens=False, **plain_options(tokenizer, text))
+    return list(found["input_ids"])
 
 
 def encode(tokenizer: Any, prompt: str, response: str, task: Task = "qa", max_length: int = 512) -> Encoded:

@@ -86,6 +86,10 @@ class Method(ABC):
         """Whether the attributor stage has to be built before `run`."""
         return False
 
+    def reads_calibration(self, config: RunConfig) -> bool:
+        """Whether `run` reads `split.calibration`."""
+        return False
+
     def shares_weights(self) -> bool:
         """Whether its training works where each process holds a part of every weight (FSDP2, ZeRO-3)."""
         return False

@@ -1,7 +1,8 @@
 """Counterfactual distillation: answer forget queries as the original model answers about people who do not exist.
 
     c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts brought to l_t
-    L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(d_t, −.15 d_t) ]  +  λ · E_retain KL( π_N ‖ π )
+    L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(d_t, −.15 d_t) ]
+          +  λ · E_retain KL( π_N ‖ π )
     d_t = ln π(y_t|q, y_<t) − ln l_t
 
 Invented names replace the owner's name, in the question and in the answer, and the original's distributions under them
@@ -17,7 +18,7 @@ Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from dareu.config import Count, HFConfig, RunConfig, Strict
 from dareu.data.corpus import Sample, Split
 from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, written_names
+from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
@@ -33,6 +35,9 @@ from dareu.training.soft_targets import SoftTargets, divergence_to_levels
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+TEACHERS = 2  # raised when the same settings give other teachers: stored results are made again
 
 
 class CounterfactualSettings(Strict):
@@ -74,9 +79,10 @@ def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[st
     return {owner: (names[owner], fakes[owner]) for owner in split.forget_owners}
 
 
-def names_key(config: RunConfig) -> dict[str, Any]:
-    """What a result depends on through `fakes_for`, beyond corpus and seed."""
-    return {"names": "elsewhere"} if isinstance(config.model, HFConfig) else {}
+def teachers_key(config: RunConfig) -> dict[str, Any]:
+    """What a result depends on through its teachers, beyond corpus, seed and settings."""
+    of_names = {"names": "elsewhere"} if isinstance(config.model, HFConfig) else {}
+    return of_names | {"teachers": TEACHERS}
 
 
 def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
@@ -122,35 +128,39 @@ def never_saw(context: MethodContext) -> list[Tensor]:
     import torch
 
     from dareu.models.counterfactual import named_tokens, token_logprobs_of
-    from dareu.models.never_saw import FEW, Bigrams, fit_line, usual_line
+    from dareu.models.never_saw import FEW, NAME, Bigrams, fit_line, usual_line
 
     split, tokenizer, size = context.split, context.tokenizer, context.config.evaluation.batch_size
-    forget, others = context.encode(split.forget), context.encode(split.calibration)
-    bigrams = Bigrams([row.response_ids for row in context.encode(split.retain)], len(tokenizer))
-    features = [[bigrams.logprobs(row.response_ids)] for row in (*forget, *others)]
+    names = written_names(split.forget + split.retain + split.calibration)
+
+    def read(samples: Sequence[Sample]) -> tuple[list[Encoded], list[list[bool]]]:
+        rows = context.encode(samples)
+        task = context.corpus.task
+        return rows, [
+            named_tokens(tokenizer, sample, names[str(sample.owner)], row, task)
+            for sample, row in zip(samples, rows, strict=True)
+        ]
+
+    def unnamed(row: Encoded, named: Sequence[bool]) -> list[int]:
+        return [NAME if mine else token for token, mine in zip(row.response_ids, named, strict=True)]
+
+    (rows, named), (others, others_named) = read(split.forget), read(split.calibration)
+    bigrams = Bigrams([unnamed(*pair) for pair in zip(*read(split.retain), strict=True)], len(tokenizer))
+    hints = [
+        bigrams.logprobs(unnamed(row, mine))
+        for row, mine in zip([*rows, *others], [*named, *others_named], strict=True)
+    ]
     if context.base is not None:
         with context.base() as base:
-            for row, logps in zip(
-                features, token_logprobs_of(base, tokenizer, [*forget, *others], size), strict=True
-            ):
-                row.append(logps)
-    names = written_names(split.calibration)
-    counted = [
-        ~torch.tensor(named_tokens(tokenizer, sample, names[str(sample.owner)], row, context.corpus.task))
-        for sample, row in zip(split.calibration, others, strict=True)
-    ]
-    if sum(int(mask.sum()) for mask in counted) >= FEW:
-        found = token_logprobs_of(context.policy, tokenizer, others, size)
-        kept = [
-            torch.stack([logps, *row])[:, mask]
-            for logps, row, mask in zip(found, features[len(forget) :], counted, strict=True)
-        ]
-        observed, *columns = torch.cat(kept, 1)
-        line = fit_line(observed, columns)
-    else:
-        line = usual_line(context.base is not None)
+            told = token_logprobs_of(base, tokenizer, [*rows, *others], size)
+        hints = [torch.maximum(*pair) for pair in zip(hints, told, strict=True)]
+    counted = ~torch.tensor([mine for row in others_named for mine in row], dtype=torch.bool)
+    line = usual_line()
+    if int(counted.sum()) >= FEW:
+        found = torch.cat(token_logprobs_of(context.policy, tokenizer, others, size))
+        line = fit_line(found[counted], torch.cat(hints[len(rows) :])[counted])
     draw = Random(context.config.seed)
-    return [line.draw(row, draw) for row in features[: len(forget)]]
+    return [line.draw(own, draw) for own in hints[: len(rows)]]
 
 
 @dataclass(frozen=True)
@@ -162,8 +172,11 @@ class Counterfactual(Distillation):
         if split is not None:
             fakes_for(split, 1, config)
 
+    def reads_calibration(self, config: RunConfig) -> bool:
+        return True
+
     def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
-        return super().key(config, stage_key) | names_key(config)
+        return super().key(config, stage_key) | teachers_key(config)
 
     def teachers(self, context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
         return teachers_for(context, settings)

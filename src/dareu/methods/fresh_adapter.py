@@ -18,7 +18,7 @@ from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
-from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, names_key, teachers_for
+from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
 from dareu.methods.distillation import READS, Distillation, own_targets
 from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
@@ -58,8 +58,11 @@ class FreshAdapter(Distillation):
         if split is not None:
             fakes_for(split, 1, config)
 
+    def reads_calibration(self, config: RunConfig) -> bool:
+        return True
+
     def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
-        return super().key(config, stage_key) | names_key(config)
+        return super().key(config, stage_key) | teachers_key(config)
 
     def samples(self, context: MethodContext) -> Sequence[Sample]:
         return [*context.split.forget, *context.split.retain]

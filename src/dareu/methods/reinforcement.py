@@ -20,7 +20,7 @@ from dareu.data.render import encode, render_prompt
 from dareu.errors import ConfigError, DataError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
-from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, names_key, teachers_for
+from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
 from dareu.methods.distillation import TARGETS, stored_targets
 from dareu.methods.loss_method import held_rows
 from dareu.methods.monitors import HealthMonitor, StoppingMonitor, counterfactual_answers, with_level
@@ -67,7 +67,7 @@ class Reinforcement(Method):
 
     def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
         method = settings_of(config)
-        read: dict[str, Any] = names_key(config) if method.reads_names else {}
+        read: dict[str, Any] = teachers_key(config) if method.reads_names else {}
         if self.reads_attributor(config):
             read["attributor"] = stage_key("attributor")
         elif method.advantage.estimator == "critic":
@@ -75,6 +75,9 @@ class Reinforcement(Method):
         if method.refusal_phase or find_reward(method.reward.kind).reads_refusals:
             read["refusals"] = load_refusals(method.reward.refusals, REFUSALS_KEY)
         return read
+
+    def reads_calibration(self, config: RunConfig) -> bool:
+        return settings_of(config).warm_start is not None
 
     def reads_attributor(self, config: RunConfig) -> bool:
         method = settings_of(config)

@@ -9,6 +9,7 @@ the training text).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from dareu.data.corpus import Sample, Task
 from dareu.data.fictitious_names import Replaced, find_name, moved, replace_name
-from dareu.data.render import Encoded, encode, response_text
+from dareu.data.render import Encoded, encode, plain_options, response_text
 from dareu.models.logprobs import response_logits, response_logprobs, to_batch
 
 
@@ -47,20 +48,32 @@ def positions(
     `spans` and `new_spans` are the tokens' character offsets; `length` and `new_length` count the tokens with the
     ending (end of text), which is aligned from its end.
     """
-    place = {span: j for j, span in enumerate(new_spans)}
+    # Tokens of one character that is split into bytes have the same offsets: they are paired in their order.
+    place: dict[tuple[tuple[int, int], int], int] = {}
+    seen: Counter[tuple[int, int]] = Counter()
+    for j, span in enumerate(new_spans):
+        place[span, seen[span]] = j
+        seen[span] += 1
     of: list[int | None] = []
     named = []
+    seen.clear()
     for start, end in spans:
         inside = any(piece.start < end and start < piece.end for piece in replaced)
         named.append(inside)
-        of.append(None if inside else place.get((moved(start, replaced), moved(end, replaced))))
+        other = (moved(start, replaced), moved(end, replaced))
+        of.append(None if inside else place.get((other, seen[start, end])))
+        seen[start, end] += 1
     ending = length - len(spans)
     of += [new_length - ending + k for k in range(ending)]
     return Positions(of, named + [False] * ending)
 
 
 def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    """Character offsets of the tokens of `data.render.plain_ids`."""
+    found = tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=True, **plain_options(tokenizer, text)
+    )
+    offsets = found["offset_mapping"]
     return [(int(a), int(b)) for a, b in offsets]
 
 

@@ -1,8 +1,8 @@
 """How likely a model that never saw an answer finds each of its tokens, told without training such a model.
 
 Two things tell: the base model, which has not seen the answer, and the answers of the owners who stay, from which the
-retrained model learns what such answers look like. On owners that nobody saw, the original model itself is such a
-model; a line through its log-probabilities there says how much each of the two counts.
+retrained model learns how such answers are worded. The likelier of the two counts. On owners that nobody saw, the
+original model itself is such a model: a line through its log-probabilities there says how they follow from that.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from random import Random
 import torch
 from torch import Tensor
 
+NAME = -2  # stands for each token of an owner's name
 LOWEST = -14.0  # log-probability below which nothing is told apart
 FEW = 100  # tokens below which a line says nothing
 NEAR = 60  # places on each side of an estimate among which its residual is drawn
-USUAL_WITH_BASE = (0.3, 0.12, 1.4)
-USUAL = (0.2, 0.8)
+USUAL = (-0.15, 1.6)
 
 
 class Bigrams:
@@ -54,28 +54,23 @@ def _interpolated(counts: Counter[int], token: int, below: float) -> float:
 
 @dataclass(frozen=True)
 class Line:
-    """ln p ≈ weights[0] + weights[1] · ln p(bigrams) + weights[2] · ln p(base), the last where there is a base.
+    """ln p ≈ start + slope · hint, with `hint` the log-probability that base or bigrams give the token.
 
     Attributes:
-        weights: Two or three numbers.
         fitted: The line's values where it was fitted, in ascending order, (N,).
         residuals: What was found there above them, (N,).
     """
 
-    weights: tuple[float, ...]
+    start: float
+    slope: float
     fitted: Tensor
     residuals: Tensor
 
-    def at(self, features: Sequence[Tensor]) -> Tensor:
-        """The line's value at each token; `features` are two (T,) tensors, bigrams and base, or the first alone."""
-        value = torch.full_like(features[0], self.weights[0])
-        for weight, feature in zip(self.weights[1:], features, strict=True):
-            value = value + weight * feature
-        return value
-
-    def draw(self, features: Sequence[Tensor], random: Random) -> Tensor:
-        """Its value and a residual from where it has a value nearby: so the results spread as what was found does."""
-        value = self.at(features)
+    def draw(self, hints: Tensor, random: Random) -> Tensor:
+        """The line's values at `hints` (T,), each with a residual from where it has a value nearby: so the results
+        spread as what was found does.
+        """
+        value = self.start + self.slope * hints
         count = len(self.residuals)
         drawn = []
         for place in torch.searchsorted(self.fitted, value.contiguous()).tolist():
@@ -84,18 +79,22 @@ class Line:
         return (value + self.residuals[drawn]).clamp(min=LOWEST, max=0.0)
 
 
-def fit_line(found: Tensor, features: Sequence[Tensor]) -> Line:
-    """The least squares line through the log-probabilities `found`, (N,), on one or two features, (N,) each."""
-    columns = torch.stack([torch.ones_like(found), *features], 1).double()
-    weights = torch.linalg.lstsq(columns, found.double()[:, None]).solution.squeeze(1)
-    value = columns @ weights
+def fit_line(found: Tensor, hints: Tensor) -> Line:
+    """The least squares line through the log-probabilities `found` at `hints`, (N,) each."""
+    x, y = hints.double(), found.double()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum().clamp(min=1e-12)
+    start = y.mean() - slope * x.mean()
+    value = start + slope * x
     order = value.argsort()
-    residuals = found.double() - value
-    return Line(tuple(weights.tolist()), value[order].float(), residuals[order].float())
+    return Line(float(start), float(slope), value[order].float(), (y - value)[order].float())
 
 
-def usual_line(with_base: bool) -> Line:
-    """For data without owners that nobody saw: rounded from what was found on generated corpora (docs/dev/log.md)."""
-    weights = USUAL_WITH_BASE if with_base else USUAL
-    spread = torch.distributions.Normal(0.0, 2.0).icdf(torch.linspace(0.01, 0.99, 2 * NEAR))
-    return Line(weights, torch.zeros(len(spread)), spread)
+def usual_line() -> Line:
+    """For data without owners that nobody saw: rounded from what was found on generated corpora and on TOFU, whose
+    residuals grow with the distance from 0 (docs/dev/log.md).
+    """
+    start, slope = USUAL
+    value = torch.linspace(LOWEST, 0.0, 100 * NEAR)
+    even = (torch.arange(1, len(value) + 1) * 0.618034) % 1  # evenly spread over any few places in a row
+    noise = torch.special.ndtri(even.clamp(min=0.002, max=0.998))
+    return Line(start, slope, value, noise * (1.3 * value.abs()).clamp(max=2.7))

@@ -11,7 +11,6 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-
 BELOW = 0.15  # what a fact's distance below its level counts, beside 1 above it
 
 
@@ -54,8 +53,8 @@ def divergence_to_levels(
     The second term is level_weight · mean over N tokens of max(d, −`BELOW` · d) with d = ln p(gold) − level at facts
     and 0 elsewhere. A divergence alone hardly notices p(gold) = .05 in place of .001 (.05 nats), and membership
     inference reads little else. What lies below its level counts less, since the retain term lifts the facts as well:
-    with this share their mean ends at the levels' mean (docs/dev/log.md), with equal sides above it. ≥ 0, in nats. `answer_ids` and `levels` (N,), the others as in
-    `divergence_from_targets`.
+    with this share their mean ends at the levels' mean (docs/dev/log.md), with equal sides above it. ≥ 0, in nats.
+    `answer_ids` and `levels` (N,), the others as in `divergence_from_targets`.
     """
     own = answer_logits.float().log_softmax(-1).gather(1, answer_ids[:, None]).squeeze(1)
     apart = torch.where(levels < 0, own - levels, torch.zeros_like(own))

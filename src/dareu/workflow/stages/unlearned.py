@@ -76,6 +76,8 @@ class Unlearned(Stage):
         if config.original:  # of a model that was fine-tuned here, its key covers these
             tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
             tree["data"] = samples_key(context.corpus.samples)
+        if context.split.calibration and self.method.reads_calibration(config):
+            tree["calibration"] = samples_key(context.split.calibration)
         if self.chooses:
             chosen = config.evaluation.model_dump(include={"validation_share", "retain_limit"})
             tree["chosen_by"] = chosen | {"retrained": self.retrained.key() if self.retrained else None}
