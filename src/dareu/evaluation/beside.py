@@ -16,7 +16,6 @@ from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.words import CharacterModel, broken_words, vocabulary
 
 Records = list[dict[str, Any]]
-NO_TEXTS = "the texts of the corpus are not known"
 NO_ORIGINAL = "there is no original model to compare with"
 
 

@@ -6,7 +6,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,32 +68,28 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
 
 def read_json(path: str | Path) -> Any:
     """What `write_json` wrote. `RunError` for a file that is missing or is not JSON."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be read: {error.strerror}.", "Check the folder's name and its rights."
-        ) from None
-    except ValueError as error:
-        raise RunError(
-            f"{path} is not JSON: {error}.",
-            "Delete this file; the command that wrote it makes it again.",
-        ) from None
+    return _parse(path, "JSON", json.loads)
 
 
 def read_jsonl(path: str | Path) -> list[Any]:
     """What `write_jsonl` wrote, a value a line. `RunError` for a file that is missing or is not JSON lines."""
+    # Not splitlines(): it also splits at U+2028 and others, which may stand inside a JSON string.
+    rows: list[Any] = _parse(
+        path, "JSON lines", lambda text: [json.loads(line) for line in text.split("\n") if line.strip()]
+    )
+    return rows
+
+
+def _parse(path: str | Path, what: str, parse: Callable[[str], Any]) -> Any:
     try:
-        # Not splitlines(): it also splits at U+2028 and others, which may stand inside a JSON string.
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line.strip()]
+        return parse(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(
             f"{path} cannot be read: {error.strerror}.", "Check the folder's name and its rights."
         ) from None
     except ValueError as error:
         raise RunError(
-            f"{path} is not JSON lines: {error}.",
+            f"{path} is not {what}: {error}.",
             "Delete this file; the command that wrote it makes it again.",
         ) from None
 

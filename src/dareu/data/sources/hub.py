@@ -12,8 +12,6 @@ from dareu.data.in_memory import rows_of
 from dareu.data.readers import READERS, Row, read_rows
 from dareu.errors import DataError
 
-HUB = "https://huggingface.co/datasets/"
-
 
 def hub_rows(
     repository: str,
