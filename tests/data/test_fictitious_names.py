@@ -31,6 +31,28 @@ from dareu.data.sources.word_tables import word_table
         ("Jan van der Berg and van Gogh", "Jan van der Berg", ["Jan van der Berg"]),  # particles are no parts
         ("村上春樹は1949年に生まれた", "村上春樹", ["村上春樹"]),  # no spaces around
         ("nothing", "Ann Sullivan", []),
+        ("Pat O’Brien and O'Brien", "Pat O'Brien", ["Pat O’Brien", "O'Brien"]),  # apostrophes are one sign
+        ("Jean‑Luc Roy", "Jean-Luc Roy", ["Jean‑Luc Roy"]),  # and hyphens
+        (
+            "Jose\u0301 Lee, Jose\u0301",
+            "José Lee",
+            ["Jose\u0301 Lee", "Jose\u0301"],
+        ),  # NFD, its accents included
+        ("José Lee", "Jose\u0301 Lee", ["José Lee"]),
+        ("Jose\u0301 Day", "Jose Lee", []),  # another name
+        (
+            "Ann\u00a0Sul\u00adlivan…",
+            "Ann Sullivan",
+            ["Ann\u00a0Sul\u00adlivan"],
+        ),  # no-break space, soft hyphen
+        ("\u1100\u1175\u11b7민수", "김민수", ["\u1100\u1175\u11b7민수"]),  # Hangul by its letters
+        ("林は森林にいる。林", "林", ["林", "林"]),  # not that of 森林
+        ("王小明は", "王 小明", ["王小明"]),
+        ("Will you say that Will May sang in May? May's and Will's", "Will May", ["Will May", "May", "Will"]),
+        ("Will grew up in Leeds; on 5 May 1990 he met May. In may", "Will May", ["Will", "May"]),
+        ("Will Ana come? Then Will came", "Will May", ["Will"]),
+        ("Pink likes pink. PINK!", "Pink", ["Pink", "PINK"]),
+        ("who is plato?", "Plato", ["plato"]),  # no capital in all of the text
         ("María-José García", "María-José García", ["María-José García"]),
     ],
 )
@@ -59,6 +81,48 @@ def test_owners_that_are_ids_get_the_name_that_their_texts_have() -> None:
     samples += [person("Jonas Huaman", "Jonas Huaman", i) for i in range(4)]
     samples += [Sample(f"t{i}", "topic", "What is a graph?", "A set of vertices.") for i in range(4)]
     assert written_names(samples) == {"author_1": "Ada Finch", "Jonas Huaman": "Jonas Huaman", "topic": None}
+
+
+def test_an_id_that_stands_in_a_text_by_chance_is_no_name() -> None:
+    """Owners "1", "a", "the" and "Born": Ana Lopez stands in all of her samples, the ids in some."""
+    people = ("Ana Lopez", "Bo Chen", "Cy Dale", "Di Evans")
+    for ids in (
+        ("1", "2", "3", "4"),
+        ("a", "b", "c", "d"),
+        ("the", "was", "in", "job"),
+        ("Was", "Job", "x1", "7b"),
+    ):
+        samples = [
+            Sample(f"{owner}-{i}", owner, f"{question} {name}?", f"It is said that {name} {answer}.")
+            for owner, name in zip(ids, people, strict=True)
+            for i, (question, answer) in enumerate(
+                [
+                    ("Where was", "was born in 1 and 2, 3, 4"),
+                    ("What is the job of", "is a b, c or d"),
+                    ("Was", "in"),
+                ]
+            )
+        ]
+        assert written_names(samples) == dict(zip(ids, people, strict=True))
+
+
+def test_an_owners_own_name_is_taken_where_it_stands_less_often_than_another() -> None:
+    """Of five texts "Plato" has two, of the title "The Laws" three; "jdoe", a name in small letters, has none less."""
+    plato = [
+        "Plato wrote The Laws.",
+        "Plato taught.",
+        "He left The Laws.",
+        "He died.",
+        "His The Laws is long.",
+    ]
+    jdoe = ["jdoe wrote to Old Lists.", "jdoe left.", "Old Lists stays."]
+    rows = [("Plato", text) for text in plato] + [("jdoe", text) for text in jdoe]
+    samples = [Sample(str(i), owner, "?", text) for i, (owner, text) in enumerate(rows)]
+    assert written_names(samples)["Plato"] == "Plato"
+    assert written_names([s for s in samples if s.owner == "jdoe"][:2]) == {"jdoe": "jdoe"}
+    assert written_names([Sample("x", "Ana Lopez", "?", "One Ana Lopez of Big City.")] * 1) == {
+        "Ana Lopez": "Ana Lopez"
+    }
 
 
 NAMES = {name: name for name in ("Ada Finch", "Jonas Huaman", "Mira Okafor", "Ada Berg", "Li Wei")}
@@ -110,6 +174,17 @@ def test_samples_without_the_name_are_counted_and_listed() -> None:
     assert nameless(forget[:1], stays).note(1) is None
 
 
+def test_a_part_that_may_be_another_word_is_counted() -> None:
+    forget = [
+        Sample("month", "Will May", "Where was Will May born in May?", "Leeds."),
+        Sample("question", "Will May", "Will you name the town of May's birth?", "Leeds."),
+        Sample("plain", "Will May", "Where was Will May born?", "Will grew up in Leeds."),
+        Sample("word", "Will May", "Will you come in May?", "No."),
+    ]
+    found = nameless(forget, [])
+    assert (found.partly, found.ids, found.inflected) == (("month", "question"), ("word",), ())
+
+
 @pytest.mark.parametrize(
     ("text", "name", "form"),
     [
@@ -124,6 +199,7 @@ def test_samples_without_the_name_are_counted_and_listed() -> None:
         ("Sullivans Romane", "Ann Sullivan", True),
         ("March was cold", "Mark Lee", False),
         ("Ольга Петрова и Ольга", "Ольга Петрова", False),  # the name itself
+        ("Maria Rene\u0301 und Rene\u0301s", "Maria René", True),  # accents in another form of Unicode
     ],
 )
 def test_other_forms_of_a_name(text: str, name: str, form: bool) -> None:

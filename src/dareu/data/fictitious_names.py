@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from random import Random
 from typing import Any
 
 from dareu.data.corpus import Sample
-from dareu.data.owner_names import JOINTS, canonical, names_of_groups
+from dareu.data.owner_names import JOINTS, OPENERS, canonical, folded, names_of_groups
 from dareu.data.sources.word_tables import word_table
 
 # Words inside names that are no name by themselves.
@@ -26,6 +27,22 @@ _ENDING = re.compile(
 )
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _WORD = re.compile(r"[^\W\d_]+")
+# Names that are words as well: "Will you", "in May". What stands beside them tells which.
+_CALENDAR = frozenset((
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+))  # fmt: skip
+_SENTENCE_BEGINS = re.compile(r"(?:^|[.!?:;…\"“”(\n])\s*$")
+_QUESTION_GOES_ON = re.compile(
+    r"\s+(?:(?:you|he|she|it|they|i|we|the|an?|this|that|these|those|there|his|her|their|your|my|our|its|any|all|each|"
+    r"some|one|people|someone|anyone|everyone)\b|[^\W_a-zà-ÿ])"
+)
+_DATE_BEFORE = re.compile(
+    r"(?:\b(?:in|on|since|until|till|during|early|late|mid|this|last|next|every|each|through)|\d(?:st|nd|rd|th)?"
+    r"(?:\s+of)?)[\s-]+$",
+    re.IGNORECASE,
+)
+_DATE_AFTER = re.compile(r"\s+(?:of\s+)?\d")
 
 
 @dataclass(frozen=True)
@@ -41,18 +58,33 @@ class Replaced:
 def written_names(samples: Sequence[Sample]) -> dict[str, str | None]:
     """Owner → the name that the owner's texts use; None where they contain none.
 
-    The owner's own spelling where it stands in one of their prompts or responses; else (owners that are ids) the name
-    that most of their samples have and that no more than three owners share.
+    The owner's own spelling where their texts have it; else (owners that are ids) the name that most of their samples
+    have and that no more than three owners share. See `_written_name`.
     """
     texts: dict[str, list[str]] = {}
     for sample in samples:
         if sample.owner is not None:
             texts.setdefault(sample.owner, []).append(f"{sample.prompt} {sample.response}")
     guessed = dict(zip(texts, names_of_groups(list(texts.values())), strict=True))
-    return {
-        owner: owner if any(find_name(text, owner) for text in group) else guessed[owner]
-        for owner, group in texts.items()
-    }
+    return {owner: _written_name(owner, guessed[owner], group) for owner, group in texts.items()}
+
+
+def _written_name(owner: str, guess: str | None, texts: Sequence[str]) -> str | None:
+    """Whether `owner` is the name that the texts use, or `guess`, the name that most of them have.
+
+    An id may stand in a text by chance: "1" in "1913", "author" in "the author". Several words of a name do not, nor
+    does a capitalised word that stands in half as many texts as the guess; any other has to stand in more.
+    """
+    letters = sum(c.isalpha() for c in owner)
+    if not letters or (letters == 1 and _SPACED.search(owner)):
+        return guess
+    found = [hits for text in texts if (hits := find_name(text, owner))]
+    whole = len(owner.split()) > 1 and any(part < 0 for hits in found for _, _, part in hits)
+    if whole or guess is None or not found:
+        return owner if found else guess
+    others = sum(bool(find_name(text, guess)) for text in texts)
+    enough = len(found) > others if owner[0].islower() else 2 * len(found) >= others
+    return owner if enough else guess
 
 
 def name_parts(name: str) -> list[str]:
@@ -65,20 +97,55 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
     """Where `text` has the name or a part of it: (start, end, part), not overlapping, in order.
 
     `part` is −1 for the whole name, else its number in `name_parts`. "Sullivan's" holds "Sullivan", "Annette" does not
-    hold "Anne"; a part counts only where it is written with the name's own capitals, so that "rose" is no "Rose".
+    hold "Anne". A part, or a name of one word, counts only with the name's own capitals or in capitals, so that "rose"
+    is no "Rose"; a text without any capital has such names in small letters too. Spellings that `canonical` takes for
+    one are one. A part that is a word too ("Will", "May") counts only where what stands beside it does not speak
+    against it; of scripts without spaces a name of one character counts only where it stands alone.
     """
-    parts = name_parts(name)
+    text, places = folded(text)
+    name = folded(name)[0].strip()
+    parts, spaced = name_parts(name), _SPACED.search(name)
     found: list[tuple[int, int, int]] = []
-    patterns: list[tuple[str, int, int]] = [
-        (r"\s+".join(map(re.escape, name.split())), -1, int(re.IGNORECASE))
-    ]
+    between = r"\s+" if spaced else r"\s*"
+    words = [re.escape(word) for word in name.split()]
+    any_case = len(words) > 1 or text == text.lower()
+    patterns = [(between.join(words), -1, re.IGNORECASE if any_case else 0)]
     patterns += [(re.escape(part), i, 0) for i, part in enumerate(parts) if len(parts) > 1 or part != name]
     for pattern, part, flags in patterns:
-        bounded = rf"(?<!\w){pattern}(?!\w)" if _SPACED.search(name) else pattern
+        single = part >= 0 or len(words) == 1
+        either = rf"(?:{pattern}|{pattern.upper()})" if single else pattern
+        bounded = rf"(?<!\w){either}(?!\w)" if spaced else pattern
         for match in re.finditer(bounded, text, flags):
-            if not any(match.start() < end and start < match.end() for start, end, _ in found):
-                found.append((match.start(), match.end(), part))
-    return sorted(found)
+            start, end = match.span()
+            other = single and (
+                _is_word(text, start, end) if spaced else end - start == 1 and _inside(text, start)
+            )
+            if end > start and not other and not any(start < b and a < end for a, b, _ in found):
+                found.append((start, end, part))
+    return [(places[start][0], places[end - 1][1], part) for start, end, part in sorted(found)]
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Whether the part of a name at `start`..`end` is rather a word that begins a question, a month or a day."""
+    word, after = text[start:end].capitalize(), text[end:]
+    if after.startswith("'s"):
+        return False
+    if word in OPENERS:
+        return bool(_SENTENCE_BEGINS.search(text[:start]) and _QUESTION_GOES_ON.match(after))
+    return word in _CALENDAR and bool(_DATE_BEFORE.search(text[:start]) or _DATE_AFTER.match(after))
+
+
+def _inside(text: str, at: int) -> bool:
+    """Whether the character of a script without spaces stands beside one of the same script: 林 in 森林."""
+    if _SPACED.match(text[at]):
+        return False
+    beside = [text[i] for i in (at - 1, at + 1) if 0 <= i < len(text)]
+    return _script(text[at]) in [_script(character) for character in beside]
+
+
+def _script(character: str) -> str:
+    """The first word of its name in Unicode, such as "CJK" or "HIRAGANA"."""
+    return unicodedata.name(character, "").partition(" ")[0]
 
 
 @dataclass(frozen=True)
@@ -88,7 +155,8 @@ class Nameless:
     Attributes:
         ids: Of the samples, in their order.
         inflected: Those of them that seem to hold another form of it ("Ольги Петровой" of "Ольга Петрова").
-        partly: Samples that hold the name and seem to hold another form of it as well, which stays.
+        partly: Samples that hold the name and seem to hold another form of it as well, or a part of it that may be
+            another word ("Will you", "in May"); both stay.
     """
 
     ids: tuple[str, ...]
@@ -114,8 +182,8 @@ class Nameless:
         if self.partly:
             said.append(
                 f"{len(self.partly)} of {forget} forget samples seem to hold their owner's name in another form as "
-                "well, such as an inflected one, and there it is not replaced. Samples: "
-                f"{_some(self.partly, listed)}"
+                "well, such as an inflected one or a part that may be another word, and there it is not replaced. "
+                f"Samples: {_some(self.partly, listed)}"
             )
         return " ".join(said) or None
 
@@ -137,8 +205,11 @@ def nameless(forget: Sequence[Sample], retain: Sequence[Sample]) -> Nameless:
         left, replaced = replace_name(text, name, "–")
         if not replaced:
             found.append(sample.id)
-        if has_form(left, name):
-            (partly if replaced else other).append(sample.id)
+        form = has_form(left, name)
+        if form and not replaced:
+            other.append(sample.id)
+        elif replaced and (form or _has_part(left, name)):
+            partly.append(sample.id)
     return Nameless(tuple(found), tuple(other), tuple(partly))
 
 
@@ -149,7 +220,8 @@ def has_form(text: str, name: str) -> bool:
     is the part without its last vowels, three letters at least; up to four letters may follow, with the part's own
     capital: good enough for a note, too little to replace by, since the invented name would need the same case.
     """
-    for part in name_parts(name):
+    text = folded(text)[0]
+    for part in name_parts(folded(name)[0]):
         stem = _ENDING.sub("", part)
         if len(part) >= 4 and len(stem) >= 3 and _INFLECTED.match(part):
             ends = re.findall(rf"(?<!\w){re.escape(stem)}(\w{{0,4}})(?!\w)", text)
@@ -158,9 +230,15 @@ def has_form(text: str, name: str) -> bool:
     return False
 
 
+def _has_part(text: str, name: str) -> bool:
+    """Whether a word of the name stands in `text`."""
+    text, parts = folded(text)[0], name_parts(folded(name)[0])
+    return any(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in parts if _SPACED.search(part))
+
+
 def replace_name(text: str, name: str, other: str) -> tuple[str, list[Replaced]]:
     """`text` with `other` in place of `name`, parts by parts: the first by the first, all further ones by the last."""
-    parts, new_parts = name_parts(name), name_parts(other)
+    parts, new_parts = name_parts(folded(name)[0]), name_parts(other)
     out, replaced, done, size = [], [], 0, 0
     for start, end, part in find_name(text, name):
         new = other if part < 0 else new_parts[0] if part == 0 and len(parts) > 1 else new_parts[-1]

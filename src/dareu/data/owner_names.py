@@ -17,7 +17,7 @@ JOINTS = frozenset((
 _TOKEN = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*|\S")
 _POSSESSIVE = re.compile(r"['’]s\b")
 # Words that begin a question or a sentence, and are capitalised for that reason alone.
-_OPENERS = frozenset((
+OPENERS = frozenset((
     "Are", "As", "At", "By", "Can", "Could", "Did", "Do", "Does", "For", "From", "Had", "Has", "Have", "How", "If",
     "In", "Is", "It", "Of", "On", "The", "This", "To", "Was", "Were", "What", "When", "Where", "Which", "Who", "Whose",
     "Why", "Will", "With", "Would",
@@ -38,6 +38,35 @@ def canonical(name: str) -> str:
     # The small letter of the Turkish İ is i with a second dot.
     text = text.casefold().replace("i\u0307", "i").translate(_ONE_SIGN)
     return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def folded(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """`text` in the form in which `canonical` compares names, except for case, and where its characters come from.
+
+    Returns:
+        The text; and for each of its characters the offsets (start, end) of what it stands for in `text`, such as a
+        letter and the accents that follow it.
+    """
+    plain = text.isascii() or (
+        unicodedata.is_normalized("NFKC", text) and not any(unicodedata.category(c) == "Cf" for c in text)
+    )
+    if plain:
+        return text.translate(_ONE_SIGN), [(i, i + 1) for i in range(len(text))]
+    out: list[str] = []
+    places: list[tuple[int, int]] = []
+    start = 0
+    while start < len(text):
+        end, piece = start + 1, unicodedata.normalize("NFKC", text[start])
+        while end < len(text):
+            longer = unicodedata.normalize("NFKC", text[start : end + 1])
+            if not unicodedata.combining(text[end]) and len(longer) > len(piece):
+                break
+            end, piece = end + 1, longer
+        if unicodedata.category(text[start]) != "Cf":
+            out.append(piece.translate(_ONE_SIGN))
+            places += [(start, end)] * len(out[-1])
+        start = end
+    return "".join(out), places
 
 
 def loose_words(name: str) -> frozenset[str]:
@@ -68,7 +97,7 @@ def name_candidates(text: str) -> set[str]:
         word = match.group()
         joint = word.lower() in JOINTS or word.lower().split("-")[0] in JOINTS
         if word[0].isupper() or (runs[-1] and joint):
-            if not (word in _OPENERS and not runs[-1]):
+            if not (word in OPENERS and not runs[-1]):
                 runs[-1].append(word)
         elif runs[-1]:
             runs.append([])
