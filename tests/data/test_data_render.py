@@ -14,6 +14,7 @@ from dareu.data.corpus import Sample
 from dareu.data.render import (
     JOINER,
     Encoded,
+    check_template,
     collate,
     control_note,
     cut_completions,
@@ -267,6 +268,12 @@ def test_a_template_that_cannot_render_a_question_is_told(template: str) -> None
         ModelError, match="chat template cannot render a question: .*model.chat_template=none"
     ):
         render_prompt(chatty(template), "Who?")
+
+
+def test_a_template_that_draws_lots_is_refused() -> None:
+    check_template(chatty(CHATML))
+    with pytest.raises(ModelError, match="renders one question in several ways"):
+        check_template(chatty("{{ range(1000) | random }}" + CHATML))
 
 
 def test_a_template_of_content_parts() -> None:

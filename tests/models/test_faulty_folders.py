@@ -234,6 +234,22 @@ def test_a_tokenizer_without_offsets_is_refused(copy: Path) -> None:
         load_tokenizer(copy)
 
 
+def test_a_tokenizer_reads_a_text_whole_and_always_alike(copy: Path) -> None:
+    """Whatever settings for training are saved in its file."""
+    text = "Ada Finch keeps maps in the attic of the old house."
+    plain = load_tokenizer(copy)(text, add_special_tokens=False)["input_ids"]
+    tree = json.loads((copy / "tokenizer.json").read_text())
+    tree["model"]["dropout"] = 0.5
+    tree["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    tree["padding"] = {
+        "strategy": {"Fixed": 99}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "x",
+    }  # fmt: skip
+    (copy / "tokenizer.json").write_text(json.dumps(tree))
+    tokenizer = load_tokenizer(copy)
+    assert all(tokenizer(text, add_special_tokens=False)["input_ids"] == plain for _ in range(5))
+
+
 # --- saving -------------------------------------------------------------------------------------------------------
 
 

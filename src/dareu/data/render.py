@@ -77,6 +77,15 @@ def set_template(tokenizer: Any, config: ModelConfig, named: bool = False) -> No
     )
 
 
+def check_template(tokenizer: Any) -> None:
+    """`ModelError` for a chat template that renders one question in several ways, such as one that draws lots."""
+    if len({render_prompt(tokenizer, "Where?") for _ in range(8)}) > 1:
+        raise ModelError(
+            "The tokenizer's chat template renders one question in several ways: it holds something random.",
+            "Set model.chat_template=none for plain lines, or take that out of the template.",
+        )
+
+
 def render_prompt(tokenizer: Any, prompt: str, task: Task = "qa") -> str:
     """The prompt as the model reads it: by the tokenizer's chat template, else as question/answer lines.
 

@@ -77,6 +77,8 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, trust_remot
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
+    if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
+        tokenizer.backend_tokenizer.model.dropout = None  # with it a text has other tokens each time
     return tokenizer
 
 

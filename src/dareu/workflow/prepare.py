@@ -17,6 +17,7 @@ from dareu.data.overlap import plant
 from dareu.data.readers import read_text
 from dareu.data.render import (
     Encoded,
+    check_template,
     control_note,
     cut_completions,
     encode_samples,
@@ -253,6 +254,8 @@ def run_tokenizer(config: RunConfig, corpus: Corpus) -> Any:
         texts = background.texts if background else tokenizer_texts(corpus)
         return train_tokenizer(texts, model.vocab_size)
     set_template(tokenizer, model, named=not config.original)
+    if corpus.task == "qa":
+        check_template(tokenizer)
     return tokenizer
 
 
