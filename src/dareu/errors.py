@@ -15,6 +15,13 @@ def printable(text: str) -> str:
     return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line without a full stop: its first, and the next after a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said.rstrip(".")
+
+
 class DareuError(Exception):
     """A mistake of the user's: `cause` says what is wrong, `cure` says what to do."""
 

@@ -40,6 +40,38 @@ def rewrite(folder: Path, change: Callable[[Weights], Weights]) -> None:
     save_file(change(load_file(file)), file, metadata={"format": "pt"})
 
 
+def test_weights_that_are_not_finite_are_named(copy: Path) -> None:
+    def broken(weights: Weights) -> Weights:
+        name = "model.layers.0.mlp.up_proj.weight"
+        return {**weights, name: torch.full_like(weights[name], float("nan"))}
+
+    rewrite(copy, broken)
+    with pytest.raises(ModelError, match=r"not finite: model\.layers\.0\.mlp\.up_proj\.weight\."):
+        load_model(copy)
+
+
+def test_a_config_that_contradicts_itself_and_a_tokenizer_that_is_none(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
+    with pytest.raises(ModelError, match="not a multiple of the number of attention heads"):
+        load_model(copy)
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "tokenizer.json").write_text('{"model": 3}')
+    with pytest.raises(ModelError, match="No tokenizer could be loaded"):
+        load_tokenizer(copy)
+
+
+def test_cures_of_what_transformers_refuses(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": "foo9"}))
+    with pytest.raises(ModelError, match="Install a newer transformers"):
+        load_model(copy)
+    own = {"AutoConfig": "c.C", "AutoModelForCausalLM": "m.M"}
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": "foo9", "auto_map": own}))
+    with pytest.raises(ModelError, match="set model.trust_remote_code=true"):
+        load_model(copy)
+
+
 # --- names and sizes of weights -----------------------------------------------------------------------------------
 
 

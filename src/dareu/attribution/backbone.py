@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -13,7 +12,7 @@ from transformers import (
 )
 
 from dareu.config import AttributorConfig, BackboneConfig
-from dareu.errors import ModelError
+from dareu.errors import ModelError, first_line
 from dareu.models.checks import check_names
 from dareu.models.tiny import llama_shape
 
@@ -47,9 +46,9 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
             output_loading_info=True,
             **where,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # whatever the libraries raise at what the folder holds
         raise ModelError(
-            f"The attributor's backbone '{backbone.path}' cannot be loaded: {error}",
+            f"The attributor's backbone '{backbone.path}' cannot be loaded: {first_line(error)}.",
             "Give a causal model in safetensors, of a kind that has a token-classification head.",
         ) from error
     check_names(found, backbone.path, new=("score", "classifier"))

@@ -15,7 +15,7 @@ from dareu.attribution.base import WholeTextAttributor, class_count, owned_respo
 from dareu.attribution.calibration import fit_temperature
 from dareu.attribution.heldout import unseen_texts
 from dareu.data.corpus import Sample
-from dareu.errors import ModelError
+from dareu.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -113,9 +113,9 @@ class EncoderAttributor(WholeTextAttributor):
         try:
             model = AutoModelForSequenceClassification.from_pretrained(str(folder), use_safetensors=True)
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever the libraries raise at what the folder holds
             raise ModelError(
-                f"No sequence classifier could be loaded from {folder}: {str(error).splitlines()[0]}",
+                f"No sequence classifier could be loaded from {folder}: {first_line(error)}.",
                 "Give a folder written by save_pretrained, with config.json, weights and tokenizer files.",
             ) from None
         model.to(device)

@@ -21,7 +21,7 @@ from dareu.attribution.base import WholeTextAttributor, class_count, owned_respo
 from dareu.attribution.calibration import fit_temperature
 from dareu.data.corpus import Sample
 from dareu.data.words import words
-from dareu.errors import ConfigError, ModelError
+from dareu.errors import ConfigError, ModelError, first_line
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -185,9 +185,9 @@ class EmbeddingAttributor(NearestAttributor):
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(place)
             self.model = AutoModel.from_pretrained(place, use_safetensors=True).eval()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever the libraries raise at what the folder holds
             raise ModelError(
-                f"No encoder could be loaded from {place}: {str(error).splitlines()[0]}",
+                f"No encoder could be loaded from {place}: {first_line(error)}.",
                 "Give a folder written by save_pretrained.",
             ) from None
         self.embedded = self.embed(self.texts)

@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 from dareu.config import HFConfig, ModelConfig
 from dareu.config.models import PINNED_DATE
 from dareu.data.corpus import Sample, Task
-from dareu.errors import DataError, ModelError
+from dareu.errors import DataError, ModelError, first_line
 
 _TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<form>[^'"]*)(?P=quote)\s*\)""")
 JOINER = "\u2060"  # word joiner: no width, no break
@@ -134,7 +134,7 @@ def render_turns(tokenizer: Any, turns: Sequence[tuple[str, str]], answer_next: 
                 return rendered
         reason = "it leaves the text of a turn out"
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
     raise ModelError(
         f"The tokenizer's chat template cannot render a question: {reason}.",
         "Set model.system_prompt or model.template_options where it needs them, model.chat_template=NAME where it has "

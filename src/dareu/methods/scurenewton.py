@@ -19,7 +19,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from dareu.config import NewtonConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.data.render import Encoded
-from dareu.errors import ModelError
+from dareu.errors import ModelError, first_line
 from dareu.methods.base import Method, MethodContext
 from dareu.models.logprobs import to_batch, token_logprobs
 from dareu.models.processes import sum_over_processes
@@ -119,7 +119,7 @@ def newton_steps(
             if "is not implemented" not in str(error):
                 raise
             raise ModelError(
-                f"The model's attention has no second derivative: {str(error).splitlines()[0]}.",
+                f"The model's attention has no second derivative: {first_line(error)}.",
                 "Set model.attn_implementation=eager.",
             ) from error
         if not found.step.isfinite().all() or value != value:

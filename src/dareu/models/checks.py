@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dareu.errors import ModelError
+from dareu.errors import ModelError, first_line
 
 # Parts of a checkpoint that no causal language model has a place for, and that it does not miss: image and audio
 # towers, heads for later tokens or for values, buffers of older releases.
@@ -58,8 +58,7 @@ def listed(names: Iterable[str], most: int = 4) -> str:
 def load_failure(error: BaseException, path: str | Path) -> ModelError:
     """What to tell of a model that transformers could not load."""
     text = str(error).strip()
-    first = text.splitlines()[0].rstrip(".") if text else type(error).__name__
-    cause = f"No model could be loaded from {path}: {first}."
+    cause = f"No model could be loaded from {path}: {first_line(error)}."
     if isinstance(error, ImportError):
         known = [cure for package, cure in PACKAGES.items() if package in text.lower()]
         if "flash" in text.lower():
@@ -72,6 +71,10 @@ def load_failure(error: BaseException, path: str | Path) -> ModelError:
             f"No model could be loaded from {path}: its weights have other sizes than its config.json says.",
             "Give the config.json that belongs to these weights, or download the folder again.",
         )
+    if "trust_remote_code" in text or "custom code" in text:
+        return ModelError(cause, "Read that code; where you trust it, set model.trust_remote_code=true.")
+    if "does not recognize this architecture" in text:
+        return ModelError(cause, "Install a newer transformers, or correct model_type in config.json.")
     return ModelError(cause, where_from(path))
 
 
@@ -105,10 +108,19 @@ def check_causal(model: Any, path: str | Path) -> None:
     """Check that no later token changes an earlier prediction, with one pass over two rows of four tokens.
 
     Raises:
-        ModelError: One does: likelihoods would read the answer.
+        ModelError: One does: likelihoods would read the answer. Or the predictions are not finite.
     """
     rows = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=model.device)
     one, other = model(input_ids=rows, use_cache=False).logits[:, :3].float()
+    if not (one.isfinite().all() and other.isfinite().all()):
+        broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+        cause = (
+            f"holds weights that are not finite: {listed(broken)}" if broken else "gives no finite prediction"
+        )
+        raise ModelError(
+            f"{path} {cause}.",
+            "Download or save it again; float16 may overflow, model.dtype=bfloat16 does not.",
+        )
     if (one - other).abs().max() > 0.05 * one.std():
         raise _not_causal(path, model.config.model_type)
 

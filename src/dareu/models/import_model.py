@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dareu.errors import ModelError
+from dareu.errors import ModelError, first_line
 from dareu.models.files import ADAPTER
 from dareu.models.load import POLICY, has_tokenizer, is_peft, load_tokenizer, writing
 from dareu.models.lora import fold, is_plain
@@ -31,7 +31,7 @@ def fetch(name: str | os.PathLike[str], revision: str | None = None) -> Path:
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise ModelError(
             f"There is no model '{name}': no such folder, and no such name within reach "
-            f"({str(error).strip().splitlines()[0]}).",
+            f"({first_line(error)}).",
             "Give a folder that save_pretrained wrote, a hub id, or the model object.",
         ) from None
 

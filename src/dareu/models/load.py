@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from dareu.config import HFConfig, LoraConfig
 from dareu.data.render import end_token, set_template
-from dareu.errors import ConfigError, ModelError, RunError
+from dareu.errors import ConfigError, ModelError, RunError, first_line
 from dareu.models.checks import check_causal, check_decoder, check_names, load_failure, where_from
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
@@ -61,9 +61,9 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, trust_remot
         tokenizer = AutoTokenizer.from_pretrained(
             str(path), revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    except Exception as error:  # whatever the libraries raise at what the folder holds
         raise ModelError(
-            f"No tokenizer could be loaded from {path}: {_first_line(error)}.", where_from(path)
+            f"No tokenizer could be loaded from {path}: {first_line(error)}.", where_from(path)
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
@@ -137,7 +137,7 @@ def load_model(
             output_loading_info=True,
             **kwargs,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # whatever the libraries raise at what the folder holds
         raise load_failure(error, base) from error
     check_decoder(model.config, base)
     check_names(found, base)
@@ -265,11 +265,6 @@ def _suppress_unknown(model: Any, tokenizer: Any) -> None:
     model.generation_config.suppress_tokens = unknown or None
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
-
-
 def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any:
     """A trainable adapter on `model`; the head stays free of it (PPO reads the head's weight directly).
 
@@ -297,7 +292,7 @@ def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any
                 "Set model.lora.dropout=0, or name layers other than the experts in model.lora.target_modules.",
             ) from error
         raise ModelError(
-            f"No LoRA adapter could be added: {_first_line(error)}.",
+            f"No LoRA adapter could be added: {first_line(error)}.",
             "Name layers of this model in model.lora.target_modules, or leave it at all-linear.",
         ) from error
 
@@ -453,6 +448,6 @@ def writing(folder: Path) -> Iterator[None]:
         raise unwritable(folder, error) from error
     except SafetensorError as error:
         raise RunError(
-            f"The weights cannot be written to {folder}: {_first_line(error)}.",
+            f"The weights cannot be written to {folder}: {first_line(error)}.",
             "Make room, or choose another cache_dir; the same command goes on from there.",
         ) from error

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from dareu.errors import ConfigError, RunError
+from dareu.errors import ConfigError, RunError, first_line
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.report.loading import read_results, run_config
 from dareu.report.model_card import model_card, public_results
@@ -148,7 +148,7 @@ def publish(
             )
         except Exception as error:  # whatever the hub's client and its network layer raise
             raise RunError(
-                f"{repository} could not be written on the hub: {_first_line(error)}",
+                f"{repository} could not be written on the hub: {first_line(error)}.",
                 "Is the name `user/name`, may the token write there (`hf auth login`), and is there a network?",
             ) from error
         files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
@@ -192,10 +192,6 @@ def _check_login(api: Any) -> None:
         ) from error
     except Exception as error:  # of the network layer
         raise RunError(
-            f"The Hugging Face hub cannot be reached: {_first_line(error)}",
+            f"The Hugging Face hub cannot be reached: {first_line(error)}.",
             "Check the network; `dareu export` writes the model to a folder without it.",
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -211,7 +211,7 @@ def _model_shape(config: RunConfig) -> Any:
         options["revision"] = model.revision  # type: ignore[union-attr]
     try:
         found = AutoConfig.from_pretrained(path, **options)
-    except (OSError, ValueError):  # reported in full where the weights are loaded
+    except Exception:  # reported in full where the weights are loaded
         return None
     check_decoder(found, path)
     return found.get_text_config()

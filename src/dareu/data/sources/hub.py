@@ -10,7 +10,7 @@ import yaml
 
 from dareu.data.in_memory import rows_of
 from dareu.data.readers import READERS, Row, read_rows
-from dareu.errors import DataError
+from dareu.errors import DataError, first_line
 
 
 def hub_rows(
@@ -42,10 +42,9 @@ def hub_rows(
     try:
         data = load_dataset(repository, config, split=split, revision=revision)
     except Exception as error:  # whatever the hub's client and its network layer raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         at = f" --revision {revision}" if revision else ""
         raise DataError(
-            f"The data set {name} cannot be read from the hub: {first}",
+            f"The data set {name} cannot be read from the hub: {first_line(error)}.",
             f"Check the network; a gated data set needs `hf auth login`. Or bring the repository here, `hf download "
             f"{repository} --repo-type dataset{at} --local-dir FOLDER`, and set data.path=FOLDER.",
         ) from error
