@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 IGNORE = -100
 LOGITS = 2**25  # entries of one batch of logits: 128 MB in float32, whatever the vocabulary
+SLICE = (
+    2**20
+)  # entries of the logits whose distributions are looked at together: several copies of them are needed
 MOST_PADDED = 1.15  # two batches make one where that has no more than so many times their cells
 
 
@@ -232,6 +235,16 @@ class TokenStatistics(NamedTuple):
     std: np.ndarray
 
 
+def _of_tokens(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four parts of `TokenStatistics`, (N,) each, from logits (N, V) and targets (N)."""
+    logps = logits.float().log_softmax(-1)
+    weighted = logps.exp()
+    mean = torch.where(weighted > 0, weighted * logps, 0).sum(-1)
+    square = torch.where(weighted > 0, weighted * logps.square(), 0).sum(-1)
+    std = (square - mean.square()).clamp(min=0).sqrt()
+    return logps.gather(1, targets.unsqueeze(1)).squeeze(1), logps.argmax(-1) == targets, mean, std
+
+
 @torch.no_grad()
 def token_statistics(
     model: Any,
@@ -256,16 +269,11 @@ def token_statistics(
     def measure(chunk: Sequence[int]) -> list[TokenStatistics]:
         batch = to_batch([pairs[i] for i in chunk], tokenizer.pad_token_id, model.device)
         logits, targets, mask = response_logits(model, batch)
-        logps = logits.float().log_softmax(-1)
-        weighted = logps.exp()
-        hits = (logps.argmax(-1) == targets).cpu().numpy()
-        mean = torch.where(weighted > 0, weighted * logps, 0).sum(-1)
-        square = torch.where(weighted > 0, weighted * logps.square(), 0).sum(-1)
-        std = (square - mean.square()).clamp(min=0).sqrt().cpu().numpy()
-        picked = logps.gather(1, targets.unsqueeze(1)).squeeze(1).cpu().numpy()
+        rows = max(1, SLICE // logits.size(-1))
+        slices = [_of_tokens(*pair) for pair in zip(logits.split(rows), targets.split(rows), strict=True)]
+        parts = [torch.cat(part).cpu().numpy() for part in zip(*slices, strict=True)]
         counts = mask.sum(1).tolist()
         stops = np.cumsum(counts)
-        parts = (picked, hits, mean.cpu().numpy(), std)
         return [
             TokenStatistics(*(part[start:stop].copy() for part in parts))
             for start, stop in zip(stops - counts, stops, strict=True)
