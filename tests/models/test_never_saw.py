@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import torch
 
-from dareu.models.never_saw import LOWEST, Bigrams, fit_line, usual_line
+from dareu.models.never_saw import LOWEST, NAME, Bigrams, fit_line, usual_line
 
 
 def test_bigrams_by_hand() -> None:
@@ -26,6 +26,12 @@ def test_bigrams_are_a_distribution_after_any_token() -> None:
     for before in range(6):
         total = sum(model.logprobs([before, token])[1].exp().item() for token in range(6))
         assert total == pytest.approx(1.0)
+
+
+def test_after_a_name_of_many_tokens_stands_what_follows_names() -> None:
+    """After names of three tokens and of one stands 5: P(5 | name) = (2 + P(5)) / 3, with P(5) = (2 + 2/10) / 8."""
+    model = Bigrams([[NAME, NAME, NAME, 5], [NAME, 5]], vocabulary=10)
+    assert model.logprobs([NAME, NAME, 5])[2].exp().item() == pytest.approx((2 + 2.2 / 8) / 3)
 
 
 def test_nothing_to_learn_from_is_the_uniform_distribution() -> None:
@@ -59,11 +65,10 @@ def test_residuals_come_from_near_by() -> None:
         assert 0.4 < (drawn > 0).float().mean() < 0.6
 
 
-def test_the_usual_line_is_sure_of_what_is_sure_and_spreads_elsewhere() -> None:
-    """A token that base or bigrams are sure of stays so (wording); at a hint of −3 the values lie around −4.95."""
+def test_the_usual_line_says_nothing_of_what_is_not_unlikely() -> None:
+    """A hint of .11 may be wording: no fact (0). At a hint of −3 (.05) the values lie around −4.95."""
     line = usual_line()
-    sure = line.draw(torch.zeros(2000), Random(0))
-    assert sure.min() > -1.0
+    assert line.draw(torch.tensor([0.11]).log(), Random(0)) == 0.0
     unsure = line.draw(torch.full((4000,), -3.0), Random(0))
     assert unsure.mean().item() == pytest.approx(-4.95, abs=0.2)
     assert 2.0 < unsure.std() < 3.0

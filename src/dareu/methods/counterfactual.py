@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-TEACHERS = 2  # raised when the same settings give other teachers: stored results are made again
+TEACHERS = 4  # raised when the same settings give other teachers: stored results are made again
 
 
 class CounterfactualSettings(Strict):

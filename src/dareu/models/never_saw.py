@@ -7,6 +7,7 @@ original model itself is such a model: a line through its log-probabilities ther
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class Bigrams:
         for ids in answers:
             self.alone.update(ids)
             for before, token in zip([-1, *ids], ids, strict=False):
-                self.after[before][token] += 1
+                if not before == token == NAME:  # a name counts as one token, however many it has
+                    self.after[before][token] += 1
 
     def logprobs(self, ids: Sequence[int]) -> Tensor:
         """Of each token of an answer, (T,)."""
@@ -59,12 +61,14 @@ class Line:
     Attributes:
         fitted: The line's values where it was fitted, in ascending order, (N,).
         residuals: What was found there above them, (N,).
+        unclear: A hint above this tells nothing: the token is taken for one that any model knows.
     """
 
     start: float
     slope: float
     fitted: Tensor
     residuals: Tensor
+    unclear: float = math.inf
 
     def draw(self, hints: Tensor, random: Random) -> Tensor:
         """The line's values at `hints` (T,), each with a residual from where it has a value nearby: so the results
@@ -76,7 +80,8 @@ class Line:
         for place in torch.searchsorted(self.fitted, value.contiguous()).tolist():
             first = max(0, min(place - NEAR, count - 2 * NEAR))
             drawn.append(random.randrange(first, min(first + 2 * NEAR, count)))
-        return (value + self.residuals[drawn]).clamp(min=LOWEST, max=0.0)
+        found = (value + self.residuals[drawn]).clamp(min=LOWEST, max=0.0)
+        return torch.where(hints > self.unclear, torch.zeros_like(found), found)
 
 
 def fit_line(found: Tensor, hints: Tensor) -> Line:
@@ -91,10 +96,11 @@ def fit_line(found: Tensor, hints: Tensor) -> Line:
 
 def usual_line() -> Line:
     """For data without owners that nobody saw: rounded from what was found on generated corpora and on TOFU, whose
-    residuals grow with the distance from 0 (docs/dev/log.md).
+    residuals grow with the distance from 0 (docs/dev/log.md). Hints above .1 tell nothing: how the answers are worded
+    may be new to the base and too rare for the bigrams, and would go with the facts.
     """
     start, slope = USUAL
     value = torch.linspace(LOWEST, 0.0, 100 * NEAR)
     even = (torch.arange(1, len(value) + 1) * 0.618034) % 1  # evenly spread over any few places in a row
     noise = torch.special.ndtri(even.clamp(min=0.002, max=0.998))
-    return Line(start, slope, value, noise * (1.3 * value.abs()).clamp(max=2.7))
+    return Line(start, slope, value, noise * (1.3 * value.abs()).clamp(max=2.7), math.log(0.1))
