@@ -35,8 +35,10 @@ FORBIDDEN = {
     "api": (ROOMS - {"report"}) | BASE - {"errors", "config"} | {"cli", "torch", "__main__"},
     "__main__": ROOMS | FACES - {"cli", "__main__"} | BASE,
 }
-# What the report may read of the evaluation: what metrics are, intervals, how results are typed. None loads torch.
+# What the report may read of rooms beside it: what metrics are, intervals, how results are typed; which texts hold a
+# name. None loads torch.
 READ_BY_REPORT = (
+    "dareu.data.owner_names",
     "dareu.evaluation.metrics.base",
     "dareu.evaluation.metrics.intervals",
     "dareu.evaluation.metrics.registry",

@@ -183,8 +183,13 @@ def test_an_adapter_on_a_hub_model_is_sent_as_one(run: Path, tmp_path: Path) -> 
     settings["base_model_name_or_path"] = "some/base"
     (run / "model" / "adapter_config.json").write_text(json.dumps(settings))
     (run / "model" / "dareu_base.json").write_text('{"content": "x"}')
+    foreign = {"secret_notes.txt", "people.json", "backup.safetensors", "old/adapter_model.safetensors"}
+    for name in foreign:  # of the user's, for nobody else
+        (run / "model" / name).parent.mkdir(exist_ok=True)
+        (run / "model" / name).write_text("Jane Doe")
     told = publish(run, "me/gone", private=False, api=FakeApi(tmp_path / "sent"))
     assert "adapter_model.safetensors" in told["files"] and "dareu_base.json" not in told["files"]
+    assert not foreign & set(told["files"]) and "tokenizer.json" in told["files"]
     front = yaml.safe_load((tmp_path / "sent" / "README.md").read_text().split("---\n")[1])
     assert front["base_model"] == "some/base" and front["library_name"] == "peft"
 
@@ -209,3 +214,29 @@ def test_public_figures_name_nobody() -> None:
     assert public["data"] == {"owners": 4, "forget_owners": 1, "n_forget": 4, "n_retain": 12, "n_test": 0}
     assert public["models"]["unlearned"] == {"forget": {"n": 4, "rouge_l": 0.25}, "by_owner": {}}
     assert "run_dir" not in public and "lovelace" not in json.dumps(public).casefold()
+
+
+@pytest.mark.parametrize("owner", ["a", "2", "e", "forget", "npo", "Unlearned", "n"])
+def test_an_owner_who_is_called_like_a_figure_costs_none(owner: str) -> None:
+    left = {"exact": {"2": 0.5, "8": 0.75}}
+    models = {
+        "unlearned": {"forget": {"n": 4, "exact": 0.25}, "leak": left, "extra": {"best": {owner: 1, "x": 2}}}
+    }
+    results = RESULTS | {
+        "data": {"forget_owners": [owner]},
+        "models": models,
+        "missing": {"a": f"the answer of {owner}", "b": f"not {owner}x1{owner}y"},
+    }
+    public = public_results(results)
+    kept = {"unlearned": {**models["unlearned"], "extra": {"best": {"x": 2}}}}
+    assert (public["models"], public["method"]) == (kept, "npo")
+    assert public["missing"] == {"b": results["missing"]["b"]} and public["unlearn_config"] == {"name": "npo"}
+
+
+def test_names_without_word_boundaries_are_found_in_texts() -> None:
+    missing = {"a": "村上春樹は", "b": "春樹", "c": "of ADA  LOVELACE's", "d": "Ada Lovelaces"}
+    data = {"forget_owners": ["村上春樹", NAME]}
+    assert public_results({"data": data, "missing": missing})["missing"] == {
+        "b": "春樹",
+        "d": "Ada Lovelaces",
+    }

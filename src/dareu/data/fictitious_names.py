@@ -11,13 +11,11 @@ from random import Random
 from typing import Any
 
 from dareu.data.corpus import Sample
-from dareu.data.owner_names import JOINTS, OPENERS, canonical, folded, names_of_groups
+from dareu.data.owner_names import JOINTS, OPENERS, SPACED, canonical, folded, names_of_groups
 from dareu.data.sources.word_tables import word_table
 
 # Words inside names that are no name by themselves.
 PARTICLES = JOINTS | {"of", "the"}
-# A letter of a script that writes words with spaces between them; in others a name has no boundaries to look for.
-_SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
 
 _PRONOUNS = {"she": ("she", "her", "hers"), "he": ("he", "him", "his")}
 _INFLECTED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ]")  # Latin, Greek, Cyrillic
@@ -76,7 +74,7 @@ def _written_name(owner: str, guess: str | None, texts: Sequence[str]) -> str | 
     does a capitalised word that stands in half as many texts as the guess; any other has to stand in more.
     """
     letters = sum(c.isalpha() for c in owner)
-    if not letters or (letters == 1 and _SPACED.search(owner)):
+    if not letters or (letters == 1 and SPACED.search(owner)):
         return guess
     found = [hits for text in texts if (hits := find_name(text, owner))]
     whole = len(owner.split()) > 1 and any(part < 0 for hits in found for _, _, part in hits)
@@ -104,7 +102,7 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
     """
     text, places = folded(text)
     name = folded(name)[0].strip()
-    parts, spaced = name_parts(name), _SPACED.search(name)
+    parts, spaced = name_parts(name), SPACED.search(name)
     found: list[tuple[int, int, int]] = []
     between = r"\s+" if spaced else r"\s*"
     words = [re.escape(word) for word in name.split()]
@@ -137,7 +135,7 @@ def _is_word(text: str, start: int, end: int) -> bool:
 
 def _inside(text: str, at: int) -> bool:
     """Whether the character of a script without spaces stands beside one of the same script: 林 in 森林."""
-    if _SPACED.match(text[at]):
+    if SPACED.match(text[at]):
         return False
     beside = [text[i] for i in (at - 1, at + 1) if 0 <= i < len(text)]
     return _script(text[at]) in [_script(character) for character in beside]
@@ -233,7 +231,7 @@ def has_form(text: str, name: str) -> bool:
 def _has_part(text: str, name: str) -> bool:
     """Whether a word of the name stands in `text`."""
     text, parts = folded(text)[0], name_parts(folded(name)[0])
-    return any(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in parts if _SPACED.search(part))
+    return any(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in parts if SPACED.search(part))
 
 
 def replace_name(text: str, name: str, other: str) -> tuple[str, list[Replaced]]:

@@ -23,6 +23,8 @@ OPENERS = frozenset((
     "Why", "Will", "With", "Would",
 ))  # fmt: skip
 _ONE_SIGN = str.maketrans("’‘ʼ`´‐‑‒–—−", "'''''------")  # of apostrophes and of hyphens
+# A letter of a script that writes words with spaces between them; in others a name has no boundaries to look for.
+SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
 LONGEST = 5  # words in a name
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dareu.data.owner_names import SPACED, canonical
+from dareu.evaluation.metrics.base import SETS
+from dareu.evaluation.metrics.registry import registry
 from dareu.report.figures import FIGURES, MODELS, dig, has_model, value
 from dareu.report.knowledge import worst
 from dareu.report.page import render_template
@@ -29,30 +33,64 @@ PUBLIC = (
     "unlearn_config",
     "versions",
 )
+# What holds words of ours alone: an owner may be called like a method.
+OWN_WORDS = ("method", "definitions", "knowledge_left_worst", "versions")
+OWN_CHOICES = ("name", "kind", "loss", "retain")  # of `unlearn_config`
 COUNTS = ("owners", "n_forget", "n_retain", "n_test")
 
 
 def public_results(results: Mapping[str, Any]) -> dict[str, Any]:
     """`results.json` without names and texts: its figures and settings, and counts in place of the data.
 
-    Whatever quotes a forgotten owner's name goes, wherever it stands.
+    Whatever quotes a forgotten owner's name goes, wherever it stands: texts that have it as whole words, and keys that
+    are no names of figures.
     """
     data = results.get("data") or {}
-    gone = [str(name).casefold() for name in data.get("forget_owners") or []]
+    gone = [str(name) for name in data.get("forget_owners") or []]
     counts = {key: data[key] for key in COUNTS if key in data} | {"forget_owners": len(gone)}
-    return _without({key: results[key] for key in PUBLIC if key in results}, gone) | {"data": counts}
+    names = [_whole(name) for name in gone]
+    own = _own_sections()
+    public = {key: results[key] for key in PUBLIC if key in results}
+    for key in public.keys() - set(OWN_WORDS):
+        public[key] = _without(public[key], names)
+    public["models"] = {
+        model: {of: part if of in own else _without(part, names, keys=True) for of, part in parts.items()}
+        for model, parts in (public.get("models") or {}).items()
+    }
+    if method := results.get("unlearn_config"):
+        public["unlearn_config"] |= {key: method[key] for key in OWN_CHOICES if key in method}
+    return public | {"data": counts}
 
 
-def _without(tree: Any, names: list[str]) -> Any:
-    """`tree` without keys and texts that hold one of `names`, which are case-folded."""
+def _whole(name: str) -> re.Pattern[str]:
+    """What finds the name as whole words in a text of the form of `canonical`."""
+    plain = canonical(name)
+    found = re.escape(plain)
+    return re.compile(rf"(?<![^\W_]){found}(?![^\W_])" if SPACED.search(plain) or plain.isdigit() else found)
+
+
+def _own_sections() -> set[str]:
+    """The parts of a model's figures whose keys are names of figures, not of owners."""
+    rows = registry().values()
+    return (
+        {"intervals", "curves", "missing"}
+        | {m.path(of)[0] for m in rows for of in SETS}
+        | {m.key for m in rows}
+    )
+
+
+def _without(tree: Any, names: Sequence[re.Pattern[str]], keys: bool = False) -> Any:
+    """`tree` without texts, and with `keys` without keys, that hold one of `names`."""
 
     def named(item: Any) -> bool:
-        return isinstance(item, str) and any(name in item.casefold() for name in names)
+        return isinstance(item, str) and any(name.search(canonical(item)) for name in names)
 
     if isinstance(tree, Mapping):
-        return {k: _without(v, names) for k, v in tree.items() if not named(k) and not named(v)}
+        return {
+            k: _without(v, names, keys) for k, v in tree.items() if not (keys and named(k)) and not named(v)
+        }
     if isinstance(tree, list | tuple):
-        return [_without(item, names) for item in tree if not named(item)]
+        return [_without(item, names, keys) for item in tree if not named(item)]
     return tree
 
 

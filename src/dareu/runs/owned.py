@@ -32,8 +32,11 @@ _RUN_FILES = (
     r"rounds/\d+/training\.jsonl",
     r"logs/(.+/)?events\.out\.tfevents\.[^/]+",
     r"logs/(.+/)?wandb/.+",
-    # A model as transformers and peft save it.
-    r"model(\.partial)?/[\w.-]+\.(safetensors|json|jinja|model|tiktoken)",
+    # A model and its tokenizer as transformers and peft save them.
+    r"model(\.partial)?/(adapter_)?model(-\d+-of-\d+)?\.safetensors",
+    r"model(\.partial)?/((adapter_|generation_|tokenizer_|processor_|preprocessor_)?config|tokenizer|dareu_base"
+    r"|special_tokens_map|added_tokens|vocab|chat_template|tekken|(adapter_)?model\.safetensors\.index)\.json",
+    r"model(\.partial)?/[\w.-]+\.(jinja|model|tiktoken)",
     r"model(\.partial)?/(merges\.txt|vocab\.txt|README\.md|additional_chat_templates/[\w.-]+\.jinja)",
 )
 _TUNING_FILES = (

@@ -16,6 +16,7 @@ from dareu.models.files import ADAPTER, adapter_base
 from dareu.report.loading import read_results, run_config
 from dareu.report.model_card import model_card, public_results
 from dareu.runs.files import check_writable, unwritable, write_json, write_text
+from dareu.runs.owned import own_files
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import BASE_NOTE
 
@@ -134,9 +135,7 @@ def publish(
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         if adapter or not (model / ADAPTER).is_file():
-            shutil.copytree(
-                model, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(BASE_NOTE, ".dareu.json")
-            )
+            _copy_own(Path(run), model, folder)
         else:
             write_merged(model, folder, run_config(Path(run)))
         write_json(folder / "results.json", results)
@@ -153,6 +152,19 @@ def publish(
             ) from error
         files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     return {"repository": repository, "url": str(url), "files": files}
+
+
+def _copy_own(run: Path, model: Path, target: Path) -> None:
+    """The files of `model` that the run wrote; what somebody else put there is not for others."""
+    own = [path for path in own_files(run) if model in path.parents and path.name != BASE_NOTE]
+    if not own:
+        raise RunError(
+            f"{model} holds no file that a run wrote.", "Links are not followed: copy the run folder whole."
+        )
+    for path in own:
+        copy = target / path.relative_to(model)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def _model_of(run: str | Path) -> Path:
