@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from functools import cache
 
 from dareu.data.words import is_character
 from dareu.errors import DataError
@@ -13,7 +12,7 @@ POSSESSIVES = ("'s", "’s")
 UNLISTED = ("zh", "ja", "ko")  # wordfreq needs further packages for them
 # Share of the corpus's words that the list of its language must hold, and the share at which English is not in doubt.
 ENOUGH, ENGLISH = 0.5, 0.8
-SAMPLE = 5000  # words of the corpus that tell its language
+SAMPLE = 2000  # words of the corpus that tell its language
 
 
 class KnownWords(Container[str]):
@@ -74,7 +73,6 @@ def _languages() -> list[str]:
     return sorted(set(wordfreq.available_languages("small")) - set(UNLISTED))
 
 
-@cache
 def _listed(word: str, language: str, wordlist: str = "best") -> bool:
     try:
         import wordfreq
