@@ -13,6 +13,8 @@ import dareu
 from dareu.errors import RunError
 from dareu.evaluation.results import SCHEMA_VERSION, Results
 
+DAMAGE = {"value": 0.25, "original": {"value": 0.125}, "beyond_original": {"value": 0.125}}
+
 
 def test_a_file_of_before_the_schema_version_is_read(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "old")
@@ -54,13 +56,14 @@ def test_what_is_no_result_is_refused_by_name(tmp_path: Path, change: dict[str, 
 
 def test_frame(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
-    write_run(tmp_path / "deeper" / "b", make_results("npo", 42, damage={"retain": {"value": 0.25}}))
+    write_run(tmp_path / "deeper" / "b", make_results("npo", 42, damage={"retain": DAMAGE}))
     frame = dareu.results_frame(tmp_path / "a", tmp_path / "deeper")
     assert list(frame["model"]) == ["original", "retrained", "unlearned"] * 2
     assert list(frame["method"]) == ["dareu"] * 3 + ["npo"] * 3
     last = frame.iloc[5]
     assert (last["seed"], last["forget.rouge_l"], last["text_health.distinct_2"]) == (42, 0.558, 0.71)
     assert (last["tug_of_war"], last["damage.retain"], last["seconds.unlearn"]) == (0.971, 0.25, 4.0)
+    assert (last["damage.retain.original"], last["damage.retain.beyond_original"]) == (0.125, 0.125)
     assert math.isnan(frame.iloc[3]["tug_of_war"]) and math.isnan(frame.iloc[2]["damage.retain"])
     with pytest.raises(RunError, match="holds no results.json"):
         dareu.results_frame(tmp_path / "nothing")

@@ -167,6 +167,10 @@ def results_frame(*runs: str | Path | Results | dict[str, Any]) -> pd.DataFrame:
                 figures["forget_quality"] = tree.get("forget_quality")
                 for part in ("knowledge_left", "damage"):
                     figures[part] = {k: (v or {}).get("value") for k, v in (tree.get(part) or {}).items()}
+                for of, entry in (tree.get("damage") or {}).items():
+                    for beside in ("original", "beyond_original"):
+                        if (entry or {}).get(beside):
+                            figures["damage"][f"{of}.{beside}"] = entry[beside].get("value")
                 figures["seconds"] = tree.get("seconds")
             rows.append(row | _flat(figures))
     frame = pd.DataFrame(rows)

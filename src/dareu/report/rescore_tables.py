@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dareu.evaluation.metrics.registry import registry
+from dareu.report.damage import damages
 from dareu.report.figures import MODELS, dig, show, show_any
 
 ASIDE = ("intervals", "extra")
@@ -63,6 +64,8 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
             interval = f"{ends}, n = {entry['n']}"
             headline = "  ← the largest" if worst and worst["metric"] == name else ""
             console.print(f"Knowledge left by {name}: {show(entry['value'], 2)} ({interval}){headline}")
+    for one in damages(results):
+        console.print(f"Right in the retrained model and wrong here: {one.shown}.")
     console.print(
         f"Layout: {results['layout']}. Truth ratio: {results['definitions']['truth_ratio']} mean over wrong answers."
     )
