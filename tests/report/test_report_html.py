@@ -172,7 +172,7 @@ def changed(**more: Any) -> dict[str, Any]:
         ({"forget": 0.9}, "bad", "not forgotten"),  # .1 of the way of .456
         ({"forget": 0.7}, "fair", "only in part"),  # .3 of .456 is more than half
         ({"forget": 0.3}, "fair", "more than retraining"),
-        ({"retain": 0.8}, "bad", "It forgot, but lost .200 of ROUGE-L on retain questions."),  # 1.0 − .8
+        ({"retain": 0.8}, "bad", "It forgot, but lost .198 of ROUGE-L on retain questions."),  # .998 − .8
         ({"test": 0.9}, "fair", "It forgot, and lost .088 of ROUGE-L on test questions."),
         ({"reattribution": 0.5}, "fair", "other owners"),
         ({"forget": 0.3, "retain": 0.5, "health": {"empty": 0.9}}, "bad", "broken text"),
@@ -345,6 +345,15 @@ def test_a_loss_is_what_the_original_does_not_lack_too() -> None:
     assert perhaps.headline == "No difference from the retrained model was seen."
     told = next(p for p in perhaps.points if p.text.startswith("Test"))
     assert told.tone == "fair" and told.text.endswith("It may be chance.")
+
+
+def test_what_the_original_does_not_answer_either_is_no_loss() -> None:
+    results = changed(test=0.9)
+    results["models"]["original"]["test"]["rouge_l"] = 0.9
+    assert next(p for p in verdict(results).points if p.text.startswith("Test")).tone == "good"
+    fell = lost(0.1, 0.1, -0.05, 0.05)  # no exact answer more is lost, but ROUGE-L falls from .988 to .8
+    fell["models"]["unlearned"]["test"]["rouge_l"] = 0.8
+    assert verdict(fell).headline == "It forgot, but lost .188 of ROUGE-L on test questions."
 
 
 def test_a_part_that_is_left_is_not_called_forgotten() -> None:

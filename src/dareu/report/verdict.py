@@ -290,7 +290,8 @@ def _reattribution(results: Mapping[str, Any]) -> Point | None:
 def _kept(results: Mapping[str, Any], name: str) -> Point | None:
     """What stays: ROUGE-L beside the retrained model's, and damage beside the original's own where the run has it.
 
-    A loss is what unlearning lost beyond the original's own mistakes, and more than chance, where the run says so.
+    A loss is what unlearning lost beyond the original's own mistakes, and more than chance, where the run says so; of
+    ROUGE-L, what lies below both the retrained and the original model.
     """
     key = f"{name}_rouge_l"
     ours, aim = value(results, key), value(results, key, "retrained")
@@ -310,14 +311,18 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
             shown += f"the difference is {found.beyond.shown}."
     if n is not None and n < FEWEST:
         return Point("none", "", f"{shown} Too few for a verdict.")
-    fell, loss = aim - ours, found.loss if found else None
-    lost = loss.value if loss else 0.0
-    chance = loss is not None and found is not None and found.beyond is not None and (loss.low or 0.0) <= 0
-    if fell > TOLERANCE or (lost > TOLERANCE and not chance):
-        severe = fell > SEVERE or (lost > SEVERE and not chance)
-        tone, kind = ("bad", "damaged") if severe else ("fair", "worse")
-        return Point(tone, kind, shown, _lost(name, found, fell), max(fell, lost))  # type: ignore[arg-type]
-    if lost > TOLERANCE:
+    then = value(results, key, "original")
+    fell = min(aim, aim if then is None else then) - ours
+    loss = found.loss if found else None
+    chance = found is not None and found.beyond is not None and (found.beyond.low or 0.0) <= 0
+    lost = 0.0 if loss is None or chance else loss.value
+    if max(fell, lost) > TOLERANCE:
+        tone, kind = ("bad", "damaged") if max(fell, lost) > SEVERE else ("fair", "worse")
+        short = f"lost {show(fell)} of ROUGE-L on {name} questions"
+        if found and lost > TOLERANCE:
+            short = _lost(found)
+        return Point(tone, kind, shown, short, max(fell, lost))  # type: ignore[arg-type]
+    if loss is not None and loss.value > TOLERANCE:
         return Point("fair", "", f"{shown} It may be chance.")
     if loss is not None and loss.high is not None and loss.high > TOLERANCE:
         unsure = f"No loss above {show_share(TOLERANCE)} seen, but so few answers do not exclude one."
@@ -327,13 +332,13 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
     )
 
 
-def _lost(name: str, found: Damage | None, fell: float) -> str:
+def _lost(found: Damage) -> str:
     """ "lost 23% of the test answers (14% to 35%; the original lacks 7%)"."""
-    if found is None or found.loss.value <= 0:
-        return f"lost {show(fell)} of ROUGE-L on {name} questions"
     own = f"the original lacks {show_share(found.original.value)}" if found.original else ""
     inside = "; ".join(filter(None, [found.lost.ends, own]))
-    return f"lost {show_share(found.lost.value)} of the {name} answers" + (f" ({inside})" if inside else "")
+    return f"lost {show_share(found.lost.value)} of the {found.of} answers" + (
+        f" ({inside})" if inside else ""
+    )
 
 
 def _blind(results: Mapping[str, Any]) -> Point | None:
