@@ -34,7 +34,7 @@ METHODS = {
     "scurenewton": ["method=scurenewton", "method.outer_steps=2", "method.inner_steps=2", "method.micro_batch_size=4"],
     "dareu": [
         "method=dareu", "method.data_epochs=2", "method.prompts_per_batch=4", "method.updates_per_batch=2",
-        "method.rollouts_per_update=null", "method.stop.attribution=null", "method.optim.save_every=1",
+        "method.rollouts_per_update=2", "method.stop.attribution=null", "method.optim.save_every=1",
     ],
 }  # fmt: skip
 

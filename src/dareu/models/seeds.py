@@ -63,13 +63,10 @@ def one_stream(device: Any) -> Iterator[None]:
 
 
 def same_state(device: Any, rank: int = 0) -> None:
-    """Give every process the random state of process `rank`, that of `device`."""
-    cuda = torch.device(device).type == "cuda"
-    state = ranks.gather(torch.cuda.get_rng_state(device) if cuda else torch.get_rng_state())[rank]
-    if cuda:
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+    """Give every process the random state of process `rank`: that of the CPU and of `device`."""
+    torch.set_rng_state(ranks.gather(torch.get_rng_state())[rank])
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(ranks.gather(torch.cuda.get_rng_state(device))[rank], device)
 
 
 class AllRows(TorchFunctionMode):

@@ -66,6 +66,7 @@ from dareu.training.rollouts import (
     Step,
     Update,
     allowed_tokens,
+    dealt,
     engine_settings,
 )
 
@@ -103,6 +104,7 @@ class RLTrainer(RolloutLog, GRPOTrainer):
         self.anchor = anchor
         self._asked: list[Prompt] = []  # of the rollouts under way
         self._logps: Any = None  # of the forward pass under way
+        self._buffered_inputs: Any = None  # micro-batches of the rollouts under way
         # The policy's logits of new rollouts, where TRL has just asked for them.
         self._seen: list[Tensor] = []
         self._retained: dict[str, Tensor] | None = None  # the retain rows of the update under way
@@ -141,6 +143,17 @@ class RLTrainer(RolloutLog, GRPOTrainer):
             rows = zip(ids, self._asked, gold, strict=True)
             ids = [list(prompt.answer_ids) if of_gold else own for own, prompt, of_gold in rows]
         return ids, logprobs
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if self.accelerator.num_processes == 1 or not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        # TRL shuffles the rollouts of a process among themselves.
+        count = self.args.steps_per_generation
+        if self._step % (count * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            pad, micro = self.processing_class.pad_token_id, self.args.per_device_train_batch_size
+            self._buffered_inputs = dealt(batch, self.accelerator, micro, pad)
+        return self._buffered_inputs[self._step % count]
 
     @torch.no_grad()
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from dareu.config import DareUConfig
+from dareu.models.seeds import same_state
 from dareu.rewards.base import Rollouts
 from dareu.runs.ranks import world_size
 from dareu.training.common import rollout_batch
@@ -98,6 +100,29 @@ def engine_settings(
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "shuffle_dataset": False,
     }
+
+
+def dealt(batch: dict[str, Any], accelerator: Any, micro: int, pad: int) -> list[dict[str, Any]]:
+    """This process's micro-batches of `micro` rollouts, out of those of all processes.
+
+    They are shuffled as one process shuffles them, and each micro-batch goes to the next process, so that every update
+    is on the rollouts that it would be on with one process. `batch`: tensors with a row for each of this process's
+    rollouts; prompts are padded at their left, responses at their right, `pad` being the token for it.
+    """
+
+    def together(name: str, values: Tensor) -> Tensor:
+        padding = {"pad_index": pad if name.endswith("_ids") else 0, "pad_first": name.startswith("prompt_")}
+        wide = accelerator.pad_across_processes(values, dim=1, **padding) if values.dim() > 1 else values
+        found: Tensor = accelerator.gather(wide)
+        return found
+
+    rows = {k: together(k, v) for k, v in batch.items() if isinstance(v, Tensor) and v.dim()}
+    same_state("cpu")
+    order = torch.randperm(len(rows["completion_ids"]))
+    own = order.split(micro)[accelerator.process_index :: accelerator.num_processes]
+    return [
+        {name: rows[name][part] if name in rows else value for name, value in batch.items()} for part in own
+    ]
 
 
 class RolloutSampler(Sampler[int]):
