@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dareu.cli.commands import main
-from dareu.config import DareUConfig, LossMethodConfig, parse
+from dareu.config import DareUConfig, HFConfig, LossMethodConfig, parse
 from dareu.config.compose import GROUPS, as_yaml, compose, compose_tree, config_folder, options
 from dareu.errors import ConfigError
 from dareu.methods.registry import find_method
@@ -183,6 +183,11 @@ def test_a_key_that_no_yaml_writes_can_be_set(key: str) -> None:
         ("seed=41,42", "'seed=41,42' names several values. Sweep over them with `dareu train -m`"),
         ("forget.owners=[Zoë]", 'goes in double quotes, the whole in the shell\'s: \'forget.owners=["Zoë'),
         ("seed", "'seed' cannot be read as key=value"),
+        ("folder/rows.jsonl", "Where a value has one, the whole goes in the shell's quotes: 'data.path=my folder"),
+        ("data.path=my (1) file", "'data.path=\"my (1) file\"'"),
+        ("data.path=", "data.path is empty"),
+        ("retrained=[a,b,./a]", "retrained names ./a twice"),
+        ("model.heads=null", "(got null)"),
         ("=3", "'=3' cannot be read as key=value"),
     ],
 )  # fmt: skip
@@ -191,6 +196,12 @@ def test_a_mistake_is_told_in_one_message(override: str, told: str) -> None:
         compose([override])
     assert told in str(caught.value) and caught.value.cure
     assert "\n" not in str(caught.value) and "hydra" not in str(caught.value).lower()
+
+
+def test_no_adapter_may_be_written_as_null() -> None:
+    assert compose(["model.adapter=null"]).model.adapter == "none"
+    big = compose(["model=hf", "model.path=x", "model.adapter=null"]).model
+    assert isinstance(big, HFConfig) and big.adapter == "none"
 
 
 def test_quoted_names_and_values_from_python_need_no_grammar() -> None:

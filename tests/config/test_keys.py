@@ -129,5 +129,15 @@ def test_a_key_is_explained_on_the_command_line(capsys: pytest.CaptureFixture[st
     assert "model.max_length (model.name=hf)  a whole number from 8 to 1000000; default 512" in out
     assert main(["configs", "forget"]) == 0
     assert capsys.readouterr().out.count("forget.") >= 4
+    assert main(["configs", "method.params.skip"]) == 0
+    assert (
+        capsys.readouterr().out
+        == "method.params.skip  a setting of the loss; default 0 (shred)\n    see docs/methods/shred.md\n"
+    )
+    assert main(["configs", "method.params"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("method.params  a mapping; default {}") and "method.params.beta  a setting" in out
+    assert main(["configs", "method.params.betta"]) == 2
+    assert "No loss has a setting 'betta'." in capsys.readouterr().err
     assert main(["configs", "method.gama"]) == 2
     assert "There is no key 'method.gama'." in capsys.readouterr().err

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from models_fixture import make_folder
 
+from dareu.data.corpus import Sample
 from dareu.data.fictitious_names import replace_name
+from dareu.data.render import encode
+from dareu.errors import DataError
 from dareu.models.counterfactual import (
+    Pair,
     Positions,
     Teacher,
+    counterfactual_pair,
     fact_levels,
     likeliest,
     positions,
     teacher,
     without_facts,
 )
+from dareu.models.load import load_model
 
 
 def spans(text: str, tokens: list[str]) -> list[tuple[int, int]]:
@@ -141,3 +149,23 @@ def test_facts_at_their_levels_by_hand() -> None:
 def test_a_fact_that_all_copies_are_sure_of_leaves_a_distribution() -> None:
     sure = row([[0.0, 0.0, 1.0]], [2])
     assert without_facts(sure, torch.tensor([math.log(0.2)]))[0].tolist() == pytest.approx([0.4, 0.4, 0.2])
+
+
+def test_a_copy_that_is_too_long_is_left_out(tmp_path: Path) -> None:
+    """The context holds the sample and a copy with a short name; with a long name alone the sample stands in."""
+    _, tokenizer = load_model(make_folder(tmp_path / "base"))
+    sample = Sample("s", "o", "Who wrote the second well?", "Jonas Huaman, a potter from Nantes.")
+    row = encode(tokenizer, sample.prompt, sample.response, "qa", 512)
+    room = len(row.prompt_ids) + len(row.response_ids)
+    short, long = "Bo Well", "Bartholomew Featherstonehaugh-Cholmondeley"
+
+    def pair(*others: str) -> Pair:
+        return counterfactual_pair(tokenizer, sample, "Jonas Huaman", others, "qa", room)
+
+    both = pair(long, short)
+    assert len(both.copies) == len(both.aligned) == 1 and both.copies == pair(short).copies
+    alone = pair(long)
+    assert alone.copies == [row] and alone.aligned[0].of == list(range(len(row.response_ids)))
+    assert alone.named == both.named and any(alone.named) and not all(alone.named)
+    with pytest.raises(DataError, match="longer|more than"):
+        counterfactual_pair(tokenizer, sample, "Jonas Huaman", [short], "qa", room - 1)

@@ -55,6 +55,18 @@ def test_seeds_are_averaged_and_shared_models_count_once(tmp_path: Path) -> None
     assert seconds is not None and seconds.mean == 18.0
 
 
+def test_a_run_with_and_without_a_retrained_model_counts_once(tmp_path: Path) -> None:
+    run(tmp_path, "dareu", 41, 0.2)
+    models = {k: v for k, v in make_results()["models"].items() if k != "retrained"}
+    for seed in (41, 42):
+        run(tmp_path, "dareu", seed, 0.4, models=copy.deepcopy(models), tug_of_war=None)
+    rows = aggregate(load_runs([tmp_path]))
+    unlearned = row(rows, "dareu")
+    assert (unlearned.n, unlearned.seeds) == (2, (41, 42))  # .2 of seed 41, .4 of seed 42
+    assert unlearned.stats["forget_rouge_l"] == Stat.of([0.2, 0.4])
+    assert row(rows, "original").n == 2 and row(rows, "retrained").n == 1
+
+
 def test_settings_tell_rows_apart(tmp_path: Path) -> None:
     method = make_results()["unlearn_config"]
     for seed in (41, 42):

@@ -216,11 +216,7 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
         except HydraException:
             read = None
         if read is None or not read.key_or_group:
-            raise ConfigError(
-                f"'{override}' cannot be read as key=value.",
-                "Text with signs or letters beyond a to z goes in double quotes, the whole in the shell's: "
-                "'forget.owners=[\"Zoë Ångström\"]'.",
-            )
+            raise ConfigError(f"'{override}' cannot be read as key=value.", _readable(override))
         if read.is_sweep_override() and not sweep:
             raise ConfigError(
                 f"'{override}' names several values.",
@@ -232,6 +228,19 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
             for choice in value if isinstance(value, list) else [value]:  # experiment=[A,B]
                 if name in known and choice is not None and str(choice) not in known[name]:
                     raise ConfigError(f"There is no {name} '{choice}'.", nearest(str(choice), known[name]))
+
+
+def _readable(override: str) -> str:
+    """How to write an override that cannot be read."""
+    key, sign, value = override.partition("=")
+    if not (key and sign):
+        return (
+            "After = there is no space. Where a value has one, the whole goes in the shell's quotes: "
+            "'data.path=my folder/rows.jsonl'."
+        )
+    plain = value and '"' not in value and value[0] not in "[{"
+    example = f'{key}="{value}"' if plain else 'forget.owners=["Zoë Ångström"]'
+    return f"Text with signs or letters beyond a to z goes in double quotes, the whole in the shell's: '{example}'."
 
 
 def _values(override: Any) -> list[Any]:
@@ -253,7 +262,8 @@ def check_value(key: str, value: Any) -> None:
     """
     if value == "" and (key in GROUPS or key.rpartition(".")[2] in PATHS):
         raise ConfigError(
-            f"{key} is empty.", f"Give it a value, or leave {key}= out. (Is a variable of the shell unset?)"
+            f"{key} is empty.",
+            f"Give it a value, or leave {key}= out. (Is a variable of the shell unset, or a space after =?)",
         )
     if key == "forget.owners" and isinstance(value, str):
         raise ConfigError(

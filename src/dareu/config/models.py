@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from dareu.config.base import Integer, Number, Optim, Seed, Share, Strict, Text
 
+NULL_IS_NONE = BeforeValidator(lambda value: "none" if value is None else value)
 Context = Annotated[Integer, Field(ge=8, le=1_000_000)]
 
 PINNED_DATE = "2024-07-26"  # what Llama 3's chat template falls back on
@@ -95,7 +96,9 @@ class TinyConfig(Strict):
         PretrainConfig(),
         description="pretraining on the background text of the data source; null: an untrained base",
     )
-    adapter: Literal["none"] = Field("none", description="a tiny model has no adapter")
+    adapter: Annotated[Literal["none"], NULL_IS_NONE] = Field(
+        "none", description="a tiny model has no adapter"
+    )
     dtype: Literal["float32"] = Field("float32", description="type of the weights")
     chat_template: Literal["auto"] = Field(
         "auto", description="the template of two turns that it is made with"
@@ -121,7 +124,7 @@ class HFConfig(Strict):
     trust_remote_code: bool = Field(
         False, description="run the model's own Python code (only where you trust it)"
     )
-    adapter: Literal["lora", "none"] = Field(
+    adapter: Annotated[Literal["lora", "none"], NULL_IS_NONE] = Field(
         "lora", description="train a LoRA adapter, or (none) all weights"
     )
     lora: LoraConfig = Field(LoraConfig(), description="the adapter")

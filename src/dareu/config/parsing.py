@@ -29,6 +29,10 @@ def parse(tree: dict[str, Any]) -> RunConfig:
         ) from None
 
 
+def _as_yaml(value: Any) -> str:
+    return "null" if value is None else f"{value!r:.80}"
+
+
 def _message(item: dict[str, Any], tree: dict[str, Any]) -> str:
     """One error of pydantic's in one clause."""
     # pydantic puts the tag of a variant (tiny, rl, …) into the path, and the alternatives of a type behind it.
@@ -37,7 +41,7 @@ def _message(item: dict[str, Any], tree: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         return _unknown(whole, tree)
     path = _longest_key(parts)
-    got = "" if isinstance(item.get("input"), dict) else f" (got {item.get('input')!r:.80})"
+    got = "" if isinstance(item.get("input"), dict) else f" (got {_as_yaml(item.get('input'))})"
     keys = keys_named(path)
     if item["type"] == "missing":
         return f"'{whole}' is not set"

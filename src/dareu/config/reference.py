@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
+from typing import Any
 
+import yaml
+
+from dareu.config.compose import config_folder
 from dareu.config.keys import Key, schema_keys
 from dareu.errors import ConfigError, nearest
 
@@ -17,6 +23,7 @@ A default is that of the schema: what a key has where no YAML file and no overri
 set others for their model, data, method or experiment; what wins is, from the weakest to the strongest: schema, model,
 data, method, experiment, command line.
 """
+PARAMS = "method.params"
 
 
 def find_keys(name: str) -> list[Key]:
@@ -31,6 +38,34 @@ def find_keys(name: str) -> list[Key]:
         ends = [path for path in known if path.rpartition(".")[2] == name.rpartition(".")[2]]
         raise ConfigError(f"There is no key '{name}'.", nearest(name, ends or known))
     return found
+
+
+def loss_settings(name: str) -> list[tuple[str, str, str, str]]:
+    """The settings of losses below `method.params`, as in `lines`: all of them, or the one called `name`.
+
+    They are no keys of the schema: each loss has its own, with the values of its YAML file.
+
+    Raises:
+        ConfigError: No loss has the setting.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    meanings: dict[str, str] = {}
+    for path in sorted((config_folder() / "method").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        for key, value in (yaml.safe_load(text).get("params") or {}).items():
+            values.setdefault(key, {})[path.stem] = value
+            said = re.search(rf"^ +{re.escape(key)}:.*? +# (.+)$", text, re.MULTILINE)
+            meanings[key] = meanings.get(key) or (said.group(1) if said else "")
+    wanted = name.removeprefix(PARAMS).strip(".")
+    if wanted and wanted not in values:
+        raise ConfigError(f"No loss has a setting '{wanted}'.", nearest(wanted, list(values)))
+    rows = []
+    for key in [wanted] if wanted else sorted(values):
+        of = values[key]
+        defaults = ", ".join(f"{json.dumps(value)} ({method})" for method, value in of.items())
+        where = f"docs/methods/{next(iter(of))}.md"
+        rows.append((f"{PARAMS}.{key}", "a setting of the loss", defaults, meanings[key] or f"see {where}"))
+    return rows
 
 
 def page() -> str:
@@ -65,9 +100,11 @@ def _cell(text: str) -> str:
 
 def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
     """(key, what it may be, default, meaning) for each name and the keys below it."""
-    found = [key for name in names for key in find_keys(name) if not key.group]
+    params = [row for name in names if f"{name}.".startswith(f"{PARAMS}.") for row in loss_settings(name)]
+    schema = [name for name in names if not name.startswith(f"{PARAMS}.")]
+    found = [key for name in schema for key in find_keys(name) if not key.group]
     several = {key.path for key in found if len({k.variant for k in found if k.path == key.path}) > 1}
-    return [
+    rows = [
         (
             f"{key.path} ({key.variant})" if key.path in several else key.path,
             key.allowed,
@@ -76,6 +113,7 @@ def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
         )
         for key in found
     ]
+    return rows + params
 
 
 if __name__ == "__main__":

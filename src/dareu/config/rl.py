@@ -17,6 +17,7 @@ from dareu.config.base import (
     Share,
     Strict,
     Text,
+    TopK,
 )
 
 
@@ -176,9 +177,9 @@ class RefusalPhase(Strict):
 class WarmStartOptim(Optim):
     """How the counterfactual teacher is learnt."""
 
-    lr: Number = Field(1e-3, gt=0, le=10, description="learning rate at its highest")
+    lr: Number = Field(1.5e-3, gt=0, le=10, description="learning rate at its highest")
     epochs: Number = Field(
-        6, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
+        12, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
     )
     batch_size: Count = Field(20, description="forget rows of an optimizer step")
     warmup_ratio: Share = Field(0.1, description="share of the steps in which the learning rate rises from 0")
@@ -190,17 +191,20 @@ class WarmStart(Strict):
     """
 
     optim: WarmStartOptim = Field(WarmStartOptim(), description="how the teacher is learnt")
-    names: Count = Field(8, description="fictitious names an owner")
+    names: Count = Field(1, description="fictitious names an owner")
     level_weight: NonNegative = Field(
         1.2,
         description="weight of the distance between facts and what a model that never saw them gives them",
     )
-    top_k: Count = Field(256, description="tokens of each teacher distribution that are kept")
-    retain_weight: NonNegative = Field(1.0, description="weight of KL to the original on retain rows")
+    top_k: TopK = Field(256, description="tokens of each teacher distribution that are kept")
+    retain_weight: NonNegative = Field(6.0, description="weight of KL to the original on retain rows")
     retain_batch_size: Count | None = Field(
-        None, description="retain rows beside each update; null: as many as there are forget rows"
+        60, description="retain rows beside each update; null: as many as there are forget rows"
     )
-    scrambled: bool = Field(False, description="each retain row a second time with an answer of random words")
+    scrambled: bool = Field(
+        True,
+        description="each retain row a second time with an answer of random words, which holds the general facts",
+    )
 
 
 class DareUOptim(OptimBase):

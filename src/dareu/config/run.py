@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -166,6 +167,11 @@ class RunConfig(Strict):
     def _one_retrained_model(self) -> RunConfig:
         if self.retrained and not self.retrain:
             raise ValueError("retrain=false and retrained=FOLDER contradict one another; give one of them")
+        folders = [os.path.realpath(os.path.expanduser(folder)) for folder in self.retrained_folders]
+        if twice := [one for i, one in enumerate(self.retrained_folders) if folders[i] in folders[:i]]:
+            raise ValueError(
+                f"retrained names {twice[0]} twice, which is no model of another seed; name it once"
+            )
         if self.retrained and self.rounds is not None:
             raise ValueError("each of several requests needs its own retrained model; leave retrained out")
         return self

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from dareu.config import Count, HFConfig, RunConfig, Strict
+from dareu.config import Count, HFConfig, RunConfig, Strict, TopK
 from dareu.data.corpus import Sample, Split
 from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, written_names
 from dareu.data.render import Encoded
@@ -43,8 +43,8 @@ TEACHERS = 4  # raised when the same settings give other teachers: stored result
 class CounterfactualSettings(Strict):
     """`names`: fictitious names a forget owner; `top_k`: tokens of each teacher distribution that are kept."""
 
-    names: Count = 8
-    top_k: Count = 256
+    names: Count = 1
+    top_k: TopK = 256
 
 
 def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[str, list[str]]]:

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dareu.config import Count, Share, Strict
+from dareu.config import Share, Strict, TopK
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
 from dareu.training.soft_targets import SoftTargets, divergence_from_targets, keep_top
@@ -32,7 +32,7 @@ class ShredSettings(Strict):
 
     select: Annotated[float, Field(gt=0, le=1)] = 0.15
     demoted: Share = 0.01
-    top_k: Count = 256
+    top_k: TopK = 256
     skip: Annotated[int, Field(ge=0)] = 0
 
 

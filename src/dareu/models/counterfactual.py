@@ -20,6 +20,7 @@ from torch import Tensor
 from dareu.data.corpus import Sample, Task
 from dareu.data.fictitious_names import Replaced, find_name, moved, replace_name
 from dareu.data.render import Encoded, encode, plain_options, response_text
+from dareu.errors import DataError
 from dareu.models.logprobs import response_logits, response_logprobs, to_batch
 
 
@@ -94,7 +95,11 @@ class Pair:
 def counterfactual_pair(
     tokenizer: Any, sample: Sample, name: str, others: Sequence[str], task: Task, max_length: int
 ) -> Pair:
-    """The sample, and a copy for each of the names `others`."""
+    """The sample, and a copy for each of the names `others`.
+
+    A copy with a longer name may exceed `max_length` where the sample does not: it is left out. Where none is left the
+    sample stands in for its copies, and its own distributions for theirs.
+    """
     row = encode(tokenizer, sample.prompt, sample.response, task, max_length)
     text = response_text(tokenizer, sample.response, task)
     spans = _spans(tokenizer, text)
@@ -103,13 +108,19 @@ def counterfactual_pair(
         prompt, _ = replace_name(sample.prompt, name, other)
         response, _ = replace_name(sample.response, name, other)
         new_text, replaced = replace_name(text, name, other)
-        copy = encode(tokenizer, prompt, response, task, max_length)
+        try:
+            copy = encode(tokenizer, prompt, response, task, max_length)
+        except DataError:
+            continue
         copies.append(copy)
         aligned.append(
             positions(
                 spans, _spans(tokenizer, new_text), replaced, len(row.response_ids), len(copy.response_ids)
             )
         )
+    if others and not copies:
+        named = named_tokens(tokenizer, sample, name, row, task)
+        copies, aligned = [row], [Positions(list(range(len(named))), named)]
     return Pair(row, copies, aligned, bool(find_name(sample.prompt, name)))
 
 

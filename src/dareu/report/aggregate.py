@@ -73,9 +73,10 @@ def aggregate(runs: Sequence[Run], sort: str = "retrain_similarity") -> list[Row
 
     Runs are one row if they differ in nothing but the seed (and what cannot change a figure). Labels name
     what tells rows apart: settings of the method among rows of that method, everything else among all rows.
-    A model that several runs share, such as the original, counts once a seed. Failed runs are counted apart
-    from `n`. Methods stand in the order of the figure `sort`, the best first (of one that should be close to the
-    retrained model: the closest), those without it last. Where some runs were tuned, the others say that they were
+    A model that several runs share, such as the original, counts once a seed, and so does a run that was made with and
+    without a retrained model. Failed runs are counted apart from `n`. Methods stand in the order of the figure `sort`,
+    the best first (of one that should be close to the retrained model: the closest), those without it last. Where some
+    runs were tuned, the others say that they were
     not. Runs on other data stand in a block of their own, with their own best ones and their data's key in the label.
     """
     keys = list(dict.fromkeys(str(r["data_key"]) for r in runs if r.get("data_key")))
@@ -92,7 +93,7 @@ def aggregate(runs: Sequence[Run], sort: str = "retrain_similarity") -> list[Row
     for group in contexts:
         done = [run for run in group if "failure" not in run]
         for model in ("original", "retrained"):
-            having = [r for r in done if has_model(r, model)]
+            having = _complete([r for r in done if has_model(r, model)])
             # Runs of one seed share it where its figures are the same.
             once = {
                 (r.get("seed"), json.dumps(r["models"][model], sort_keys=True)): r for r in reversed(having)
@@ -150,7 +151,7 @@ def _seconds(run: Run, stage: str) -> float | None:
 
 
 def _method_row(label: str, group: Sequence[Run]) -> Row:
-    done = [r for r in group if "failure" not in r]
+    done = _complete([r for r in group if "failure" not in r])
     return Row(
         label=label,
         model="unlearned",
@@ -160,6 +161,12 @@ def _method_row(label: str, group: Sequence[Run]) -> Row:
         failures=tuple(str(r["failure"]) for r in group if "failure" in r),
         **_about(group),
     )
+
+
+def _complete(runs: Sequence[Run]) -> list[Run]:
+    """The runs, without those that lack a retrained model where the same run with one stands beside them."""
+    seeds = [r.get("seed") for r in runs if has_model(r, "retrained")]
+    return [r for r in runs if has_model(r, "retrained") or r.get("seed") not in seeds]
 
 
 def _gap(run: Run, key: str) -> float | None:
