@@ -58,7 +58,7 @@ def test_targets_survive_the_disk(tmp_path: Path) -> None:
 
 def test_the_distance_from_a_level_by_hand() -> None:
     """Three tokens. The gold token of the first has p = ½ and the level ln .05: ln 10 above it. That of the second has
-    p = .01 and the level ln .04: ln 4 below it, which counts .15. The third is no fact. Mean: (ln 10 + .15 ln 4) / 3.
+    p = .01 and the level ln .04: ln 4 below it, which counts .1. The third is no fact. Mean: (ln 10 + .1 ln 4) / 3.
     """
     probs = torch.tensor([[0.5, 0.3, 0.2], [0.01, 0.59, 0.4], [0.9, 0.05, 0.05]])
     ids, targets = (
@@ -69,12 +69,10 @@ def test_the_distance_from_a_level_by_hand() -> None:
     levels = torch.tensor([math.log(0.05), math.log(0.04), 0.0])
     plain = divergence_from_targets(logits, ids, targets)
     loss = divergence_to_levels(logits, gold, ids, targets, levels, level_weight=2.0)
-    assert loss.item() == pytest.approx(
-        plain.item() + 2.0 * (math.log(10) + 0.15 * math.log(4)) / 3, rel=1e-5
-    )
+    assert loss.item() == pytest.approx(plain.item() + 2.0 * (math.log(10) + 0.1 * math.log(4)) / 3, rel=1e-5)
     (loss - plain).backward()
-    assert logits.grad is not None  # weight / N · (1[gold] − p), and .15 of it with the other sign
-    third, below = 2 / 3, 0.15 * 2 / 3
+    assert logits.grad is not None  # weight / N · (1[gold] − p), and .1 of it with the other sign
+    third, below = 2 / 3, 0.1 * 2 / 3
     assert logits.grad[0].tolist() == pytest.approx([0.5 * third, -0.3 * third, -0.2 * third], abs=1e-5)
     assert logits.grad[1].tolist() == pytest.approx([-0.99 * below, 0.59 * below, 0.4 * below], abs=1e-5)
     assert logits.grad[2].tolist() == [0.0, 0.0, 0.0]

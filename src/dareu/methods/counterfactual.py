@@ -1,7 +1,7 @@
 """Counterfactual distillation: answer forget queries as the original model answers about people who do not exist.
 
     c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts brought to l_t
-    L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(d_t, −.15 d_t) ]
+    L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(d_t, −.1 d_t) ]
           +  λ · E_retain KL( π_N ‖ π )
     d_t = ln π(y_t|q, y_<t) − ln l_t
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-TEACHERS = 4  # raised when the same settings give other teachers: stored results are made again
+TEACHERS = 5  # raised when the same settings give other teachers: stored results are made again
 
 
 class CounterfactualSettings(Strict):
@@ -128,7 +128,7 @@ def never_saw(context: MethodContext) -> list[Tensor]:
     import torch
 
     from dareu.models.counterfactual import named_tokens, token_logprobs_of
-    from dareu.models.never_saw import FEW, NAME, Bigrams, fit_line, usual_line
+    from dareu.models.never_saw import FEW, NAME, Bigrams, fit_line, stretched, usual_line
 
     split, tokenizer, size = context.split, context.tokenizer, context.config.evaluation.batch_size
     names = written_names(split.forget + split.retain + split.calibration)
@@ -160,7 +160,7 @@ def never_saw(context: MethodContext) -> list[Tensor]:
         found = torch.cat(token_logprobs_of(context.policy, tokenizer, others, size))
         line = fit_line(found[counted], torch.cat(hints[len(rows) :])[counted])
     draw = Random(context.config.seed)
-    return [line.draw(own, draw) for own in hints[: len(rows)]]
+    return stretched([line.draw(own, draw) for own in hints[: len(rows)]])
 
 
 @dataclass(frozen=True)

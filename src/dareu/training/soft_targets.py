@@ -11,7 +11,7 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-BELOW = 0.15  # what a fact's distance below its level counts, beside 1 above it
+BELOW = 0.1  # what a fact's distance below its level counts, beside 1 above it
 
 
 class SoftTargets(NamedTuple):
