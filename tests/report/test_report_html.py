@@ -376,6 +376,11 @@ def test_the_page_draws_knowledge_left(tmp_path: Path) -> None:
     whole = page(tmp_path, results)
     assert len(whole.having("dot")) == 2 + 1  # and the legend's
     assert len(whole.having("outside")) == 1  # 2.0 lies beyond the axis
+    assert (len(whole.having("low")), len(whole.having("high"))) == (0, 1)  # 2.5 as well
+    assert "goes on beyond the axis" in whole.text
+    wide = page(tmp_path / "wide", left(exact=(0.1, -0.9, 1.5)))
+    assert (len(wide.having("low")), len(wide.having("high"))) == (1, 1)
+    assert "beyond the axis" not in page(tmp_path / "in", left(exact=(0.1, -0.5, 1.25))).text
     assert ".30 (.10 to .50)" in whole.text and "Min k" in whole.text
 
 

@@ -130,6 +130,14 @@ def strip(results: Mapping[str, Any]) -> dict[str, Any]:
             "at": place(one.value),
             "from": place(one.value if one.low is None else one.low),
             "to": place(one.value if one.high is None else one.high),
+            "cut": " ".join(
+                side
+                for side, is_cut in (
+                    ("low", one.low is not None and one.low < AXIS[0]),
+                    ("high", one.high is not None and one.high > AXIS[1]),
+                )
+                if is_cut
+            ),
             "outside": not AXIS[0] <= one.value <= AXIS[1],
             "kind": "left" if one.above else "far" if one.below else "same",
         }
