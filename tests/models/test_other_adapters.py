@@ -143,6 +143,12 @@ def test_an_adapter_that_fits_nothing(folder: Path, tmp_path: Path) -> None:
     settings.write_text(json.dumps(config | {"target_modules": ["c_attn"]}))
     with pytest.raises(ModelError, match="does not fit its base .*c_attn"):
         load_model(tmp_path / "adapter")
+    settings.write_text(json.dumps(config | {"peft_type": "FOO"}))
+    with pytest.raises(ModelError, match="of the kind FOO, which this version of peft does not know"):
+        load_model(tmp_path / "adapter")
+    settings.write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path / "adapter")}))
+    with pytest.raises(ModelError, match="as its base, which is an adapter itself"):
+        load_model(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "embed_tokens"], ["q_proj", "lm_head"]])

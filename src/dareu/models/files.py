@@ -120,7 +120,7 @@ def adapter_base(folder: Path) -> tuple[str, str | None]:
     """The model that an adapter says it was trained on, and that model's revision.
 
     Raises:
-        ModelError: It does not say.
+        ModelError: It does not say, or it is an adapter itself.
     """
     settings = adapter_settings(folder)
     if not settings.get("base_model_name_or_path"):
@@ -128,7 +128,13 @@ def adapter_base(folder: Path) -> tuple[str, str | None]:
             f"The adapter folder {folder} does not say what model it was trained on.",
             f"Put base_model_name_or_path into its {ADAPTER}.",
         )
-    return str(settings["base_model_name_or_path"]), settings.get("revision")
+    base = str(settings["base_model_name_or_path"])
+    if (Path(base) / ADAPTER).is_file():
+        raise ModelError(
+            f"The adapter folder {folder} names {base} as its base, which is an adapter itself.",
+            f"Merge that one into its base, and name the result as base_model_name_or_path in {ADAPTER}.",
+        )
+    return base, settings.get("revision")
 
 
 def config_folder_of(path: str | Path) -> str | Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dareu.errors import ModelError
 from dareu.models.checks import listed
-from dareu.models.files import ADAPTER_WEIGHTS
+from dareu.models.files import ADAPTER_WEIGHTS, adapter_settings
 
 
 def put_on(model: Any, folder: Path, trainable: bool = False) -> Any:
@@ -20,9 +20,15 @@ def put_on(model: Any, folder: Path, trainable: bool = False) -> Any:
     Raises:
         ModelError: The adapter does not belong to this base, with the names that find no place.
     """
-    from peft import PeftModel
+    from peft import PeftModel, PeftType
     from peft.utils import load_peft_weights, set_peft_model_state_dict
 
+    kind = adapter_settings(folder).get("peft_type")
+    if kind not in set(PeftType):
+        raise ModelError(
+            f"The adapter {folder} is of the kind {kind}, which this version of peft does not know.",
+            "Install a newer peft, or use a LoRA adapter.",
+        )
     _resize(model, folder)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
