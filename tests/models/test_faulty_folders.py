@@ -37,7 +37,8 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 def rewrite(folder: Path, change: Callable[[Weights], Weights]) -> None:
     file = folder / "model.safetensors"
-    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    weights = {name: w.clone() for name, w in load_file(file).items()}  # the file may be mapped into memory
+    save_file(change(weights), file, metadata={"format": "pt"})
 
 
 def test_weights_that_are_not_finite_are_named(copy: Path) -> None:
