@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, GenerationConfig, T5Config, T5ForConditionalGeneration
 
 from dareu.config import LoraConfig
-from dareu.errors import ConfigError, ModelError, RunError
+from dareu.errors import ConfigError, ModelError, RunError, first_line
 from dareu.models.checks import check_causal, check_names
 from dareu.models.files import check_files
 from dareu.models.generate import generate, sample
@@ -51,10 +51,19 @@ def test_weights_that_are_not_finite_are_named(copy: Path) -> None:
         load_model(copy)
 
 
+def test_one_line_of_what_a_library_says() -> None:
+    assert first_line(ValueError("")) == "ValueError"
+    assert first_line(ValueError("No such key.\nSee the docs.")) == "No such key"
+    assert (
+        first_line(ValueError("Error in x:\n  3 is no multiple of 2.\nmore"))
+        == "Error in x: 3 is no multiple of 2"
+    )
+
+
 def test_a_config_that_contradicts_itself_and_a_tokenizer_that_is_none(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
-    with pytest.raises(ModelError, match="not a multiple of the number of attention heads"):
+    with pytest.raises(ModelError, match="could be loaded"):  # how, depends on the release of transformers
         load_model(copy)
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "tokenizer.json").write_text('{"model": 3}')

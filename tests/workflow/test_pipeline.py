@@ -35,6 +35,8 @@ from dareu.config.compose import compose
 from dareu.report.loading import load_runs
 from dareu.workflow.console import Console
 from dareu.workflow.partial import finetune
+from dareu.workflow.prepare import prepare
+from dareu.workflow.stages import Stages
 
 __all__ = ["store"]
 LOCAL = [
@@ -298,6 +300,8 @@ def test_who_rewards_never_tells_when_to_stop(
         }[name]
     )
     assert "char" not in {folder for roles in ROLES.values() for folder in roles.values()}
+    given = [*SMALL, f"cache_dir={store}", f"attributor.name={name}", "method.temperature=0.9", *PPO]
+    assert Stages(prepare(compose(given))).attributor.held_out().name == "char"  # what evaluates the run
     assert found["attributor"]["name"] == name
 
 
