@@ -21,7 +21,7 @@ FILES = sorted(
     p for p in config_folder().rglob("*.yaml") if p.parent.name != "accelerate"
 )  # of `accelerate launch`
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 4, "experiment": 11}
+COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 4, "experiment": 12}
 SAME_AS = {"authors_classic": "authors"}  # an option that is a variant of another one
 SAME_AS |= {name: "hf" for name in options()["model"] if name != "tiny"}
 # What an option leaves open on purpose.
@@ -30,7 +30,7 @@ OPEN["model/hf"] = ["model.path=some/model"]
 OPEN |= {
     f"experiment/{name}": ["data.path=mine.jsonl"]
     for name in options()["experiment"]
-    if name not in ("rounds", "paper_reward", "authors_classic")
+    if name not in ("rounds", "paper_reward", "authors_classic", "sotu")
 }
 for _name in ("tofu_lora", "tofu_smollm2"):
     OPEN[f"experiment/{_name}"].append("model.path=some/model")
@@ -131,10 +131,10 @@ def test_recommended_keys_leave_those_beside_them_and_the_command_line_alone() -
     """The experiment recommends a rate and a number of epochs for the method, not a schedule."""
     method = ["method=counterfactual", *chosen("experiment", "tofu_smollm2")]
     plain, own = compose(method).method.optim, compose(["method=counterfactual"]).method.optim
-    assert (plain.batch_size, plain.epochs) == (8, 3) != (own.batch_size, own.epochs)
+    assert (plain.batch_size, plain.epochs) == (2, 3) != (own.batch_size, own.epochs)
     assert (plain.scheduler, plain.warmup_ratio) == (own.scheduler, own.warmup_ratio) == ("linear", 0.1)
     given = compose([*method, "method.optim.lr=0.5"]).method.optim
-    assert (given.lr, given.batch_size) == (0.5, 8)
+    assert (given.lr, given.batch_size) == (0.5, 2)
 
 
 def test_precedence_is_base_model_data_method_experiment_command_line() -> None:

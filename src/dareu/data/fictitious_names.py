@@ -291,10 +291,10 @@ def names_from_elsewhere(
 ) -> dict[str, list[str]]:
     """Owner → up to `count` invented names, of which no word stands in any of the `samples`.
 
-    For pretrained models, which know names from elsewhere: a name made of the names of owners who stay brings these
-    owners' facts into the answers. First and last names are those of the generated authors, first names of the pronoun
-    that most of the owner's texts have. An owner whose name is not in Latin script, or has fewer than two words, gets
-    none. The same for the same seed.
+    For pretrained models, which know names from elsewhere and may take a name of two halves for either of their owners.
+    First and last names are those of the generated authors, first names of the pronoun that most of the owner's texts
+    have. An owner whose name is not in Latin script, or has fewer than two words, gets none.
+    The same for the same seed.
     """
     table = word_table("authors")
     texts: dict[str | None, str] = {}
