@@ -40,6 +40,7 @@ from dareu.data.sources.word_tables import word_table
         ),  # NFD, its accents included
         ("José Lee", "Jose\u0301 Lee", ["José Lee"]),
         ("Jose\u0301 Day", "Jose Lee", []),  # another name
+        ("Jose\u200b\u0301 Lee", "José Lee", ["Jose\u200b\u0301 Lee"]),  # an invisible sign before the accent
         (
             "Ann\u00a0Sul\u00adlivan…",
             "Ann Sullivan",

@@ -54,19 +54,20 @@ def folded(text: str) -> tuple[str, list[tuple[int, int]]]:
     )
     if plain:
         return text.translate(_ONE_SIGN), [(i, i + 1) for i in range(len(text))]
+    kept = [i for i, c in enumerate(text) if unicodedata.category(c) != "Cf"]
+    visible = "".join(text[i] for i in kept)
     out: list[str] = []
     places: list[tuple[int, int]] = []
     start = 0
-    while start < len(text):
-        end, piece = start + 1, unicodedata.normalize("NFKC", text[start])
-        while end < len(text):
-            longer = unicodedata.normalize("NFKC", text[start : end + 1])
-            if not unicodedata.combining(text[end]) and len(longer) > len(piece):
+    while start < len(visible):
+        end, piece = start + 1, unicodedata.normalize("NFKC", visible[start])
+        while end < len(visible):
+            longer = unicodedata.normalize("NFKC", visible[start : end + 1])
+            if not unicodedata.combining(visible[end]) and len(longer) > len(piece):
                 break
             end, piece = end + 1, longer
-        if unicodedata.category(text[start]) != "Cf":
-            out.append(piece.translate(_ONE_SIGN))
-            places += [(start, end)] * len(out[-1])
+        out.append(piece.translate(_ONE_SIGN))
+        places += [(kept[start], kept[end - 1] + 1)] * len(out[-1])
         start = end
     return "".join(out), places
 
