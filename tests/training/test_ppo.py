@@ -160,7 +160,9 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, micro: int)
     cut, _, other = unlearn(tmp_path / "cut", method, critic=critics[1], retain_rows=rows)
     assert column(work, "completions/min_length") == column(work, "completions/max_length") == [5.0]
     assert apart(weights(whole), weights(cut), weights(original()[0])) < 0.01
-    assert apart(*map(weights, critics), weights(make_critic(original()[1]))) < 0.01
+    # Where a gradient is rounding alone Adam still takes a whole step: .014 with other releases of the libraries. A
+    # gradient of wrong weights between micro-batches (cosine .84) would be apart by √(2 · .16) = .57.
+    assert apart(*map(weights, critics), weights(make_critic(original()[1]))) < 0.1
     for name in ("loss", "value_loss", "distill", "kl_old"):
         assert column(work, name) == pytest.approx(column(other, name), abs=1e-4), name
 
