@@ -128,6 +128,13 @@ def test_the_headline_is_the_largest_distance_from_the_retrained_model() -> None
     }
 
 
+def test_a_metric_with_an_interval_wider_than_one_is_the_worst_only_where_no_other_tells() -> None:
+    wide = {"value": 0.9, "low": 0.2, "high": 2.4}
+    sure = {"value": 0.3, "low": 0.1, "high": 0.5}
+    assert worst({"wide": wide, "sure": sure}) == {"metric": "sure", "value": 0.3}
+    assert worst({"wide": wide}) == {"metric": "wide", "value": 0.9}
+
+
 def test_records_of_other_samples_are_refused_with_both_named() -> None:
     ours = records([1.0, 0.5])
     other = records([1.0, 0.5])
