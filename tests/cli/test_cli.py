@@ -222,7 +222,7 @@ def test_a_sweep_ends_with_the_comparison(store: Path, tmp_path: Path, capsys: C
     [failed] = [f for f in (tmp_path / "runs").iterdir() if (f / "failure.json").is_file()]
     assert "not finite" in json.loads((failed / "failure.json").read_text())["reason"]
     assert (failed / "config.yaml").is_file() and not (failed / "results.json").exists()
-    assert "failed" in told.out and "Failed:" in told.out and "not finite" in told.out
+    assert "none\n" in told.out and "Failed:" in told.out and "not finite" in told.out
     assert "dareu: method.optim.lr=10" in told.err and "not finite" in told.err
 
 

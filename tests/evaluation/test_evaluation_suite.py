@@ -205,6 +205,7 @@ def test_what_cannot_be_computed_is_none_with_a_reason(tiny: tuple[Any, Any]) ->
     assert {name for name in missing if not name.startswith("membership.")} == {
         "test",
         "forget.truth_ratio",
+        "forget.truth_ratio_log",
         "retain.truth_ratio",
         "forget.attribution_heldout",
         "forget.reattribution_heldout",

@@ -36,6 +36,7 @@ CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "_get_train_sampler": (("dataset",), ()),
     "_tokenize_prompts": (("prompts",), ()),
     "_generate_single_turn": (("prompt_ids", "images", "multimodal_fields", "num_generations"), ()),
+    "_prepare_inputs": (("generation_batch",), ()),
     "_generate_and_score_completions": (("inputs",), ()),
     "_get_per_token_logps_and_entropies": (
         ("model", "input_ids", "attention_mask", "logits_to_keep"),
