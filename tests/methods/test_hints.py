@@ -1,4 +1,4 @@
-"""What `never_saw` puts together: bigrams of retain answers, the base, and the original on owners nobody saw."""
+"""What `expected_logprobs` puts together: bigrams of retain answers, the base, the original on owners nobody saw."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dareu.data.corpus import Sample, Split
 from dareu.data.render import Encoded, encode_samples
-from dareu.methods.counterfactual import never_saw
+from dareu.methods.counterfactual import expected_logprobs
 from dareu.models import counterfactual
 from dareu.models.never_saw import NAME, Bigrams, stretched
 
@@ -104,7 +104,7 @@ def test_the_line_of_owners_nobody_saw_at_the_likelier_hint(
         config=SimpleNamespace(seed=1, evaluation=SimpleNamespace(batch_size=8)),
         encode=encoded,
     )
-    (found,) = never_saw(context)
+    (found,) = expected_logprobs(context)
     (row,) = encoded(SPLIT.forget)
     (expected,) = stretched([2 * h for h in hints([row], with_base)])
     assert torch.allclose(found, expected, atol=1e-3)

@@ -166,6 +166,10 @@ def test_a_copy_that_is_too_long_is_left_out(tmp_path: Path) -> None:
     assert len(both.copies) == len(both.aligned) == 1 and both.copies == pair(short).copies
     alone = pair(long)
     assert alone.copies == [row] and alone.aligned[0].of == list(range(len(row.response_ids)))
-    assert alone.named == both.named and any(alone.named) and not all(alone.named)
+    assert (
+        alone.aligned[0].named == both.aligned[0].named
+        and any(alone.aligned[0].named)
+        and not all(alone.aligned[0].named)
+    )
     with pytest.raises(DataError, match="longer|more than"):
         counterfactual_pair(tokenizer, sample, "Jonas Huaman", [short], "qa", room - 1)

@@ -102,7 +102,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     config, split, tokenizer = context.config, context.split, context.tokenizer
     fakes = fakes_for(split, settings.names, config)
     task, length, size = context.corpus.task, config.model.max_length, config.evaluation.batch_size
-    expected = never_saw(context)
+    expected = expected_logprobs(context)
 
     def one(sample: Sample, unseen: Tensor) -> SoftTargets:
         name, others = fakes[str(sample.owner)]
@@ -119,7 +119,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     return share_out(pairs, lambda pair: one(*pair), lambda own: track(own, label))
 
 
-def never_saw(context: MethodContext) -> list[Tensor]:
+def expected_logprobs(context: MethodContext) -> list[Tensor]:
     """The log-probability (T,) of each forget answer's tokens under a model that never saw them (`models.never_saw`).
 
     The line is fitted to the original on the corpus's `calibration` samples, outside of their owners' names, which the

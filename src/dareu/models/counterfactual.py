@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ from dareu.data.corpus import Sample, Task
 from dareu.data.fictitious_names import Replaced, find_name, moved, replace_name
 from dareu.data.render import Encoded, encode, plain_options, response_text
 from dareu.errors import DataError
-from dareu.models.logprobs import response_logits, response_logprobs, to_batch
+from dareu.models.logprobs import by_batches, response_logits, response_logprobs
+from dareu.models.never_saw import FACT
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,25 @@ def positions(
     `spans` and `new_spans` are the tokens' character offsets; `length` and `new_length` count the tokens with the
     ending (end of text), which is aligned from its end.
     """
-    # Tokens of one character that is split into bytes have the same offsets: they are paired in their order.
-    place: dict[tuple[tuple[int, int], int], int] = {}
-    seen: Counter[tuple[int, int]] = Counter()
-    for j, span in enumerate(new_spans):
-        place[span, seen[span]] = j
-        seen[span] += 1
+    place = {numbered: j for j, numbered in enumerate(_numbered(new_spans))}
     of: list[int | None] = []
     named = []
-    seen.clear()
-    for start, end in spans:
+    for (start, end), nth in _numbered(spans):
         inside = any(piece.start < end and start < piece.end for piece in replaced)
         named.append(inside)
         other = (moved(start, replaced), moved(end, replaced))
-        of.append(None if inside else place.get((other, seen[start, end])))
-        seen[start, end] += 1
+        of.append(None if inside else place.get((other, nth)))
     ending = length - len(spans)
     of += [new_length - ending + k for k in range(ending)]
     return Positions(of, named + [False] * ending)
+
+
+def _numbered(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], int]]:
+    """Each token's offsets, and how many tokens before it have the same: the bytes of one character do."""
+    seen: Counter[tuple[int, int]] = Counter()
+    for span in spans:
+        yield span, seen[span]
+        seen[span] += 1
 
 
 def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
@@ -86,10 +88,6 @@ class Pair:
     copies: list[Encoded]
     aligned: list[Positions]
     asked_by_name: bool
-
-    @property
-    def named(self) -> list[bool]:
-        return self.aligned[0].named if self.aligned else [False] * len(self.row.response_ids)
 
 
 def counterfactual_pair(
@@ -132,24 +130,6 @@ def named_tokens(tokenizer: Any, sample: Sample, name: str | None, row: Encoded,
     return (inside + [False] * len(row.response_ids))[: len(row.response_ids)]
 
 
-@torch.no_grad()
-def _by_batches(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Encoded],
-    batch_size: int,
-    read: Callable[[Any, dict[str, Tensor]], Sequence[Tensor]],
-) -> list[Tensor]:
-    """What `read` gives for each row of a batch, without dropout; a tensor for each row."""
-    was_training = model.training
-    model.eval()
-    out: list[Tensor] = []
-    for start in range(0, len(rows), batch_size):
-        out += read(model, to_batch(rows[start : start + batch_size], tokenizer.pad_token_id, model.device))
-    model.train(was_training)
-    return out
-
-
 def token_logprobs_of(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
     """Log-probability of each response token of each row: tensors (T_i,) in float32, on the CPU."""
 
@@ -157,7 +137,7 @@ def token_logprobs_of(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch
         logps, mask = response_logprobs(model, batch)
         return [own[counted] for own, counted in zip(logps.float().cpu(), mask.cpu(), strict=True)]
 
-    return _by_batches(model, tokenizer, rows, batch_size, read)
+    return by_batches(model, tokenizer.pad_token_id, rows, batch_size, read)
 
 
 def distributions(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
@@ -167,10 +147,7 @@ def distributions(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_siz
         logits, _, mask = response_logits(model, batch)
         return logits.float().softmax(-1).cpu().split(mask.sum(1).tolist())
 
-    return _by_batches(model, tokenizer, rows, batch_size, read)
-
-
-FACT = 0.8  # share of the original's probability below which a token that was never seen carries a fact
+    return by_batches(model, tokenizer.pad_token_id, rows, batch_size, read)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,9 +19,8 @@ T = TypeVar("T")
 
 IGNORE = -100
 LOGITS = 2**25  # entries of one batch of logits: 128 MB in float32, whatever the vocabulary
-SLICE = (
-    2**20
-)  # entries of the logits whose distributions are looked at together: several copies of them are needed
+# Entries of the logits whose distributions are looked at together: several copies of them are needed.
+SLICE = 2**20
 MOST_PADDED = 1.15  # two batches make one where that has no more than so many times their cells
 
 
@@ -180,6 +179,24 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def to_batch(rows: Sequence[Encoded], pad_id: int, device: Any, side: str = "right") -> dict[str, Tensor]:
     """`collate` as tensors on `device`."""
     return {k: torch.tensor(v, device=device) for k, v in collate(rows, pad_id, side).items()}
+
+
+@torch.no_grad()
+def by_batches(
+    model: Any,
+    pad_id: int,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    read: Callable[[Any, dict[str, Tensor]], Sequence[Tensor]],
+) -> list[Tensor]:
+    """What `read` gives for each row of a batch, without dropout and gradients; a tensor for each row, in order."""
+    was_training = model.training
+    model.eval()
+    out: list[Tensor] = []
+    for start in range(0, len(rows), batch_size):
+        out += read(model, to_batch(rows[start : start + batch_size], pad_id, model.device))
+    model.train(was_training)
+    return out
 
 
 @torch.no_grad()

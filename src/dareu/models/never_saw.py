@@ -20,8 +20,9 @@ NAME = -2  # stands for each token of an owner's name
 LOWEST = -14.0  # log-probability below which nothing is told apart
 FEW = 100  # tokens below which a line says nothing
 NEAR = 60  # places on each side of an estimate among which its residual is drawn
-STRETCH = 1.2
-USUAL = (-0.15, 1.6)
+FACT = 0.8  # a token that was never seen is a fact below this share of what the original gives it
+STRETCH = 1.2  # how much further from their mean levels are set than expected: training takes it back
+USUAL = (-0.15, 1.6)  # start and slope of a line where none can be fitted
 
 
 class Bigrams:
@@ -86,12 +87,12 @@ class Line:
 
 
 def stretched(expected: Sequence[Tensor]) -> list[Tensor]:
-    """Log-probabilities (T,) for each answer, `STRETCH` times as far from the mean of those below ln .8, 0 at most.
+    """Log-probabilities (T,) for each answer, `STRETCH` times as far from the mean of those below ln `FACT`, 0 at most.
 
     Training towards them ends with less spread than they have; with this factor, with theirs (docs/dev/log.md).
     """
     every = torch.cat(list(expected))
-    low = every[every < math.log(0.8)]
+    low = every[every < math.log(FACT)]
     if not len(low):
         return list(expected)
     mean = low.mean()

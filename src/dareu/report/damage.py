@@ -58,9 +58,13 @@ class Damage:
     @property
     def shown(self) -> str:
         """ "test 23% (14% to 35%; the original 7%)"."""
-        own = f"the original {show_share(self.original.value)}" if self.original else ""
+        return f"{self.of} {show_share(self.lost.value)}{self.beside('the original')}"
+
+    def beside(self, original: str) -> str:
+        """ " (14% to 35%; the original 7%)": the interval, and the share of the `original`, called so; may be empty."""
+        own = f"{original} {show_share(self.original.value)}" if self.original else ""
         inside = "; ".join(filter(None, [self.lost.ends, own]))
-        return f"{self.of} {show_share(self.lost.value)}" + (f" ({inside})" if inside else "")
+        return f" ({inside})" if inside else ""
 
 
 def damage_of(results: Mapping[str, Any], of: str) -> Damage | None:

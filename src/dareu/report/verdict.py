@@ -334,11 +334,8 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
 
 def _lost(found: Damage) -> str:
     """ "lost 23% of the test answers (14% to 35%; the original lacks 7%)"."""
-    own = f"the original lacks {show_share(found.original.value)}" if found.original else ""
-    inside = "; ".join(filter(None, [found.lost.ends, own]))
-    return f"lost {show_share(found.lost.value)} of the {found.of} answers" + (
-        f" ({inside})" if inside else ""
-    )
+    beside = found.beside("the original lacks")
+    return f"lost {show_share(found.lost.value)} of the {found.of} answers{beside}"
 
 
 def _blind(results: Mapping[str, Any]) -> Point | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dareu.data.render import Encoded
-from dareu.models.logprobs import response_logits, to_batch
+from dareu.models.logprobs import by_batches, response_logits
 
 MOST_MIB = 256
 
@@ -19,19 +19,19 @@ def fit_in_memory(rows: Sequence[Encoded], vocabulary: int) -> bool:
     return sum(len(row.response_ids) for row in rows) * vocabulary * 4 <= MOST_MIB * 2**20
 
 
+def _logits(model: Any, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+    logits, _, mask = response_logits(model, batch)
+    return logits.split(mask.sum(1).tolist())
+
+
 class KeptLogits:
     """Logits (T, V) at the response tokens of each of `rows`, which are known by identity."""
 
-    @torch.no_grad()
     def __init__(self, original: Any, rows: Sequence[Encoded], pad_id: int, batch_size: int) -> None:
         self._rows = rows  # as long as these live, nothing else has their identity
-        self._found: dict[int, Tensor] = {}
         order = sorted(rows, key=len)
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            logits, _, mask = response_logits(original, to_batch(part, pad_id, original.device))
-            for row, own in zip(part, logits.split(mask.sum(1).tolist()), strict=True):
-                self._found[id(row)] = own
+        found = by_batches(original, pad_id, order, batch_size, _logits)
+        self._found = {id(row): logits for row, logits in zip(order, found, strict=True)}
 
     def at(self, rows: Sequence[Encoded]) -> Tensor:
         """Those of a batch, row after row: (N, V)."""

@@ -19,9 +19,8 @@ from dareu.evaluation.probes.registry import PROBES, field_of
 
 GROUP = "dareu.metrics"
 DEFINITIONS = 3  # raise it where a metric changes: it is then computed again, from the stored answers
-MEASURED = (
-    1  # raise it where a model is asked something else or its likelihoods change: answers are then made again
-)
+# Raise it where a model is asked something else or its likelihoods change: answers are then made again.
+MEASURED = 1
 # Inputs that are no fields of the records → the reason where one is absent.
 INPUTS = {
     "attribution": "there is no such attributor",
