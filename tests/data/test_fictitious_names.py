@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from dareu.data.corpus import Sample
+from dareu.config import AuthorsConfig
+from dareu.data.corpus import Sample, Split
 from dareu.data.fictitious_names import (
+    Form,
     Replaced,
     fictitious_names,
     find_name,
-    has_form,
     moved,
     name_parts,
     nameless,
     names_from_elsewhere,
+    names_of,
+    other_forms,
     replace_name,
     written_names,
 )
+from dareu.data.sources.registry import load_corpus
 from dareu.data.sources.word_tables import word_table
 
 
@@ -155,6 +159,11 @@ def test_an_owner_who_shares_a_part_with_a_forgotten_one_gives_the_other() -> No
     assert fictitious_names(names, ["Ana Bo"], 4, seed=1) == {"Ana Bo": ["Cy Fox"]}
 
 
+def split_of(forget: list[Sample], retain: list[Sample]) -> Split:
+    owners = [tuple(dict.fromkeys(str(s.owner) for s in samples)) for samples in (forget, retain)]
+    return Split(tuple(forget), tuple(retain), (), *owners)
+
+
 def test_samples_without_the_name_are_counted_and_listed() -> None:
     def sample(name: str, prompt: str, response: str, owner: str = "Ольга Петрова") -> Sample:
         return Sample(name, owner, prompt, response)
@@ -166,13 +175,13 @@ def test_samples_without_the_name_are_counted_and_listed() -> None:
         sample("both", "Где родилась Ольга Петрова?", "Родина Ольги Петровой – Казань."),
     ]
     stays = [sample("x", "Где живёт Иван Белов?", "В Туле.", "Иван Белов")]
-    found = nameless(forget, stays)
+    found = nameless(split_of(forget, stays))
     assert (found.ids, found.inflected) == (("inflected", "pronoun"), ("inflected",))
     assert found.tree() == {"count": 2, "inflected": 1, "partly": 1, "ids": ["inflected", "pronoun"]}
     note = str(found.note(4))
     assert note.startswith("2 of 4 forget samples do not hold") and "1 seem to hold another form" in note
     assert "1 of 4 forget samples seem to hold" in note and note.endswith("Samples: both.")
-    assert nameless(forget[:1], stays).note(1) is None
+    assert nameless(split_of(forget[:1], stays)).note(1) is None
 
 
 def test_a_part_that_may_be_another_word_is_counted() -> None:
@@ -182,8 +191,16 @@ def test_a_part_that_may_be_another_word_is_counted() -> None:
         Sample("plain", "Will May", "Where was Will May born?", "Will grew up in Leeds."),
         Sample("word", "Will May", "Will you come in May?", "No."),
     ]
-    found = nameless(forget, [])
+    found = nameless(split_of(forget, []))
     assert (found.partly, found.ids, found.inflected) == (("month", "question"), ("word",), ())
+
+
+def forms_in(owner: str, *texts: str, others: tuple[str, ...] = ()) -> int:
+    """In how many of the owner's texts another form of the name is reported."""
+    forget = [Sample(str(i), owner, text, "") for i, text in enumerate(texts)]
+    stays = [Sample(name, name, f"{name} is here.", "") for name in others]
+    found = nameless(split_of([Sample("whole", owner, owner, ""), *forget], stays))
+    return len(found.partly) + len(found.inflected)
 
 
 @pytest.mark.parametrize(
@@ -198,13 +215,60 @@ def test_a_part_that_may_be_another_word_is_counted() -> None:
         ("романы Достоевского", "Фёдор Достоевский", True),
         ("Τα βιβλία του Παπαδόπουλου", "Νίκος Παπαδόπουλος", True),
         ("Sullivans Romane", "Ann Sullivan", True),
+        ("die Romane Sullivans", "Ann Sullivan", True),
+        ("Annas Bruder", "Anna Berg", True),
         ("March was cold", "Mark Lee", False),
         ("Ольга Петрова и Ольга", "Ольга Петрова", False),  # the name itself
         ("Maria Rene\u0301 und Rene\u0301s", "Maria René", True),  # accents in another form of Unicode
+        ("książka Adama Nowaka", "Adam Nowak", True),
+        ("o panu Nowakowi", "Adam Nowak", True),
+        ("Romány Karla Nováka", "Karel Novák", True),
+        ("роман Льва Толстого", "Лев Толстой", True),
+        ("повесть Петра Вяземского", "Пётр Вяземский", True),
+        ("z Marią Nowak-Kowalską", "Maria Nowak-Kowalska", True),
+        ("kniha od Novákové", "Jana Nováková", True),
+        ("Is Isabelle Lee married?", "Isabel Lee", True),  # no case, but beside the rest of the name
+        ("the poet Lucien Vogel", "Lucia Nasser", False),  # another first name
+        ("as Lucien says", "Lucia Nasser", False),  # no ending of a case
+        ("won the Pale Shadow Prize in 2009", "Priya Sato", False),
+        ("the poet Odile Moretti", "Anton Mori", False),
+        ("then Robert Williams sang", "William Day", False),
+        ("и Сергей Иванов", "Иван Белов", False),  # a last name made of the first
     ],
 )
 def test_other_forms_of_a_name(text: str, name: str, form: bool) -> None:
-    assert has_form(text, name) is form
+    assert forms_in(name, text) == form
+
+
+def test_what_is_somebody_elses_name_is_no_form_of_the_owners() -> None:
+    """ "Lucii" may be a case of "Lucia"; beside "Vogel" it is a poet's name, in her other texts too."""
+    assert forms_in("Lucia Nasser", "list do Lucii") == 1
+    assert forms_in("Lucia Nasser", "list do Lucii", "poeta Lucii Vogel") == 0
+    assert forms_in("Anna Kowalska", "z Kowalskim") == 1
+    assert forms_in("Anna Kowalska", "z Kowalskim", others=("Jan Kowalskim",)) == 0
+
+
+def test_who_stands_beside_a_form() -> None:
+    found = other_forms("Ольги Петровой и Lucien Vogel", "Ольга Петрова")
+    assert found == [Form("Ольги", "owner", True), Form("Петровой", "owner", True)]
+    assert other_forms("with Lucien Vogel", "Lucia Nasser") == [Form("Lucien", "stranger", False)]
+    assert other_forms("Lucii, Vogel", "Lucia Nasser") == [Form("Lucii", "nobody", True)]
+
+
+def test_the_names_of_a_split_are_those_of_all_its_owners() -> None:
+    ada, jon, mira = (person(f"id{i}", name, i) for i, name in enumerate(("Ada Finch", "Jon Hu", "Mira Day")))
+    split = Split((ada,), (jon,), (), ("id0",), ("id1",), calibration=(mira,))
+    assert names_of(split) == {"id0": "Ada Finch", "id1": "Jon Hu", "id2": "Mira Day"}
+
+
+def test_the_generated_corpora_hold_no_other_form_of_a_name() -> None:
+    """Nobody's name is inflected there; mentors, prizes and towns share beginnings with it."""
+    corpus = load_corpus(AuthorsConfig(owners=200, seed=7))
+    assert {"Lucia Nasser", "Priya Farouk", "Taro Novak"} <= set(
+        corpus.owners
+    )  # "Lucien", "Prize", "Tarrath"
+    found = nameless(split_of(list(corpus.samples), []))
+    assert (found.ids, found.inflected, found.partly) == ((), (), ())
 
 
 def test_names_from_elsewhere_stand_in_no_text_of_the_corpus() -> None:

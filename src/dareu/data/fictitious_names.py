@@ -7,11 +7,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
-from dareu.data.corpus import Sample
-from dareu.data.owner_names import JOINTS, OPENERS, SPACED, canonical, folded, names_of_groups
+from dareu.data.corpus import Sample, Split
+from dareu.data.owner_names import JOINTS, OPENERS, SPACED, canonical, folded, names_of_groups, plain_letters
 from dareu.data.sources.word_tables import word_table
 
 # Words inside names that are no name by themselves.
@@ -25,6 +27,13 @@ _ENDING = re.compile(
 )
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _WORD = re.compile(r"[^\W\d_]+")
+_GONE = "\ufffc"  # stands for the owner's name where forms of it are looked for
+_NAME_WORD = re.compile(rf"{_WORD.pattern}(?:[-']{_WORD.pattern})*|{_GONE}")
+# Endings of cases in languages of Latin script: "Kowalskiej", "Novákovi"; not those of other names, as in "Lucien".
+_CASE = re.compile(
+    r"[aeiouyáéíýóěąęůúėųā]{1,2}|i?(?:[eioyéíý]m|[eoi]u)|[oó]w|[oů]v|ow[ieay]|ov[iéaouy]|i?e?(?:go|ho|mu)|é(?:ho|mu)|i?ej|"
+    r"[aiyáýí]ch|[aoiyí]?mi"
+)
 # Names that are words as well: "Will you", "in May". What stands beside them tells which.
 _CALENDAR = frozenset((
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -65,6 +74,12 @@ def written_names(samples: Sequence[Sample]) -> dict[str, str | None]:
             texts.setdefault(sample.owner, []).append(f"{sample.prompt} {sample.response}")
     guessed = dict(zip(texts, names_of_groups(list(texts.values())), strict=True))
     return {owner: _written_name(owner, guessed[owner], group) for owner, group in texts.items()}
+
+
+@lru_cache(maxsize=8)
+def names_of(split: Split) -> Mapping[str, str | None]:
+    """`written_names` of all owners of a split, those who stay and those of `calibration` included; computed once."""
+    return MappingProxyType(written_names(split.forget + split.retain + split.calibration))
 
 
 def _written_name(owner: str, guess: str | None, texts: Sequence[str]) -> str | None:
@@ -190,42 +205,100 @@ def _some(ids: Sequence[str], listed: int) -> str:
     return ", ".join(ids[:listed]) + (", …" if len(ids) > listed else ".")
 
 
-def nameless(forget: Sequence[Sample], retain: Sequence[Sample]) -> Nameless:
-    """The forget samples in which nothing would be replaced, or not all; names as in `written_names`."""
-    names = written_names([*forget, *retain])
+def nameless(split: Split) -> Nameless:
+    """The forget samples in which nothing would be replaced, or not all."""
+    names = names_of(split)
+    parts = {part for name in names.values() if name for part in name_parts(folded(name)[0])}
+    left: dict[str, tuple[str, bool]] = {}
+    forms: dict[str, list[Form]] = {}
+    strangers: dict[str, set[str]] = {}  # owner → words that are names of others in the owner's samples
+    for sample in split.forget:
+        owner, text = str(sample.owner), f"{sample.prompt} {sample.response}"
+        name = names.get(owner)
+        if name is None:
+            continue
+        rest, gone = replace_name(text, name, _GONE)
+        left[sample.id], forms[sample.id] = (rest, bool(gone)), other_forms(rest, name)
+        strangers.setdefault(owner, set()).update(f.word for f in forms[sample.id] if f.beside == "stranger")
     found: list[str] = []
     other: list[str] = []
     partly: list[str] = []
-    for sample in forget:
-        name, text = names.get(str(sample.owner)), f"{sample.prompt} {sample.response}"
-        if name is None:
+    for sample in split.forget:
+        if sample.id not in left:
             continue
-        left, replaced = replace_name(text, name, "–")
+        owner, (rest, replaced) = str(sample.owner), left[sample.id]
+        form = any(
+            f.beside == "owner" or (f.inflected and f.word not in strangers[owner] | parts)
+            for f in forms[sample.id]
+        )
         if not replaced:
             found.append(sample.id)
-        form = has_form(left, name)
         if form and not replaced:
             other.append(sample.id)
-        elif replaced and (form or _has_part(left, name)):
+        elif replaced and (form or _has_part(rest, str(names[owner]))):
             partly.append(sample.id)
     return Nameless(tuple(found), tuple(other), tuple(partly))
 
 
-def has_form(text: str, name: str) -> bool:
-    """Whether `text` seems to hold another form of a part of the name: the same stem with another ending.
+@dataclass(frozen=True)
+class Form:
+    """A word with the stem of a part of a name and another ending.
+
+    Attributes:
+        word: As it stands in the text.
+        beside: Who stands next to it: "owner", a part of the name or a form of one ("Ольги Петровой"); "stranger",
+            another word with a capital that does not begin a sentence ("Lucien Vogel"); or "nobody".
+        inflected: Whether the ending may be one of a case, so that the word counts without the owner beside it.
+    """
+
+    word: str
+    beside: Literal["owner", "stranger", "nobody"]
+    inflected: bool
+
+
+def other_forms(text: str, name: str) -> list[Form]:
+    """What in `text` may be another form of a part of the name: the same stem with another ending.
 
     Parts of four letters and more, in scripts whose names are inflected (Cyrillic, Greek), and in Latin ones. The stem
     is the part without its last vowels, three letters at least; up to four letters may follow, with the part's own
     capital: good enough for a note, too little to replace by, since the invented name would need the same case.
     """
-    text = folded(text)[0]
-    for part in name_parts(folded(name)[0]):
-        stem = _ENDING.sub("", part)
-        if len(part) >= 4 and len(stem) >= 3 and _INFLECTED.match(part):
-            ends = re.findall(rf"(?<!\w){re.escape(stem)}(\w{{0,4}})(?!\w)", text)
-            if any(end != part[len(stem) :] for end in ends):
-                return True
-    return False
+    text, parts = folded(text)[0], name_parts(folded(name)[0])
+    stems = {p: _ENDING.sub("", p) for p in parts if len(p) >= 4 and _INFLECTED.match(p)}
+    stems = {part: stem for part, stem in stems.items() if len(stem) >= 3}
+
+    def part_of(word: str) -> str | None:
+        alike = (p for p, stem in stems.items() if word.startswith(stem) and len(word) <= len(stem) + 4)
+        return word if word in parts else next(alike, None)
+
+    def alike(word: str, part: str, letters: int) -> bool:
+        """Whether `word` begins as another part of the name does: "Karla" as "Karel", "Льва" as "Лев"."""
+        begins = plain_letters(word)[:letters]
+        return any(plain_letters(other)[:letters] == begins for other in parts if other != part)
+
+    words = list(_NAME_WORD.finditer(text))
+    found = []
+    for i, match in enumerate(words):
+        word, start, end = match[0], match.start(), match.end()
+        part = part_of(word)
+        if part is None or word == part:
+            continue
+        before = words[i - 1] if i and text[words[i - 1].end() : start].isspace() else None
+        after = words[i + 1] if i + 1 < len(words) and text[end : words[i + 1].start()].isspace() else None
+        beside = [other[0] for other in (before, after) if other]
+        genitive = word in (part + "s", part + "es")  # in German, where nouns have capitals
+        inflected = genitive or not _LATIN.match(word) or bool(_CASE.fullmatch(word[len(stems[part]) :]))
+        others = [] if genitive or not after else [after[0]]
+        in_sentence = before and not _SENTENCE_BEGINS.search(text[: before.start()])
+        if before and in_sentence and not (genitive and part == parts[-1]):
+            others.append(before[0])
+        who: Literal["owner", "stranger", "nobody"] = "nobody"
+        if any(other == _GONE or alike(other, part, 3) for other in beside):
+            who = "owner"
+        elif any(len(o) > 1 and o[0].isupper() and not alike(o, part, 1) for o in others):
+            who = "stranger"
+        found.append(Form(word, who, inflected))
+    return found
 
 
 def _has_part(text: str, name: str) -> bool:

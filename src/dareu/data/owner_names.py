@@ -74,8 +74,12 @@ def folded(text: str) -> tuple[str, list[tuple[int, int]]]:
 
 def loose_words(name: str) -> frozenset[str]:
     """The words of a name without accents: those of "Finch, José" and "Jose Finch" are the same."""
-    text = unicodedata.normalize("NFKD", canonical(name))
-    return frozenset(words("".join(c for c in text if not unicodedata.combining(c))))
+    return frozenset(words(plain_letters(canonical(name))))
+
+
+def plain_letters(text: str) -> str:
+    """`text` without accents: "Пётр" becomes "Петр"."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
 def ascii_marks(name: str) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from dareu.config import Count, HFConfig, RunConfig, Strict, TopK
 from dareu.data.corpus import Sample, Split
-from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, written_names
+from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, names_of
 from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.methods.base import MethodContext
@@ -56,7 +56,7 @@ def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[st
     Raises:
         DataError: The texts of an owner contain no name, or there are too few other names to make new ones of.
     """
-    found = written_names(split.forget + split.retain)
+    found = names_of(split)
     nameless = [owner for owner in split.forget_owners if not found.get(owner)]
     if nameless:
         raise DataError(
@@ -64,7 +64,8 @@ def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[st
             "method=counterfactual needs owners that are named in their texts. For topics and speakers take another "
             "method, such as method=npo or method=dareu.",
         )
-    names = {owner: name for owner, name in found.items() if name}
+    owners = {*split.forget_owners, *split.retain_owners}
+    names = {owner: name for owner, name in found.items() if name and owner in owners}
     fakes = fictitious_names(names, split.forget_owners, count, config.seed)
     if isinstance(config.model, HFConfig):
         own = {owner: names[owner] for owner in split.forget_owners}
@@ -131,7 +132,7 @@ def expected_logprobs(context: MethodContext) -> list[Tensor]:
     from dareu.models.never_saw import FEW, NAME, Bigrams, fit_line, stretched, usual_line
 
     split, tokenizer, size = context.split, context.tokenizer, context.config.evaluation.batch_size
-    names = written_names(split.forget + split.retain + split.calibration)
+    names = names_of(split)
 
     def read(samples: Sequence[Sample]) -> tuple[list[Encoded], list[list[bool]]]:
         rows = context.encode(samples)

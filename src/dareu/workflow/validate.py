@@ -75,7 +75,7 @@ def nameless_of(config: RunConfig, split: Split) -> Nameless | None:
     """The forget samples that a method which replaces names leaves as they are; None for any other method."""
     method = config.method
     replaces = getattr(method, "loss", "") in REPLACE_NAMES or getattr(method, "warm_start", None)
-    return nameless(split.forget, split.retain) if replaces else None
+    return nameless(split) if replaces else None
 
 
 def check_model_folder(path: str, must_be_local: bool = False) -> None:
