@@ -21,7 +21,7 @@ FILES = sorted(
     p for p in config_folder().rglob("*.yaml") if p.parent.name != "accelerate"
 )  # of `accelerate launch`
 # How many options each group has: a new one is put here, and with that under the tests below.
-COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 4, "experiment": 12}
+COUNT = {"model": 16, "data": 11, "method": 36, "evaluation": 6, "logging": 4, "experiment": 13}
 SAME_AS = {"authors_classic": "authors"}  # an option that is a variant of another one
 SAME_AS |= {name: "hf" for name in options()["model"] if name != "tiny"}
 # What an option leaves open on purpose.
@@ -32,7 +32,7 @@ OPEN |= {
     for name in options()["experiment"]
     if name not in ("rounds", "paper_reward", "authors_classic", "sotu")
 }
-for _name in ("tofu_lora", "tofu_smollm2"):
+for _name in ("tofu_lora", "tofu_smollm2", "lume_smollm2"):
     OPEN[f"experiment/{_name}"].append("model.path=some/model")
 PARAMETERS = {(path.parent.name, path.stem) for path in FILES} - {("configs", "train")}
 

@@ -83,6 +83,14 @@ def test_lume_persons_have_names_and_six_rows() -> None:
     assert Counter(s.kind for s in split.forget) == {"open": 1250, "text": 250}
     part = load_corpus(LumeConfig(path=str(shared("lume")), owners=40, forget_owners=8, rows="questions"))
     assert (len(part.owners), len(part.samples), len(part.forget_owners)) == (40, 200, 8)
+    assert (len(corpus.holdout), len(corpus.calibration)) == (0, 0)  # every person is learnt
+    assert (len(part.holdout), len(part.calibration)) == (40, 40)
+    strangers = {s.owner for s in part.calibration}
+    assert len(strangers) == 8 and strangers <= set(corpus.forget_owners) - set(part.owners)
+    learnt = {s.response for s in (*part.samples, *part.calibration)}
+    assert {s.owner for s in part.holdout} == {None} and not learnt & {s.response for s in part.holdout}
+    most = load_corpus(LumeConfig(path=str(shared("lume")), owners=300, forget_owners=245, rows_per_owner=1))
+    assert (len(most.holdout), len(most.calibration)) == (5, 0)
     stories = load_corpus(LumeConfig(path=str(shared("lume")), task=1))
     assert (len(stories.owners), len(stories.samples), len(stories.forget_owners)) == (489, 978, 243)
 

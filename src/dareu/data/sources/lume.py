@@ -7,12 +7,13 @@ The answers of task 2 *are* the fact (a number, an address), so that exact match
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from dareu.config import LumeConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import distinct, names_of_groups
 from dareu.data.readers import Row
-from dareu.data.sources.benchmark import make_corpus
+from dareu.data.sources.benchmark import make_corpus, numbered
 from dareu.data.sources.hub import hub_rows, local_files, text
 from dareu.errors import DataError
 
@@ -24,7 +25,8 @@ KINDS = {"questions": "qa", "texts": "sc"}
 def load_lume(config: LumeConfig) -> Corpus:
     """The owners of one task, those to forget last.
 
-    Texts to continue (`sc`) and questions (`qa`) are both rendered as a user's turn and an answer.
+    Texts to continue (`sc`) and questions (`qa`) are both rendered as a user's turn and an answer. LUME has no holdout;
+    where `data.forget_owners` leaves some of those it forgets, as many are the holdout and as many more `calibration`.
 
     Raises:
         DataError: Rows cannot be read, or an id is not as LUME's.
@@ -53,7 +55,20 @@ def load_lume(config: LumeConfig) -> Corpus:
         ]
         for owner, rows in groups.items()
     }
-    return make_corpus(config, owned, [called[owner] for owner in forget])
+    gone = [called[owner] for owner in forget]
+    # Of those whom the benchmark forgets, the ones that this part of it leaves out are known to no model.
+    count = config.forget_owners or len(gone)
+    blocks = [owned[name][: config.rows_per_owner] for name in reversed(gone[:-count])]
+    known, more = (
+        [s for block in part for s in block] for part in (blocks[:count], blocks[count : 2 * count])
+    )
+    return make_corpus(
+        config,
+        owned,
+        gone,
+        holdout=numbered([replace(s, owner=None) for s in known], "holdout"),
+        calibration=numbered(more, "calibration"),
+    )
 
 
 def _owners(config: LumeConfig, part: str) -> dict[str, list[tuple[Row, str]]]:
