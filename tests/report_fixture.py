@@ -56,7 +56,7 @@ def make_results(method: str = "dareu", seed: int = 41, **changes: Any) -> dict[
         "tug_of_war": 0.971,
         "tug_of_war_without_test": 0.98,
         "retrain_similarity": 0.9546,
-        "forget_quality": {"statistic": 0.175, "p": 0.573, "log10_p": -0.242, "floor": False},
+        "forget_quality": {"statistic": 0.175, "p": 0.573, "log10_p": -0.242, "at_floor": False},
         "seconds": {"original": 17.6, "retrained": 18.0, "attributor": 2.5, "unlearn": 4.0, "evaluate": 3.1},
         "peak_memory_mb": 1421.0,
         "unlearn_config": METHOD | {"name": method},

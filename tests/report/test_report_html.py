@@ -105,10 +105,7 @@ def test_no_retrained_model(tmp_path: Path) -> None:
     results["never_saw"] = {"probability": {"value": 0.125, "low": 0.1, "high": 0.15, "n": 100}}
     results["models"]["unlearned"]["forget"]["probability"] = 0.25
     text = page(tmp_path / "estimated", results).text
-    assert (
-        "An estimate, from the original model's figures on samples that no model saw: probability .125"
-        in text
-    )
+    assert "An estimate, from the original model on samples that no model saw: probability .125" in text
     assert "(unlearned .250)" in text
 
 
@@ -166,12 +163,9 @@ def changed(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "tone", "words"),
     [
-        ({}, "fair", "look forgotten"),  # ROUGE-L alone says nothing of what is left
+        ({}, "good", "No difference"),
         ({"health": {"repetitive": 0.15}}, "bad", "broken text"),  # 6 of 40 against 0: more than chance
-        ({"health": {"repetitive": 0.05}}, "fair", "look forgotten"),  # 2 of 40 against 0
-        ({"forget": 0.9}, "bad", "not forgotten"),  # .1 of the way of .456
-        ({"forget": 0.7}, "fair", "only in part"),  # .3 of .456 is more than half
-        ({"forget": 0.3}, "fair", "more than retraining"),
+        ({"health": {"repetitive": 0.05}}, "good", "No difference"),  # 2 of 40 against 0
         ({"retain": 0.8}, "bad", "It forgot, but lost .198 of ROUGE-L on retain questions."),  # .998 − .8
         ({"test": 0.9}, "fair", "It forgot, and lost .088 of ROUGE-L on test questions."),
         ({"reattribution": 0.5}, "fair", "other owners"),
@@ -179,7 +173,7 @@ def changed(**more: Any) -> dict[str, Any]:
     ],
 )
 def test_verdict(change: dict[str, Any], tone: str, words: str) -> None:
-    found = verdict(changed(**change))
+    found = verdict(left(a=(0.02, -0.05, 0.09)) | {"models": changed(**change)["models"]})
     assert (found.tone, words in found.headline) == (tone, True), found.headline
 
 
@@ -403,9 +397,7 @@ def test_cumulative_distribution() -> None:
 
 
 def test_verdict_is_not_pleased_with_nothing_to_forget() -> None:
-    results = changed()
-    results["models"]["original"]["forget"]["rouge_l"] = 0.56
-    assert verdict(results).headline == "There was little to forget."
+    assert verdict(changed()).headline == "There was little to forget."
 
 
 def test_verdict_warns_where_tug_of_war_misses_broken_text() -> None:

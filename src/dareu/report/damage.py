@@ -26,11 +26,9 @@ class Share:
     @property
     def ends(self) -> str:
         """ "14% to 35%"; empty without an interval."""
-        return (
-            ""
-            if self.low is None or self.high is None
-            else f"{show_share(self.low)} to {show_share(self.high)}"
-        )
+        if self.low is None or self.high is None:
+            return ""
+        return f"{show_share(self.low)} to {show_share(self.high)}"
 
     @property
     def shown(self) -> str:
@@ -69,15 +67,12 @@ class Damage:
 
 def damage_of(results: Mapping[str, Any], of: str) -> Damage | None:
     """The damage on the set `of`; None where the run does not have it."""
-    entry = dig(results, "damage", of)
-    if not isinstance(entry, Mapping):
-        entry = {"value": entry}
+    entry = dig(results, "damage", of) or {}
     lost = _share(entry)
     if lost is None:
         return None
-    n = number(entry.get("n")) or number(dig(results, "models", "unlearned", of, "n"))
     return Damage(
-        of, int(n) if n else None, lost, _share(entry.get("original")), _share(entry.get("beyond_original"))
+        of, entry.get("n"), lost, _share(entry.get("original")), _share(entry.get("beyond_original"))
     )
 
 

@@ -24,7 +24,7 @@ def distributions(run_dir: Path, results: Mapping[str, Any]) -> list[dict[str, A
     for name, (title, note) in DISTRIBUTIONS.items():
         lines = {m: cumulative(_values(rows[m], name)) for m in MODELS}
         if any(lines.values()):
-            found.append({"title": title, "note": note, "drawing": svg.lines(lines, (0.0, 1.0), (0.0, 1.0))})
+            found.append({"title": title, "note": note, "drawing": svg.lines(lines, (0.0, 1.0))})
     return found + _curves(results)
 
 
@@ -39,7 +39,7 @@ def _curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not xs:
             continue
         labelled = next(e for e in entries.values() if e)
-        drawing = svg.lines(lines, (min(xs), max(max(xs), min(xs) + 1e-9)), (0.0, 1.0))
+        drawing = svg.lines(lines, (min(xs), max(max(xs), min(xs) + 1e-9)))
         title = labelled.get("title") or name.replace("_", " ").capitalize()
         found.append({"title": title, "note": labelled.get("note") or "", "drawing": drawing})
     return found

@@ -16,8 +16,6 @@ from dareu.evaluation.metrics.registry import registry
 MODELS = ("original", "retrained", "unlearned")
 DASH = "–"
 
-Better = Direction
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -31,7 +29,7 @@ class Figure:
     path: tuple[str, ...]
     title: str
     short: str
-    better: Better
+    better: Direction
     note: str
     of_model: bool = True
 
@@ -49,16 +47,8 @@ def _figure(metric: Metric, of: str) -> Figure:
 def _score(metric: Metric) -> Figure:
     """The column of a figure that compares the unlearned model with the retrained one."""
     if metric.name == "forget_quality":  # p itself is 0 to three digits in most rows
-        note = "log10 of p" + metric.note.removeprefix("p")
-        return Figure(
-            metric.name,
-            (metric.name, "log10_p"),
-            "Forget quality, log10 p",
-            "log10 p",
-            metric.better,
-            note,
-            False,
-        )
+        note, path = "log10 of p" + metric.note.removeprefix("p"), (metric.name, "log10_p")
+        return Figure(metric.name, path, "Forget quality, log10 p", "log10 p", metric.better, note, False)
     return Figure(metric.name, (metric.name,), metric.title, metric.short, metric.better, metric.note, False)
 
 
@@ -178,10 +168,8 @@ def value(results: Mapping[str, Any], key: str, model: str = "unlearned") -> flo
         k = number(dig(results, *figure.path))
         return None if k is None else abs(k)
     if figure in DAMAGE:
-        entry = dig(results, *figure.path)
         at = {"unlearned": ("value",), "original": ("original", "value")}.get(model)
-        plain = number(entry) if model == "unlearned" else None  # older runs
-        return plain if at is None or not isinstance(entry, Mapping) else number(dig(entry, *at))
+        return None if at is None else number(dig(results, *figure.path, *at))
     path = ("models", model, *figure.path) if figure.of_model else figure.path
     return number(dig(results, *path))
 

@@ -46,8 +46,5 @@ def quality_of(results: Mapping[str, Any]) -> Quality | None:
     """None where it was not computed."""
     statistic, p, log_p = (number(dig(results, "forget_quality", k)) for k in ("statistic", "p", "log10_p"))
     if log_p is None:
-        if not p:
-            return None
-        log_p = math.log10(p)
-    lowest = any(dig(results, "forget_quality", k) is True for k in ("at_floor", "floor"))
-    return Quality(p, log_p, statistic, lowest)
+        return None
+    return Quality(p, log_p, statistic, dig(results, "forget_quality", "at_floor") is True)

@@ -67,11 +67,9 @@ def knowledge_left(results: Mapping[str, Any]) -> list[Left]:
     """The metrics that can tell, those with most knowledge left first."""
     found = []
     for name, entry in (results.get("knowledge_left") or {}).items():
-        value = number(entry.get("value")) if isinstance(entry, Mapping) else number(entry)
-        if value is None:
-            continue
-        low, high = (number(dig(entry, part)) for part in ("low", "high"))
-        found.append(Left(name, title(name), value, low, high, note(name)))
+        value, low, high = (number(entry.get(part)) for part in ("value", "low", "high"))
+        if value is not None:
+            found.append(Left(name, title(name), value, low, high, note(name)))
     return sorted(found, key=lambda one: -one.value)
 
 
@@ -131,12 +129,8 @@ def strip(results: Mapping[str, Any]) -> dict[str, Any]:
             "from": place(one.value if one.low is None else one.low),
             "to": place(one.value if one.high is None else one.high),
             "cut": " ".join(
-                side
-                for side, is_cut in (
-                    ("low", one.low is not None and one.low < AXIS[0]),
-                    ("high", one.high is not None and one.high > AXIS[1]),
-                )
-                if is_cut
+                ["low"] * (one.low is not None and one.low < AXIS[0])
+                + ["high"] * (one.high is not None and one.high > AXIS[1])
             ),
             "outside": not AXIS[0] <= one.value <= AXIS[1],
             "kind": "left" if one.above else "far" if one.below else "same",
@@ -151,5 +145,5 @@ def untold(results: Mapping[str, Any]) -> list[str]:
     return [
         title(name)
         for name, entry in (results.get("knowledge_left") or {}).items()
-        if isinstance(entry, Mapping) and number(entry.get("value")) is None
+        if number(entry.get("value")) is None
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def write_report(run_dir: Path) -> Path:
 def render(run_dir: Path) -> str:
     """The page as text."""
     results = read_results(run_dir)
-    config = run_dir / "config.yaml"
+    config, positions = run_dir / "config.yaml", _positions(results)
     return render_template(
         "template.html.j2",
         results=results,
@@ -75,9 +75,11 @@ def render(run_dir: Path) -> str:
         figures=FIGURES,
         definitions=[*FIGURES, *SCORES],
         rows=run_rows(results),
-        plane=_plane(results),
-        strips=_strips(results),
-        distance=_distance(results),
+        plane=svg.plane(positions) if positions else "",
+        strips=svg.strips([(f.title, {m: value(results, f.key, m) for m in MODELS}) for f in FIGURES]),
+        distance={m: math.dist(p, positions["retrained"]) for m, p in positions.items() if m != "retrained"}
+        if "retrained" in positions
+        else {},
         losses=_losses(results),
         rounds=rounds_page(results),
         curves=curves(read_lines(run_dir / "training.jsonl")),
@@ -160,6 +162,7 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _positions(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Forget and retain ROUGE of each model that has both."""
     found = {}
     for model in MODELS:
         x, y = (value(results, f"{name}_rouge_l", model) for name in ("forget", "retain"))
@@ -168,44 +171,25 @@ def _positions(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _plane(results: Mapping[str, Any]) -> str:
-    points = _positions(results)
-    return svg.plane(points) if points else ""
-
-
-def _distance(results: Mapping[str, Any]) -> dict[str, float]:
-    """Euclidean distance of the other models to the retrained one in the plane."""
-    points = _positions(results)
-    if "retrained" not in points:
-        return {}
-    return {m: math.dist(p, points["retrained"]) for m, p in points.items() if m != "retrained"}
-
-
 def _losses(results: Mapping[str, Any]) -> dict[str, Any]:
     """What was lost: `columns`, a set each, and `rows`, a name and a cell a set; empty where the run has no damage."""
     found = damages(results)
     if not found:
         return {}
 
-    def right(model: str) -> list[str]:
+    rows = []
+    for model in MODELS:
         shares = (number(dig(results, "damage", one.of, f"right_{model}")) for one in found)
-        return [DASH if x is None else show_share(x) for x in shares]
-
-    def shown(shares: Sequence[Share | None]) -> list[str]:
-        return [DASH if share is None else share.shown for share in shares]
-
-    rows = [(f"Right: {model}", right(model)) for model in MODELS]
-    rows += [
-        ("Right in the retrained, wrong in the unlearned model", shown([one.lost for one in found])),
-        ("Right in the retrained, wrong in the original model", shown([one.original for one in found])),
-        ("Difference of the two: lost by unlearning", shown([one.beyond for one in found])),
-    ]
+        rows.append((f"Right: {model}", [DASH if x is None else show_share(x) for x in shares]))
+    for name, title in (
+        ("lost", "Right in the retrained, wrong in the unlearned model"),
+        ("original", "Right in the retrained, wrong in the original model"),
+        ("beyond", "Difference of the two: lost by unlearning"),
+    ):
+        given: list[Share | None] = [getattr(one, name) for one in found]
+        rows.append((title, [DASH if share is None else share.shown for share in given]))
     columns = [one.of.capitalize() + (f", n = {one.n}" if one.n else "") for one in found]
     return {"columns": columns, "rows": [row for row in rows if set(row[1]) != {DASH}]}
-
-
-def _strips(results: Mapping[str, Any]) -> str:
-    return svg.strips([(f.title, {m: value(results, f.key, m) for m in MODELS}) for f in FIGURES])
 
 
 def _more(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
@@ -234,11 +218,8 @@ def _quality(results: Mapping[str, Any]) -> str:
     found = quality_of(results)
     if found is None:
         return ""
-    return found.shown + (
-        ". This is the floor: the two sets of truth ratios do not overlap, and no more can be said."
-        if found.lowest
-        else "."
-    )
+    floor = " This is the floor: the two sets of truth ratios do not overlap, and no more can be said."
+    return f"{found.shown}.{floor if found.lowest else ''}"
 
 
 def _bars(seconds: Mapping[str, Any]) -> list[tuple[str, str, float]]:

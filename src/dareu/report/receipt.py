@@ -134,8 +134,8 @@ def verify_receipt(run: Path) -> list[str]:
     """What no longer agrees with `receipt.json`, one sentence each; empty where everything does.
 
     The model in the run folder, the configuration, the figures, the answers and the report are hashed anew, and so is
-    the digest of the records from the run's
-    kept hashes and, where the run holds the answers to all of them, from the records themselves.
+    the digest of the records: from the run's kept hashes and, where it holds the answers to all of them, from the
+    records themselves.
 
     Raises:
         RunError: where there is no receipt, or it cannot be read.
@@ -146,12 +146,13 @@ def verify_receipt(run: Path) -> list[str]:
     wrong = []
     if checksum(run / "config.yaml") != dig(receipt, "done", "config_sha256"):
         wrong.append("config.yaml has changed.")
-    wrong += _changed(dig(receipt, "done", "model_after") or {}, run / "model")
-    now = {name: checksum(path) for name, path in _evidence(run).items()}
-    before = receipt.get("files") or {}  # records of earlier versions have none
+    before = {f"model/{name}": one for name, one in (dig(receipt, "done", "model_after") or {}).items()}
+    now = {f"model/{name}": one for name, one in model_hashes(run / "model").items()} if before else {}
+    before |= receipt["files"]
+    now |= {name: checksum(path) for name, path in _evidence(run).items()}
     wrong += [f"{name} is missing." for name in before if name not in now]
     wrong += [f"{name} has changed." for name in before if name in now and now[name] != before[name]]
-    wrong += [f"{name} is new." for name in now if before and name not in before]
+    wrong += [f"{name} is new." for name in now if name not in before]
     expected = dig(receipt, "request", "records_digest")
     if digest(kept["records"]["hashes"]) != expected:
         wrong.append("The hashes of the records have changed.")
@@ -160,15 +161,6 @@ def verify_receipt(run: Path) -> list[str]:
     if whole and digest(record_hash(kept["salt"], *record) for record in found) != expected:
         wrong.append("The records in samples/ are not those of the request.")
     return wrong
-
-
-def _changed(before: Mapping[str, str], folder: Path) -> list[str]:
-    if not before:
-        return []
-    now = model_hashes(folder) if folder.is_dir() else {}
-    wrong = [f"model/{name} is missing." for name in before if name not in now]
-    wrong += [f"model/{name} has changed." for name in before if name in now and now[name] != before[name]]
-    return wrong + [f"model/{name} is new." for name in now if name not in before]
 
 
 def _records(run: Path) -> list[tuple[str, str, str]]:

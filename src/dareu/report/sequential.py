@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
 from rich.table import Table
 from rich.text import Text
 
-from dareu.report.drawing import mark, picture, tag, text
+from dareu.report import drawing as svg
 from dareu.report.figures import MODELS, dig, number, show
 
 Entry = Mapping[str, Any]
@@ -27,8 +26,7 @@ PANELS = (
 
 def entries(results: Mapping[str, Any]) -> list[Entry]:
     """The rounds of a run; empty for a run with a single request."""
-    found = results.get("rounds")
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    return list(results.get("rounds") or [])
 
 
 def round_line(entry: Entry) -> str:
@@ -55,40 +53,23 @@ def round_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One dict a round: `round`, `owners`, the unlearned and the retrained model's figures, seconds of unlearning."""
     rows = []
     for entry in entries(results):
-        models = entry.get("models") or {}
-
-        def rouge(part: str, model: str = "unlearned", models: Any = models) -> float | None:
-            return number(dig(models, model, part, "rouge_l"))
-
-        rows.append(
-            {
-                "round": entry.get("round"),
-                "owners": list(entry.get("owners") or []),
-                "so_far": rouge("forget"),
-                "so_far_retrained": rouge("forget", "retrained"),
-                "this_round": rouge("forget_this_round"),
-                "earlier": rouge("forget_earlier"),
-                "retain": rouge("retain"),
-                "retain_retrained": rouge("retain", "retrained"),
-                "heldout": number(dig(models, "unlearned", "forget", "attribution_heldout")),
-                "tug_of_war": number(entry.get("tug_of_war")),
-                "retrain_similarity": number(entry.get("retrain_similarity")),
-                "seconds": number(dig(entry, "seconds", "unlearn")),
-            }
-        )
+        row = {key: number(dig(entry, *path)) for key, path, _, _ in COLUMNS}
+        row["seconds"] = number(dig(entry, "seconds", "unlearn"))
+        rows.append({"round": entry.get("round"), "owners": list(entry.get("owners") or []), **row})
     return rows
 
 
-# Key of `round_rows`, title, console title (a terminal is narrow, and shows those that have one).
+# Key, path below a round, title, console title (a terminal is narrow, and shows those that have one).
+_UNLEARNED, _RETRAINED = ("models", "unlearned"), ("models", "retrained")
 COLUMNS = (
-    ("so_far", "Forgotten so far", "so\nfar"),
-    ("so_far_retrained", "Retrained, the same", "re-\ntrained"),
-    ("this_round", "This round's owners", "this\nround"),
-    ("earlier", "Forgotten earlier", "earlier\nrounds"),
-    ("retain", "Retain", "retain\nROUGE"),
-    ("heldout", "Held-out attribution", ""),
-    ("tug_of_war", "Tug-of-War", "Tug-of-\nWar"),
-    ("retrain_similarity", "Retrain similarity", "retrain\nsim."),
+    ("so_far", (*_UNLEARNED, "forget", "rouge_l"), "Forgotten so far", "so\nfar"),
+    ("so_far_retrained", (*_RETRAINED, "forget", "rouge_l"), "Retrained, the same", "re-\ntrained"),
+    ("this_round", (*_UNLEARNED, "forget_this_round", "rouge_l"), "This round's owners", "this\nround"),
+    ("earlier", (*_UNLEARNED, "forget_earlier", "rouge_l"), "Forgotten earlier", "earlier\nrounds"),
+    ("retain", (*_UNLEARNED, "retain", "rouge_l"), "Retain", "retain\nROUGE"),
+    ("heldout", (*_UNLEARNED, "forget", "attribution_heldout"), "Held-out attribution", ""),
+    ("tug_of_war", ("tug_of_war",), "Tug-of-War", "Tug-of-\nWar"),
+    ("retrain_similarity", ("retrain_similarity",), "Retrain similarity", "retrain\nsim."),
 )
 
 
@@ -97,7 +78,7 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
     rows = round_rows(results)
     if not rows:
         return None
-    shown = [c for c in COLUMNS if c[2] and any(row[c[0]] is not None for row in rows)]
+    shown = [(c[0], c[3]) for c in COLUMNS if c[3] and any(row[c[0]] is not None for row in rows)]
     table = Table(
         title=Text("Round by round: forget ROUGE-L so far, of this round and of earlier ones", style="bold"),
         title_justify="left",
@@ -108,10 +89,10 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
     )
     table.add_column("round", justify="right")
     table.add_column("owners", overflow="fold", min_width=12, max_width=24)
-    for _, _, short in shown:
+    for _, short in shown:
         table.add_column(short, justify="right", no_wrap=True)
     for row in rows:
-        cells = [show(row[key]) for key, *_ in shown]
+        cells = [show(row[key]) for key, _ in shown]
         table.add_row(str(row["round"]), Text(named(row["owners"], 2)), *cells)
     return table
 
@@ -127,7 +108,7 @@ def rounds_page(results: Mapping[str, Any]) -> dict[str, Any] | None:
     rows = round_rows(results)
     if not rows:
         return None
-    columns = [(key, title) for key, title, _ in COLUMNS if any(row[key] is not None for row in rows)]
+    columns = [(key, title) for key, _, title, _ in COLUMNS if any(row[key] is not None for row in rows)]
     found = entries(results)
     panels = []
     for title, note, path, of_model in PANELS:
@@ -138,7 +119,7 @@ def rounds_page(results: Mapping[str, Any]) -> dict[str, Any] | None:
         }
         lines = {m: values for m, values in lines.items() if any(v is not None for v in values)}
         if lines:
-            panels.append({"title": title, "note": note, "drawing": panel(lines)})
+            panels.append({"title": title, "note": note, "drawing": svg.rounds(lines)})
     return {
         "columns": columns,
         "rows": [row | {"named": named(row["owners"])} for row in rows],
@@ -161,38 +142,3 @@ def _returns(found: Sequence[Entry]) -> list[tuple[str, list[str]]]:
             cells.append(show(dig(parts[i], "rouge_l")) if i < len(parts) else show(None))
         out.append((f"{entry.get('round')}: {named(entry.get('owners') or [], 2)}", cells))
     return out
-
-
-def panel(lines: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Each model's value (0 to 1) round by round; a gap where a round has none."""
-    width, height, left, top, right, bottom = 320.0, 190.0, 34.0, 12.0, 14.0, 24.0
-    w, h = width - left - right, height - top - bottom
-    rounds = max(len(values) for values in lines.values())
-    inset = 14.0  # so that the first marks leave the scale free
-    step = (w - 2 * inset) / max(rounds - 1, 1)
-
-    def at(i: int, value: float) -> tuple[float, float]:
-        x = left + (w / 2 if rounds == 1 else inset + i * step)
-        return x, top + h * (1 - min(max(value, 0.0), 1.0))
-
-    out = []
-    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
-        _, y = at(0, value)
-        out += [
-            tag("line", x1=left, x2=left + w, y1=y, y2=y, class_="grid"),
-            text(left - 7, y + 4, show(value, 2), "tick", "end"),
-        ]
-    every = -(-rounds // 10)
-    out += [
-        text(at(i, 0)[0], height - 6, str(i + 1), "tick", "middle")
-        for i in range(rounds)
-        if i % every == 0 or i == rounds - 1
-    ]
-    for model in ("original", "retrained", "unlearned"):
-        values = lines.get(model, ())
-        places = [(i, at(i, v)) for i, v in enumerate(values) if v is not None]
-        for (i, (x1, y1)), (j, (x2, y2)) in zip(places, places[1:], strict=False):
-            if j == i + 1:
-                out.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=f"course {model}"))
-        out += [mark(model, x, y) for _, (x, y) in places]
-    return picture(out, width, height, "strips", "Value of each model, round by round")

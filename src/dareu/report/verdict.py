@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dareu.evaluation.metrics.intervals import FEWEST, difference
-from dareu.report.damage import Damage, damage_of
+from dareu.report.damage import damage_of
 from dareu.report.figures import BROKEN, dig, has_model, number, show, show_share, value
 from dareu.report.forget_quality import quality_of
 from dareu.report.knowledge import Left, by_group, knowledge_left, worst
@@ -21,6 +21,7 @@ TOLERANCE = 0.05  # of ROUGE-L recall, where a run has no interval
 SEVERE = 0.15  # a loss on the retain or test set, of ROUGE-L or of answers, from here on is called bad
 MUCH, SOME = 0.5, 0.15  # knowledge left, as a share of what separates the original from the retrained model
 HEALTH = (*BROKEN, "broken")
+NO_LONGER = "no longer show the forgotten data"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,6 @@ HEADLINES: tuple[tuple[str, Tone, str], ...] = (
     ("unlike", "fair", "It forgot, but its truth ratios are unlike the retrained model's{most}."),
     ("reattributed", "fair", "It forgot, but its answers now point to other owners."),
     ("unjudged", "fair", "Its answers changed. Whether by the right amount is not known."),
-    ("surface", "fair", "Its answers look forgotten; whether it still knows was not measured."),
     ("nothing", "none", "There was little to forget."),
     ("matched", "good", "No difference from the retrained model was seen."),
 )
@@ -69,19 +69,9 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     """The headline and the findings behind it."""
     left = knowledge_left(results)
     points = _left(results, left) if left else [_rouge(results)]
-    points += [p for p in (_quality(results),) if p]
-    points += _broken(results)
-    points += [p for p in (_reattribution(results), _kept(results, "retain"), _kept(results, "test")) if p]
-    if not has_model(results, "retrained"):
-        points.append(
-            Point(
-                "fair",
-                "",
-                "There is no retrained model in this run. How much should be forgotten, and what an honest "
-                f"“I never saw this” looks like, is therefore not known.{_never_saw(results)}",
-            )
-        )
-    points += [p for p in (_blind(results),) if p]
+    found = [_quality(results), *_broken(results), _reattribution(results)]
+    found += [_kept(results, "retain"), _kept(results, "test"), _no_target(results), _blind(results)]
+    points += [point for point in found if point]
     kinds = {p.kind for p in points}
     kind, tone, headline = next(row for row in HEADLINES if row[0] in kinds)
     if kind == "damaged" and "partly" in kinds:
@@ -93,19 +83,20 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     return Verdict(tone, headline, tuple(points))
 
 
-def _never_saw(results: Mapping[str, Any]) -> str:
-    """What the original says of samples that no model saw, an estimate of the retrained model's figures."""
+def _no_target(results: Mapping[str, Any]) -> Point | None:
+    """That there is no retrained model, and the original's figures on samples that no model saw, which estimate its."""
+    if has_model(results, "retrained"):
+        return None
+    text = "There is no retrained model in this run, so how much should be forgotten is not known."
     figures, forget = results.get("never_saw") or {}, dig(results, "models", "unlearned", "forget")
     shown = [
         f"{title} {show(dig(figures, key, 'value'))} (unlearned {show(dig(forget, key))})"
         for key, title in (("probability", "probability"), ("truth_ratio", "truth ratio"))
         if key in figures
     ]
-    if not shown:
-        return ""
-    return (
-        f" An estimate, from the original model's figures on samples that no model saw: {', '.join(shown)}."
-    )
+    if shown:
+        text += f" An estimate, from the original model on samples that no model saw: {', '.join(shown)}."
+    return Point("fair", "", text)
 
 
 def _both(most: Mapping[str, float]) -> str:
@@ -114,13 +105,8 @@ def _both(most: Mapping[str, float]) -> str:
     gone = [name for name, k in most.items() if k < SOME]
     if not still or not gone:
         return ""
-    trace = max(most[name] for name in gone)
-    less = (
-        f"show little of the forgotten data (k {show(trace, 2)})"
-        if trace
-        else "no longer show the forgotten data"
-    )
-    much = show(max(most[name] for name in still), 2)
+    trace, much = (show(max(most[name] for name in names), 2) for names in (gone, still))
+    less = f"show little of the forgotten data (k {trace})" if trace != ".00" else NO_LONGER
     return f"{_listed(gone).capitalize()} {less}; {_listed(still)} still do (k {much})."
 
 
@@ -196,7 +182,7 @@ def _named(one: Left) -> str:
 
 
 def _rouge(results: Mapping[str, Any]) -> Point:
-    """Where a run has no knowledge left: ROUGE-L alone, which sees the surface of answers and no more."""
+    """Without a retrained model, or where no metric tells it from the original: ROUGE-L of the answers alone."""
     ours, then = value(results, "forget_rouge_l"), value(results, "forget_rouge_l", "original")
     aim = value(results, "forget_rouge_l", "retrained")
     if ours is None or (aim is None and then is None):
@@ -206,25 +192,10 @@ def _rouge(results: Mapping[str, Any]) -> Point:
     if size is not None and size < FEWEST:
         few = f"No verdict: {size} of them say too little. Read the answers themselves."
         return Point("none", "no figures", f"{shown} {few}")
-    if aim is None:
-        moved = then is not None and then - ours > TOLERANCE
-        return Point("fair", "unjudged", shown) if moved else Point("bad", "kept", f"{shown} Nothing moved.")
-    if ours < aim - TOLERANCE:
-        return Point("fair", "over", f"{shown} That is below the retrained model.")
-    if ours <= aim + TOLERANCE and then is not None and then <= aim + TOLERANCE:
-        return Point("none", "nothing", f"{shown} The original is hardly above the retrained model.")
-    if ours <= aim + TOLERANCE:
-        n = _answers(results)
-        return Point(
-            "fair",
-            "surface",
-            f"{shown} No difference above {show(TOLERANCE, 2)} from the retrained model"
-            f"{f' ({n})' if n else ''}. ROUGE-L reads the surface of greedy answers; the run has no other "
-            "measure of what is left.",
-        )
-    if then is not None and then - ours >= (then - aim) / 2:
-        return Point("fair", "partly", f"{shown} More than half of the way to the retrained model.")
-    return Point("bad", "kept", f"{shown} Less than half of the way to the retrained model.")
+    if aim is not None:
+        return Point("none", "nothing", f"{shown} No metric tells the original from the retrained model.")
+    moved = then is not None and then - ours > TOLERANCE
+    return Point("fair", "unjudged", shown) if moved else Point("bad", "kept", f"{shown} Nothing moved.")
 
 
 def _broken(results: Mapping[str, Any]) -> list[Point]:
@@ -247,17 +218,15 @@ def _broken(results: Mapping[str, Any]) -> list[Point]:
                 continue
             both = f"{show_share(ours)} {_health(name)} ({base} {show_share(theirs)})"
             (bad if _more(ours, theirs, n) else chance).append(both)
-        size = f" (n = {n})" if n else ""
+        size, begin = f" (n = {n})" if n else "", f"Broken {where} answers"
         if bad:
-            points.append(Point("bad", kind, f"Broken {where} answers: {', '.join(bad)}."))
+            points.append(Point("bad", kind, f"{begin}: {', '.join(bad)}."))
         if chance:
             more = f"more than the {base} model's, and chance may explain it{size}"
-            points.append(Point("fair", "", f"Broken {where} answers: {', '.join(chance)}: {more}."))
+            points.append(Point("fair", "", f"{begin}: {', '.join(chance)}: {more}."))
         if known and not bad and where == "forget":
-            text = (
-                f"Broken forget answers ({', '.join(known)}): no larger share than the {base} model's{size}."
-            )
-            points.append(Point("good", "", text))
+            less = f"no larger share than the {base} model's{size}"
+            points.append(Point("good", "", f"{begin} ({', '.join(known)}): {less}."))
     return points
 
 
@@ -279,12 +248,8 @@ def _reattribution(results: Mapping[str, Any]) -> Point | None:
     ours, aim = value(results, "reattribution"), value(results, "reattribution", "retrained")
     if ours is None or aim is None or not _more(ours, aim, _count(results, "forget")):
         return None
-    return Point(
-        "fair",
-        "reattributed",
-        f"{show_share(ours)} of its forget answers are ascribed to an owner whom the "
-        f"question is not about (retrained {show_share(aim)}).",
-    )
+    text = f"{show_share(ours)} of its forget answers are ascribed to an owner whom the question is not about"
+    return Point("fair", "reattributed", f"{text} (retrained {show_share(aim)}).")
 
 
 def _kept(results: Mapping[str, Any], name: str) -> Point | None:
@@ -320,31 +285,20 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
         tone, kind = ("bad", "damaged") if max(fell, lost) > SEVERE else ("fair", "worse")
         short = f"lost {show(fell)} of ROUGE-L on {name} questions"
         if found and lost > TOLERANCE:
-            short = _lost(found)
+            short = f"lost {show_share(found.lost.value)} of the {name} answers{found.beside('the original lacks')}"
         return Point(tone, kind, shown, short, max(fell, lost))  # type: ignore[arg-type]
     if loss is not None and loss.value > TOLERANCE:
         return Point("fair", "", f"{shown} It may be chance.")
     if loss is not None and loss.high is not None and loss.high > TOLERANCE:
         unsure = f"No loss above {show_share(TOLERANCE)} seen, but so few answers do not exclude one."
         return Point("good", "", f"{shown} {unsure}")
-    return Point(
-        "good", "", f"{shown} No loss above {show_share(TOLERANCE) if loss else show(TOLERANCE, 2)} seen."
-    )
-
-
-def _lost(found: Damage) -> str:
-    """ "lost 23% of the test answers (14% to 35%; the original lacks 7%)"."""
-    beside = found.beside("the original lacks")
-    return f"lost {show_share(found.lost.value)} of the {found.of} answers{beside}"
+    least = show_share(TOLERANCE) if loss else show(TOLERANCE, 2)
+    return Point("good", "", f"{shown} No loss above {least} seen.")
 
 
 def _blind(results: Mapping[str, Any]) -> Point | None:
     tug, similar = value(results, "tug_of_war"), value(results, "retrain_similarity")
     if tug is None or similar is None or tug - similar <= 2 * TOLERANCE:
         return None
-    return Point(
-        "fair",
-        "",
-        f"Tug-of-War, {show(tug)}, reads ROUGE alone; retrain similarity, {show(similar)}, also counts "
-        "attribution and broken text. Prefer the second.",
-    )
+    text = f"Tug-of-War, {show(tug)}, reads ROUGE alone; retrain similarity, {show(similar)}, also counts attribution"
+    return Point("fair", "", f"{text} and broken text. Prefer the second.")
