@@ -41,11 +41,12 @@ from dareu.training.losses import js_divergence
 from dareu.training.pair_sampler import PairSampler
 from dareu.training.retain_sampler import RetainSampler, token_share
 from dareu.training.soft_targets import SoftTargets
+from dareu.training.whole_adapters import WholeAdapters
 
 DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
 
 
-class LossTrainer(SeededSteps, Trainer):
+class LossTrainer(WholeAdapters, SeededSteps, Trainer):
     """Minimises forget_weight · forget loss + retain_weight · retain loss.
 
     The forget rows are walked through epoch by epoch; beside each of their batches stands a batch of retain rows, and
@@ -266,12 +267,6 @@ class LossTrainer(SeededSteps, Trainer):
         slices = self.args.gradient_accumulation_steps * self.args.world_size
         seen = self.state.max_steps * slices * self.retain_sampler.batch_size
         return seen > len(self.retain_sampler.rows) and fit_in_memory(self.retain_sampler.rows, vocabulary)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        trained = [(p, p.requires_grad) for p in (model or self.model).parameters()]
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for parameter, flag in trained:  # loading an adapter unfreezes the whole of it
-            parameter.requires_grad_(flag)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._sums and "loss" in logs:

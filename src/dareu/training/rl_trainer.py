@@ -69,6 +69,7 @@ from dareu.training.rollouts import (
     dealt,
     engine_settings,
 )
+from dareu.training.whole_adapters import WholeAdapters
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Outcome:
     stopped: str | None
 
 
-class RLTrainer(RolloutLog, GRPOTrainer):
+class RLTrainer(WholeAdapters, RolloutLog, GRPOTrainer):
     """PPO with a critic, or with a baseline over the rollouts of a prompt, and distillation."""
 
     def __init__(
