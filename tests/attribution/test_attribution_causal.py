@@ -13,10 +13,11 @@ from attribution_fixture import TEXTS, Counting, bpe, random_attributor, words
 from tokenizers import decoders, pre_tokenizers
 
 from dareu.attribution.base import Attributor, prefix_by_calls, token_ends, uniform
-from dareu.attribution.causal import CausalAttributor, pad_right
+from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.registry import load_attributor
 from dareu.errors import ModelError
+from dareu.models.passes import padded
 
 METASPACE = words(["▁Jonas", "▁was", "▁born"], decoders.Metaspace(), pre_tokenizers.Metaspace())
 
@@ -58,7 +59,7 @@ def test_one_pass_equals_the_k_prefix_path(attributor: CausalAttributor) -> None
 
 def test_ids_of_a_policy_score_as_its_text_does(attributor: CausalAttributor) -> None:
     rows = [attributor.tokenizer(text)["input_ids"] for text in TEXTS]
-    scores = attributor.prefix_probabilities_ids(*pad_right(rows))
+    scores = attributor.prefix_probabilities_ids(*padded(rows))
     assert scores.dtype == torch.float32 and scores.shape == (5, max(map(len, rows)), 4)
     for text, ids, by_id in zip(TEXTS, rows, scores, strict=True):
         decoded, ends = token_ends(attributor.tokenizer, ids)
@@ -84,7 +85,7 @@ def test_scores_do_not_depend_on_padding(attributor: CausalAttributor) -> None:
     assert np.abs(random_attributor(left).probabilities(TEXTS) - want).max() < 1e-5
 
     rows = [attributor.tokenizer(text)["input_ids"] for text in TEXTS]
-    ids, mask = pad_right(rows)
+    ids, mask = padded(rows)
     scores = attributor.prefix_probabilities_ids(ids, mask)
     wider = torch.cat([ids.masked_fill(mask == 0, 9), torch.full((5, 7), 11)], dim=1)
     again = attributor.prefix_probabilities_ids(
@@ -198,7 +199,7 @@ def test_beyond_max_length_the_last_score_is_held() -> None:
     row, want = (a.prefix_probabilities([text], [ends])[0] for a in (short, long))
     assert len(ends) > 10 and np.abs(row[:6] - want[:6]).max() < 1e-5
     assert (row[6:] == row[5]).all() and np.abs(want[6:] - want[5]).max() > 0.05
-    ids, mask = pad_right([short.tokenizer(text)["input_ids"]])
+    ids, mask = padded([short.tokenizer(text)["input_ids"]])
     assert np.abs(short.prefix_probabilities_ids(ids, mask)[0].numpy() - row).max() < 1e-5
 
 
@@ -221,7 +222,7 @@ def test_temperature_divides_the_logits(attributor: CausalAttributor) -> None:
     warm = random_attributor(attributor.tokenizer, temperature=2.0)
     root = np.sqrt(attributor.probabilities(TEXTS))  # p^(1/T), normalised
     assert warm.probabilities(TEXTS) == pytest.approx(root / root.sum(axis=1, keepdims=True), abs=1e-6)
-    ids, mask = pad_right([attributor.tokenizer(TEXTS[0])["input_ids"]])
+    ids, mask = padded([attributor.tokenizer(TEXTS[0])["input_ids"]])
     by_ids = warm.prefix_probabilities_ids(ids, mask)[0, -1].numpy()
     assert by_ids == pytest.approx(warm.probabilities(TEXTS[:1])[0], abs=1e-6)
 
@@ -235,7 +236,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     for name in ("owners", "nobody", "end_of_text", "temperature", "max_length"):
         assert getattr(loaded, name) == getattr(saved, name)
     assert np.array_equal(loaded.probabilities(TEXTS), saved.probabilities(TEXTS))
-    ids, mask = pad_right([saved.tokenizer(text)["input_ids"] for text in TEXTS])
+    ids, mask = padded([saved.tokenizer(text)["input_ids"] for text in TEXTS])
     assert torch.equal(loaded.prefix_probabilities_ids(ids, mask), saved.prefix_probabilities_ids(ids, mask))
     assert loaded.shares_tokenizer(saved.tokenizer)
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".jinja", ".safetensors"}

@@ -12,10 +12,10 @@ from attribution_fixture import TEXTS, bpe, random_attributor
 from torch import Tensor
 
 from dareu.attribution.base import token_ends
-from dareu.attribution.causal import pad_right
 from dareu.attribution.name_masking import NameMasker
 from dareu.errors import DataError
 from dareu.methods.monitors import StoppingMonitor
+from dareu.models.passes import padded
 from dareu.rewards.scoring import AttributionScorer
 
 OWNERS = [f"owner {i}" for i in range(4)]
@@ -24,7 +24,7 @@ OWNERS = [f"owner {i}" for i in range(4)]
 def _rollouts(tokenizer: Any, texts: Sequence[str] = TEXTS[:2], end: bool = True) -> tuple[Tensor, Tensor]:
     """Texts as responses of a policy: ids (B, T) and mask (B, T), padded on the right."""
     closing = [tokenizer.eos_token_id] if end else []
-    return pad_right([tokenizer(text)["input_ids"] + closing for text in texts], tokenizer.pad_token_id)
+    return padded([tokenizer(text)["input_ids"] + closing for text in texts], tokenizer.pad_token_id)
 
 
 class Scripted:

@@ -14,6 +14,7 @@ from transformers import (
 from dareu.config import AttributorConfig, BackboneConfig
 from dareu.errors import ModelError, first_line
 from dareu.models.checks import check_names
+from dareu.models.passes import evaluating
 from dareu.models.tiny import llama_shape
 
 
@@ -73,13 +74,10 @@ def _with_lora(model: Any, backbone: BackboneConfig) -> Any:
     )
 
 
-@torch.no_grad()
 def _check_causal(model: Any, path: str) -> None:
     """`ModelError` where a later token changes an earlier score: one pass cannot score prefixes then."""
-    training = model.training
-    model.eval()
-    one, other = (model(input_ids=torch.tensor([[1, 2, 3, last]])).logits[0, :3] for last in (4, 5))
-    model.train(training)
+    with evaluating(model):
+        one, other = (model(input_ids=torch.tensor([[1, 2, 3, last]])).logits[0, :3] for last in (4, 5))
     if not torch.allclose(one, other, atol=1e-4):
         raise ModelError(
             f"The attributor's backbone '{path}' is not causal: later tokens change earlier scores.",

@@ -20,6 +20,7 @@ from dareu.attribution.base import class_count, uniform
 from dareu.data.render import end_token
 from dareu.errors import ModelError
 from dareu.models.cpu_matmul import with_fast_products
+from dareu.models.passes import padded
 
 
 class CausalAttributor:
@@ -172,7 +173,7 @@ class CausalAttributor:
         order = sorted((i for i, row in enumerate(tokens) if row), key=lambda i: len(tokens[i]))
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
-            ids, attention = pad_right([tokens[i] for i in chosen])
+            ids, attention = padded([tokens[i] for i in chosen])
             logits = self._logits(ids, attention).cpu()
             for row, i in zip(logits, chosen, strict=True):
                 out[i] = row[: len(tokens[i])]
@@ -186,17 +187,6 @@ class CausalAttributor:
         )
         logits: Tensor = result.logits.float()
         return logits
-
-
-def pad_right(rows: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Tensor]:
-    """Rows of ints as (B, T) and their mask (B, T). Any pad id will do: pads are masked and come last."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), value, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[index, : len(row)] = 1
-    return ids, mask
 
 
 def _cutting(tokenizer: Any) -> dict[str, Any]:

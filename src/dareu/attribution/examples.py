@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dareu.attribution.background import NobodyExample
-from dareu.attribution.causal import pad_right
+from dareu.models.passes import padded
 
 IGNORE = -100
 Example = dict[str, list[int]]
@@ -84,6 +84,6 @@ def crops(gold: Sequence[tuple[str, int]], count: int, rng: random.Random) -> li
 
 def collate(rows: Sequence[Example]) -> dict[str, torch.Tensor]:
     """Right-padded `input_ids`, `attention_mask`, `labels`, each (B, T); pads are masked and unlabelled."""
-    ids, mask = pad_right([row["input_ids"] for row in rows])
-    labels, _ = pad_right([row["labels"] for row in rows], IGNORE)
+    ids, mask = padded([row["input_ids"] for row in rows])
+    labels, _ = padded([row["labels"] for row in rows], IGNORE)
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}

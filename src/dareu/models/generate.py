@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from dareu.data.render import end_token
-from dareu.models.logprobs import in_order
-from dareu.models.progress import track
+from dareu.models.passes import by_length, each, padded
 from dareu.models.seeds import seeded
-from dareu.runs.ranks import on_main, share_out, world_size
+from dareu.runs.ranks import on_main, world_size
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys([tokenizer.eos_token_id, end_token(tokenizer), *declared]))
 
 
-@torch.no_grad()
 def generate(
     model: Any,
     tokenizer: Any,
@@ -54,47 +52,41 @@ def generate(
         options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
         options |= {"temperature": temperature, "seed": seed, "progress": progress}
         return on_main(lambda: generate(model, tokenizer, prompts, **options))
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {}
+    encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
+
+    def answer(batch: Sequence[int]) -> list[Generation]:
+        ids, mask = padded([encoded[i] for i in batch], tokenizer.pad_token_id, model.device, left=True)
+        return _responses(model, tokenizer, ids, mask, max_new_tokens, **sampling)
+
+    with seeded(seed, model.device):
+        return each(model, by_length(list(map(len, encoded)), batch_size), answer, progress)
+
+
+def _responses(
+    model: Any,
+    tokenizer: Any,
+    ids: Tensor,
+    mask: Tensor,
+    length: int,
+    processors: Any = None,
+    **sampling: Any,
+) -> list[Generation]:
+    """What the model writes after each row of token ids, greedily unless `sampling` says otherwise."""
     from transformers import GenerationConfig
 
-    was_training = model.training
-    model.eval()
     ends = end_ids(model, tokenizer)
-    sampling = (
-        {"do_sample": True, "temperature": temperature, "top_k": 0}
-        if temperature > 0
-        else {"do_sample": False}
-    )
     config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=length,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=ends,
         use_cache=True,
-        **sampling,
+        **{"do_sample": False, **sampling},
     )
-    encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
-
-    def answer(chunk: Sequence[int]) -> list[Generation]:
-        ids, mask = _left_padded([encoded[i] for i in chunk], tokenizer.pad_token_id)
-        output = model.generate(
-            input_ids=torch.tensor(ids, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=config,
-        )[:, len(ids[0]) :].tolist()
-        return [_response(tokenizer, row, ends) for row in output]
-
-    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    with seeded(seed, model.device):
-        found = share_out(chunks, answer, lambda own: track(own, progress))
-    model.train(was_training)
-    return in_order(chunks, found)
-
-
-def _left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids padded on the left to one width, and their attention mask."""
-    width = max(len(row) for row in rows)
-    ids = [[pad] * (width - len(row)) + list(row) for row in rows]
-    return ids, [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    output = model.generate(
+        input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=processors
+    )
+    return [_response(tokenizer, row, ends) for row in output[:, ids.size(1) :].tolist()]
 
 
 def _response(tokenizer: Any, row: Sequence[int], ends: Sequence[int]) -> Generation:
@@ -130,7 +122,6 @@ def _draws(prompt: str, copy: int, seed: int, length: int) -> np.ndarray:
     return draws
 
 
-@torch.no_grad()
 def sample(
     model: Any,
     tokenizer: Any,
@@ -157,41 +148,21 @@ def sample(
     Raises:
         ValueError: for a `count` below 1 or a `temperature` that is not positive.
     """
-    from transformers import GenerationConfig, LogitsProcessorList
+    from transformers import LogitsProcessorList
 
     if count < 1 or not temperature > 0:
         raise ValueError(f"count={count} must be at least 1 and temperature={temperature} above 0")
-    was_training = model.training
-    model.eval()
-    ends = end_ids(model, tokenizer)
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=ends,
-        use_cache=True,
-        do_sample=False,
-    )
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
-    rows = [
-        (i, copy)
-        for i in sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
-        for copy in range(count)
-    ]
 
-    def answer(chunk: Sequence[tuple[int, int]]) -> list[Generation]:
-        ids, mask = _left_padded([encoded[i] for i, _ in chunk], tokenizer.pad_token_id)
-        draws = np.stack([_draws(prompts[i], copy, seed, max_new_tokens) for i, copy in chunk])
+    def answer(batch: Sequence[tuple[int, int]]) -> list[Generation]:
+        ids, mask = padded([encoded[i] for i, _ in batch], tokenizer.pad_token_id, model.device, left=True)
+        draws = np.stack([_draws(prompts[i], copy, seed, max_new_tokens) for i, copy in batch])
         uniforms = torch.tensor(draws, dtype=torch.float32, device=model.device).clamp_(max=1 - 2**-24)
-        output = model.generate(
-            input_ids=torch.tensor(ids, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=config,
-            logits_processor=LogitsProcessorList([_InverseCdf(uniforms, len(ids[0]), temperature)]),
-        )[:, len(ids[0]) :].tolist()
-        return [_response(tokenizer, row, ends) for row in output]
+        processor = _InverseCdf(uniforms, ids.size(1), temperature)
+        return _responses(model, tokenizer, ids, mask, max_new_tokens, LogitsProcessorList([processor]))
 
-    chunks = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    found = share_out(chunks, answer, lambda own: track(own, progress))
-    results = {key: one for part in zip(chunks, found, strict=True) for key, one in zip(*part, strict=True)}
-    model.train(was_training)
-    return [[results[i, copy] for copy in range(count)] for i in range(len(prompts))]
+    order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
+    rows = [(i, copy) for i in order for copy in range(count)]
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    found = each(model, batches, answer, progress)
+    return [found[i : i + count] for i in range(0, len(found), count)]

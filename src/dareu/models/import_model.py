@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 from dareu.errors import ModelError, first_line
 from dareu.models.files import ADAPTER
 from dareu.models.load import POLICY, has_tokenizer, is_peft, load_tokenizer, writing
-from dareu.models.lora import fold, is_plain
+from dareu.models.lora import active_adapter, fold, is_plain
 
 
 def fetch(name: str | os.PathLike[str], revision: str | None = None) -> Path:
@@ -39,7 +40,7 @@ def fetch(name: str | os.PathLike[str], revision: str | None = None) -> Path:
 def base_of(model: Any) -> str | None:
     """The base that an adapter, as an object or a folder, says it stands on; None for a full model."""
     if is_peft(model):
-        base = model.peft_config[_active(model)].base_model_name_or_path
+        base = model.peft_config[active_adapter(model)].base_model_name_or_path
     elif isinstance(model, str | os.PathLike) and (Path(model) / ADAPTER).is_file():
         base = json.loads((Path(model) / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
     else:
@@ -90,16 +91,10 @@ def write_model(model: Any, folder: Path, whole: bool = False) -> None:
     so that the same adapter gives the same bytes in every process.
     """
     with writing(folder):
-        _write(model, folder, whole)
-
-
-def _write(model: Any, folder: Path, whole: bool) -> None:
-    if not is_peft(model):
-        model.save_pretrained(folder, safe_serialization=True)
-    elif whole or not _stands_alone(model):
-        merged(model).save_pretrained(folder, safe_serialization=True)
-    else:
-        name = _active(model)
+        if not is_peft(model) or whole or not _stands_alone(model):
+            merged(model).save_pretrained(folder, safe_serialization=True)
+            return
+        name = active_adapter(model)
         model.save_pretrained(folder, selected_adapters=[name], safe_serialization=True)
         if name != POLICY:  # peft puts these one folder down
             for path in (folder / name).iterdir():
@@ -110,16 +105,7 @@ def _write(model: Any, folder: Path, whole: bool) -> None:
 
 def merged(model: Any) -> Any:
     """A copy of a peft model with the adapter in the weights; a model without one as it is."""
-    if not is_peft(model):
-        return model
-    import copy
-
-    return fold(copy.deepcopy(model), "on the model")
-
-
-def _active(model: Any) -> str:
-    active = model.active_adapter
-    return active if isinstance(active, str) else active[0]
+    return fold(copy.deepcopy(model), "on the model") if is_peft(model) else model
 
 
 def _stands_alone(model: Any) -> bool:

@@ -40,19 +40,9 @@ def cut_after(model: Any, index: int) -> Iterator[None]:
 
 def activations(model: Any, inner: Any, index: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """What block `index` puts out, (B, T, d). `model` is what is called, `inner` the same without a wrapper."""
-    found: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
-
-    _, blocks = find_blocks(inner)
-    handle = blocks[index].register_forward_hook(keep)
-    try:
-        with cut_after(inner, index):
-            model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **_no_logits(inner))
-    finally:
-        handle.remove()
-    return found[0]
+    with block_outputs(inner) as outputs, cut_after(inner, index):
+        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **_no_logits(inner))
+    return outputs[index]
 
 
 def _no_logits(model: Any) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -117,7 +118,7 @@ def load_model(
         check_files(folder)
     is_adapter = (folder / ADAPTER).is_file()
     named, revision = adapter_base(folder) if is_adapter else (str(path), revision)
-    base = named if base is None or not is_adapter else base
+    base = base if base and is_adapter else named
     if Path(base).is_dir():
         check_files(Path(base))
     else:
@@ -164,19 +165,11 @@ def quantised(kind: str, device: str) -> dict[str, Any]:
     check_quantization(kind, device)
     from transformers import BitsAndBytesConfig
 
-    place = pick_device(device)
-    compute = torch.bfloat16
-    settings = (
-        BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=compute,
-        )
-        if kind == "nf4"
-        else BitsAndBytesConfig(load_in_8bit=True)
-    )
-    return {"quantization_config": settings, "device_map": {"": place}}
+    options: dict[str, Any] = {"load_in_8bit": True}
+    if kind == "nf4":
+        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+        options["bnb_4bit_compute_dtype"] = torch.bfloat16
+    return {"quantization_config": BitsAndBytesConfig(**options), "device_map": {"": pick_device(device)}}
 
 
 def check_quantization(kind: str | None, device: str) -> None:
@@ -361,11 +354,7 @@ def freeze_original(model: Any) -> Any:
     and `reference_logits` switches adapters. Full-parameter: a frozen copy.
     """
     if not is_peft(model):
-        import copy
-
-        reference = copy.deepcopy(model).eval()
-        reference.requires_grad_(False)
-        return reference
+        return copy.deepcopy(model).eval().requires_grad_(False)
     model.add_adapter(ORIGINAL, model.peft_config[POLICY])
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
@@ -374,14 +363,10 @@ def freeze_original(model: Any) -> Any:
             twin = parameters[".".join(ORIGINAL if part == POLICY else part for part in parts)]
             twin.data.copy_(parameter.data)
     model.set_adapter(POLICY)
-    _freeze(model, ORIGINAL)
-    return model
-
-
-def _freeze(model: Any, adapter: str) -> None:
     for name, parameter in model.named_parameters():
-        if adapter in name.split("."):
+        if ORIGINAL in name.split("."):
             parameter.requires_grad_(False)
+    return model
 
 
 def reference_logits(
@@ -426,15 +411,13 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     if not is_main():
         return
     options: dict[str, Any] = {"safe_serialization": True} | ({"state_dict": weights} if weights else {})
+    if is_peft(model):
+        options["selected_adapters"] = [POLICY]
     with writing(folder):
-        if is_peft(model):
-            model.save_pretrained(folder, selected_adapters=[POLICY], **options)
-        else:
-            model.save_pretrained(folder, **options)
+        model.save_pretrained(folder, **options)
         tokenizer.save_pretrained(folder)
         bare = model.get_base_model() if is_peft(model) else model
-        shipped = getattr(bare, "shipped_generation", None)
-        if shipped is not None:
+        if (shipped := getattr(bare, "shipped_generation", None)) is not None:
             text = shipped.to_json_string(use_diff=True)
             (Path(folder) / "generation_config.json").write_text(text, encoding="utf-8")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from dareu.data.render import Encoded, collate
 from dareu.models.divergence import kl_divergence as kl_divergence
-from dareu.runs.ranks import share_out
-
-T = TypeVar("T")
+from dareu.models.passes import by_length, each, evaluating
 
 IGNORE = -100
 LOGITS = 2**25  # entries of one batch of logits: 128 MB in float32, whatever the vocabulary
@@ -181,7 +179,6 @@ def to_batch(rows: Sequence[Encoded], pad_id: int, device: Any, side: str = "rig
     return {k: torch.tensor(v, device=device) for k, v in collate(rows, pad_id, side).items()}
 
 
-@torch.no_grad()
 def by_batches(
     model: Any,
     pad_id: int,
@@ -190,16 +187,13 @@ def by_batches(
     read: Callable[[Any, dict[str, Tensor]], Sequence[Tensor]],
 ) -> list[Tensor]:
     """What `read` gives for each row of a batch, without dropout and gradients; a tensor for each row, in order."""
-    was_training = model.training
-    model.eval()
     out: list[Tensor] = []
-    for start in range(0, len(rows), batch_size):
-        out += read(model, to_batch(rows[start : start + batch_size], pad_id, model.device))
-    model.train(was_training)
+    with evaluating(model):
+        for start in range(0, len(rows), batch_size):
+            out += read(model, to_batch(rows[start : start + batch_size], pad_id, model.device))
     return out
 
 
-@torch.no_grad()
 def response_nll(
     model: Any,
     tokenizer: Any,
@@ -213,12 +207,6 @@ def response_nll(
 
     The end-of-text token counts as in training unless `include_eos` is False. Batches are formed by length.
     """
-    from dareu.models.progress import track
-
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
-    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
     def score(chunk: Sequence[int]) -> list[tuple[float, int]]:
         batch = to_batch([pairs[i] for i in chunk], tokenizer.pad_token_id, model.device)
@@ -228,15 +216,7 @@ def response_nll(
         logps, mask = response_logprobs(model, batch)
         return [(-float(logps[row].sum()), int(mask[row].sum())) for row in range(len(chunk))]
 
-    found = share_out(chunks, score, lambda own: track(own, progress))
-    model.train(was_training)
-    return in_order(chunks, found)
-
-
-def in_order(chunks: Sequence[Sequence[int]], found: Sequence[Sequence[T]]) -> list[T]:
-    """What was found for each index of each chunk, by index."""
-    pairs = [pair for part in zip(chunks, found, strict=True) for pair in zip(*part, strict=True)]
-    return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
+    return each(model, by_length(list(map(len, pairs)), batch_size), score, progress)
 
 
 class TokenStatistics(NamedTuple):
@@ -262,7 +242,6 @@ def _of_tokens(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor,
     return logps.gather(1, targets.unsqueeze(1)).squeeze(1), logps.argmax(-1) == targets, mean, std
 
 
-@torch.no_grad()
 def token_statistics(
     model: Any,
     tokenizer: Any,
@@ -275,11 +254,6 @@ def token_statistics(
 
     Batches are formed by length, and get smaller where their logits would take more than `LOGITS` entries.
     """
-    from dareu.models.progress import track
-
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
     longest = max((len(pair.response_ids) for pair in pairs), default=1)
     size = max(1, min(batch_size, LOGITS // (longest * len(tokenizer))))
 
@@ -296,7 +270,4 @@ def token_statistics(
             for start, stop in zip(stops - counts, stops, strict=True)
         ]
 
-    chunks = [order[i : i + size] for i in range(0, len(order), size)]
-    found = share_out(chunks, measure, lambda own: track(own, progress))
-    model.train(was_training)
-    return in_order(chunks, found)
+    return each(model, by_length(list(map(len, pairs)), size), measure, progress)

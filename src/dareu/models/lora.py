@@ -42,14 +42,10 @@ def put_on(model: Any, folder: Path, trainable: bool = False) -> Any:
     # A resized embedding that is trained as a whole stands in the file twice, once under its wrapper's name.
     extra = sorted(k for k in found.unexpected_keys if not k.endswith(".modules_to_save.weight"))
     if missing or extra:
-        what = [
-            f"{listed(extra)} find no place" if extra else "",
-            f"{listed(missing)} are missing" if missing else "",
-        ]
-        raise _wrong_base(folder, model, "; ".join(part for part in what if part))
-    if is_plain(adapted):
-        return adapted
-    return fold(adapted, folder)
+        what = [f"{listed(extra)} find no place"] if extra else []
+        what += [f"{listed(missing)} are missing"] if missing else []
+        raise _wrong_base(folder, model, "; ".join(what))
+    return adapted if is_plain(adapted) else fold(adapted, folder)
 
 
 def is_plain(model: Any) -> bool:
@@ -57,7 +53,7 @@ def is_plain(model: Any) -> bool:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 
-    config = model.peft_config[_active(model)]
+    config = model.peft_config[active_adapter(model)]
     if config.peft_type != "LORA" or config.bias != "none":
         return False
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
@@ -72,13 +68,13 @@ def fold(model: Any, where: object) -> Any:
     An embedding that is tied to the head gets weights of its own first: an adapter on one of them is none on the other.
     """
     if not hasattr(model.base_model, "merge_and_unload"):
-        kind = model.peft_config[_active(model)].peft_type
+        kind = model.peft_config[active_adapter(model)].peft_type
         raise ModelError(
             f"The adapter {where} is of the kind {str(getattr(kind, 'value', kind))}, which has no weights to merge.",
             "Use a LoRA adapter or a full model.",
         )
     untie(model)
-    return model.base_model.merge_and_unload(adapter_names=[_active(model)])
+    return model.base_model.merge_and_unload(adapter_names=[active_adapter(model)])
 
 
 def untie(model: Any) -> None:
@@ -96,7 +92,8 @@ def untie(model: Any) -> None:
             config.tie_word_embeddings = False
 
 
-def _active(model: Any) -> str:
+def active_adapter(model: Any) -> str:
+    """The name of a peft model's active adapter, the first where there are several."""
     active = model.active_adapter
     return active if isinstance(active, str) else active[0]
 

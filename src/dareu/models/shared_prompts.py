@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dareu.data.render import Encoded
-from dareu.models.logprobs import head_at, in_order, picked_logprobs, response_nll
-from dareu.models.progress import track
-from dareu.runs.ranks import share_out
+from dareu.models.logprobs import head_at, picked_logprobs, response_nll
+from dareu.models.passes import each, padded
 
 Group = list[int]  # numbers of the pairs that share a prompt
 
@@ -33,17 +33,12 @@ def shared_prompt_nll(
         groups.setdefault(tuple(pair.prompt_ids), []).append(i)
     if len(groups) == len(pairs) or () in groups or not _continues(model):
         return response_nll(model, tokenizer, pairs, batch_size=batch_size, progress=progress)
-    was_training = model.training
-    model.eval()
 
-    def score(chunk: list[Group]) -> list[tuple[float, int]]:
-        logps, mask = _logprobs(model, tokenizer.pad_token_id, pairs, chunk)
+    def score(numbers: Sequence[int]) -> list[tuple[float, int]]:
+        logps, mask = _logprobs(model, tokenizer.pad_token_id, [pairs[i] for i in numbers])
         return list(zip((-logps.sum(1)).tolist(), mask.sum(1).tolist(), strict=True))
 
-    chunks = _chunks(pairs, list(groups.values()), batch_size)
-    found = share_out(chunks, score, lambda own: track(own, progress))
-    model.train(was_training)
-    return in_order([[i for group in chunk for i in group] for chunk in chunks], found)
+    return each(model, _batches(pairs, list(groups.values()), batch_size), score, progress)
 
 
 def _continues(model: Any) -> bool:
@@ -52,28 +47,24 @@ def _continues(model: Any) -> bool:
     return "position_ids" in inspect.signature(base.forward).parameters
 
 
-def _chunks(pairs: Sequence[Encoded], groups: list[Group], size: int) -> list[list[Group]]:
+def _batches(pairs: Sequence[Encoded], groups: list[Group], size: int) -> list[list[int]]:
     """Groups in batches of `size` responses or a little more, each of responses and prompts of like length."""
     longest = {id(g): max(len(pairs[i].response_ids) for i in g) for g in groups}
-    chunks: list[list[Group]] = []
-    rows = size
+    batches: list[list[int]] = [[]]
     for group in sorted(groups, key=lambda g: (-longest[id(g)], -len(pairs[g[0]].prompt_ids))):
-        if rows >= size:
-            chunks.append([])
-            rows = 0
-        chunks[-1].append(group)
-        rows += len(group)
-    return chunks
+        if len(batches[-1]) >= size:
+            batches.append([])
+        batches[-1] += group
+    return batches
 
 
-@torch.no_grad()
-def _logprobs(model: Any, pad: int, pairs: Sequence[Encoded], chunk: list[Group]) -> tuple[Tensor, Tensor]:
-    """log p of each response token, (R, T), 0 on pads, and the mask of what counts; rows in the chunk's order."""
-    prompts = [pairs[group[0]].prompt_ids for group in chunk]
-    answers = [pairs[i].response_ids for group in chunk for i in group]
-    of = torch.tensor([k for k, group in enumerate(chunk) for _ in group], device=model.device)
-    ids, mask = _padded(prompts, pad, model.device, left=True)
-    targets, counted = _padded(answers, pad, model.device, left=False)
+def _logprobs(model: Any, pad: int, pairs: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    """log p of each response token, (R, T), 0 on pads, and the mask of what counts; equal prompts follow each other."""
+    groups = [list(group) for _, group in groupby(pairs, key=lambda pair: pair.prompt_ids)]
+    prompts, answers = [group[0].prompt_ids for group in groups], [pair.response_ids for pair in pairs]
+    of = torch.tensor([k for k, group in enumerate(groups) for _ in group], device=model.device)
+    ids, mask = padded(prompts, pad, model.device, left=True)
+    targets, counted = padded(answers, pad, model.device)
     ends = torch.zeros_like(mask, dtype=torch.bool)
     ends[:, -1] = True
     with head_at(model, ends):
@@ -106,14 +97,3 @@ def _logprobs(model: Any, pad: int, pairs: Sequence[Encoded], chunk: list[Group]
 def _kept(logits: Tensor, keep: Tensor) -> Tensor:
     """(N, V) of what `head_at` leaves, or of all logits where it could leave none out."""
     return logits[keep] if logits.shape[:2] == keep.shape else logits.squeeze(0)
-
-
-def _padded(rows: Sequence[Sequence[int]], pad: int, device: Any, left: bool) -> tuple[Tensor, Tensor]:
-    """Token ids (B, T) and their mask, with pads on one side."""
-    width = max(map(len, rows))
-    gaps = [width - len(row) for row in rows]
-    ids = [
-        [pad] * n + list(row) if left else list(row) + [pad] * n for row, n in zip(rows, gaps, strict=True)
-    ]
-    ones = [[0] * n + [1] * (width - n) if left else [1] * (width - n) + [0] * n for n in gaps]
-    return torch.tensor(ids, device=device), torch.tensor(ones, device=device)

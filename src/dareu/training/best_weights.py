@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dareu.models.passes import evaluating
 from dareu.runs.files import read_json, write_json
 from dareu.runs.ranks import is_main
 from dareu.training.early_stopping import GoodWeights
@@ -46,10 +47,8 @@ class BestWeights:
         return {"step": best["step"], "score": best["score"], "evaluations": self.rows}
 
     def _look(self, policy: Any, about: dict[str, Any]) -> None:
-        training = policy.training
-        policy.eval()
-        row = about | self.score(policy)
-        policy.train(training)
+        with evaluating(policy):
+            row = about | self.score(policy)
         self.rows.append(row)
         if is_main():
             if self._best() is row and not row.get("last"):

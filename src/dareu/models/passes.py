@@ -1,0 +1,64 @@
+"""Passes through a model in evaluation: without dropout and gradients, in batches of rows of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from dareu.runs.ranks import share_out
+
+T = TypeVar("T")
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[Any]:
+    """The model in evaluation mode and without gradients; afterwards its mode is what it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        model.train(was_training)
+
+
+def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """The numbers of the rows in batches of `size`, the longest rows first."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def each(
+    model: Any,
+    batches: Sequence[Sequence[Any]],
+    read: Callable[[Sequence[Any]], Sequence[T]],
+    progress: str | None = None,
+) -> list[T]:
+    """What `read` gives for each row of a batch of row numbers, in the order of the numbers.
+
+    The model is in evaluation mode; processes share the batches; `progress` labels a bar.
+    """
+    from dareu.models.progress import track
+
+    with evaluating(model):
+        found = share_out(batches, read, lambda own: track(own, progress))
+    pairs = [pair for part in zip(batches, found, strict=True) for pair in zip(*part, strict=True)]
+    return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def padded(
+    rows: Sequence[Sequence[int]], pad: int = 0, device: Any = "cpu", left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Token ids (B, T) and their mask (B, T), with pads at the right, or at the `left`."""
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[number, place] = torch.tensor(row, dtype=torch.long)
+        mask[number, place] = 1
+    return ids.to(device), mask.to(device)
