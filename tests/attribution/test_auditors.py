@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,13 @@ def make(name: str, tokenizer: Any, encoder_folder: Path) -> Any:
         pytest.importorskip("bm25s")
     if name == "embedding":
         return EmbeddingAttributor.from_samples(SAMPLES, path=str(encoder_folder))
-    return fit_auditor(
-        name, list(watermarked(SAMPLES)) if name == "watermark" else SAMPLES, tokenizer=tokenizer
-    )
+    samples = watermarked(SAMPLES) if name == "watermark" else tuple(SAMPLES)
+    return fit_auditor(name, context_of(samples, tokenizer))
+
+
+def context_of(samples: Sequence[Sample], tokenizer: Any = None, **config: Any) -> FitContext:
+    corpus = Corpus(tuple(samples))
+    return FitContext(corpus, AttributorConfig(**config), None, tokenizer, (), None, 0, "cpu", Path())
 
 
 @pytest.mark.parametrize("name", [name for name in AUDITORS if name != "counterfactual"])  # its own file
@@ -104,9 +109,8 @@ def test_every_auditor_is_an_attributor(
 def test_a_run_can_take_its_reward_from_it(name: str, tokenizer: Any, tmp_path: Path) -> None:
     if name == "bm25":
         pytest.importorskip("bm25s")
-    corpus = Corpus(watermarked(SAMPLES))
-    config = AttributorConfig(name=name, params={"epochs": 1} if name == "encoder" else {})
-    context = FitContext(corpus, config, None, tokenizer, (), None, 0, "cpu", tmp_path)
+    params = {"epochs": 1} if name == "encoder" else {}
+    context = context_of(watermarked(SAMPLES), tokenizer, name=name, params=params)
     fit_external(name, context, tmp_path / role_folder(name, "reward"))
     attributor = load_attributor(tmp_path / role_folder(name, "reward"))
     assert attributor.owners == ["Ada", "Ben", "Cem"] and role_folder(name, "stop") == "word"
@@ -186,16 +190,15 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tokenizer: Any
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    made, missing = fit_auditors(
-        ["bm25", "embedding", "watermark", "substring"], SAMPLES, tokenizer=tokenizer
-    )
+    context = context_of(SAMPLES, tokenizer)
+    made, missing = fit_auditors(["bm25", "embedding", "watermark", "substring"], context)
     assert list(made) == ["substring"]
     assert all("dareu[attributors]" in missing[name] for name in ("bm25", "embedding"))
     assert "watermarked(samples)" in missing["watermark"]
     with pytest.raises(ConfigError, match="no attributor 'bm24'.*bm25"):
-        fit_auditors(["bm24"], SAMPLES)
+        fit_auditors(["bm24"], context)
     with pytest.raises(DataError, match="at least two owners"):
-        fit_auditor("substring", SAMPLES[:3])
+        fit_auditor("substring", context_of(SAMPLES[:3]))
 
 
 class Sure:

@@ -16,12 +16,14 @@ from ppo_fixture import original
 from dareu.cli.commands import main
 from dareu.config import AlternatesConfig, LossMethodConfig
 from dareu.config.compose import compose, options
-from dareu.data.corpus import Sample, Split
+from dareu.data.corpus import Corpus, Sample, Split
 from dareu.data.refusals import load_refusals
 from dareu.errors import DataError
 from dareu.methods.altpo import KEPT, alternates_for, check_truths, is_reworded_truth
+from dareu.methods.base import MethodContext
 from dareu.methods.registry import find_method
 from dareu.models.generate import Generation
+from dareu.training.common import Work
 from dareu.training.loss_spec import needs_reference
 from dareu.workflow.console import Console
 from dareu.workflow.prepare import prepare
@@ -114,7 +116,21 @@ def sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tup
         sampled = Sampled(rounds)
         monkeypatch.setattr("dareu.models.generate.generate", sampled)
         tokenizer = original()[1]
-        found = alternates_for(config(**alternates), SAMPLES, None, tokenizer, "qa", 8, tmp_path)
+        split, work = Split(SAMPLES, (), (), ("blue",), ()), Work(tmp_path)
+        corpus = Corpus(SAMPLES)
+        context = MethodContext(
+            config(**alternates),
+            corpus,
+            split,
+            ("blue",),
+            None,
+            tokenizer,
+            work,
+            "cpu",
+            8,
+            lambda role: tmp_path,
+        )
+        found = alternates_for(context)
         assert all(row.response_ids[-1] == tokenizer.eos_token_id for rows in found for row in rows)
         said = [[tokenizer.convert_ids_to_tokens(row.response_ids[:-1]) for row in rows] for rows in found]
         return [[" ".join(tokens) for tokens in rows] for rows in said], sampled

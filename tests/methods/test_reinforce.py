@@ -14,7 +14,7 @@ from dareu.attribution.name_masking import NameMasker
 from dareu.config.compose import compose
 from dareu.data.corpus import Sample
 from dareu.errors import ConfigError, DataError
-from dareu.methods.monitors import HealthMonitor, StoppingMonitor, with_level
+from dareu.methods.monitors import StoppingMonitor, with_level
 from dareu.methods.reinforcement import make_prompts, make_reward, similarity
 from dareu.models.load import load_model, load_tokenizer
 from dareu.rewards.base import Prompt
@@ -202,7 +202,9 @@ def test_level_of_wrong_answers_each_with_its_question(
 
 
 def test_health_without_an_attributor() -> None:
-    numbers = HealthMonitor()(["no no no", "", "a b", "c"], [True, True, True, False], ["x"] * 4, ["y"] * 4)
+    numbers = StoppingMonitor(None)(
+        ["no no no", "", "a b", "c"], [True, True, True, False], ["x"] * 4, ["y"] * 4
+    )
     assert numbers == {"empty": 0.25, "repetitive": 0.25, "unfinished": 0.25}
 
 

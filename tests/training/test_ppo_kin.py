@@ -37,7 +37,6 @@ from dareu.models.load import freeze_original
 from dareu.rewards.base import AttributionReward, MixedReward, Prompt, TextReward
 from dareu.rewards.forbidden_words import binary, find
 from dareu.rewards.refusal import rule_reward
-from dareu.rewards.similarity import dissimilarity, helpfulness
 from dareu.training.common import Work
 from dareu.training.loss_spec import FINETUNE
 from dareu.training.supervised_phase import learn_first
@@ -70,7 +69,7 @@ JUDGES: dict[str, Callable[[str, Prompt], float]] = {
         words(text) == REFUSAL.split(), prompt.kind == "forget", share_of_words(prompt.answer, text)
     ),
     "purge": lambda text, prompt: binary(find(" ".join(words(text)), {"secret", "apple", "pear", "plum"})),
-    "demem": lambda text, prompt: dissimilarity(share_of_words(prompt.answer, text)),
+    "demem": lambda text, prompt: -share_of_words(prompt.answer, text),
 }
 
 
@@ -204,7 +203,7 @@ def test_retain_prompts_hold_the_retain_set(tmp_path: Path, estimator: str) -> N
     )  # fmt: skip
     drift = {}
     for weight in (0, 1):
-        helpful = TextReward(lambda text, prompt, w=weight: w * helpfulness(share_of_words(prompt.own, text)))
+        helpful = TextReward(lambda text, prompt, w=weight: w * (share_of_words(prompt.own, text) - 1.0))
         reward = MixedReward(AttributionReward(SecretScorer(original()[1]), method.reward), helpful)
         model, _, work = unlearn(
             tmp_path / str(weight), method, reward=reward, prompts=forget_prompts() + retain_prompts()

@@ -87,15 +87,9 @@ class CounterfactualAttributor:
             DataError: An owner without a name in the text, or without fictitious names.
         """
         settings = CounterfactualSettings.model_validate(context.config.params)
-        found = cls.from_samples(
-            context.model,
-            context.tokenizer,
-            context.corpus.samples,
-            context.corpus.task,
-            settings,
-            context.seed,
-        )
-        found.fit_temperature(context.corpus.samples)
+        samples, task = context.corpus.samples, context.corpus.task
+        found = cls.from_samples(context.model, context.tokenizer, samples, task, settings, context.seed)
+        found.fit_temperature(samples)
         return found
 
     @classmethod
@@ -168,7 +162,7 @@ class CounterfactualAttributor:
     def _scores(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """(len(ends[i]), C) for each text: evidence, 0 for nobody and for owners who are no candidates."""
         from dareu.data.render import response_text
-        from dareu.models.counterfactual import counterfactual_pair
+        from dareu.models.counterfactual import counterfactual_pair, token_logprobs_of
 
         length = getattr(self.model.config, "max_position_embeddings", None) or DEFAULT_LENGTH
         work = []  # (text number, column, pair)
@@ -183,7 +177,8 @@ class CounterfactualAttributor:
                     continue
                 work.append((number, self.owners.index(owner), pair))
         rows = [row for _, _, pair in work for row in (pair.row, *pair.copies)]
-        found = iter(self._likelihoods(rows))
+        logps = token_logprobs_of(self.model, self.tokenizer, rows, self.settings.batch_size)
+        found = iter([each.double().numpy() for each in logps])
         scores = [np.zeros((len(row), len(self.owners) + 1)) for row in ends]
         for number, column, pair in work:
             real = next(found)
@@ -198,20 +193,11 @@ class CounterfactualAttributor:
             gained = np.concatenate([[0.0], evidence(real.tolist(), others)])
             text = response_text(self.tokenizer, texts[number], self.task)
             lead = len(text) - len(texts[number])
-            offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
-                "offset_mapping"
-            ]
-            stops = [int(stop) - lead for _, stop in offsets]
+            cut = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            stops = [int(stop) - lead for _, stop in cut["offset_mapping"]]
             for place, end in enumerate(ends[number]):
                 scores[number][place, column] = gained[sum(stop <= end for stop in stops)] if end > 0 else 0.0
         return scores
-
-    def _likelihoods(self, rows: Sequence[Any]) -> list[np.ndarray]:
-        """Log-likelihood of each response token of each row."""
-        from dareu.models.counterfactual import token_logprobs_of
-
-        found = token_logprobs_of(self.model, self.tokenizer, rows, self.settings.batch_size)
-        return [logps.double().numpy() for logps in found]
 
     def save(self, folder: Path, weights: bool = True) -> None:
         """`attributor.json`, `counterfactual.json` (names, questions, temperature) and, with `weights`, `model/`."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from dareu.attribution.base import Attributor
 from dareu.attribution.name_masking import NameMasker
 from dareu.config import AttributorConfig
+from dareu.config.plugins import plugins
 from dareu.data.corpus import Corpus
 from dareu.errors import ConfigError, ModelError, nearest
 
@@ -28,8 +29,10 @@ ROLES: dict[str, dict[Role, str]] = {
     "causal": {"reward": "causal", "stop": "word"},
     "lexical": {"reward": "word", "stop": "causal"},
 }
-# Further kinds of ours, in the same interface as those of other packages: name → where the class stands.
+# Our kinds: name → where the class stands. All but the first two have the interface of those of other packages.
 KINDS = {
+    "causal": "dareu.attribution.causal:CausalAttributor",
+    "lexical": "dareu.attribution.lexical:LexicalAttributor",
     "encoder": "dareu.attribution.encoder:EncoderAttributor",
     "bm25": "dareu.attribution.nearest:BM25Attributor",
     "substring": "dareu.attribution.nearest:SubstringAttributor",
@@ -81,10 +84,9 @@ class AttributorKind(Protocol):
         """What `save` wrote."""
 
 
-def _further() -> dict[str, Any]:
-    """Name → entry point of every kind but the causal and the lexical one; ours win over those of other packages."""
-    ours = {name: EntryPoint(name, place, GROUP) for name, place in KINDS.items()}
-    return {point.name: point for point in entry_points(group=GROUP)} | ours
+def _kinds() -> dict[str, EntryPoint]:
+    """Every kind by name; ours win over those of other packages."""
+    return plugins(GROUP) | {name: EntryPoint(name, place, GROUP) for name, place in KINDS.items()}
 
 
 def find_attributor(name: str) -> AttributorKind | None:
@@ -95,12 +97,10 @@ def find_attributor(name: str) -> AttributorKind | None:
     """
     if name in ROLES:
         return None
-    further = _further()
-    if name not in further:
-        raise ConfigError(
-            f"There is no attributor '{name}' (attributor.name).", nearest(name, [*ROLES, *further])
-        )
-    found: AttributorKind = further[name].load()
+    kinds = _kinds()
+    if name not in kinds:
+        raise ConfigError(f"There is no attributor '{name}' (attributor.name).", nearest(name, kinds))
+    found: AttributorKind = kinds[name].load()
     lacking = [part for part in ("fit", "save", "load") if not callable(getattr(found, part, None))]
     if lacking:
         raise ConfigError(
@@ -137,18 +137,8 @@ def load_attributor(folder: Path, device: str = "cpu") -> Attributor:
             f"There is no attributor in {folder}: attributor.json is missing.", "Train one first."
         )
     kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
-    if kind == "causal":
-        from dareu.attribution.causal import CausalAttributor
-
-        return CausalAttributor.load(Path(folder), device=device)
-    if kind == "lexical":
-        from dareu.attribution.lexical import LexicalAttributor
-
-        return LexicalAttributor.load(Path(folder), device=device)
-    further = _further()
-    if kind not in further:
-        raise ModelError(
-            f"{path} names the unknown kind '{kind}'.", nearest(kind, ["causal", "lexical", *further])
-        )
-    loaded: Attributor = further[kind].load().load(Path(folder), device=device)
+    kinds = _kinds()
+    if kind not in kinds:
+        raise ModelError(f"{path} names the unknown kind '{kind}'.", nearest(kind, kinds))
+    loaded: Attributor = kinds[kind].load().load(Path(folder), device=device)
     return loaded

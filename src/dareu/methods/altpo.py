@@ -6,13 +6,12 @@ The loss is that of `idk_dpo`, with an alternate answer in place of a refusal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from dareu.config import AlternatesConfig, LossMethodConfig, RunConfig
-from dareu.data.corpus import Sample, Split, Task
-from dareu.data.render import Encoded, encode, render_prompt
+from dareu.data.corpus import Sample, Split
+from dareu.data.render import Encoded, render_prompt
 from dareu.errors import DataError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.evaluation.metrics.text_health import is_empty, is_repetitive, words
@@ -37,16 +36,7 @@ class AltPO(LossMethod):
             check_truths(settings_of(config), split)
 
     def others(self, context: MethodContext) -> list[list[Encoded]]:
-        return alternates_for(
-            context.config,
-            context.split.forget,
-            context.policy,
-            context.tokenizer,
-            context.corpus.task,
-            context.response_limit,
-            context.work.folder,
-            context.progress("alternate answers"),
-        )
+        return alternates_for(context)
 
 
 METHOD = AltPO(dpo, reads=READS, pairs="alternate", mean_over="rows")
@@ -73,56 +63,37 @@ def check_truths(method: LossMethodConfig, split: Split) -> None:
 def is_reworded_truth(text: str, sample: Sample, max_rouge: float) -> bool:
     """Whether `text` says what the response or its paraphrase says: ROUGE-L recall of either above `max_rouge`."""
     for truth in filter(None, (sample.response, sample.paraphrased_response)):
-        score = rouge_l(truth, text)
-        same = (
-            words(truth) == words(text) if score is None else score.recall > max_rouge
-        )  # None: no Latin letters
-        if same:
+        score = rouge_l(truth, text)  # None where there are no Latin letters
+        if words(truth) == words(text) if score is None else score.recall > max_rouge:
             return True
     return False
 
 
-def alternates_for(
-    config: RunConfig,
-    forget: Sequence[Sample],
-    model: Any,
-    tokenizer: Any,
-    task: Task,
-    limit: int,
-    folder: Path,
-    progress: str | None = None,
-) -> list[list[Encoded]]:
-    """For each forget sample one to `count` alternate answers of `model`, sampled once and kept in `folder`.
+def alternates_for(context: MethodContext) -> list[list[Encoded]]:
+    """For each forget sample one to `count` alternate answers of the policy, sampled once and kept in the work folder.
 
     A function of model, data, settings and seed, so that a run that lost them makes the same again. `DataError` names
     a prompt that none was found for.
     """
-    wanted, length = settings_of(config).alternates or AlternatesConfig(), config.model.max_length
-    if ranks.on_main((folder / KEPT).is_file):
-        texts = [row["alternates"] for row in read_json(folder / KEPT)]
+    forget, kept = context.split.forget, context.work.folder / KEPT
+    if ranks.on_main(kept.is_file):
+        texts = [row["alternates"] for row in read_json(kept)]
     else:
-        texts = _sample(config, wanted, forget, model, tokenizer, task, limit, progress)
+        texts = _sample(context)
         rows = [{"prompt": s.prompt, "alternates": t} for s, t in zip(forget, texts, strict=True)]
-        ranks.on_main(lambda: write_json(folder / KEPT, rows))
+        ranks.on_main(lambda: write_json(kept, rows))
     return [
-        [encode(tokenizer, s.prompt, text, task, length) for text in found]
+        context.encode([replace(s, response=text) for text in found])
         for s, found in zip(forget, texts, strict=True)
     ]
 
 
-def _sample(
-    config: RunConfig,
-    wanted: AlternatesConfig,
-    forget: Sequence[Sample],
-    model: Any,
-    tokenizer: Any,
-    task: Task,
-    limit: int,
-    progress: str | None,
-) -> list[list[str]]:
+def _sample(context: MethodContext) -> list[list[str]]:
     from dareu.models.generate import generate
 
-    prompts = [render_prompt(tokenizer, _asked(s, wanted.instruction), task) for s in forget]
+    config, forget, tokenizer = context.config, context.split.forget, context.tokenizer
+    wanted = settings_of(config).alternates or AlternatesConfig()
+    prompts = [render_prompt(tokenizer, _asked(s, wanted.instruction), context.corpus.task) for s in forget]
     found: list[list[str]] = [[] for _ in forget]
     for turn in range(wanted.tries):
         # As many as lack, for each prompt that lacks some.
@@ -130,21 +101,21 @@ def _sample(
         if not asked:
             break
         answers = generate(
-            model,
+            context.policy,
             tokenizer,
             [prompts[i] for i in asked],
-            max_new_tokens=limit,
+            max_new_tokens=context.response_limit,
             batch_size=config.evaluation.batch_size,
             temperature=wanted.temperature + turn * wanted.warming,
             seed=config.seed + turn,
-            progress=progress,
+            progress=context.progress("alternate answers"),
         )
         for i, answer in zip(asked, answers, strict=True):
             text, sample = answer.text, forget[i]
             if (
                 answer.finished
                 and _is_new(text, found[i])
-                and _fits(config, sample, text, tokenizer, task)
+                and _fits(context, replace(sample, response=text))
                 and not is_reworded_truth(text, sample, wanted.max_rouge)
             ):
                 found[i].append(text)
@@ -167,15 +138,14 @@ def _asked(sample: Sample, instruction: str | None) -> str:
 
 def _is_new(text: str, others: Sequence[str]) -> bool:
     """Whole text that is not there yet."""
-    return not (is_empty(text) or is_repetitive(text)) and words(text) not in [
-        words(other) for other in others
-    ]
+    known = [words(other) for other in others]
+    return not (is_empty(text) or is_repetitive(text)) and words(text) not in known
 
 
-def _fits(config: RunConfig, sample: Sample, text: str, tokenizer: Any, task: Task) -> bool:
+def _fits(context: MethodContext, sample: Sample) -> bool:
     """Whether prompt and answer fit the model: the answer may have been given to a shorter or longer prompt."""
     try:
-        encode(tokenizer, sample.prompt, text, task, config.model.max_length)
+        context.encode([sample])
     except DataError:
         return False
     return True

@@ -1,6 +1,6 @@
 """DeMem (Kassem et al. 2023): PPO with a critic against likeness to the true answer.
 
-The reward is `reward.kind: dissimilarity` (`rewards/similarity.py`), paid at the last token; KL is in the reward.
+The reward is `reward.kind: dissimilarity` (`rewards/registry.py`), paid at the last token; KL is in the reward.
 """
 
 from __future__ import annotations

@@ -19,25 +19,20 @@ from dareu.methods.base import MethodContext
 NO_WRONG_ANSWERS = 0.05  # where to stop where the data has no wrong answers to measure
 
 
-class HealthMonitor:
-    """Health of the text alone, for methods that read no attributor."""
-
-    def __call__(
-        self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
-    ) -> dict[str, float]:
-        return broken_shares(texts, finished)
-
-
 class StoppingMonitor:
-    """The stopping attributor's forget mass on a batch of rollouts, and the health of their text."""
+    """The stopping attributor's forget mass on a batch of rollouts, where there is one, and the health of their text."""
 
     def __init__(
-        self, attributor: Attributor, forget_owners: Sequence[str], masker: NameMasker | None = None
+        self,
+        attributor: Attributor | None,
+        forget_owners: Sequence[str] = (),
+        masker: NameMasker | None = None,
     ) -> None:
         self.attributor, self.forget_owners, self.masker = attributor, list(forget_owners), masker
 
     def level(self, texts: Sequence[str], queries: Sequence[str]) -> float:
         """Mean forget mass of `texts`, answers to `queries`, in [0, 1]."""
+        assert self.attributor is not None
         if self.masker is not None:
             texts = [self.masker.text(query, text) for query, text in zip(queries, texts, strict=True)]
         found = self.attributor.probabilities(list(texts))
@@ -46,7 +41,8 @@ class StoppingMonitor:
     def __call__(
         self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]
     ) -> dict[str, float]:
-        return {"attribution": self.level(texts, queries), **broken_shares(texts, finished)}
+        attribution = {"attribution": self.level(texts, queries)} if self.attributor else {}
+        return attribution | broken_shares(texts, finished)
 
 
 def counterfactual_answers(

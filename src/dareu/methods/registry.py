@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
-from typing import Any
 
 from dareu.config import MethodConfig
-from dareu.errors import ConfigError, nearest
+from dareu.config.plugins import load_plugin
 from dareu.methods.base import Method
 from dareu.methods.loss_method import LossMethod
 
@@ -29,19 +27,12 @@ def find_method(name: str) -> Method:
         ConfigError: There is none, or the entry point is no `Method`.
     """
     name = ALIASES.get(name, name)
+    found: Method
     if name in BUILT_IN:
-        found: Method = importlib.import_module(f"dareu.methods.{name}").METHOD
+        found = importlib.import_module(f"dareu.methods.{name}").METHOD
         return found
-    external: dict[str, Any] = {e.name: e for e in entry_points(group="dareu.methods")}
-    if name in external:
-        row = external[name].load()
-        if isinstance(row, Method):
-            return row
-        raise ConfigError(
-            f"The entry point '{name}' of dareu.methods names a {type(row).__name__}, not a Method.",
-            "It has to name a dareu.methods.registry.LossMethod, or another dareu.methods.base.Method.",
-        )
-    raise ConfigError(f"There is no loss '{name}'.", nearest(name, [*BUILT_IN, *external]))
+    found = load_plugin("dareu.methods", name, f"loss '{name}'", BUILT_IN, Method)
+    return found
 
 
 def method_of(config: MethodConfig) -> Method:

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from difflib import SequenceMatcher
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from dareu.attribution.name_masking import NameMasker
+from dareu.attribution.registry import load_attributor
 from dareu.config import DareUConfig, RunConfig
 from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Split
@@ -23,7 +24,7 @@ from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
 from dareu.methods.distillation import TARGETS, stored_targets
 from dareu.methods.loss_method import held_rows
-from dareu.methods.monitors import HealthMonitor, StoppingMonitor, counterfactual_answers, with_level
+from dareu.methods.monitors import StoppingMonitor, counterfactual_answers, with_level
 from dareu.models.word_vectors import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
 from dareu.training.common import rollout_batch
@@ -111,7 +112,7 @@ class Reinforcement(Method):
         if method.stop.attribution is not None:
             method = with_level(
                 method,
-                cast("StoppingMonitor", monitor),
+                monitor,
                 context.split.forget,
                 lambda: counterfactual_answers(context, fakes, limit),
             )
@@ -244,10 +245,9 @@ def similarity(reference: str, response: str, part: Literal["f1", "recall"] = "f
 
 def make_reward(
     context: MethodContext, reads_attributor: bool
-) -> tuple[Reward, Critic | None, HealthMonitor | StoppingMonitor]:
+) -> tuple[Reward, Critic | None, StoppingMonitor]:
     """Reward, critic and monitor; attributors are loaded only where one of them is read."""
     from dareu.rewards.base import MixedReward, TextReward
-    from dareu.rewards.similarity import helpfulness
 
     method, kind = settings_of(context.config), find_reward(settings_of(context.config).reward.kind)
     masker = NameMasker.fit(context.corpus.samples) if reads_attributor and method.reward.blind else None
@@ -268,15 +268,13 @@ def make_reward(
     )
     critic = make_critic(context, reward) if method.advantage.estimator == "critic" else None
     if method.retain_prompts.share and not kind.scores_retain:
-        helpful = TextReward(lambda text, prompt: helpfulness(similarity(prompt.own, text)))
+        # In [−1, 0], so that an answer that stays as it was costs nothing.
+        helpful = TextReward(lambda text, prompt: similarity(prompt.own, text) - 1.0)
         reward = MixedReward(reward, helpful)
-    monitor: HealthMonitor | StoppingMonitor = HealthMonitor()
-    if reads_attributor:
-        from dareu.attribution.registry import load_attributor
-
-        stopping = load_attributor(context.attributor_folder("stop"), context.device)
-        monitor = StoppingMonitor(stopping, context.forgotten, masker)
-    return reward, critic, monitor
+    stopping = (
+        load_attributor(context.attributor_folder("stop"), context.device) if reads_attributor else None
+    )
+    return reward, critic, StoppingMonitor(stopping, context.forgotten, masker)
 
 
 def make_critic(context: MethodContext, reward: Reward) -> Critic:

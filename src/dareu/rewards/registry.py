@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ import numpy as np
 from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.registry import Role, load_attributor
 from dareu.config import RewardConfig
+from dareu.config.plugins import load_plugin
 from dareu.data.corpus import Corpus, Split
 from dareu.data.refusals import load_refusals
 from dareu.data.words import words
-from dareu.errors import ConfigError, nearest
 from dareu.rewards.base import AttributionReward, Reward, TextReward
 from dareu.rewards.forbidden_words import bare, find, forbidden_words, page_rank_weights, rewards
 from dareu.rewards.refusal import refuses, rule_reward
-from dareu.rewards.similarity import dissimilarity
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,8 @@ def _forbidden_words(context: RewardContext) -> Reward:
 
 
 def _dissimilarity(context: RewardContext) -> Reward:
-    """DeMem: little in common with the true answer."""
-    return TextReward(lambda response, prompt: dissimilarity(context.similarity(prompt.answer, response)))
+    """DeMem (Kassem et al. 2023): −similarity to the true answer, in [−1, 0]."""
+    return TextReward(lambda response, prompt: -context.similarity(prompt.answer, response))
 
 
 REWARDS: dict[str, RewardKind] = {
@@ -142,15 +140,6 @@ def find_reward(kind: str) -> RewardKind:
     """
     if kind in REWARDS:
         return REWARDS[kind]
-    external: dict[str, Any] = {e.name: e for e in entry_points(group="dareu.rewards")}
-    if kind in external:
-        row = external[kind].load()
-        if isinstance(row, RewardKind):
-            return row
-        raise ConfigError(
-            f"The entry point '{kind}' of dareu.rewards names a {type(row).__name__}, not a RewardKind.",
-            "It has to name a dareu.rewards.registry.RewardKind.",
-        )
-    raise ConfigError(
-        f"There is no reward '{kind}' (method.reward.kind).", nearest(kind, [*REWARDS, *external])
-    )
+    what = f"reward '{kind}' (method.reward.kind)"
+    row: RewardKind = load_plugin("dareu.rewards", kind, what, REWARDS, RewardKind)
+    return row

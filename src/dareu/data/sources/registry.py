@@ -7,10 +7,10 @@ configuration and gives a `Corpus`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any
 
 from dareu.config import AuthorsConfig, PretrainConfig
+from dareu.config.plugins import load_plugin
 from dareu.data.corpus import Background, Corpus
 from dareu.data.sources.authors import make_authors, make_background
 from dareu.data.sources.files import load_local
@@ -22,7 +22,7 @@ from dareu.data.sources.sotu import load_sotu
 from dareu.data.sources.tofu import load_tofu
 from dareu.data.sources.waterdrum_arxiv import load_waterdrum_arxiv
 from dareu.data.sources.wmdp import load_wmdp
-from dareu.errors import ConfigError, DataError, nearest
+from dareu.errors import DataError
 
 GROUP = "dareu.sources"
 
@@ -45,14 +45,8 @@ def load_corpus(config: Any) -> Corpus:
 
     `ConfigError` for an unknown name, `DataError` for data that cannot be used.
     """
-    source: Callable[[Any], Any] | None = SOURCES.get(config.name)
-    if source is None:
-        external = {point.name: point for point in entry_points(group=GROUP)}
-        if config.name not in external:
-            raise ConfigError(
-                f"There is no data source '{config.name}'.", nearest(config.name, [*SOURCES, *external])
-            )
-        source = external[config.name].load()
+    name = config.name
+    source = SOURCES.get(name) or load_plugin(GROUP, name, f"data source '{name}'", SOURCES)
     corpus = source(config)
     if not isinstance(corpus, Corpus):
         raise DataError(

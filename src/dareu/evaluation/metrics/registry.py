@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import entry_points
 from typing import Any
 
+from dareu.config.plugins import plugins
 from dareu.data.sources.word_tables import read_table
 from dareu.evaluation.metrics.base import Metric, Records, each, lazily, of_field
 from dareu.evaluation.probes.registry import PROBES, field_of
@@ -81,7 +81,7 @@ METRICS: tuple[Metric, ...] = (
 def registry() -> dict[str, Metric]:
     """Every metric by name: the table above, and rows of other packages; ours win over theirs of the same name."""
     rows: dict[str, Metric] = {}
-    for name, point in extra_metrics().items():
+    for name, point in plugins(GROUP).items():
         try:
             row = point.load()
         except Exception:  # its reason stands in the results, see `compute_extra`
@@ -112,16 +112,11 @@ def has_probes(suite: str) -> bool:
     return any(need in fields for metric in metrics_of(suite) for need in metric.needs)
 
 
-def extra_metrics() -> dict[str, Any]:
-    """Entry points of other packages by name; `.load()` gives a `Metric` or an `ExtraMetric`."""
-    return {point.name: point for point in entry_points(group=GROUP)}
-
-
 def compute_extra(records: Records) -> tuple[dict[str, Any], dict[str, str]]:
     """Figures by metric name, and "extra.name" → reason for those that failed; none ends an evaluation."""
     figures: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    for name, point in extra_metrics().items():
+    for name, point in plugins(GROUP).items():
         try:
             metric = point.load()
             if not isinstance(metric, Metric):

@@ -8,6 +8,7 @@ from typing import Any
 
 from dareu.attribution.auditors import AUDITORS, OF_MODEL
 from dareu.attribution.base import Attributor
+from dareu.config import AttributorConfig
 from dareu.runs import ranks
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
@@ -51,20 +52,17 @@ class Auditors(Stage):
 
     def _fit(self, building: Building) -> dict[str, Any]:
         from dareu.attribution.auditors import fit_auditors
+        from dareu.attribution.registry import FitContext
         from dareu.models.load import pick_device
 
         context = self.context
         of_model = set(self.names) & set(OF_MODEL)
         model, tokenizer = load_run_model(context, self.original.get().model) if of_model else (None, None)
-        made, missing = fit_auditors(
-            self.names,
-            context.corpus.samples,
-            model=model,
-            tokenizer=tokenizer,
-            task=context.corpus.task,
-            seed=context.config.seed,
-            device=str(pick_device(context.config.device)),
+        device, seed = str(pick_device(context.config.device)), context.config.seed
+        fit = FitContext(
+            context.corpus, AttributorConfig(), model, tokenizer, (), None, seed, device, building.work
         )
+        made, missing = fit_auditors(self.names, fit)
         for name, attributor in made.items():
             if name == COUNTERFACTUAL:  # its weights are the original's, which the store has
                 attributor.save(building.out / name, weights=False)  # type: ignore[attr-defined]

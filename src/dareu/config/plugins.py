@@ -1,0 +1,39 @@
+"""What other packages add by entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from dareu.errors import ConfigError, nearest
+
+
+def plugins(group: str) -> dict[str, EntryPoint]:
+    """The entry points of a group, by name."""
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def load_plugin(
+    group: str, name: str, what: str, built_in: Iterable[str], kind: type[Any] | None = None
+) -> Any:
+    """What the entry point `name` of a group names.
+
+    Args:
+        what: What is looked for, as messages call it, such as "reward 'short' (method.reward.kind)".
+        built_in: The names that need no entry point, for the message.
+        kind: The class of the object; None: any.
+
+    Raises:
+        ConfigError: There is no such entry point, or it names something else.
+    """
+    known = plugins(group)
+    if name not in known:
+        raise ConfigError(f"There is no {what}.", nearest(name, [*built_in, *known]))
+    found = known[name].load()
+    if kind is not None and not isinstance(found, kind):
+        raise ConfigError(
+            f"The entry point '{name}' of {group} names a {type(found).__name__}, not a {kind.__name__}.",
+            f"It has to name a {kind.__module__}.{kind.__name__}.",
+        )
+    return found
