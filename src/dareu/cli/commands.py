@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
+from typing import TypeVar
 
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
@@ -19,11 +20,13 @@ from dareu.cli.share import add_export, add_push, run_export, run_push
 from dareu.errors import ConfigError, DareuError, RunError, printable
 from dareu.runs import ranks
 
+T = TypeVar("T")
 # What a path that a person gives may be: too long, a loop of links, out of bounds.
 BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 PAUSE = 3.0  # seconds between a failure of several processes and their end
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
-
+CONFIG_DIR = "a folder of your own YAML files, laid out like configs/"
+FINISHED = "the folder of a finished run"
 
 KEYS = """keys that matter most (`dareu configs KEY` explains any of them):
   method=npo                    the method; `dareu configs` lists all
@@ -48,21 +51,23 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="print the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
-    def command(name: str, text: str, overrides: bool = True) -> argparse.ArgumentParser:
+    def command(
+        name: str, text: str, overrides: bool = True, first: tuple[str, str, str] | None = None
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=text,
             description=text,
             epilog=KEYS if overrides else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            conflict_handler="resolve",  # a command may say for itself what --json prints
         )
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        if first is not None:
+            argument, shown, meaning = first
+            sub.add_argument(argument, metavar=shown, help=meaning)
         if overrides:
             sub.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-            sub.add_argument(
-                "--config-dir", metavar="DIR", help="a folder of your own YAML files, laid out like configs/"
-            )
+            sub.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR)
             sub.add_argument("--print", action="store_true", help="print the composed configuration and exit")
         return sub
 
@@ -81,12 +86,8 @@ def parser() -> argparse.ArgumentParser:
         "--text", action="append", metavar="TEXT", help="score this text (repeat it for several)"
     )
     attribute.add_argument("--file", metavar="FILE", help="score each line of this file")
-    attribute.add_argument("--json", action="store_true", help="print scores as JSON lines")
-    evaluate = command("evaluate", "Evaluate any checkpoint folder.", overrides=False)
-    evaluate.add_argument("checkpoint", metavar="FOLDER", help="a folder that from_pretrained loads")
-    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    evaluate.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
-    evaluate.add_argument("--print", action="store_true", help="print the composed configuration and exit")
+    folder = ("checkpoint", "FOLDER", "a folder that from_pretrained loads")
+    command("evaluate", "Evaluate any checkpoint folder.", first=folder)
     command(
         "tune", "Search settings: as many trials for each of methods=[…], then its best setting on seeds=[…]."
     )
@@ -105,34 +106,20 @@ def parser() -> argparse.ArgumentParser:
     store.add_argument(
         "cache_dir", nargs="?", metavar="DIR", help="the store; default: the user's cache folder"
     )
-    store.add_argument("--json", action="store_true", help="print what is damaged as JSON")
-    receipt = command(
-        "receipt",
-        "Write the deletion record of a run: what was requested, done and measured.",
-        overrides=False,
-    )
-    receipt.add_argument("run", metavar="RUN", help="the folder of a finished run")
+    text = "Write the deletion record of a run: what was requested, done and measured."
+    receipt = command("receipt", text, False, ("run", "RUN", FINISHED))
     receipt.add_argument("--records", action="store_true", help="list the salted hash of each record too")
     receipt.add_argument(
         "--verify", action="store_true", help="hash everything again and list what has changed"
     )
-    receipt.add_argument("--json", action="store_true", help="print the record as JSON")
-    add_export(command("export", "Write a run's model as merged weights or as GGUF.", overrides=False))
-    add_push(
-        command(
-            "push", "Put a run's model on the Hugging Face hub, with figures and a card.", overrides=False
-        )
-    )
-    configs = command(
-        "configs", "List what can be chosen, or explain keys and the values that they take.", overrides=False
-    )
-    configs.add_argument(
-        "keys",
-        nargs="*",
-        metavar="KEY",
-        help="a key, or a group such as method.reward",
-    )
-    configs.add_argument("--config-dir", metavar="DIR", help="a folder of your own YAML files")
+    text = "Write a run's model as merged weights or as GGUF."
+    add_export(command("export", text, False, ("run", "RUN", FINISHED)))
+    text = "Put a run's model on the Hugging Face hub, with figures and a card."
+    add_push(command("push", text, False, ("run", "RUN", FINISHED)))
+    text = "List what can be chosen, or explain keys and the values that they take."
+    configs = command("configs", text, overrides=False)
+    configs.add_argument("keys", nargs="*", metavar="KEY", help="a key, or a group such as method.reward")
+    configs.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR)
     return top
 
 
@@ -150,12 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_help()
         return 0
     try:
-        if unknown and not hasattr(args, "overrides"):
-            raise DareuError(f"Unknown option {unknown[0]}.", f"See `dareu {args.command} --help`.")
-        if unknown:  # Hydra's own signs, such as ++key=value and ~key, reach it untouched
-            bad = [u for u in unknown if u.startswith("-")]
-            if bad:
-                raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
+        # Hydra's own signs, such as ++key=value and ~key, reach it untouched.
+        bad = [u for u in unknown if u.startswith("-") or not hasattr(args, "overrides")]
+        if bad:
+            raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
+        if unknown:
             args.overrides = [*args.overrides, *unknown]
         with _terminable(), _one_of_several(args):
             return COMMANDS[args.command](args)
@@ -202,7 +188,7 @@ def _one_of_several(args: argparse.Namespace) -> Iterator[None]:
             "one of several.",
             "Start it without torchrun or accelerate launch.",
         )
-    from dareu.workflow.processes import connected
+    from dareu.workflow.validate import connected
 
     # torch says at each training that all parameters are used.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -252,6 +238,12 @@ def _print_json(tree: object) -> None:
     print(json.dumps(tree, ensure_ascii=False, indent=2, default=str))
 
 
+def _print(args: argparse.Namespace, tree: T, show: Callable[[T], None]) -> int:
+    """The result of a command, as JSON or by `show`."""
+    _print_json(tree) if args.json else show(tree)
+    return 0
+
+
 def _train(args: argparse.Namespace) -> int:
     if args.multirun:
         return _sweep(args)
@@ -262,12 +254,8 @@ def _train(args: argparse.Namespace) -> int:
     from dareu.workflow.experiment import planned, train
 
     if args.dry_run:
-        plan = planned(config)
-        _print_json(plan) if args.json else show_plan(plan)
-        return 0
-    results = train(config)
-    _print_json(results) if args.json else show_results(results)
-    return 0
+        return _print(args, planned(config), show_plan)
+    return _print(args, train(config), show_results)
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -295,13 +283,11 @@ def _finetune(args: argparse.Namespace) -> int:
         return 0
     from dareu.workflow.partial import finetune
 
-    folders = finetune(config)
-    if args.json:
-        _print_json(folders)
-        return 0
-    for name, folder in folders.items():
-        print(f"{name}: {folder}")
-    return 0
+    def show(folders: dict[str, Path]) -> None:
+        for name, folder in folders.items():
+            print(f"{name}: {folder}")
+
+    return _print(args, finetune(config), show)
 
 
 def _attribute(args: argparse.Namespace) -> int:
@@ -314,13 +300,9 @@ def _attribute(args: argparse.Namespace) -> int:
     texts = list(args.text or []) + (read_texts(args.file) if args.file else [])
     if texts:
         show_scores(score_texts(config, texts), args.json)
-    else:
-        folder, report = fit_attributor(config)
-        if args.json:
-            _print_json({"folder": folder, **report})
-        else:
-            show_attributor(folder, report)
-    return 0
+        return 0
+    folder, report = fit_attributor(config)
+    return _print(args, {"folder": folder, **report}, show_attributor)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -330,9 +312,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_results
     from dareu.workflow.experiment import evaluate
 
-    results = evaluate(config, args.checkpoint)
-    _print_json(results) if args.json else show_results(results)
-    return 0
+    return _print(args, evaluate(config, args.checkpoint), show_results)
 
 
 def _tune(args: argparse.Namespace) -> int:
@@ -365,9 +345,6 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _store(args: argparse.Namespace) -> int:
-    import json
-    from pathlib import Path
-
     from dareu.runs.store import ArtifactStore, artifact_damage
 
     store = ArtifactStore(Path(args.cache_dir.removeprefix("cache_dir=")) if args.cache_dir else None)
@@ -376,21 +353,19 @@ def _store(args: argparse.Namespace) -> int:
     found = store.artifacts()
     wrong = {str(path): said for path in found if (said := artifact_damage(path, checksums=True))}
     if args.json:
-        print(json.dumps({"store": str(store.root), "artifacts": len(found), "damaged": wrong}, indent=2))
+        _print_json({"store": str(store.root), "artifacts": len(found), "damaged": wrong})
         return int(bool(wrong))
     for path, said in wrong.items():
         print(f"{path}: {said}")
     print(f"{len(found)} artifacts in {store.root}, {len(wrong)} of them damaged.")
     if wrong:
         print(
-            "A run builds an artifact again where a small file or a size differs; delete the folders of the others."
+            "A run makes an artifact again where a small file or a size differs; delete the folders of the others."
         )
     return int(bool(wrong))
 
 
 def _receipt(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from dareu.report.receipt import JSON_FILE, verify_receipt, write_receipt
 
     run = Path(args.run)
@@ -431,19 +406,16 @@ def _config(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # RunCon
     from dareu.config.compose import as_yaml, compose
 
     config = compose(args.overrides, args.config_dir)
-    _keep_config_dir(config, args.config_dir)
+    if (
+        args.config_dir and config.overwrite and config.run_dir
+    ):  # `overwrite` must not empty the user's own folder
+        from dareu.runs.owned import check_inputs
+
+        check_inputs(Path(config.run_dir).expanduser(), [args.config_dir])
     if args.print:
         _print_json(config.model_dump(mode="json")) if args.json else print(as_yaml(config), end="")
         return None
     return config
-
-
-def _keep_config_dir(config, config_dir: str | None) -> None:  # type: ignore[no-untyped-def]
-    """`RunError` where `overwrite` would empty a folder that the user's configuration lies in."""
-    if config_dir and config.overwrite and config.run_dir:
-        from dareu.runs.owned import check_inputs
-
-        check_inputs(Path(config.run_dir).expanduser(), [config_dir])
 
 
 SHARED = ("train", "finetune", "attribute", "evaluate")  # commands that several processes may run together

@@ -148,8 +148,8 @@ def show_keys(names: Sequence[str]) -> None:
         console.print(f"    {escape(meaning)}", soft_wrap=True)
 
 
-def show_attributor(folder: Path, report: dict[str, Any]) -> None:
-    """Where the classifier lies and how good it is; its warnings were printed when it was made or loaded."""
+def show_attributor(report: dict[str, Any]) -> None:
+    """Where the classifier lies (`folder`) and how good it is; its warnings were printed when it was made or loaded."""
     console = SafeConsole(highlight=False)
     table = Table(title="Attribution classifier", title_justify="left", show_header=False)
     for name, label in ATTRIBUTOR.items():
@@ -161,7 +161,7 @@ def show_attributor(folder: Path, report: dict[str, Any]) -> None:
         "  ".join("–" if q is None else f"{q:.3f}" for q in quarters),
     )
     console.print(table)
-    console.print(f"Folder: {escape(str(folder))}", soft_wrap=True)
+    console.print(f"Folder: {escape(str(report['folder']))}", soft_wrap=True)
 
 
 def show_scores(rows: Sequence[dict[str, Any]], as_json: bool, top: int = 5) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -26,7 +25,6 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         metavar="MEAN",
         help="geometric, arithmetic or open-unlearning; default: the log's own definition",
     )
-    sub.add_argument("--json", action="store_true", help="print what results.json would hold")
     sub.add_argument(
         "--write-open-unlearning", metavar="FILE", help="write the log there in open-unlearning's layout"
     )
@@ -43,13 +41,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json_text(results), end="")
         return 0
-    _show(results)
-    return 0
-
-
-def _show(results: dict[str, Any]) -> None:
     from rich.console import Console
 
     from dareu.report.rescore_tables import print_rescored
 
     print_rescored(Console(highlight=False), results)
+    return 0

@@ -7,7 +7,6 @@ import argparse
 
 def add_export(sub: argparse.ArgumentParser) -> None:
     """The options of `dareu export`."""
-    sub.add_argument("run", metavar="RUN", help="the folder of a finished run")
     sub.add_argument(
         "--format",
         choices=["merged", "gguf"],
@@ -21,7 +20,6 @@ def add_export(sub: argparse.ArgumentParser) -> None:
 
 def add_push(sub: argparse.ArgumentParser) -> None:
     """The options of `dareu push`."""
-    sub.add_argument("run", metavar="RUN", help="the folder of a finished run")
     sub.add_argument(
         "repository", metavar="USER/NAME", help="repository on the hub, made where it is missing"
     )
@@ -56,8 +54,5 @@ def run_push(args: argparse.Namespace) -> int:
     from dareu.workflow.export import publish
 
     made = publish(args.run, args.repository, args.merge, not args.public)
-    print(
-        json_text(made) if args.json else f"{made['url']}: {len(made['files'])} files",
-        end="" if args.json else "\n",
-    )
+    print(json_text(made).rstrip() if args.json else f"{made['url']}: {len(made['files'])} files")
     return 0

@@ -20,7 +20,7 @@ NO_WRONG_ANSWERS = 0.05  # where to stop where the data has no wrong answers to 
 
 
 class StoppingMonitor:
-    """The stopping attributor's forget mass on a batch of rollouts, where there is one, and the health of their text."""
+    """The stopping attributor's forget mass on a batch of rollouts, if there is one, and the health of their text."""
 
     def __init__(
         self,

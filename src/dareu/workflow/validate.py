@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -128,6 +130,19 @@ def check_processes(config: RunConfig) -> None:
             "Leave device=auto: each process takes the device of its number.",
         )
     connect()
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Connect the processes that torchrun or `accelerate launch` started; they part where the command ends well.
+
+    After a failure the connection stays until the process has said why, and ends with it.
+    """
+    from dareu.models.processes import connect, disconnect
+
+    connect()
+    yield
+    disconnect()
 
 
 def check_engine(config: RunConfig) -> None:
