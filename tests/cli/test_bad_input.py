@@ -69,6 +69,8 @@ def not_utf8(path: Path) -> None:
 CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
     "nobody to forget": (local(people()), ("No owner to forget was named", "forget.owners=", "Owners: Ada, Bo, Cy")),
     "unknown owner": (local(people(), "forget.owners=[Boo]"), ("'Boo'", "Nearest: Bo")),
+    "an infinite answer": (local(people(answer=float("inf"))), ("line 1 of mine.jsonl holds a float, not text: inf",)),
+    "a device as data": (lambda folder: ["data=local", "data.path=/dev/null"], ("is a device or a pipe",)),
     "empty forget set": (local(people(), "forget.owners=[]"), ("selects none of the",)),
     "empty forget share": (small("~forget.count", "forget.fraction=0.01"), ("selects none of the",)),
     "everything forgotten": (local(people(), "forget.count=3"), ("all 3 owners", "forget.count=1")),

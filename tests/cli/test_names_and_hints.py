@@ -34,6 +34,8 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
         ("method=npo.yaml", "There is no method 'npo.yaml'. Nearest: npo"),
         ("forget.owners=Jane Doe", r"Write 'forget.owners=\[Jane Doe\]'"),
         ("lr=1e-3", "Its full name is finetune.lr or attributor.optim.lr or method.optim.lr"),
+        ("forget.owners=[null]", r"goes in quotes: \"forget.owners=\['null'\]\""),
+        ("forget.owners=[Ann,true]", r"goes in quotes: \"forget.owners=\['true'\]\""),
         ("method.lr=1e-3", r"unknown key 'method.lr'. Nearest: method\.optim\.lr"),
     ],
 )
@@ -45,6 +47,8 @@ def test_what_is_named_and_not_used_is_an_error(override: str, message: str) -> 
 def test_a_short_name_is_completed() -> None:
     with pytest.raises(ConfigError, match=r"Its full name is method\.params\.beta"):
         compose(["method=npo", "beta=0.3"])
+    with pytest.raises(ConfigError, match=r"'method\.beta'. Nearest: method\.params\.beta"):
+        compose(["method=npo", "method.beta=0.3"])
 
 
 def test_an_empty_value_from_python_is_an_error() -> None:

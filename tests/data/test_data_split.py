@@ -103,6 +103,14 @@ def test_unknown_owner() -> None:
         split(owners=["Eve"])
 
 
+def test_a_name_with_a_comma_is_shown_in_quotes() -> None:
+    corpus = Corpus(samples("Lee, Ann", "Bo"))
+    with pytest.raises(
+        DataError, match=r"names 'Lee'.*Nearest: Lee, Ann\. .* forget\.owners='\[\"Lee, Ann\"\]'"
+    ):
+        split_corpus(corpus, ForgetConfig(owners=["Lee", "Ann"]))
+
+
 def test_sample_without_owner() -> None:
     with pytest.raises(DataError, match="Sample '1' has no owner"):
         split_corpus(Corpus(samples("Ann", None, "Bob")), ForgetConfig(count=1))

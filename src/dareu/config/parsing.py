@@ -41,7 +41,11 @@ def _message(item: dict[str, Any], tree: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         return _unknown(whole, tree)
     path = _longest_key(parts)
-    got = "" if isinstance(item.get("input"), dict) else f" (got {_as_yaml(item.get('input'))})"
+    given = item.get("input")
+    got = "" if isinstance(given, dict) else f" (got {_as_yaml(given)})"
+    if item["type"] == "string_type" and isinstance(given, bool | None) and parts[-1].isdigit():
+        word = _as_yaml(given).lower()
+        got = f" (got {word}; a name that reads as a value goes in quotes: \"{path}=['{word}']\")"
     keys = keys_named(path)
     if item["type"] == "missing":
         return f"'{whole}' is not set"
@@ -75,8 +79,11 @@ def _variant(path: str, tree: dict[str, Any]) -> str:
 
 def _unknown(path: str, tree: dict[str, Any]) -> str:
     """What to say of a key that is not there: that another variant has it, or the nearest keys."""
-    known = list(dict.fromkeys(key.path for key in schema_keys()))
     top = path.partition(".")[0]
+    chosen = tree.get(top)
+    params = chosen.get("params") if isinstance(chosen, dict) else None
+    own = [f"{top}.params.{name}" for name in params] if isinstance(params, dict) else []
+    known = list(dict.fromkeys([*(key.path for key in schema_keys()), *own]))
     if path in known and top in UNIONS:
         length = "; data_epochs, prompts_per_batch and updates_per_batch say how long it trains"
         more = length if path.startswith("method.optim.") else ""

@@ -52,6 +52,8 @@ def find_file(path: str) -> Path:
         return file
     if file.is_dir():
         raise DataError(f"{path} is a folder.", "Give the file in it.")
+    if file.exists():
+        raise DataError(f"{path} is a device or a pipe.", "Save what it gives as a file.")
     here = "" if file.is_absolute() else f" It counts from the working directory, {Path.cwd()}."
     if not file.parent.is_dir():
         raise DataError(

@@ -113,7 +113,12 @@ def known_owners(named: Iterable[tuple[str, str]], owners: Sequence[str]) -> set
     for name, where in named:
         found = known.get(canonical(name))
         if found is None:
-            raise DataError(f"{where} names '{name.strip()}', who owns no sample.", nearest(name, owners))
+            cure = nearest(name, owners)
+            if where == "forget.owners" and (
+                cut_up := next((o for o in owners if "," in o and o in cure), None)
+            ):
+                cure += f" A name with a comma goes in quotes: forget.owners='[\"{cut_up}\"]'."
+            raise DataError(f"{where} names '{name.strip()}', who owns no sample.", cure)
         gone.update(found)
     return gone
 

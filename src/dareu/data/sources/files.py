@@ -207,7 +207,11 @@ def _texts(row: Row, column: str | None) -> tuple[str, ...]:
 def _clean(value: Any, row: Row, column: str) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (str, int, float))
+        or (isinstance(value, float) and math.isinf(value))
+    ):
         raise DataError(
             f"Column '{column}' in {row.where} holds a {type(value).__name__}, not text: {str(value)[:60]}.",
             "Write it as a string.",
