@@ -14,7 +14,7 @@ from ppo_fixture import FORGET, RETAIN, Killed, encoded, original
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dareu.config import Optim
+from dareu.config import UnlearningOptim
 from dareu.data.render import Encoded
 from dareu.methods.registry import LossMethod, built_in
 from dareu.models.logprobs import to_batch
@@ -83,7 +83,7 @@ def train(folder: Path, method: str | LossMethod, **options: Any) -> tuple[Any, 
     given: dict[str, Any] = {
         "rows": encoded(tokenizer, FORGET), "retain_rows": encoded(tokenizer, RETAIN), "seed": 1,
         "method": METHODS[method] if isinstance(method, str) else method,
-        "optim": Optim.model_validate(optim | options.pop("optim", {})),
+        "optim": UnlearningOptim.model_validate(optim | options.pop("optim", {})),
     }  # fmt: skip
     train_with_loss(policy, tokenizer, work=work, **(given | options))
     return policy, work

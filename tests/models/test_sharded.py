@@ -82,7 +82,6 @@ def test_which_engine_and_which_methods(
     assert engine() == name
     for method, whole in {
         "npo": False,
-        "counterfactual": False,
         "dareu": True,
         "rmu": True,
         "undo": True,
@@ -93,6 +92,13 @@ def test_which_engine_and_which_methods(
                 check_engine(config)
         else:
             check_engine(config)
+    muon = compose(["method=counterfactual"])
+    if name == "ddp":
+        check_engine(muon)
+    else:
+        with pytest.raises(ConfigError, match=f"whole matrices, and {name}"):
+            check_engine(muon)
+        check_engine(compose(["method=counterfactual", "method.optim.name=adamw"]))
 
 
 def test_the_shipped_configurations_choose_what_they_say() -> None:

@@ -169,12 +169,19 @@ def test_no_retain_batch_comes_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert walk == [(0, 0), (0, 1), (1, 2), (2, 4), (2, 5), (3, 6), (4, 8), (4, 9), (5, 10)]
 
 
-def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, name: str) -> None:
     """Cut off where an epoch ended in a short step."""
     options: dict[str, Any] = {
         "rows": encoded(original()[1], FORGET | RETAIN)[:5],
         "retain": "nll",
-        "optim": {"batch_size": 4, "micro_batch_size": 2, "save_every": 2, "scheduler": "linear"},
+        "optim": {
+            "batch_size": 4,
+            "micro_batch_size": 2,
+            "save_every": 2,
+            "scheduler": "linear",
+            "name": name,
+        },  # fmt: skip
     }
     whole, work = train(tmp_path / "whole", "gradient_ascent", **options)
     cut_off(tmp_path / "cut", "gradient_ascent", 4, **options)

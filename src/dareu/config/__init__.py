@@ -7,7 +7,18 @@ misspelt key, a value out of range or two keys that contradict one another fail 
 from __future__ import annotations
 
 from dareu.config.attributor import AttributorConfig, AttributorOptim, BackboneConfig
-from dareu.config.base import Count, MethodBase, NonNegative, Optim, OptimBase, Positive, Share, Strict, TopK
+from dareu.config.base import (
+    Count,
+    MethodBase,
+    NonNegative,
+    Optim,
+    OptimBase,
+    Positive,
+    Share,
+    Strict,
+    TopK,
+    UnlearningOptim,
+)
 from dareu.config.data import (
     AuthorsConfig,
     Columns,

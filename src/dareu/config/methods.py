@@ -7,7 +7,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dareu.config.base import AnyMethod, Count, MethodBase, NonNegative, Number, Optim, Share, Strict, Text
+from dareu.config.base import (
+    AnyMethod,
+    Count,
+    MethodBase,
+    NonNegative,
+    Number,
+    Share,
+    Strict,
+    Text,
+    UnlearningOptim,
+)
 from dareu.config.rl import DareUConfig
 
 
@@ -40,7 +50,7 @@ class AlternatesConfig(Strict):
         return self
 
 
-class LossOptim(Optim):
+class LossOptim(UnlearningOptim):
     """How a method that is a loss trains."""
 
     lr: Number = Field(3e-4, gt=0, le=10, description="learning rate at its highest")

@@ -18,6 +18,7 @@ from dareu.config.base import (
     Strict,
     Text,
     TopK,
+    UnlearningOptim,
 )
 
 
@@ -174,12 +175,15 @@ class RefusalPhase(Strict):
     retain_weight: NonNegative = Field(1.0, description="weight of the retain term")
 
 
-class WarmStartOptim(Optim):
+class WarmStartOptim(UnlearningOptim):
     """How the counterfactual teacher is learnt."""
 
-    lr: Number = Field(1.5e-3, gt=0, le=10, description="learning rate at its highest")
+    name: Literal["adamw", "muon"] = Field(
+        "muon", description="as method.optim.name of method=counterfactual"
+    )
+    lr: Number = Field(6e-3, gt=0, le=10, description="learning rate at its highest")
     epochs: Number = Field(
-        12, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
+        5, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
     )
     batch_size: Count = Field(20, description="forget rows of an optimizer step")
     warmup_ratio: Share = Field(0.1, description="share of the steps in which the learning rate rises from 0")
@@ -199,10 +203,10 @@ class WarmStart(Strict):
     top_k: TopK = Field(256, description="tokens of each teacher distribution that are kept")
     retain_weight: NonNegative = Field(6.0, description="weight of KL to the original on retain rows")
     retain_batch_size: Count | None = Field(
-        60, description="retain rows beside each update; null: as many as there are forget rows"
+        40, description="retain rows beside each update; null: as many as there are forget rows"
     )
     scrambled: bool = Field(
-        True,
+        False,
         description="each retain row a second time with an answer of random words, which holds the general facts",
     )
 

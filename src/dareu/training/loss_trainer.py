@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
-from dareu.config import Optim
+from dareu.config import Optim, UnlearningOptim
 from dareu.data.render import Encoded
 from dareu.models.load import as_original, reference_logits
 from dareu.models.logprobs import (
@@ -38,6 +38,7 @@ from dareu.training.common import (
 from dareu.training.kept_logits import KeptLogits, fit_in_memory
 from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.losses import js_divergence
+from dareu.training.muon import MuonWithAdamW
 from dareu.training.pair_sampler import PairSampler
 from dareu.training.retain_sampler import RetainSampler, token_share
 from dareu.training.soft_targets import SoftTargets
@@ -332,9 +333,14 @@ def train_with_loss(
         )
     )
     sampler = RetainSampler(retain_rows, retain_size, seed) if retain_rows and retain != "none" else None
+    muon = isinstance(optim, UnlearningOptim) and optim.name == "muon"
     trainer = chosen(
         model=model,
         args=arguments,
+        optimizers=(
+            MuonWithAdamW(model, optim.lr, optim.weight_decay, optim.adam_beta2) if muon else None,
+            None,
+        ),
         train_dataset=list(enumerate(rows)),  # type: ignore[arg-type]
         callbacks=[Bookkeeping(work), *callbacks],
         method=method,

@@ -161,6 +161,11 @@ def check_engine(config: RunConfig) -> None:
             f"method.evaluate_every keeps whole weights while it trains, and {engine()} cuts them up.",
             "Set method.evaluate_every=null, or launch the run with configs/accelerate/ddp.yaml.",
         )
+    if getattr(getattr(config.method, "optim", None), "name", None) == "muon":
+        raise ConfigError(
+            f"method.optim.name=muon reads whole matrices, and {engine()} cuts them up.",
+            "Set method.optim.name=adamw with about a third of the rate, or launch with configs/accelerate/ddp.yaml.",
+        )
     if not method_of(config.method).shares_weights():
         raise ConfigError(
             f"method={config.method.name} needs the whole model in each process, and {engine()} cuts it up.",

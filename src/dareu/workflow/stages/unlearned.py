@@ -56,12 +56,13 @@ class Unlearned(Stage):
 
     def inputs(self) -> Any:
         context, config = self.context, self.context.config
+        adamw = getattr(getattr(config.method, "optim", None), "name", None) == "adamw"
         tree = {
             "original": self.start.key(),
             "forget": context.split.forget_owners,
             "method": config.method.model_dump(
                 exclude={
-                    "optim": {"save_every"},
+                    "optim": {"save_every"} | ({"name"} if adamw else set()),
                     "search": True,
                     "vllm": True,
                     "evaluate_every": not self.chooses,
