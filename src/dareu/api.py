@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from dareu.config import RunConfig
 from dareu.config.compose import GROUPS, compose, options
 from dareu.errors import ConfigError
 from dareu.report.run_tables import results_html, results_text
@@ -24,7 +23,7 @@ class Results(dict[str, Any]):
         return results_html(self)
 
 
-class Unlearner:
+class Unlearner(Session):
     """Makes a language model forget the data of chosen owners.
 
     >>> from dareu import Unlearner
@@ -125,92 +124,16 @@ class Unlearner:
             raise ConfigError("No owner to forget was named.", "Set forget=[…] to owners of the data.")
         values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
         config = compose(chosen, folder, values)
-        self.corpus = make_corpus(config, None if isinstance(data, str | Path) else data, test)
+        corpus = make_corpus(config, None if isinstance(data, str | Path) else data, test)
         check_model(config, model, finetune)
-        self._session = Session(config, self.corpus, model, tokenizer, finetune, silent=not verbose)
-
-    @property
-    def config(self) -> RunConfig:
-        """The whole configuration, as it will stand in the run folder."""
-        return self._session.config
-
-    def fit(self) -> Unlearner:
-        """Make the unlearned model, and first whatever it needs. Stages in the artifact store are not built again."""
-        self._session.fit()
-        return self
+        super().__init__(config, corpus, (model, tokenizer, finetune), silent=not verbose)
 
     def evaluate(self) -> Results:
         """Evaluate the original, the retrained and the unlearned model, and write the run folder with its report.
 
         Makes the retrained model first where there is to be one.
         """
-        return Results(self._session.evaluate())
-
-    def generate(
-        self,
-        prompts: str | Sequence[str],
-        *,
-        of: str = "unlearned",
-        max_new_tokens: int | None = None,
-        temperature: float = 0.0,
-        seed: int | None = None,
-    ) -> list[str]:
-        """What a model answers to each prompt, special tokens and chat template added as in training.
-
-        Args:
-            prompts: One or several.
-            of: "unlearned", "original" or "retrained". The last two work before `fit` as well.
-            max_new_tokens: Longest answer, in tokens; default: the longest response of the data and a few more.
-            temperature: 0 is greedy decoding.
-            seed: Of sampling; default: the run's.
-        """
-        listed = [prompts] if isinstance(prompts, str) else list(prompts)
-        return self._session.answers(of, listed, max_new_tokens, temperature, seed)
-
-    @overload
-    def attribute(self, text: str) -> dict[str, float]: ...
-
-    @overload
-    def attribute(self, text: list[str]) -> list[dict[str, float]]: ...
-
-    def attribute(self, text: str | list[str]) -> dict[str, float] | list[dict[str, float]]:
-        """Whose data a text sounds like: owner → probability, the likeliest first; a list of them for several texts.
-
-        "(nobody)" stands for broken text and text of no owner. Works before `fit` as well; the classifier is
-        then made first.
-        """
-        scores = self._session.scores([text] if isinstance(text, str) else list(text))
-        return scores[0] if isinstance(text, str) else scores
-
-    def save_pretrained(self, folder: str | Path, *, merge: bool = True) -> Path:
-        """Save the unlearned model and its tokenizer; `AutoModelForCausalLM.from_pretrained` loads the folder.
-
-        With `merge` an adapter goes into the weights. Without it the folder holds the adapter alone, which works
-        only beside its base; for a full original that base still knows what was to be forgotten.
-        """
-        self._session.save(Path(folder), merge)
-        return Path(folder)
-
-    @property
-    def model(self) -> Any:
-        """The unlearned model, in evaluation mode."""
-        return self._session.load("unlearned")[0]
-
-    @property
-    def tokenizer(self) -> Any:
-        """The unlearned model's tokenizer."""
-        return self._session.load("unlearned")[1]
-
-    @property
-    def report(self) -> Path:
-        """`report.html` of the run, a page to open in a browser. `RunError` before `evaluate`."""
-        return self._session.report
-
-    def __repr__(self) -> str:
-        config, session = self.config, self._session
-        gone = ", ".join(session.forget_owners)
-        state = "fitted" if session.fitted else "not fitted"
-        return f"Unlearner(method={config.method.name!r}, forget={gone!r}, seed={config.seed}, {state})"
+        return Results(super().evaluate())
 
 
 def _model_source(model: Any) -> list[str]:

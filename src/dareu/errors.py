@@ -58,6 +58,11 @@ class TrainingError(DareuError):
     exit_code = 3
 
 
+def reason_of(error: BaseException) -> str:
+    """The cause of an error of ours, else its type and what it says."""
+    return error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """A clause naming the entries of `known` nearest to `name`, or all of them if they are few."""
     names = [str(k) for k in known]

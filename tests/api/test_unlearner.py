@@ -137,7 +137,7 @@ def test_texts_are_completed(store: Path) -> None:
         **{"data.prompt_tokens": 4}, **TINY, **NPO,
     )  # fmt: skip
     found.fit()
-    sample = found._session.run().stages.context.split.forget[0]
+    sample = found._stages_of_run().stages.context.split.forget[0]
     assert sample.prompt and sample.prompt + sample.response == texts[4]["response"]
     assert found.generate(sample.prompt, max_new_tokens=3) == found.generate(
         [sample.prompt], max_new_tokens=3
@@ -253,7 +253,7 @@ def test_answers_and_owners(first: Unlearner) -> None:
 def test_a_saved_model_is_the_unlearned_one(first: Unlearner, tmp_path: Path) -> None:
     model, tokenizer = load(first.save_pretrained(tmp_path / "saved"))
     assert torch.equal(logits(model, tokenizer), logits(first.model, first.tokenizer))
-    assert not torch.equal(logits(model, tokenizer), logits(*load(first._session.path_of("original"))))
+    assert not torch.equal(logits(model, tokenizer), logits(*load(first._path_of("original"))))
 
 
 def test_a_new_unlearner_on_the_same_data_finds_everything_done(

@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def elsewhere(store: Path) -> Path:
     """A folder with a full model that was fine-tuned on the rows by somebody else."""
     made = Unlearner(data=ROWS, forget=GONE, cache_dir=store, verbose=False, **TINY)
-    return Path(shutil.copytree(made._session.path_of("original"), store / "elsewhere"))
+    return Path(shutil.copytree(made._path_of("original"), store / "elsewhere"))
 
 
 def test_an_object_and_its_folder_give_the_same_results(elsewhere: Path, tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_how_a_given_model_is_read_counts(elsewhere: Path, store: Path) -> None:
     found = [
         given(elsewhere, cache_dir=store, **{"model.chat_template": kind}).fit() for kind in ("auto", "none")
     ]
-    originals, unlearned = ([each._session.path_of(n) for each in found] for n in ("original", "unlearned"))
+    originals, unlearned = ([each._path_of(n) for each in found] for n in ("original", "unlearned"))
     assert originals[0] == originals[1] and unlearned[0] != unlearned[1]
     assert found[0].tokenizer.chat_template and not found[1].tokenizer.chat_template
 
 
 def test_the_data_of_a_given_model_counts(elsewhere: Path, store: Path) -> None:
     found = [given(elsewhere, data=rows, cache_dir=store) for rows in (ROWS, [*ROWS[:-1], ROWS[0]])]
-    paths = [each.fit()._session.path_of("unlearned") for each in found]
+    paths = [each.fit()._path_of("unlearned") for each in found]
     assert paths[0] != paths[1]
 
 
@@ -141,8 +141,8 @@ def test_an_adapter_is_unlearned_where_it_is(name: str, elsewhere: Path, store: 
     model, tokenizer = load(elsewhere)
     model = adapted(model, adapter_name=name)
     found = given(model, cache_dir=store).fit()  # the tokenizer lies with the base
-    assert torch.equal(logits(*load(found._session.path_of("original"))), logits(model, tokenizer))
-    kept = json.loads((found._session.path_of("original") / "adapter_config.json").read_text())
+    assert torch.equal(logits(*load(found._path_of("original"))), logits(model, tokenizer))
+    kept = json.loads((found._path_of("original") / "adapter_config.json").read_text())
     assert kept["base_model_name_or_path"] == str(elsewhere)
     assert kept["target_modules"] == sorted(kept["target_modules"])
     assert set(found.model.peft_config) == {"default"} and found.model.peft_config["default"].r == 2
@@ -158,7 +158,7 @@ def test_an_adapter_without_a_base_on_disk_is_merged(elsewhere: Path, store: Pat
     with pytest.raises(ModelError, match="No tokenizer was passed"):
         given(model, cache_dir=store).fit()
     found = given(model, tokenizer, cache_dir=store).fit()
-    kept, _ = load(found._session.path_of("original"))
+    kept, _ = load(found._path_of("original"))
     assert not isinstance(kept, PeftModel) and isinstance(model, PeftModel)
     assert torch.allclose(logits(kept, tokenizer), logits(model, tokenizer), atol=1e-5)
 
@@ -168,7 +168,7 @@ def test_a_base_is_fine_tuned_first_and_retrained_too(elsewhere: Path, store: Pa
     found = given(base, tokenizer, finetune=True, cache_dir=store, **{"finetune.epochs": 2})
     results = found.fit().evaluate()
     assert set(results["models"]) == {"original", "retrained", "unlearned"}
-    original = found._session.path_of("original")
+    original = found._path_of("original")
     assert not torch.equal(logits(*load(original)), logits(base, tokenizer))
 
     # That original is an adapter, which names its base: another one can be retrained beside it.
@@ -207,9 +207,7 @@ def test_a_name_is_found_in_the_hub_cache(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     found = given("someone/something", cache_dir=store).fit()
-    assert found._session.path_of("original") == given(elsewhere, cache_dir=store).fit()._session.path_of(
-        "original"
-    )
+    assert found._path_of("original") == given(elsewhere, cache_dir=store).fit()._path_of("original")
 
 
 def test_a_retrained_model_needs_to_know_its_base(elsewhere: Path) -> None:

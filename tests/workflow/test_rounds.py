@@ -308,14 +308,13 @@ def test_rounds_on_a_model_from_elsewhere(tmp_path: Path, adapter: str) -> None:
         **settings | {"method.optim.lr": 1e-2},
     )  # fmt: skip
     unlearner.fit()
-    session = unlearner._session
-    first, second = (one.unlearned.get().model for one in session.run().requests)
+    first, second = (one.unlearned.get().model for one in unlearner._stages_of_run().requests)
     kinds = [(folder / "adapter_config.json").is_file() for folder in (first, second)]
     assert kinds == [adapter == "lora"] * 2
     ids = torch.arange(4, 16).view(2, 6)
     with torch.no_grad():
         logits = [
-            load_model(f)[0](input_ids=ids).logits for f in (session.path_of("original"), first, second)
+            load_model(f)[0](input_ids=ids).logits for f in (unlearner._path_of("original"), first, second)
         ]
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
     assert not torch.allclose(logits[1], logits[2], atol=1e-3)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from dareu.config import RunConfig
-from dareu.errors import DareuError, TrainingError
+from dareu.errors import TrainingError, reason_of
 from dareu.report.figures import show, value
 from dareu.runs.manifest import reset_peak_memory
 from dareu.tuning.study import record
@@ -54,7 +54,7 @@ def trial(config: RunConfig, about: Result, result: Result, console: Console) ->
         result |= _measure(config, about["objective"])
     except Exception as error:  # it stays in the table, and the other trials continue
         failed = error
-    reason = None if failed is None else _reason(failed)
+    reason = None if failed is None else reason_of(failed)
     outcome = result | {
         "failed": reason,
         "passing": failed is not None and not isinstance(failed, LASTING),
@@ -112,7 +112,7 @@ def report_run(config: RunConfig, about: Result, result: Result, console: Consol
     try:
         results = train(config, console=Console(silent=True), tuning=about["tuning"])
     except Exception as error:
-        _print(console, about, start, failed=_reason(error))
+        _print(console, about, start, failed=reason_of(error))
         raise
     _print(console, about, start, _score(results, about["objective"]))
 
@@ -125,10 +125,6 @@ def _score(results: Result, objective: str) -> float | None:
 
 def _stages(config: RunConfig) -> Stages:
     return Stages(prepare(config, console=Console(silent=True)))
-
-
-def _reason(error: BaseException) -> str:
-    return error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
 
 
 def _print(

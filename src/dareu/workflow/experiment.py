@@ -18,7 +18,7 @@ from dareu.config.compose import as_yaml
 from dareu.data.corpus import Corpus
 from dareu.data.render import encode_samples
 from dareu.data.split import forget_note
-from dareu.errors import DareuError, DataError, RunError
+from dareu.errors import DataError, RunError, reason_of
 from dareu.runs import ranks
 from dareu.runs.files import disk_full, write_json
 from dareu.runs.folder import RunFolder, default_run_dir, input_paths
@@ -110,6 +110,16 @@ class Run:
         )
         return self.folder
 
+    def finished(self, what: str) -> dict[str, Any] | None:
+        """The results where the folder has them already, which is said of the run, called `what`; else None."""
+        folder = self.folder
+        assert folder is not None
+        if not folder.finished:
+            return None
+        folder.release()
+        self.console.print(f"This {what} is finished already: {escape(str(folder.path))}")
+        return ranks.on_main(lambda: read_results(folder.path, self.tuning))
+
     def unlearn(self, evaluate: bool) -> Artifact:
         """Build every stage up to the unlearned model.
 
@@ -185,12 +195,9 @@ def train(
         opened: Called with the run folder once it is there.
     """
     run = Run.plan(config, corpus, console, tuning)
-    folder = run.open(under)
-    opened(folder.path)
-    if folder.finished:
-        folder.release()
-        run.console.print(f"This run is finished already: {escape(str(folder.path))}")
-        return ranks.on_main(lambda: read_results(folder.path, tuning))
+    opened(run.open(under).path)
+    if (found := run.finished("run")) is not None:
+        return found
     with working(run):
         if not run.model.done() and (warning := check_run_memory(run.stages.context)):
             run.console.print(f"[yellow]! {escape(warning)}[/]")
@@ -218,24 +225,17 @@ def planned(config: RunConfig, corpus: Corpus | None = None) -> dict[str, Any]:
     run = Run.plan(config, corpus, Console(silent=True))
     stages = run.stages
     context, split = stages.context, stages.context.split
-    sequence: list[tuple[str, Stage]] = []
-    if context.base and isinstance(context.config.model, TinyConfig):
-        sequence.append((stages.base.title, stages.base))
-    sequence.append((stages.original.title, stages.original))
+    built = context.base and isinstance(context.config.model, TinyConfig)
+    order: list[tuple[Stage | None, str]] = [(stages.base, "")] if built else []
+    order.append((stages.original, ""))
     if not run.requests:
-        sequence += [(stages.retrained.title, stages.retrained)] if stages.retrained else []
-        sequence.append((stages.attributor.title, stages.attributor))
-        sequence.append((stages.unlearned.title, stages.unlearned))
-        sequence += [(one.title, one) for one in stages.evaluations(run.model).values()]
+        order += [(one, "") for one in (stages.retrained, stages.attributor, stages.unlearned)]
+        order += [(one, "") for one in stages.evaluations(run.model).values()]
     for request in run.requests:
         suffix, last = f", round {request.number}", request.cumulative
-        if request.number == 1:
-            sequence.append((stages.attributor.title, stages.attributor))
-        sequence.append((request.unlearned.title + suffix, request.unlearned))
-        if request.compared and last.retrained:
-            sequence.append((last.retrained.title + suffix, last.retrained))
-        evaluations = last.evaluations(request.unlearned, request.compared).values()
-        sequence += [(one.title + suffix, one) for one in evaluations]
+        order += [(stages.attributor, "")] if request.number == 1 else []
+        order += [(request.unlearned, suffix), (last.retrained if request.compared else None, suffix)]
+        order += [(one, suffix) for one in last.evaluations(request.unlearned, request.compared).values()]
     with quiet_libraries():
         parts, warning = memory_parts(stages.context), check_run_memory(stages.context)
     return {
@@ -246,7 +246,11 @@ def planned(config: RunConfig, corpus: Corpus | None = None) -> dict[str, Any]:
             "n_retain": len(split.retain),
         },
         "notes": [forget_note(split), *context.notes],
-        "stages": [{"stage": title, "key": s.key(), "stored": s.done()} for title, s in sequence],
+        "stages": [
+            {"stage": one.title + suffix, "key": one.key(), "stored": one.done()}
+            for one, suffix in order
+            if one is not None
+        ],
         "memory_mib": parts,
         "memory_warning": warning,
     }
@@ -267,11 +271,9 @@ def evaluate(
         )  # before the stages are built
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     run = Run(stages, [], Checkpoint(stages.context, path), name)
-    folder = run.open(name=f"evaluate-{name}", inputs=[checkpoint])
-    if folder.finished:
-        folder.release()
-        run.console.print(f"This evaluation is finished already: {escape(str(folder.path))}")
-        return ranks.on_main(lambda: read_results(folder.path))
+    run.open(name=f"evaluate-{name}", inputs=[checkpoint])
+    if (found := run.finished("evaluation")) is not None:
+        return found
     with working(run):
         return run.finish()
 
@@ -301,9 +303,7 @@ def working(run: Run) -> Iterator[None]:
             yield
     except Exception as caught:
         error = disk_full(caught, run.stages.context.store.root) or caught
-        reason = error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
-        if ranks.lost_peer(error):
-            reason = ranks.LOST
+        reason = ranks.LOST if ranks.lost_peer(error) else reason_of(error)
         with suppress(OSError, RunError):  # on a full disk: the cause is reported, not this
             console.log(f"failed: {reason}")
             if ranks.is_main():

@@ -21,7 +21,7 @@ from typing import Any
 
 from dareu.config import RunConfig, parse
 from dareu.config.compose import explain, hydra_started, search_path, settable, with_recommended
-from dareu.errors import ConfigError, DareuError, DataError, ModelError, TrainingError
+from dareu.errors import ConfigError, DareuError, DataError, ModelError, TrainingError, reason_of
 from dareu.workflow.console import Console
 
 QUIET = (
@@ -82,6 +82,7 @@ def job_launcher(
     Raises:
         ConfigError: There is no such launcher.
     """
+    from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.plugins import Plugins
     from hydra.errors import HydraException
@@ -93,7 +94,7 @@ def job_launcher(
         current: Any = GlobalHydra.instance().hydra
         try:
             config = current.compose_config("train", own, RunMode.MULTIRUN)
-            context = HydraContext(config_loader=current.config_loader, callbacks=_callbacks(config))
+            context = HydraContext(config_loader=current.config_loader, callbacks=Callbacks(config))
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=context, task_function=run_job, config=config
             )
@@ -143,12 +144,16 @@ def run_job(tree: Any) -> Outcome:
             work: Work = getattr(importlib.import_module(module), name)
             chosen = [str(o) for o in HydraConfig.get().overrides.task]
             work(parse(with_recommended(container, chosen)), order["about"], result, console)
-    except DareuError as error:
-        failed, exit_code, passing = error.cause, error.exit_code, not isinstance(error, LASTING)
-        result["cure"] = error.cure
     except Exception as error:  # a bug or a full memory stops one job, and not the others
-        failed, exit_code, passing = f"{type(error).__name__}: {error}", 1, True
-        traceback.print_exc()
+        failed, exit_code, passing = (
+            reason_of(error),
+            getattr(error, "exit_code", 1),
+            not isinstance(error, LASTING),
+        )
+        if isinstance(error, DareuError):
+            result["cure"] = error.cure
+        else:
+            traceback.print_exc()
     return Outcome(order["title"], failed, exit_code, passing, time.perf_counter() - start, result)
 
 
@@ -163,9 +168,3 @@ def end_with_parent(parent: int, look: float = 0.5) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _callbacks(config: Any) -> Any:
-    from hydra._internal.callbacks import Callbacks
-
-    return Callbacks(config)

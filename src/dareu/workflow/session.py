@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
@@ -28,83 +28,62 @@ MODELS = ("original", "retrained", "unlearned")
 
 
 class Session:
-    """The stages of one run on data in memory; `model` and `tokenizer` as `from_memory.place_model` takes them."""
+    """The stages of one run on data in memory; `source`: model, tokenizer and finetune of `from_memory.place_model`."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        corpus: Corpus,
-        model: Any = None,
-        tokenizer: Any = None,
-        finetune: bool = False,
-        silent: bool = False,
+        self, config: RunConfig, corpus: Corpus, source: tuple[Any, Any, bool], silent: bool
     ) -> None:
-        self._config, self._corpus = config, corpus
-        self._source = (model, tokenizer, finetune)
-        self._silent = silent
+        self.corpus = corpus
+        self._config, self._source, self._silent = config, source, silent
         self._run: Run | None = None
         self._unlearned: Artifact | None = None
         self._loaded: tuple[Any, Any] | None = None
 
     @property
     def config(self) -> RunConfig:
-        """As it was passed, until a model in memory has got its folder."""
+        """The whole configuration, as it will stand in the run folder."""
         return self._config if self._run is None else self._run.stages.context.config
 
     @property
-    def forget_owners(self) -> tuple[str, ...]:
-        return split_run(self._corpus, self._config).forget_owners
-
-    @property
-    def fitted(self) -> bool:
-        return self._unlearned is not None
-
-    @property
     def report(self) -> Path:
-        """The report page.
-
-        Raises:
-            RunError: Before `evaluate`.
-        """
-        folder = self._run.folder if self._run is not None and self.fitted else None
-        path = folder.path / REPORT if folder is not None else None
-        if path is None or not path.is_file():
+        """`report.html` of the run, a page to open in a browser. `RunError` before `evaluate`."""
+        folder = self._run.folder if self._run is not None and self._unlearned is not None else None
+        if folder is None or not (folder.path / REPORT).is_file():
             raise RunError("There is no report yet.", "Call fit() and evaluate() first.")
-        return path
+        return folder.path / REPORT
 
-    def run(self) -> Run:
-        """The run's stages. Connected at the first call, since a model object is saved for it."""
-        if self._run is None:
-            check_processes(self._config)
-            model, tokenizer, finetune = self._source
-            config = self._config if model is None else place_model(self._config, model, tokenizer, finetune)
-            self._run = Run.plan(config, self._corpus, Console(self._silent))
-        return self._run
+    @property
+    def model(self) -> Any:
+        """The unlearned model, in evaluation mode."""
+        return self._load("unlearned")[0]
 
-    def unlearned(self) -> Artifact:
-        """The unlearned model.
+    @property
+    def tokenizer(self) -> Any:
+        """The unlearned model's tokenizer."""
+        return self._load("unlearned")[1]
 
-        Raises:
-            RunError: Before `fit`.
+    def fit(self) -> Any:
+        """Make the unlearned model, and first whatever it needs. Stages in the artifact store are not built again.
+
+        Returns:
+            The object itself.
         """
-        if self._unlearned is None:
-            raise RunError("Nothing has been unlearned yet.", "Call fit() first.")
-        return self._unlearned
-
-    def fit(self) -> None:
-        """Build every stage up to the unlearned model; what the store has is not made again."""
         with quiet_libraries(self.config.threads):
-            run = self.run()
+            run = self._stages_of_run()
             run.open()
             self._loaded = None
             with working(run):
                 self._unlearned = run.unlearn(evaluate=False)
+        return self
 
     def evaluate(self) -> dict[str, Any]:
-        """What `results.json` holds; the run folder is complete afterwards."""
-        self.unlearned()
+        """Evaluate the original, the retrained and the unlearned model, and write the run folder with its report.
+
+        Makes the retrained model first where there is to be one.
+        """
+        self._fitted()
         with quiet_libraries(self.config.threads):
-            run = self.run()
+            run = self._stages_of_run()
             assert run.folder is not None
             path = run.folder.path
             if run.folder.finished:
@@ -112,38 +91,24 @@ class Session:
             with working(run):
                 return run.finish()
 
-    def path_of(self, name: str) -> Path:
-        """The folder of the original, retrained or unlearned model; the first two are made where need be."""
-        if name == "unlearned":
-            return self.unlearned().model
-        stages = self.run().stages
-        if name == "original":
-            return stages.original.get().model
-        if name != "retrained":
-            raise ConfigError(f"There is no model '{name}'.", f"Choose one of {', '.join(MODELS)}.")
-        if stages.retrained is None:
-            raise ConfigError("This run has no retrained model.", "It needs retrain=True and a base model.")
-        return stages.retrained.get().model
-
-    def load(self, name: str) -> tuple[Any, Any]:
-        """(model, tokenizer); the unlearned one is loaded once and kept."""
-        with quiet_libraries(self.config.threads):
-            path = self.path_of(name)
-            if name != "unlearned":
-                return load_run_model(self.run().stages.context, path)
-            if self._loaded is None:
-                self._loaded = load_run_model(self.run().stages.context, path)
-            return self._loaded
-
-    def answers(
+    def generate(
         self,
-        name: str,
-        prompts: Sequence[str],
-        max_new_tokens: int | None,
-        temperature: float,
-        seed: int | None,
+        prompts: str | Sequence[str],
+        *,
+        of: str = "unlearned",
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> list[str]:
-        """What that model writes after each prompt. `ConfigError` for a temperature below 0."""
+        """What a model answers to each prompt, special tokens and chat template added as in training.
+
+        Args:
+            prompts: One or several.
+            of: "unlearned", "original" or "retrained". The last two work before `fit` as well.
+            max_new_tokens: Longest answer, in tokens; default: the longest response of the data and a few more.
+            temperature: 0 is greedy decoding.
+            seed: Of sampling; default: the run's.
+        """
         if not 0 <= temperature <= 100:
             raise ConfigError(
                 f"A temperature of {temperature} is out of range.", "Give 0 (greedy) up to 100."
@@ -151,12 +116,13 @@ class Session:
         with quiet_libraries(self.config.threads):
             from dareu.models.generate import generate
 
-            model, tokenizer = self.load(name)
-            context = self.run().stages.context
+            model, tokenizer = self._load(of)
+            context = self._stages_of_run().stages.context
+            listed = [prompts] if isinstance(prompts, str) else prompts
             answers = generate(
                 model,
                 tokenizer,
-                [render_prompt(tokenizer, p, context.corpus.task) for p in prompts],
+                [render_prompt(tokenizer, p, context.corpus.task) for p in listed],
                 max_new_tokens=max_new_tokens or response_limit(context, tokenizer),
                 batch_size=context.config.evaluation.batch_size,
                 temperature=temperature,
@@ -164,26 +130,42 @@ class Session:
             )
             return [answer.text for answer in answers]
 
-    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """Owners and their probabilities for each text, by the run's classifier."""
-        with quiet_libraries(self.config.threads):
-            return [row["probabilities"] for row in score(self.run().stages, list(texts))]
+    @overload
+    def attribute(self, text: str) -> dict[str, float]: ...
 
-    def save(self, folder: Path, merge: bool) -> None:
-        """The unlearned model and its tokenizer, an adapter merged into its base with `merge`.
+    @overload
+    def attribute(self, text: list[str]) -> list[dict[str, float]]: ...
+
+    def attribute(self, text: str | list[str]) -> dict[str, float] | list[dict[str, float]]:
+        """Whose data a text sounds like: owner → probability, the likeliest first; a list of them for several texts.
+
+        "(nobody)" stands for broken text and text of no owner. Works before `fit` as well; the classifier is
+        then made first.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        with quiet_libraries(self.config.threads):
+            scores = [row["probabilities"] for row in score(self._stages_of_run().stages, texts)]
+        return scores[0] if isinstance(text, str) else scores
+
+    def save_pretrained(self, folder: str | Path, *, merge: bool = True) -> Path:
+        """Save the unlearned model and its tokenizer; `AutoModelForCausalLM.from_pretrained` loads the folder.
+
+        With `merge` an adapter goes into the weights. Without it the folder holds the adapter alone, which works
+        only beside its base; for a full original that base still knows what was to be forgotten.
 
         Raises:
             RunError: `folder` is a file, cannot be written to, or holds an adapter, which would be loaded in place of
                 whole weights.
         """
+        folder = Path(folder)
         with quiet_libraries(self.config.threads):
             from dareu.models.import_model import merged
             from dareu.models.load import is_peft, save_model
 
-            model, tokenizer = self.load("unlearned")
+            model, tokenizer = self._load("unlearned")
             if merge and getattr(self.config.model, "quantization", None):
-                context = self.run().stages.context
-                model, tokenizer = load_run_model(context, self.path_of("unlearned"), to_merge=True)
+                context = self._stages_of_run().stages.context
+                model, tokenizer = load_run_model(context, self._path_of("unlearned"), to_merge=True)
             check_writable(folder, cure="Give a folder.")
             model = merged(model) if merge else model
             if not is_peft(model) and (folder / ADAPTER).is_file():
@@ -192,3 +174,45 @@ class Session:
                     "Give a new or an empty folder.",
                 )
             save_model(model, tokenizer, folder)
+        return folder
+
+    def __repr__(self) -> str:
+        gone = ", ".join(split_run(self.corpus, self._config).forget_owners)
+        state = "not fitted" if self._unlearned is None else "fitted"
+        return f"Unlearner(method={self.config.method.name!r}, forget={gone!r}, seed={self.config.seed}, {state})"
+
+    def _stages_of_run(self) -> Run:
+        """The run's stages. Connected at the first call, since a model object is saved for it."""
+        if self._run is None:
+            check_processes(self._config)
+            config = self._config if self._source[0] is None else place_model(self._config, *self._source)
+            self._run = Run.plan(config, self.corpus, Console(self._silent))
+        return self._run
+
+    def _fitted(self) -> Artifact:
+        if self._unlearned is None:
+            raise RunError("Nothing has been unlearned yet.", "Call fit() first.")
+        return self._unlearned
+
+    def _path_of(self, name: str) -> Path:
+        """The folder of the original, retrained or unlearned model; the first two are made where need be."""
+        if name == "unlearned":
+            return self._fitted().model
+        if name not in MODELS:
+            raise ConfigError(f"There is no model '{name}'.", f"Choose one of {', '.join(MODELS)}.")
+        stages = self._stages_of_run().stages
+        stage = stages.original if name == "original" else stages.retrained
+        if stage is None:
+            raise ConfigError("This run has no retrained model.", "It needs retrain=True and a base model.")
+        return stage.get().model
+
+    def _load(self, name: str) -> tuple[Any, Any]:
+        """(model, tokenizer); the unlearned one is loaded once and kept."""
+        with quiet_libraries(self.config.threads):
+            path = self._path_of(name)
+            if name == "unlearned" and self._loaded is not None:
+                return self._loaded
+            found = load_run_model(self._stages_of_run().stages.context, path)
+            if name == "unlearned":
+                self._loaded = found
+            return found

@@ -36,9 +36,6 @@ class AttributorStage(Stage):
             "seed": context.config.seed,
         }
 
-    def settings(self) -> dict[str, Any]:
-        return self.context.config.attributor.model_dump()
-
     def prepare(self) -> None:
         import dareu.attribution.train  # noqa: F401
 

@@ -41,9 +41,6 @@ class Auditors(Stage):
             "tokenizer": self.original.key() if set(self.names) & set(OF_MODEL) else None,
         }
 
-    def settings(self) -> dict[str, Any]:
-        return {"names": list(self.names)}
-
     def prepare(self) -> None:
         self.original.get()
 

@@ -53,15 +53,11 @@ class Stage(ABC):
 
     @abstractmethod
     def inputs(self) -> Any:
-        """Everything that the result depends on, for the content key."""
+        """Everything that the result depends on, for the content key; the manifest shows it."""
 
     @abstractmethod
     def build(self, building: Building) -> dict[str, Any]:
         """Make the result in `building.out`; continue from `building.work`. Returns the artifact's `extra`."""
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration that the manifest shows."""
-        return {}
 
     def prepare(self) -> None:  # noqa: B027  most stages need nothing
         """Get the stages that `build` needs and import libraries: not counted in this stage's seconds."""
@@ -101,9 +97,8 @@ class Stage(ABC):
         context = self.context
         if not self.done():
             self.prepare()
-        with context.store.building(
-            self.name, self.stored_as(), config=self.settings(), seed=context.config.seed
-        ) as building:
+        seed = context.config.seed
+        with context.store.building(self.name, self.stored_as(), config=self.inputs(), seed=seed) as building:
             if building.done:
                 context.console.print(f"[green]✓[/] {self.title} [dim]from the store[/]")
             else:

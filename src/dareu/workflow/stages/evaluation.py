@@ -91,9 +91,6 @@ class Evaluation(Stage):
         config = self.context.config
         return config.evaluation.relearn_lr or config.finetune.lr / 4
 
-    def settings(self) -> dict[str, Any]:
-        return self.inputs()
-
     def prepare(self) -> None:
         import dareu.evaluation.suite  # noqa: F401
 

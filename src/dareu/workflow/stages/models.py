@@ -34,9 +34,6 @@ class BaseModelStage(Stage):
     def inputs(self) -> Any:
         return self.context.base
 
-    def settings(self) -> dict[str, Any]:
-        return self.context.base
-
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.models.tiny import make_tiny
         from dareu.workflow.stages.pretraining import pretrain
@@ -66,9 +63,8 @@ class BaseModelStage(Stage):
 
     def _get(self) -> Artifact:
         """Without a line on the screen where nothing is trained: that takes no time."""
-        with self.context.store.building(
-            self.name, self.key(), config=self.settings(), seed=self.context.config.seed
-        ) as building:
+        seed = self.context.config.seed
+        with self.context.store.building(self.name, self.key(), config=self.inputs(), seed=seed) as building:
             if not building.done:
                 building.finish(**self.build(building))
         return self._read(building)
@@ -98,14 +94,6 @@ class FineTuned(Stage):
             "finetune": config.finetune.content(),
             "data": samples_key(self.samples()),
             "seed": config.seed,
-        }
-
-    def settings(self) -> dict[str, Any]:
-        config = self.context.config
-        return {
-            "finetune": config.finetune.model_dump(),
-            "model": config.model.model_dump(),
-            "which": self.which,
         }
 
     def prepare(self) -> None:
@@ -161,9 +149,6 @@ class Imported(Stage):
         # The weights, and how they are read.
         return {"given": self.stored_as(), "read": read, "rendering": self.context.rendering}
 
-    def settings(self) -> dict[str, Any]:
-        return {self.which: str(self.source)}
-
     def stored_as(self) -> str:
         if self.which == "original" and self.context.imported is not None:
             return self.context.imported
@@ -204,7 +189,7 @@ class Checkpoint(Stage):
         self.folder = folder
 
     def inputs(self) -> Any:
-        raise NotImplementedError
+        """Its folder is its key, and `get` gives it as it is."""
 
     def key(self) -> str:
         if self._key is None:

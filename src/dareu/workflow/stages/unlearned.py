@@ -85,9 +85,6 @@ class Unlearned(Stage):
         stages: dict[str, Stage] = {"attributor": self.attributor}
         return tree | self.method.key(config, lambda name: stages[name].key())
 
-    def settings(self) -> dict[str, Any]:
-        return self.context.config.method.model_dump()
-
     def prepare(self) -> None:
         self.start.get()
         if self.chooses and self.retrained is not None:
@@ -191,14 +188,11 @@ class Unlearned(Stage):
         fresh = not self.done()
         artifact = super()._get()
         outcome = artifact.extra
+        say = self.context.console.print
         if fresh and outcome.get("stopped"):
-            self.context.console.print(
-                f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]"
-            )
+            say(f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]")
         if fresh and (best := outcome.get("best")):
-            self.context.console.print(
-                f"  [dim]weights of step {best['step']} kept: score {best['score']:.3f} on the validation part[/]"
-            )
+            say(f"  [dim]weights of step {best['step']} kept: score {best['score']:.3f} on the validation part[/]")
         return artifact
 
 
@@ -227,10 +221,7 @@ def _policy(context: Context, start: Path) -> tuple[Any, Any]:
 def _logger(context: Context, logs: Path | None) -> str:
     """The logger's name; its settings are put where it looks for them."""
     logging = context.config.logging
-    if logging.report_to in (
-        "none",
-        "trackio",
-    ):  # trackio has one database for all runs: $TRACKIO_DIR, or its own
+    if logging.report_to in ("none", "trackio"):  # the second has one database for all runs: $TRACKIO_DIR, or its own
         return logging.report_to
     folder = logs or Path("logs")
     folder.mkdir(parents=True, exist_ok=True)
