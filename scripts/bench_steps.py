@@ -224,7 +224,7 @@ class Batches:
     """The batches of the bare side: the rows that the trainer's own sampler gives for that step."""
 
     def __init__(self, data: dict[str, list[Encoded]], sizes: dict[str, int], pad: int, seed: int) -> None:
-        from dareu.training.retain_sampler import RetainSampler
+        from dareu.training.samplers import RetainSampler
 
         self.walks = {name: RetainSampler(rows, sizes[name], seed) for name, rows in data.items()}
         self.pad = pad

@@ -38,8 +38,7 @@ from dareu.models.logprobs import to_batch
 from dareu.training import loss_trainer
 from dareu.training.loss_spec import needs_reference, read_settings
 from dareu.training.loss_trainer import LossTrainer
-from dareu.training.pair_sampler import PairSampler
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.samplers import PairSampler, RetainSampler
 
 COUNT = 18  # rows that these tests have seen; a new one is counted here
 NAMES = sorted(METHODS)

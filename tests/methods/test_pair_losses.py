@@ -16,7 +16,7 @@ from dareu.methods.jensun import cyclic_labels, jensun
 from dareu.methods.npo import npo
 from dareu.methods.simnpo import simnpo
 from dareu.training.losses import js_divergence
-from dareu.training.pair_sampler import PairSampler
+from dareu.training.samplers import PairSampler
 
 MASK = torch.tensor([[1, 1, 0]])
 

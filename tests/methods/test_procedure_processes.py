@@ -16,7 +16,7 @@ from ppo_fixture import FORGET, encoded, largest_difference, original, weights
 from procedure_fixture import RUNS, run
 from processes_fixture import two_processes
 
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.samplers import RetainSampler
 
 
 def run_all(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dareu.models.accelerator import accelerator_used, reset_accelerator_peak
+from dareu.models.memory import accelerator_used, reset_accelerator_peak
 
 
 def test_a_run_on_the_cpu_names_no_accelerator() -> None:

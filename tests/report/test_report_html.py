@@ -15,11 +15,10 @@ from report_fixture import NASTY, make_results, model, sample_rows, write_run
 from dareu.errors import RunError
 from dareu.evaluation.metrics.intervals import difference
 from dareu.report import drawing as svg
-from dareu.report.console_tables import summary_lines
-from dareu.report.curves import curves
-from dareu.report.distributions import cumulative
+from dareu.report.curves import cumulative, curves
 from dareu.report.knowledge import place
 from dareu.report.page import write_report
+from dareu.report.run_tables import summary_lines
 from dareu.report.samples import sample_groups, spread, underlined
 from dareu.report.verdict import verdict
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from test_report_html import Page, page
 
 from dareu.report import drawing as svg
-from dareu.report.console_tables import cost_line, outcome_line
+from dareu.report.run_tables import cost_line, outcome_line
 from dareu.report.sequential import round_line, round_rows, rounds_page, rounds_table
 
 NAMES = (["Ada"], ["Bo", "Cy"], ["<b>Di</b>"])

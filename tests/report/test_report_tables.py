@@ -8,8 +8,8 @@ import pytest
 from report_fixture import make_results, model
 from rich.console import Console
 
-from dareu.report.console_tables import run_rows, run_table, summary_lines
 from dareu.report.figures import FIGURES, show, show_any, show_seconds, value
+from dareu.report.run_tables import run_rows, run_table, summary_lines
 
 
 def printed(item: object, width: int = 100) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from loss_fixture import cut_off, train
 from ppo_fixture import FORGET, RETAIN, encoded, largest_difference, original, weights
 
-from dareu.training.by_length import ByLength
+from dareu.training.samplers import ByLength
 
 RNG = random.Random(3)
 LENGTHS = [RNG.randint(5, 100) for _ in range(400)]

@@ -143,7 +143,7 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) 
 
 def _retain_walk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """(Optimizer step, index of the batch of retain rows) of each micro-batch."""
-    from dareu.training.retain_sampler import RetainSampler
+    from dareu.training.samplers import RetainSampler
 
     walk: list[tuple[int, int]] = []
     term, batch = LossTrainer._retain_term, RetainSampler.batch

@@ -11,7 +11,7 @@ from ppo_fixture import FORGET, Monitor, Spy, config, encoded, mean_nll, origina
 
 from dareu.methods.reinforcement import as_rollout
 from dareu.rewards.base import Prompt
-from dareu.training.offpolicy import gold_rows, importance_weighted
+from dareu.training.advantages import gold_rows, importance_weighted
 
 
 def test_gold_rows_are_a_share_of_the_forget_prompts_spread_evenly() -> None:

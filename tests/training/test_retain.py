@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import torch
 
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.samplers import RetainSampler
 
 SHAPES = pytest.mark.parametrize(
     ("size", "batch", "world"), [(12, 4, 1), (7, 3, 1), (10, 4, 3), (5, 8, 2), (1, 2, 2)]

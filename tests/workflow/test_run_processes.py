@@ -41,7 +41,7 @@ METHODS = {
 
 def run_all(folder: Path) -> dict[str, Any]:
     """Results and retain rows by method."""
-    from dareu.training.retain_sampler import RetainSampler
+    from dareu.training.samplers import RetainSampler
     from dareu.workflow.console import Console
     from dareu.workflow.experiment import train
 

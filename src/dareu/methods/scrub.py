@@ -18,7 +18,7 @@ from dareu.models.load import reference_logits
 from dareu.models.logprobs import kl_divergence, shift, token_logprobs
 from dareu.training import losses
 from dareu.training.loss_trainer import LossTrainer
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.samplers import RetainSampler
 
 
 class SCRUBSettings(Strict):

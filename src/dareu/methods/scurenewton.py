@@ -29,7 +29,7 @@ from dareu.runs.checkpoints import mark_complete, resume_point
 from dareu.training import losses
 from dareu.training.common import Work, non_finite
 from dareu.training.cubic import solve_cubic
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.samplers import RetainSampler
 
 Part = tuple[float, Sequence[Encoded]]  # weight of a mean NLL, and the rows that it is the mean over
 

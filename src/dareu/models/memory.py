@@ -6,14 +6,15 @@ Under LoRA with dropout each adapted layer keeps its dropped input and the mask 
 autograd: 17.5 values without dropout, 34.7 with it).
 An estimate of tensors alone: libraries and their workspaces come on top. On a CPU a process holds more than its tensors
 at a time, `HELD` times as much (SmolLM2-135M with LoRA: 4,372 MiB measured for 2,570 estimated at 8 rows of 96 tokens,
-7,930 for 4,500 at 16 rows).
-"""
+7,930 for 4,500 at 16 rows)."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from dareu.errors import ConfigError
 
@@ -111,8 +112,6 @@ def size_of(
     `adapter_rank`: LoRA of that rank on every linear layer but the head is what is trained; None: every weight.
     `dropout`: the adapters drop some of their input. `quantization`: nf4 or int8, of every linear layer but the head.
     """
-    import torch
-
     config = model.config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
     trainable, dropped, quantised = parameters, 0.0, 0
@@ -145,8 +144,6 @@ def size_of(
 def available_mib(device: str) -> float | None:
     """Memory of the device that is free (CUDA) or of the machine (CPU), in MiB; None where it is not known."""
     if device.startswith("cuda"):
-        import torch
-
         return float(torch.cuda.mem_get_info(device)[0]) / MIB
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
@@ -180,3 +177,22 @@ def check_memory(parts: dict[str, float], available: float | None) -> str | None
         f"The run may not fit into memory: about {parts['total'] / 1024:.1f} GiB are needed and "
         f"{available / 1024:.1f} GiB available, most of it for {largest}. Keys to lower it: {cure}."
     )
+
+
+def accelerator_used() -> tuple[str | None, float | None]:
+    """(name of the CUDA device this process has computed on, the most of its memory in tensors so far in MiB).
+
+    The fullest one where there were several; (None, None) where nothing was computed on any. The context and
+    libraries' own workspaces are not counted. No device is woken by asking.
+    """
+    if not torch.cuda.is_initialized():
+        return None, None
+    peak, index = max((torch.cuda.max_memory_allocated(i), i) for i in range(torch.cuda.device_count()))
+    return (torch.cuda.get_device_name(index), peak / 2**20) if peak else (None, None)
+
+
+def reset_accelerator_peak() -> None:
+    """From here on `accelerator_used` counts anew."""
+    if torch.cuda.is_initialized():
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)

@@ -17,10 +17,8 @@ import jinja2
 from dareu.evaluation.metrics.base import ANY
 from dareu.evaluation.metrics.registry import registry
 from dareu.report import drawing as svg
-from dareu.report.console_tables import cost_line, outcome_line, run_rows
-from dareu.report.curves import curves
+from dareu.report.curves import curves, distributions
 from dareu.report.damage import Share, damages
-from dareu.report.distributions import distributions
 from dareu.report.figures import (
     DASH,
     FIGURES,
@@ -40,6 +38,7 @@ from dareu.report.figures import (
 from dareu.report.forget_quality import quality_of
 from dareu.report.knowledge import strip, untold, worst
 from dareu.report.loading import read_results
+from dareu.report.run_tables import cost_line, outcome_line, run_rows
 from dareu.report.samples import read_lines, sample_groups
 from dareu.report.sequential import rounds_page
 from dareu.report.verdict import verdict

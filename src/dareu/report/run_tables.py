@@ -1,4 +1,4 @@
-"""The table of one run with its lines, on the screen, as text and for a notebook."""
+"""One run as a console table and a few lines in plain words; on the screen, as text and for a notebook."""
 
 from __future__ import annotations
 
@@ -8,13 +8,126 @@ from typing import Any
 
 from markupsafe import Markup
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from rich.text import Text
 
 from dareu.errors import printable
-from dareu.report.console_tables import run_rows, run_table, summary_lines
-from dareu.report.figures import FIGURES, show
+from dareu.report.damage import damages
+from dareu.report.figures import (
+    FIGURES,
+    MODELS,
+    dig,
+    has_model,
+    missing_reasons,
+    number,
+    show,
+    show_seconds,
+    value,
+)
+from dareu.report.forget_quality import quality_of
+from dareu.report.knowledge import knowledge_left, worst
 from dareu.report.sequential import rounds_table
 from dareu.report.verdict import verdict
+
+BROKEN_CURE = "Its text broke before it forgot: take method=dareu_warm, or lower method.optim.lr."
+
+
+def run_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One dict a model that the run has: `model`, and every key of `FIGURES` as a float or None."""
+    return [
+        {"model": model, **{f.key: value(results, f.key, model) for f in FIGURES}}
+        for model in MODELS
+        if has_model(results, model)
+    ]
+
+
+def run_table(results: Mapping[str, Any]) -> Table:
+    """Original, retrained and unlearned model; ROUGE-L recall, attribution and broken text, each 0 to 1."""
+    title = Text(f"{results.get('method', 'run')}, seed {results.get('seed', '?')}", style="bold")
+    table = Table(
+        title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False, header_style="dim"
+    )
+    table.add_column("model", no_wrap=True, vertical="bottom")
+    for figure in FIGURES:
+        table.add_column(figure.short, justify="right", no_wrap=True)
+    for row in run_rows(results):
+        style = "bold" if row["model"] == "unlearned" else ""
+        table.add_row(row["model"], *(show(row[f.key]) for f in FIGURES), style=style)
+    return table
+
+
+def summary_lines(results: Mapping[str, Any]) -> list[str]:
+    """Scores, cost, how training ended and what is missing, in plain words; safe to print as Rich markup."""
+    lines = []
+    most = worst(results)
+    if most is not None:
+        size = dig(results, "knowledge_left", most.metric, "n")
+        count = len(knowledge_left(results))
+        lines.append(
+            f"Knowledge left: {most.shown} by {most.title.lower()}, the worst of {count} metrics (n = {size}); "
+            "1: as the original, 0: as the retrained model."
+        )
+    if has_model(results, "retrained"):
+        tug, without = results.get("tug_of_war"), show(results.get("tug_of_war_without_test"))
+        shown = f"without test {without}" if number(tug) is None else f"{show(tug)} (without test {without})"
+        lines.append(
+            f"Tug-of-War {shown}, retrain similarity {show(results.get('retrain_similarity'))}; 1 is best."
+        )
+        if quality := quality_of(results):
+            seen = (
+                "truth ratios are unlike the retrained model's"
+                if quality.differs
+                else "no difference between truth ratios and the retrained model's seen"
+            )
+            lines.append(f"Forget quality {quality.chance}: {seen}.")
+    else:
+        lines.append(
+            "There is no retrained model to compare with, so there is neither Tug-of-War nor retrain similarity."
+        )
+    if lost := damages(results):
+        shown = ", ".join(one.shown for one in lost)
+        lines.append(f"Share of answers that the retrained model has right and this one wrong: {shown}.")
+    part = dig(results, "data", "part")
+    if part in ("validation", "report"):
+        lines.append(f"These are figures of the {part} part of the samples alone (evaluation.part={part}).")
+    lines.append(cost_line(results))
+    outcome = outcome_line(results)
+    if outcome:
+        lines.append(outcome)
+    lines += [f"Not computed: {names}: {reason}" for names, reason in missing_reasons(results)]
+    return [escape(line) for line in lines]
+
+
+def cost_line(results: Mapping[str, Any]) -> str:
+    """Seconds of unlearning and of retraining."""
+    unlearn, retrain = (
+        number(dig(results, "seconds", "unlearn")),
+        number(dig(results, "seconds", "retrained")),
+    )
+    if unlearn is None:
+        return "The seconds of unlearning are not known."
+    rounds = len(results.get("rounds") or [])
+    line = f"Unlearning took {show_seconds(unlearn)}"
+    if rounds:
+        line += f" in {rounds} rounds together" if rounds > 1 else " in one round"
+    if retrain is None:
+        return line + "."
+    times = f" ({retrain / unlearn:.1f} times as long)" if unlearn > 0 else ""
+    once = " once" if rounds > 1 else ""
+    return f"{line}, retraining{once} {show_seconds(retrain)}{times}."
+
+
+def outcome_line(results: Mapping[str, Any]) -> str:
+    """How training ended; empty where the run does not say."""
+    steps, stopped = dig(results, "outcome", "steps"), dig(results, "outcome", "stopped")
+    if number(steps) is None:
+        return ""
+    last = " in the last round" if len(results.get("rounds") or []) > 1 else ""
+    if not stopped:
+        return f"{steps} updates{last}, run to the end."
+    broken = "broken text" in str(stopped)
+    return f"{steps} updates{last}, stopped early: {stopped}." + (f" {BROKEN_CURE}" if broken else "")
 
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:

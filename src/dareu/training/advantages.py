@@ -1,7 +1,9 @@
-"""From dense rewards to what enters the loss: by a critic, or by the other rollouts of the prompt."""
+"""From dense rewards to what enters the loss: by a critic or the prompt's other rollouts, gold answers among them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from dareu.config import DareUConfig
 from dareu.rewards import returns
+from dareu.rewards.base import Prompt
 from dareu.training.critic import Critic
 
 GROUPED = {"rloo": returns.rloo_advantages, "grpo": returns.group_advantages}
@@ -62,3 +65,23 @@ class Estimator:
         count, first, second = self.accelerator.reduce(sums, reduction="sum")
         mean = first / count.clamp(min=1)
         return mean, (second / count.clamp(min=1) - mean**2).clamp(min=0)
+
+
+def gold_rows(prompts: Sequence[Prompt], share: float) -> list[bool]:
+    """Which rollouts are gold answers: the given share of those to forget prompts, evenly spread over the batch."""
+    chosen, seen = [], 0
+    for prompt in prompts:
+        forget = prompt.kind == "forget"
+        chosen.append(forget and math.floor((seen + 1) * share) > math.floor(seen * share))
+        seen += forget
+    return chosen
+
+
+def importance_weighted(advantages: Tensor, old_logps: Tensor, gold: Tensor) -> Tensor:
+    """A_t · π_old(y_t) on gold rows, A_t elsewhere; `advantages`, `old_logps` (B, T), `gold` (B,) bool.
+
+    A gold answer was drawn with probability 1, not from the policy, so that a policy gradient weights each of its
+    tokens by π_old(y_t)/1: the truncated importance weight of a token (Yan et al. 2025, LUFFY, arXiv 2504.14945, give
+    off-policy traces the ratio π/1 too). PPO's ratio and its clipping come on top, as for every rollout.
+    """
+    return torch.where(gold.unsqueeze(1), advantages * old_logps.exp(), advantages)

@@ -26,7 +26,6 @@ from dareu.models.seeds import SeededSteps
 from dareu.runs.checkpoints import resume_point
 from dareu.runs.ranks import world_size
 from dareu.training import losses
-from dareu.training.by_length import ByLength
 from dareu.training.common import (
     Bookkeeping,
     Work,
@@ -39,8 +38,7 @@ from dareu.training.kept_logits import KeptLogits, fit_in_memory
 from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.losses import js_divergence
 from dareu.training.muon import MuonWithAdamW
-from dareu.training.pair_sampler import PairSampler
-from dareu.training.retain_sampler import RetainSampler, token_share
+from dareu.training.samplers import ByLength, PairSampler, RetainSampler, token_share
 from dareu.training.soft_targets import SoftTargets
 from dareu.training.whole_adapters import WholeAdapters
 

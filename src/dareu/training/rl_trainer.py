@@ -44,7 +44,7 @@ from dareu.models.processes import connect
 from dareu.models.seeds import one_stream
 from dareu.rewards.base import Prompt, Rollouts
 from dareu.runs.checkpoints import resume_point
-from dareu.training.advantages import Estimator
+from dareu.training.advantages import Estimator, gold_rows, importance_weighted
 from dareu.training.anchor import CounterfactualAnchor
 from dareu.training.common import (
     Bookkeeping,
@@ -57,8 +57,6 @@ from dareu.training.common import (
 from dareu.training.critic import Critic
 from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopTraining
 from dareu.training.logging_mixin import RolloutLog
-from dareu.training.offpolicy import gold_rows, importance_weighted
-from dareu.training.retain_sampler import RetainSampler, token_share
 from dareu.training.rollouts import (
     Plan,
     RolloutBatch,
@@ -69,6 +67,7 @@ from dareu.training.rollouts import (
     dealt,
     engine_settings,
 )
+from dareu.training.samplers import RetainSampler, token_share
 from dareu.training.whole_adapters import WholeAdapters
 
 

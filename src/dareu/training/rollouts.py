@@ -16,7 +16,7 @@ from dareu.models.seeds import same_state
 from dareu.rewards.base import Rollouts
 from dareu.runs.ranks import world_size
 from dareu.training.common import rollout_batch
-from dareu.training.retain_sampler import RetainSampler
+from dareu.training.samplers import RetainSampler
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _measure(config: RunConfig, objective: str) -> Result:
     Raises:
         TrainingError: The objective could not be computed.
     """
-    from dareu.models.accelerator import reset_accelerator_peak
+    from dareu.models.memory import reset_accelerator_peak
 
     reset_peak_memory()
     reset_accelerator_peak()

@@ -41,7 +41,7 @@ def make_results(
         requests: Sequential requests; empty for a single request.
         tuning: How `dareu tune` chose the setting.
     """
-    from dareu.models.accelerator import accelerator_used
+    from dareu.models.memory import accelerator_used
 
     context, config, split = stages.context, stages.context.config, stages.context.split
     unlearned = model.get()

@@ -192,7 +192,9 @@ class Unlearned(Stage):
         if fresh and outcome.get("stopped"):
             say(f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]")
         if fresh and (best := outcome.get("best")):
-            say(f"  [dim]weights of step {best['step']} kept: score {best['score']:.3f} on the validation part[/]")
+            say(
+                f"  [dim]weights of step {best['step']} kept: score {best['score']:.3f} on the validation part[/]"
+            )
         return artifact
 
 
@@ -221,7 +223,10 @@ def _policy(context: Context, start: Path) -> tuple[Any, Any]:
 def _logger(context: Context, logs: Path | None) -> str:
     """The logger's name; its settings are put where it looks for them."""
     logging = context.config.logging
-    if logging.report_to in ("none", "trackio"):  # the second has one database for all runs: $TRACKIO_DIR, or its own
+    if logging.report_to in (
+        "none",
+        "trackio",
+    ):  # the second has one database for all runs: $TRACKIO_DIR, or its own
         return logging.report_to
     folder = logs or Path("logs")
     folder.mkdir(parents=True, exist_ok=True)
