@@ -1,7 +1,5 @@
 """The attributors of the audit: made from the data alone, beside the one that gives the reward."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from dareu.attribution.base import Attributor

@@ -1,7 +1,5 @@
 """The causal classifier's network: a small Llama from scratch, or a head on a pretrained causal backbone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ Without this class, garbage that keeps an owner's words would count as that owne
 none would be shared out among the owners at random.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What every attributor offers, and the two helpers that callers need to ask it about half-finished text."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Temperature scaling and calibration error (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

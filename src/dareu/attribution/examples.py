@@ -1,7 +1,5 @@
 """Training examples of the causal classifier: token ids with a label at every position."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Sequence

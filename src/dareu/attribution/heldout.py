@@ -1,7 +1,5 @@
 """Calibrating the causal classifier on held-out responses, and judging it or the word attributor there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -4,8 +4,6 @@ An attributor of another package is a class of the interface `AttributorKind`: `
 reward, while the built-in word attributor tells when to stop.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From class probabilities to the figures that rewards and evaluation use. Numpy alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

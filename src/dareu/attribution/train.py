@@ -1,7 +1,5 @@
 """Training, calibrating and judging the causal classifier (DareU, phase 1)."""
 
-from __future__ import annotations
-
 import random
 import tempfile
 from collections.abc import Iterator, Sequence

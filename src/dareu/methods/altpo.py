@@ -3,8 +3,6 @@
 The loss is that of `idk_dpo`, with an alternate answer in place of a refusal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """What a method is: it says whether a configuration fits it, what its result depends on, and how it runs."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """CE-U: cross-entropy to the model's own distribution without the true token (Yang 2025, arXiv 2503.01224)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import torch

@@ -10,8 +10,6 @@ Sampling, likelihoods, checkpoints and stopping are the engine's (`training/rl_t
 `demem` are this step with another reward; `dareu_rloo`, `dareu_grpo` replace the critic (`advantage.estimator`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -3,8 +3,6 @@
 The reward is `reward.kind: dissimilarity` (`rewards/registry.py`), paid at the last token; KL is in the reward.
 """
 
-from __future__ import annotations
-
 from dareu.methods.dareu import DareUStep
 from dareu.methods.reinforcement import Reinforcement
 

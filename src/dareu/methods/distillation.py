@@ -4,8 +4,6 @@ A method says what its targets are (`teachers`); they are computed once, stored 
 loss trainer's: mean KL(target ‖ π) at the answer tokens, and the retain term that is configured.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ The student sees the question alone. Needs a model that follows instructions: th
 differs from the paper is said in docs/methods/duet.md.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

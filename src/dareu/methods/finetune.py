@@ -3,8 +3,6 @@
 L = −E_retain log π_θ(y|x)
 """
 
-from __future__ import annotations
-
 from dareu.methods.loss_method import LossMethod
 from dareu.training.losses import nll
 

@@ -3,8 +3,6 @@
 No retain data and no reference.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

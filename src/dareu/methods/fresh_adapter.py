@@ -8,8 +8,6 @@ For LoRA fine-tunes alone. Soft targets say more of a token than its label, so f
 UNDO (arXiv 2506.06278) reports that distilling into noised weights resists relearning, which is the reason to try it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 L = E_forget log π_θ(y|x)
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from dareu.methods.loss_method import LossMethod

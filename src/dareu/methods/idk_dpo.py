@@ -1,7 +1,5 @@
 """IDK by DPO: prefer refusals to the forget answers (Maini et al. 2024, arXiv 2401.06121), with a retain term."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -2,8 +2,6 @@
 term. A row meets another refusal in each epoch.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from dareu.methods.loss_method import LossMethod

@@ -6,8 +6,6 @@ gold answer, after the gold answer's own tokens (`params.positions: gold`). The 
 refusal so far, which is what the model then writes.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

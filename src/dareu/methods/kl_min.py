@@ -3,8 +3,6 @@
 L = w_f · E_forget log π_θ(y|x) + w_r · E_retain KL(π_ref ‖ π_θ)
 """
 
-from __future__ import annotations
-
 from dareu.methods.gradient_ascent import gradient_ascent
 from dareu.methods.loss_method import LossMethod
 

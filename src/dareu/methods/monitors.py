@@ -1,7 +1,5 @@
 """What early stopping reads of a batch of rollouts: held-out attribution, and the health of the text."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

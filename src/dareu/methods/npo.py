@@ -1,7 +1,5 @@
 """NPO: negative preference optimisation (Zhang et al. 2024, arXiv 2404.05868), with a retain term."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

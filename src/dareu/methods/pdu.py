@@ -2,8 +2,6 @@
 arXiv 2506.05314). The weight of the retain term is a dual variable that rises while the retain loss is too high.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

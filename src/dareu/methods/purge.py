@@ -4,8 +4,6 @@ The reward is `reward.kind: forbidden_words` (`rewards/forbidden_words.py`), in 
 to the original is in the loss.
 """
 
-from __future__ import annotations
-
 from dareu.methods.dareu import DareUStep
 from dareu.methods.reinforcement import Reinforcement
 

@@ -1,7 +1,5 @@
 """The methods: one file each, named as the method; those of other packages by the entry points `dareu.methods`."""
 
-from __future__ import annotations
-
 import importlib
 
 from dareu.config import MethodConfig

@@ -11,8 +11,6 @@ Gate, up and down projections of each MLP are changed and nothing else. docs/met
 from the published code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

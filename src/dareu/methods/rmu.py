@@ -2,8 +2,6 @@
 2024, arXiv 2403.03218).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated, Any

@@ -4,8 +4,6 @@ First a supervised phase on refusals, then GRPO with `reward.kind: refusal` (`re
 prompts and on retain prompts, half of which are those nearest to a forget prompt.
 """
 
-from __future__ import annotations
-
 from dareu.methods.dareu import DareUStep
 from dareu.methods.reinforcement import Reinforcement
 

@@ -1,7 +1,5 @@
 """SatImp: gradient ascent weighted by saturation and importance (Yang et al. 2025, arXiv 2505.11953)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from dareu.config import NonNegative

@@ -2,8 +2,6 @@
 arXiv 2302.09880). Max steps on forget rows alternate with min steps on retain rows, in the end min steps alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any

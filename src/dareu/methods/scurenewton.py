@@ -5,8 +5,6 @@ What is simplified stands in docs/methods/. State of a run: the weights after ea
 of seed and step.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -8,8 +8,6 @@ No retain set: the tokens outside of D_y hold the model where it is. What the pa
 docs/methods/shred.md.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated

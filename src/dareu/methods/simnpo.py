@@ -1,7 +1,5 @@
 """SimNPO: NPO without a reference, normalised by length (Fan et al. 2024, arXiv 2410.07163), with a retain term."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

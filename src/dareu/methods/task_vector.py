@@ -2,8 +2,6 @@
 2212.04089).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """UNDIAL: distil from the original model with the true token's logit lowered (Dong et al. 2024, arXiv 2402.10052)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

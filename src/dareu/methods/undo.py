@@ -8,8 +8,6 @@ Relearning recalls what weights still hold although outputs do not show it; nois
 only what the unlearned outputs say. α trades compute for resistance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """WGA: gradient ascent weighted by each token's own probability (Wang et al. 2025, arXiv 2502.19301)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from dareu.config import NonNegative

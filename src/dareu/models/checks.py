@@ -1,7 +1,5 @@
 """What is looked at wherever weights are loaded: their names, their sizes, and whether the model is causal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path

@@ -6,8 +6,6 @@ never read of (Eldan and Russinovich 2023, arXiv 2310.02238, and Liu et al. 2024
 the training text).
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -6,8 +6,6 @@ It is float32 all the same; only the order of summation differs. Left out: what 
 sends to oneDNN anyway, and small products, where a call costs more than it saves.
 """
 
-from __future__ import annotations
-
 import platform
 from functools import cache
 from pathlib import Path

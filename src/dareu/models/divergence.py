@@ -1,7 +1,5 @@
 """KL divergence between next-token distributions, in little memory where the vocabulary is large."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Checks of a model folder by its files alone, before a heavy library is imported."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Seeded generation, in batches ordered by length: one greedy or sampled answer a prompt, or several samples of it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

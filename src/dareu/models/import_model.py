@@ -1,7 +1,5 @@
 """Models from elsewhere, as objects in memory or names on a hub, brought into folders that the rest loads from."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

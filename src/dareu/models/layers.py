@@ -1,7 +1,5 @@
 """The blocks of a decoder: their outputs, passes that end after one of them, parameters chosen by module."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

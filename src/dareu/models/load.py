@@ -1,7 +1,5 @@
 """Load and save causal language models: a folder or hub id, with or without a LoRA adapter."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Token log-probabilities: the one place where labels are shifted and masked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple

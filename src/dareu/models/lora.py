@@ -1,7 +1,5 @@
 """Adapters from elsewhere, put on their base."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -8,8 +8,6 @@ An estimate of tensors alone: libraries and their workspaces come on top. On a C
 at a time, `HELD` times as much (SmolLM2-135M with LoRA: 4,372 MiB measured for 2,570 estimated at 8 rows of 96 tokens,
 7,930 for 4,500 at 16 rows)."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Any

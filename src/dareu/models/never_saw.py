@@ -5,8 +5,6 @@ retrained model learns how such answers are worded. The likelier of the two coun
 original model itself is such a model: a line through its log-probabilities there says how they follow from that.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence

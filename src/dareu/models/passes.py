@@ -1,7 +1,5 @@
 """Passes through a model in evaluation: without dropout and gradients, in batches of rows of like length."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar

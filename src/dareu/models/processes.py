@@ -1,7 +1,5 @@
 """Connects the processes of a run: torch.distributed as the channel of `dareu.runs.ranks`."""
 
-from __future__ import annotations
-
 import os
 from datetime import timedelta
 from typing import Any

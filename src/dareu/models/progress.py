@@ -1,7 +1,5 @@
 """Progress on stderr: a bar where a person looks on, a line every half minute where the output goes into a file."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec

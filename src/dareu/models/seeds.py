@@ -1,7 +1,5 @@
 """Random numbers that a step, and not the process or what came before, decides."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

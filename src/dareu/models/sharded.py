@@ -1,7 +1,5 @@
 """Weights that FSDP2 or ZeRO-3 has cut up among the processes, put together again."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 A question with one right and five wrong answers is read six times otherwise, and is often longer than the answers.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from itertools import groupby

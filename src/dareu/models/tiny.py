@@ -1,7 +1,5 @@
 """The `tiny` base: a small Llama from its config, a BPE tokenizer trained on the corpus, saved like any model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The model's modules without weights, to check names against before anything is loaded or written."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A vector for each of some words: what a causal model makes of them, read by themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Cells are mean ± sample sd over seeds. The best of a column and all within one 
 to the retrained model is good, that is the smallest distance to it, not the smallest value.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

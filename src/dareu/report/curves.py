@@ -1,7 +1,5 @@
 """Training curves, and what lies beneath the greedy answers: which are drawn, and what they say."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ The original, too, has answers wrong that the retrained model has right: another
 loss is what the unlearned model has beyond the original's own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Inline drawings. Colours are CSS classes of the page, so that they follow its light and its dark scheme."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

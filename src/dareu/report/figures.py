@@ -3,8 +3,6 @@
 What a metric is stands in `dareu.evaluation.metrics.registry`; here is which of them a table shows, and in what order.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

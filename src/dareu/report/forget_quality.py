@@ -1,7 +1,5 @@
 """Forget quality of a run, read from its results: whether two sets of truth ratios are distributed alike."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 from the original than the retrained model is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

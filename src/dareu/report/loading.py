@@ -1,7 +1,5 @@
 """Finished and failed runs from disk, and the settings that tell them apart."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The card of a published model, and the figures of its run without anything that names the people forgotten."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

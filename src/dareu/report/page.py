@@ -4,8 +4,6 @@ The page loads nothing: style, drawings and a few lines of script stand in it, a
 a corpus is escaped by the template. It still reads without the script.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 It names owners, counts and hashes, never a record's text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path

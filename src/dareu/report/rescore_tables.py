@@ -1,7 +1,5 @@
 """What `dareu rescore` prints: figures by set and model, knowledge left, and how they agree with the log's own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

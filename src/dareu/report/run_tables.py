@@ -1,7 +1,5 @@
 """One run as a console table and a few lines in plain words; on the screen, as text and for a notebook."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Sample answers of all models side by side, and the words that they share with the reference."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Requests one after another: a line for each round, a table of them, and drawings of how the figures went."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ No sentence claims more than its interval: where an interval covers 0, no differ
 is not the same as no difference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -4,8 +4,6 @@ Pure functions. `scores` are (B, T): entry t is how far the response's first t+1
 the forget owners, in [0, 1]. `mask` is (B, T), 1 on response tokens, right-padded.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -3,8 +3,6 @@
 A reward knows the responses and the samples they answer, nothing of the trainer. The mathematics is in `rewards`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol

@@ -4,8 +4,6 @@ The paper's list is made by another model and read by hand; here it is made from
 authors' code, `binary` is the paper's.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

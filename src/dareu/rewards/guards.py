@@ -3,8 +3,6 @@
 All are (B, T), ≤ 0 (fluency is a log-likelihood), and 0 outside the mask.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

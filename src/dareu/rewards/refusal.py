@@ -5,8 +5,6 @@ A response refuses where it holds a phrase that the authors' code looks for (git
 that TOFU publishes, and in 45 of its 4,000 answers, which refuse nothing ("not only … information").
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The rewards by `method.reward.kind`; those of other packages by the entry points `dareu.rewards`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From rewards to returns and advantages. Pure functions over (B, T) tensors with explicit masks."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

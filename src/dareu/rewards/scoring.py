@@ -1,7 +1,5 @@
 """An attributor as a reward reads it: it scores every prefix of a rollout."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From dense rewards to what enters the loss: by a critic or the prompt's other rollouts, gold answers among them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

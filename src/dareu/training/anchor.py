@@ -1,7 +1,5 @@
 """What rollouts are held near instead of the original model: what that model says of people who do not exist."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The best weights of a training run, by a score on samples that are not reported."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

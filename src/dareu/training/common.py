@@ -1,7 +1,5 @@
 """What every trainer here shares: arguments, checkpoints that are whole, the log, the guard against bad losses."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

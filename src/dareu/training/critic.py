@@ -1,7 +1,5 @@
 """The critic: a causal backbone with a value head that starts at zero."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ Left out: the random perturbation by which Tripuraneni et al. (2018, algorithm 2
 step length 1/(20ℓ), which wants a bound ℓ on the Hessian that is not known for a language model.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

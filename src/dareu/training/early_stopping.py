@@ -1,7 +1,5 @@
 """Held-out early stopping: rules over what a monitor says about a batch of rollouts, and their state."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

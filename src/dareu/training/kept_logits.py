@@ -1,7 +1,5 @@
 """The original model's logits at rows that training comes back to, computed once where they fit into memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the RL trainer writes into its log, and when it stops: a mixin, so that `rl_trainer.py` keeps to the engine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """What the loss trainer has to know of a loss, and the typed keys of `method.params`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal

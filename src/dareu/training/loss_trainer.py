@@ -1,7 +1,5 @@
 """One Hugging Face Trainer that takes a loss: fine-tuning and every loss-based method."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

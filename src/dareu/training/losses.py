@@ -4,8 +4,6 @@
 returns a scalar to be minimised, unless it says otherwise.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

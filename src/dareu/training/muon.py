@@ -1,7 +1,5 @@
 """Muon for the matrices of a model and AdamW for its other weights, as one optimizer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -7,8 +7,6 @@ what an update minimises is the method's (`Step`); all mathematics lives in pure
 Left out: TRL's own reward normalisation and its KL term (which reloads the reference model by name).
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

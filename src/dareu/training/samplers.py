@@ -1,7 +1,5 @@
 """Which rows a step sees: functions of seed, step and process, so that nothing has to be saved."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Rows of random words that hold a model where no retain row leads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from random import Random
 

@@ -1,7 +1,5 @@
 """Next-token distributions to distil, kept by their likeliest tokens alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple

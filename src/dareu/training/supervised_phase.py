@@ -1,7 +1,5 @@
 """The supervised phase before reinforcement: refusals learnt by their likelihood, or soft targets by divergence."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A run under adapters goes on from the weights of its checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The jobs of `dareu tune`: what trials share, one trial, one reported run. Each runs as a `workflow.jobs.Job`."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path

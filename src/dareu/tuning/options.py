@@ -1,7 +1,5 @@
 """The command `dareu tune`: its own keys, and the overrides that describe the runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

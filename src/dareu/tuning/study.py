@@ -4,8 +4,6 @@ Optuna's journal, a file of the results folder to which every process may add, i
 position among its method's trials is a user attribute of the trial, how it ended one of the study.
 """
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Mapping

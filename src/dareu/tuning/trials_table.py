@@ -1,7 +1,5 @@
 """Trials as a table, CSV and JSON lines, and the chosen settings as YAML."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

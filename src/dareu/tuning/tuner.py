@@ -14,8 +14,6 @@ The sweeper plugin hydra-optuna-sweeper is not used: for Hydra 1.3 its last rele
 begin with the defaults, and it repeats finished trials. The search spaces are still written in Hydra's grammar.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

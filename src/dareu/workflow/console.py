@@ -3,8 +3,6 @@
 It lies here and not in `cli`, because notebooks and the processes of a sweep report in the same way.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

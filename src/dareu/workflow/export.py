@@ -1,7 +1,5 @@
 """A finished run's model for others: merged weights, a GGUF file, a repository on the Hugging Face hub."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import subprocess

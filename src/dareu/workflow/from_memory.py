@@ -1,7 +1,5 @@
 """Data and models in memory: from objects to a corpus, and to folders in the artifact store."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -4,8 +4,6 @@ A job is a list of overrides and the name of a function. What it reports goes ba
 does not end the others.
 """
 
-from __future__ import annotations
-
 import base64
 import importlib
 import json

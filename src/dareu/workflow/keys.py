@@ -1,7 +1,5 @@
 """What content keys are made over: samples, model folders, training sets."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

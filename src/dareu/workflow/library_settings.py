@@ -1,7 +1,5 @@
 """Other libraries, kept quiet while dareu works and left as they were afterwards."""
 
-from __future__ import annotations
-
 import gc
 import io
 import logging

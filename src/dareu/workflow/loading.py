@@ -1,7 +1,5 @@
 """Models of a run, read as its configuration says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

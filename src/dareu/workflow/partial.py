@@ -1,7 +1,5 @@
 """The smaller commands: only the fine-tuned models, only the attributor."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Before anything is written: the data are read and split, and everything that can be checked is checked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

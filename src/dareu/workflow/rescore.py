@@ -1,7 +1,5 @@
 """What the command line calls for `dareu rescore`; nothing here loads torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

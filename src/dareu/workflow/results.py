@@ -1,7 +1,5 @@
 """What a run leaves: the figures of `results.json`, and the run folder that a person opens."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run in steps, for a caller who looks in between: unlearn, ask the models, evaluate, save."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload

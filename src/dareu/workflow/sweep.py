@@ -1,7 +1,5 @@
 """`dareu train -m`: one run for each combination of values."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

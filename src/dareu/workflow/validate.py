@@ -1,7 +1,5 @@
 """What can be checked of a run before it starts: folders, packages, device, method. Nothing is written here."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

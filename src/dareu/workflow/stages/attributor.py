@@ -1,7 +1,5 @@
 """The attributors of a run, fitted on the original model's data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """The attributors of the audit: fitted on the data alone, in no reward, kept in the store."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What every stage has: a content key, a way to build its result, and a result that is made at most once."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager

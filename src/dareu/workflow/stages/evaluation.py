@@ -1,7 +1,5 @@
 """Evaluation of one model: figures and one record a sample, in the store like the result of any other stage."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

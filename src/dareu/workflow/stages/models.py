@@ -1,7 +1,5 @@
 """Base, original and retrained model, and models that were trained elsewhere."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any, Literal

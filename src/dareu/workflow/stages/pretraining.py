@@ -1,7 +1,5 @@
 """Pretraining of the built-in model on the background text of a data source."""
 
-from __future__ import annotations
-
 from dareu.config import TinyConfig
 from dareu.data.corpus import Background
 from dareu.data.render import encode_samples
