@@ -11,14 +11,15 @@ import pytest
 from attribution_fixture import toy_samples
 
 from dareu.attribution.base import Attributor, prefix_by_calls
-from dareu.attribution.lexical import LexicalAttributor, LexicalKind
+from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.registry import load_attributor
+from dareu.attribution.tfidf import Features
 from dareu.config import AuthorsConfig
 from dareu.data.corpus import Sample
 from dareu.data.sources.authors import make_authors
 from dareu.errors import DataError, ModelError
 
-KINDS: tuple[LexicalKind, ...] = ("char", "word")
+KINDS: tuple[Features, ...] = ("char", "word")
 
 
 class Lengths:
@@ -54,7 +55,7 @@ def test_prefixes_by_calls_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_text_goes_to_its_owner(kind: LexicalKind) -> None:
+def test_training_text_goes_to_its_owner(kind: Features) -> None:
     samples = toy_samples()
     attributor = LexicalAttributor.fit(samples, kind)
     assert isinstance(attributor, Attributor)
@@ -65,7 +66,7 @@ def test_training_text_goes_to_its_owner(kind: LexicalKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_known_n_gram_is_no_evidence(kind: LexicalKind) -> None:
+def test_no_known_n_gram_is_no_evidence(kind: Features) -> None:
     # an owner with three times the data: its prior must not count as evidence
     samples = toy_samples(owners=2, each=24)[:32]
     probs = LexicalAttributor.fit(samples, kind).probabilities(["", "   ", "ЖЩЖ", samples[0].response])
@@ -84,7 +85,7 @@ def test_prefixes_agree_with_whole_texts() -> None:
 
 @pytest.mark.parametrize("owners", [2, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_save_and_load(kind: LexicalKind, owners: int, tmp_path: Path) -> None:
+def test_save_and_load(kind: Features, owners: int, tmp_path: Path) -> None:
     samples = toy_samples(owners=owners)
     attributor = LexicalAttributor.fit(samples, kind)
     attributor.save(tmp_path / "a")
@@ -114,7 +115,7 @@ def test_samples_without_owner_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_held_out_authors_are_named_well_above_chance(kind: LexicalKind) -> None:
+def test_held_out_authors_are_named_well_above_chance(kind: Features) -> None:
     samples = make_authors(AuthorsConfig(owners=8, pairs=20, facts=0)).samples
     out = [s for i, s in enumerate(samples) if i % 10 == 3]  # 2 of each owner, 16 in all
     attributor = LexicalAttributor.fit([s for s in samples if s not in out], kind)

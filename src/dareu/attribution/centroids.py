@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.special import softmax
-from sklearn.preprocessing import normalize
 
 from dareu.attribution.calibration import fit_temperature
+from dareu.attribution.tfidf import unit_rows
 
 # Texts that the scale is fitted on, drawn evenly; bounds of 1 / scale.
 FITTED_ON = 1000
@@ -39,14 +39,14 @@ class CentroidModel:
             (np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(classes, len(labels))
         )
         sums = members @ features
-        centroids = normalize(sums)
+        centroids = unit_rows(sums)
         several = np.flatnonzero(np.bincount(labels, minlength=classes)[labels] > 1)
         chosen = several[:: max(1, len(several) // FITTED_ON)]
         if not len(chosen):
             return cls(centroids, 1.0 / BOUNDS[0] ** 0.5)
         texts, own = features[chosen], labels[chosen]
         cosines = (texts @ centroids.T).toarray()
-        without = normalize(sums[own] - texts)
+        without = unit_rows(sums[own] - texts)
         cosines[np.arange(len(chosen)), own] = np.asarray(texts.multiply(without).sum(1)).ravel()
         return cls(centroids, 1.0 / fit_temperature(cosines, own, BOUNDS))
 

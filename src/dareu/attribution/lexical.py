@@ -9,34 +9,47 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from scipy import sparse
+from scipy.special import expit, softmax
 
 from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
 from dareu.attribution.centroids import CentroidModel
 from dareu.attribution.score import owner_index
+from dareu.attribution.tfidf import Features, TfIdf
 from dareu.data.corpus import Sample
-from dareu.data.words import pieces
 from dareu.errors import DataError, ModelError
 
-LexicalKind = Literal["char", "word"]
 MANY = 64  # owners from which on logistic regression takes too long
 
-FEATURES: dict[str, dict[str, Any]] = {
-    "char": {"analyzer": "char_wb", "ngram_range": (2, 5), "sublinear_tf": True},
-    # the default word pattern drops one-letter words and, with them, many CJK words
-    "word": {
-        "analyzer": "word",
-        "ngram_range": (1, 2),
-        "sublinear_tf": True,
-        "tokenizer": pieces,
-        "token_pattern": None,
-    },
-}
+
+class LinearModel(NamedTuple):
+    """Logistic regression: `coef` (C, F), `intercept` (C,); one row of each for two classes."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+
+    @classmethod
+    def fit(cls, features: sparse.csr_matrix, labels: np.ndarray, strength: float, seed: int) -> LinearModel:
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=strength, max_iter=1000, random_state=seed).fit(features, labels)
+        return cls(model.coef_, model.intercept_)
+
+    def predict_proba(self, features: sparse.csr_matrix) -> np.ndarray:
+        """(N, C) of features (N, F)."""
+        scores = features @ self.coef.T + self.intercept
+        if scores.shape[1] == 1:
+            second = expit(scores)
+            return np.hstack([1 - second, second])
+        found: np.ndarray = softmax(scores, axis=1)
+        return found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self._asdict()
 
 
 class LexicalAttributor(WholeTextAttributor):
@@ -50,18 +63,17 @@ class LexicalAttributor(WholeTextAttributor):
     def __init__(
         self,
         owners: Sequence[str],
-        features: LexicalKind,
-        vectorizer: TfidfVectorizer,
-        model: LogisticRegression | CentroidModel,
+        vectorizer: TfIdf,
+        model: LinearModel | CentroidModel,
     ) -> None:
         self.owners = list(owners)
-        self.features = features
+        self.features = vectorizer.features
         self.vectorizer = vectorizer
         self.model = model
 
     @classmethod
     def fit(
-        cls, samples: Sequence[Sample], kind: LexicalKind = "char", seed: int = 0, strength: float = 30.0
+        cls, samples: Sequence[Sample], kind: Features = "char", seed: int = 0, strength: float = 30.0
     ) -> LexicalAttributor:
         """Train on the responses of owned samples.
 
@@ -69,19 +81,18 @@ class LexicalAttributor(WholeTextAttributor):
         remembered text come near 1. `DataError` for fewer than two owners.
         """
         owned, owners = owned_responses(samples)
-        vectorizer = TfidfVectorizer(**FEATURES[kind])
+        texts = [sample.response for sample in owned]
         try:
-            features = vectorizer.fit_transform([sample.response for sample in owned])
+            vectorizer = TfIdf.fit(texts, kind)
         except ValueError as error:
             raise DataError(
                 f"No response has a word to learn from ({error}).", "Check the response column."
             ) from None
+        features = vectorizer.transform(texts)
         labels = np.array(owner_index(owners, [str(sample.owner) for sample in owned]))
         if len(owners) > MANY:
-            return cls(owners, kind, vectorizer, CentroidModel.fit(features, labels, len(owners)))
-        model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
-        model.fit(features, labels)
-        return cls(owners, kind, vectorizer, model)
+            return cls(owners, vectorizer, CentroidModel.fit(features, labels, len(owners)))
+        return cls(owners, vectorizer, LinearModel.fit(features, labels, strength, seed))
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """(B, C), float64; a text with no known n-gram (an empty one, say) scores uniformly."""
@@ -95,14 +106,9 @@ class LexicalAttributor(WholeTextAttributor):
 
     def save(self, folder: Path) -> None:
         """`attributor.json` (owners, vocabulary), `lexical.safetensors` (idf, weights): nothing pickled."""
-        vocabulary = sorted(self.vectorizer.vocabulary_, key=self.vectorizer.vocabulary_.__getitem__)
         state = {"kind": self.kind, "owners": self.owners, "nobody": False, "features": self.features}
-        self.write_state(folder, "attributor.json", state | {"vocabulary": vocabulary})
-        weights = {"idf": self.vectorizer.idf_}
-        if isinstance(self.model, CentroidModel):
-            weights |= self.model.arrays()
-        else:
-            weights |= {"coef": self.model.coef_, "intercept": self.model.intercept_}
+        self.write_state(folder, "attributor.json", state | {"vocabulary": list(self.vectorizer.vocabulary)})
+        weights = {"idf": self.vectorizer.idf, **self.model.arrays()}
         arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
         save_file(arrays, str(folder / "lexical.safetensors"))
 
@@ -113,12 +119,7 @@ class LexicalAttributor(WholeTextAttributor):
         if state["kind"] != cls.kind:
             raise ModelError(f"{folder} holds an attributor of the kind '{state['kind']}', not '{cls.kind}'.")
         arrays = load_file(str(Path(folder) / "lexical.safetensors"))
-        vectorizer = TfidfVectorizer(**FEATURES[state["features"]], vocabulary=state["vocabulary"])
-        vectorizer.idf_ = arrays["idf"]
+        vectorizer = TfIdf(state["features"], state["vocabulary"], arrays["idf"])
         if "scale" in arrays:
-            found = CentroidModel.from_arrays(arrays)
-            return cls(state["owners"], state["features"], vectorizer, found)
-        model = LogisticRegression()
-        model.classes_ = np.arange(len(state["owners"]))
-        model.coef_, model.intercept_ = arrays["coef"], arrays["intercept"]
-        return cls(state["owners"], state["features"], vectorizer, model)
+            return cls(state["owners"], vectorizer, CentroidModel.from_arrays(arrays))
+        return cls(state["owners"], vectorizer, LinearModel(arrays["coef"], arrays["intercept"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -24,11 +26,29 @@ class RougeL(NamedTuple):
     f1: float
 
 
+@contextmanager
+def _nltk_without_sklearn() -> Iterator[None]:
+    """Inside, the import of NLTK leaves out its wrapper of scikit-learn, which is imported when it is next asked for.
+
+    ROUGE needs NLTK's stemmer alone; scikit-learn and pandas would take a second and 80 MB.
+    """
+    hidden = not {"sklearn", "nltk"} & sys.modules.keys()
+    if hidden:
+        sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["sklearn"]
+            sys.modules.pop("nltk.classify.scikitlearn", None)
+
+
 @cache
 def _scorer(published: bool) -> tuple[Any, Any]:
     """The library's scorer, and its tokeniser; or, not `published`, one that reads letters beyond a–z too."""
-    from nltk.stem.porter import PorterStemmer  # rouge-score's own stemmer
-    from rouge_score import rouge_scorer, tokenize, tokenizers
+    with _nltk_without_sklearn():
+        from nltk.stem.porter import PorterStemmer  # rouge-score's own stemmer
+        from rouge_score import rouge_scorer, tokenize, tokenizers
 
     class Cached(tokenizers.Tokenizer):  # type: ignore[misc]
         def __init__(self) -> None:
