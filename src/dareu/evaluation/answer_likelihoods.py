@@ -11,10 +11,9 @@ from dareu.data.corpus import Sample, Task
 from dareu.data.render import Encoded, encode
 from dareu.errors import DataError
 from dareu.evaluation.model_metrics.token_scores import token_scores
-from dareu.models.logprobs import TokenStatistics, token_statistics
+from dareu.models.logprobs import TokenStatistics, rows_that_fit, token_statistics, vocabulary_of
 from dareu.models.shared_prompts import shared_prompt_nll
 
-LOGITS = 2**27  # entries of one batch of logits: 512 MB in float32, whatever the vocabulary
 UNLIMITED = 1 << 30
 # What a record keeps of the reference's tokens: for memorisation and for membership attacks.
 SCORES = (
@@ -89,8 +88,7 @@ def likelihoods(
     if not references:
         return []
     statistics = token_statistics(model, tokenizer, references, batch_size=batch_size, progress=progress)
-    width = max((len(pair) for pair in others), default=1)
-    fits = min(batch_size, LOGITS // (width * len(tokenizer)) or 1)
+    fits = rows_that_fit(others, batch_size, vocabulary_of(model))
     scored = shared_prompt_nll(model, tokenizer, others, batch_size=fits, progress=progress) if others else []
     nlls = [total / max(count, 1) for total, count in scored]
     return [

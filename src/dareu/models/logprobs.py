@@ -11,10 +11,13 @@ from torch import Tensor
 
 from dareu.data.render import Encoded, collate
 from dareu.models.divergence import kl_divergence as kl_divergence
-from dareu.models.passes import by_length, each, evaluating
+from dareu.models.passes import each, evaluating
 
 IGNORE = -100
-LOGITS = 2**25  # entries of one batch of logits: 128 MB in float32, whatever the vocabulary
+# What one batch holds without gradients at most, so that its memory stays beside that of generation: entries of its
+# logits (128 MB in float32, whatever the vocabulary), and tokens, pads included.
+LOGITS = 2**25
+TOKENS = 2**10
 # Entries of the logits whose distributions are looked at together: several copies of them are needed.
 SLICE = 2**20
 MOST_PADDED = 1.15  # two batches make one where that has no more than so many times their cells
@@ -177,6 +180,29 @@ def to_batch(rows: Sequence[Encoded], pad_id: int, device: Any, side: str = "rig
     return {k: torch.tensor(v, device=device) for k, v in collate(rows, pad_id, side).items()}
 
 
+def vocabulary_of(model: Any) -> int:
+    """Entries of one position's logits."""
+    return int(model.config.get_text_config().vocab_size)
+
+
+def rows_that_fit(pairs: Sequence[Encoded], batch_size: int, vocabulary: int) -> int:
+    """Rows of a batch of pairs like these: `batch_size`, or so many as `TOKENS` and `LOGITS` allow; at least 1."""
+    width = max(map(len, pairs), default=1)
+    counted = max((len(pair.response_ids) for pair in pairs), default=1)
+    return max(1, min(batch_size, TOKENS // width, LOGITS // (counted * vocabulary)))
+
+
+def length_batches(pairs: Sequence[Encoded], batch_size: int, vocabulary: int) -> list[list[int]]:
+    """The pairs' numbers in batches of `rows_that_fit`, the longest pairs first."""
+    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
+    chunks: list[list[int]] = []
+    while order:
+        rows = rows_that_fit([pairs[i] for i in order[:batch_size]], batch_size, vocabulary)
+        chunks.append(order[:rows])
+        order = order[rows:]
+    return chunks
+
+
 def by_batches(
     model: Any,
     pad_id: int,
@@ -203,7 +229,7 @@ def response_nll(
 ) -> list[tuple[float, int]]:
     """Summed negative log-likelihood (nats) of each response and its number of tokens, in the order given.
 
-    The end-of-text token counts as in training unless `include_eos` is False. Batches are formed by length.
+    The end-of-text token counts as in training unless `include_eos` is False. Batches: `length_batches`.
     """
 
     def score(chunk: Sequence[int]) -> list[tuple[float, int]]:
@@ -214,7 +240,7 @@ def response_nll(
         logps, mask = response_logprobs(model, batch)
         return [(-float(logps[row].sum()), int(mask[row].sum())) for row in range(len(chunk))]
 
-    return each(model, by_length(list(map(len, pairs)), batch_size), score, progress)
+    return each(model, length_batches(pairs, batch_size, vocabulary_of(model)), score, progress)
 
 
 class TokenStatistics(NamedTuple):
@@ -250,10 +276,8 @@ def token_statistics(
 ) -> list[TokenStatistics]:
     """`TokenStatistics` of each pair's response, in their order, in one pass.
 
-    Batches are formed by length, and get smaller where their logits would take more than `LOGITS` entries.
+    Batches: `length_batches`.
     """
-    longest = max((len(pair.response_ids) for pair in pairs), default=1)
-    size = max(1, min(batch_size, LOGITS // (longest * len(tokenizer))))
 
     def measure(chunk: Sequence[int]) -> list[TokenStatistics]:
         batch = to_batch([pairs[i] for i in chunk], tokenizer.pad_token_id, model.device)
@@ -268,4 +292,4 @@ def token_statistics(
             for start, stop in zip(stops - counts, stops, strict=True)
         ]
 
-    return each(model, by_length(list(map(len, pairs)), size), measure, progress)
+    return each(model, length_batches(pairs, batch_size, vocabulary_of(model)), measure, progress)

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 # Read by libraries when they are imported or when they work. A value that the user has set wins.
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    # Kernels that oneDNN keeps, one for each shape of a product: its own 1024 take 100 MB where lengths are many.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "TOKENIZERS_PARALLELISM": "false",  # batches are small, and forked workers warn otherwise
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",

@@ -19,7 +19,7 @@ from dareu.data.render import Encoded, encode, response_text
 from dareu.data.words import words
 from dareu.errors import ModelError
 from dareu.models.layers import block_outputs, cut_after, find_blocks, patched_block
-from dareu.models.logprobs import IGNORE, response_logits, to_batch
+from dareu.models.logprobs import IGNORE, length_batches, response_logits, to_batch, vocabulary_of
 
 # Nats: the least loss by the retrained model's states that marks a block as holding the fact.
 LEAST_DELTA = 0.05
@@ -67,13 +67,11 @@ def fact_span(
 
 
 def _batches(
-    tokenizer: Any, spans: Sequence[Span], batch_size: int, device: Any
+    model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: int
 ) -> Iterator[tuple[list[int], dict[str, Tensor], Tensor]]:
     """Indices, a batch whose labels are those of the spans alone, and the positions (B, T) that predict them."""
-    order = sorted(range(len(spans)), key=lambda i: -len(spans[i].pair))
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        batch = to_batch([spans[i].pair for i in chunk], tokenizer.pad_token_id, device)
+    for chunk in length_batches([span.pair for span in spans], batch_size, vocabulary_of(model)):
+        batch = to_batch([spans[i].pair for i in chunk], tokenizer.pad_token_id, model.device)
         labels = torch.full_like(batch["labels"], IGNORE)
         for row, i in enumerate(chunk):
             first = len(spans[i].pair.prompt_ids)
@@ -95,7 +93,7 @@ def _means(logits: Tensor, targets: Tensor, mask: Tensor) -> list[float]:
 def span_logprobs(model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: int) -> np.ndarray:
     """Mean log p of each span's tokens, nats, shape (n,)."""
     result = np.zeros(len(spans))
-    for chunk, batch, _ in _batches(tokenizer, spans, batch_size, model.device):
+    for chunk, batch, _ in _batches(model, tokenizer, spans, batch_size):
         result[chunk] = _means(*response_logits(model, batch))
     return result
 
@@ -107,7 +105,7 @@ def span_states(model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: i
     At the positions that predict the span's tokens, so the first is the one before the span.
     """
     result: list[Tensor] = [torch.empty(0)] * len(spans)
-    for chunk, batch, where in _batches(tokenizer, spans, batch_size, model.device):
+    for chunk, batch, where in _batches(model, tokenizer, spans, batch_size):
         with block_outputs(model) as outputs:
             response_logits(model, batch)
         for row, i in enumerate(chunk):
@@ -124,7 +122,7 @@ def logit_lens(model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: in
     """
     count = len(find_blocks(model)[1])
     result = np.zeros((len(spans), count))
-    for chunk, batch, _ in _batches(tokenizer, spans, batch_size, model.device):
+    for chunk, batch, _ in _batches(model, tokenizer, spans, batch_size):
         with block_outputs(model) as outputs:
             response_logits(model, batch)
         every = torch.ones_like(batch["input_ids"], dtype=torch.bool)
@@ -156,7 +154,7 @@ def patched_logprobs(
                 "Depth compares models that were fine-tuned from one base.",
             )
     result = np.zeros((len(spans), count))
-    for chunk, batch, where in _batches(tokenizer, spans, batch_size, model.device):
+    for chunk, batch, where in _batches(model, tokenizer, spans, batch_size):
         for index in range(count):
             values = torch.cat([states[i][index] for i in chunk])
             with patched_block(model, index, where, values):

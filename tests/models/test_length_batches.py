@@ -1,0 +1,31 @@
+"""Batches of likelihoods: no more rows, tokens and logits than allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from dareu.data.render import Encoded
+from dareu.models import logprobs
+from dareu.models.logprobs import length_batches, rows_that_fit
+
+
+def pair(prompt: int, response: int) -> Encoded:
+    return Encoded([1] * prompt, [2] * response)
+
+
+def test_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logprobs, "TOKENS", 24)
+    monkeypatch.setattr(logprobs, "LOGITS", 100)
+    pairs = [pair(1, 1), pair(6, 2), pair(1, 4), pair(2, 2), pair(5, 1)]  # 2, 8, 5, 4 and 6 tokens
+    # 24 // 8 = 3 rows; then 24 // 4 = 6, of which two are left.
+    assert length_batches(pairs, 8, 5) == [[1, 4, 2], [3, 0]]
+    assert length_batches(pairs, 2, 5) == [[1, 4], [2, 3], [0]]
+    # Responses of 4 tokens and 20 words: 100 // 80 = 1 row; of 2 tokens 100 // 40 = 2.
+    assert length_batches(pairs, 8, 20) == [[1], [4], [2], [3, 0]]
+    assert length_batches([], 8, 20) == []
+
+
+def test_a_row_that_is_too_long_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logprobs, "TOKENS", 4)
+    assert rows_that_fit([pair(3, 9)], 8, 10**9) == 1
+    assert length_batches([pair(3, 9), pair(3, 9)], 8, 5) == [[0], [1]]
