@@ -10,7 +10,9 @@ that exceeds them least is taken. Each choice is then run on every seed of the d
 the methods: the retrained model of another seed in the place of the unlearned one.
 
 All runs share one process. `trials.jsonl` and `reported.jsonl` below --out hold what was measured; the same command
-continues from there, and measures again only what has another configuration.
+continues from there, and measures again only what has another configuration. `--runs` sets finished runs of
+`dareu train` beside them, of methods whose settings were chosen elsewhere; `--trials-of` takes trials as another
+version of this library measured them.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ from bench_run import append, say
 
 from dareu.config import RunConfig
 from dareu.config.compose import compose
-from dareu.errors import DareuError
+from dareu.errors import ConfigError, DareuError
 from dareu.report.figures import DASH, show
-from dareu.runs.files import read_jsonl
+from dareu.runs.files import read_json, read_jsonl
 from dareu.runs.manifest import content_key
 from dareu.tuning.search_space import overrides_of, show_setting, space_of
 from dareu.workflow.console import Console
@@ -100,7 +102,12 @@ def measure(stages: Stages, unlearned: Stage) -> Row:
     figures = Figures.of(
         stages.context, {which: stages.evaluation(m, which).read() for which, m in models.items()}
     )
-    found, health = figures.comparison, figures.summaries["unlearned"].get("text_health") or {}
+    return row_of(figures.comparison, figures.summaries["unlearned"], seconds)
+
+
+def row_of(found: Mapping[str, Any], unlearned: Mapping[str, Any], seconds: float) -> Row:
+    """The figures of the table, from a comparison (or `results.json`) and the unlearned model's own figures."""
+    health = unlearned.get("text_health") or {}
     if found["knowledge_left_worst"] is None or found["tug_of_war"] is None:
         raise DareuError("Knowledge left or Tug-of-War was not computed.", "See docs/metrics.md.")
     return {
@@ -113,6 +120,29 @@ def measure(stages: Stages, unlearned: Stage) -> Row:
         "broken": health.get("broken"),
         "seconds": None if math.isnan(seconds) else seconds,
     }
+
+
+def rows_of_runs(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, list[Row]]:
+    """Method, marked as chosen elsewhere → the figures of its finished runs, one a seed.
+
+    Raises:
+        ConfigError: where a folder holds no finished run, or a method's runs are not of just these seeds.
+    """
+    rows: dict[str, list[Row]] = {}
+    for folder in folders:
+        if not (folder / "results.json").is_file():
+            raise ConfigError(f"{folder} holds no results.json.", "Give folders of finished runs.")
+        found = read_json(folder / "results.json")
+        row = row_of(found, found["models"]["unlearned"], found["seconds"]["unlearn"])
+        label = {"method": f"{found['method']}, chosen elsewhere", "seed": found["seed"], "failed": None}
+        rows.setdefault(label["method"], []).append(label | row)
+    for name, mine in rows.items():
+        if sorted(row["seed"] for row in mine) != sorted(seeds):
+            raise ConfigError(
+                f"The runs of {name} have the seeds {sorted(row['seed'] for row in mine)}, the table {sorted(seeds)}.",
+                "Give one run of each seed, or other --seeds.",
+            )
+    return rows
 
 
 class Board:
@@ -152,6 +182,17 @@ class Board:
         )
         say(f"{name} {label}: {shown} ({time.perf_counter() - start:.0f} s)")
         return row
+
+    def trials_of(self, file: Path, methods: Sequence[str]) -> dict[str, list[Row]]:
+        """Method → its trials in `file`, as they stand there; `ConfigError` where there are fewer than wanted."""
+        rows = read_jsonl(file)
+        found = {m: [row for row in rows if row["method"] == m][: self.count] for m in methods}
+        if short := [m for m, mine in found.items() if len(mine) < self.count]:
+            raise ConfigError(
+                f"{file} holds fewer than {self.count} trials of {', '.join(short)}.",
+                "Leave these methods out.",
+            )
+        return found
 
     def trials(self, methods: Sequence[str]) -> dict[str, list[Row]]:
         """Method → its trials. All methods have their first trial before any has its second."""
@@ -297,16 +338,27 @@ def _details(trials: dict[str, list[Row]]) -> str:
     return f"<details><summary>All trials</summary>\n\n{trials_table(trials)}\n</details>\n"
 
 
-def body_of(board: Board, methods: Sequence[str], seeds: Sequence[int]) -> str:
-    """Trials, choices, reported runs; the section's text."""
-    trials = board.trials(methods)
+def body_of(
+    board: Board,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    trials: dict[str, list[Row]],
+    choices: Sequence[str] = tuple(CHOICES),
+    runs: Mapping[str, list[Row]] | None = None,
+) -> str:
+    """Choices among the trials, reported runs; the section's text.
+
+    Args:
+        choices: by which of `CHOICES`.
+        runs: rows of finished runs, which stand in every table.
+    """
     if not seeds:
         return trials_body(trials)
     others = dict(zip(seeds, [*seeds[1:], *seeds[:1]], strict=True))
-    boards: dict[str, dict[str, list[Row]]] = {choice: {} for choice in CHOICES}
-    for seed, other in others.items():  # all methods have their first seed before any has its second
-        for choice, score in CHOICES.items():
-            rows = boards[choice]
+    boards: dict[str, dict[str, list[Row]]] = {choice: dict(runs or {}) for choice in choices}
+    for choice, rows in boards.items():
+        score = CHOICES[choice]
+        for seed, other in others.items():  # all methods have their first seed before any has its second
             if other != seed:
                 rows.setdefault(FLOOR, []).append(board.floor(seed, other))
             for method in methods:
@@ -319,8 +371,8 @@ def body_of(board: Board, methods: Sequence[str], seeds: Sequence[int]) -> str:
     ]
     failed = [m for m in methods if all(row["failed"] for row in trials[m])]
     parts += [f"No trial ended: {', '.join(failed)}.\n"] if failed else []
-    parts.append(ranks_table(boards))
-    parts.append(_details(trials))
+    if len(boards) == 2:
+        parts.append(ranks_table(boards))
     return "\n".join(parts)
 
 
@@ -331,6 +383,9 @@ def arguments() -> argparse.ArgumentParser:
     top.add_argument(
         "--seeds", type=int, nargs="*", default=[41, 42, 43, 44, 45], help="none: the trials alone"
     )
+    top.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES), help="what chooses")
+    top.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs as rows")
+    top.add_argument("--trials-of", type=Path, metavar="FILE", help="trials.jsonl of another version")
     top.add_argument("--out", type=Path, default=Path("benchmarks/default"), metavar="DIR")
     top.add_argument("--results", type=Path, metavar="PAGE", help="the page whose section is written")
     top.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for every run")
@@ -342,15 +397,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = (
         f"--methods {' '.join(args.methods)} --trials {args.trials} --seeds {' '.join(map(str, args.seeds))}"
     )
+    shown += f" --choices {' '.join(map(repr, args.choices))}" if len(args.choices) < len(CHOICES) else ""
+    shown += f" --runs {' '.join(run.name for run in args.runs)}" if args.runs else ""
     shown += f" --overrides {' '.join(args.overrides)}" if args.overrides else ""
     try:
         with quiet_libraries(1):
             board = Board(args.out, args.overrides, args.trials)
-            body = body_of(board, args.methods, args.seeds)
+            trials = (
+                board.trials_of(args.trials_of, args.methods)
+                if args.trials_of
+                else board.trials(args.methods)
+            )
+            body = body_of(
+                board, args.methods, args.seeds, trials, args.choices, rows_of_runs(args.runs, args.seeds)
+            )
         body = with_origin(f"leaderboard.py {shown}", body)
         print(body)
         if args.results:
-            write_section(args.results, "tuned", body)
+            write_section(args.results, "reported" if args.seeds else "tuned", body)
     except DareuError as error:
         print(f"leaderboard: {error}", file=sys.stderr)
         return error.exit_code

@@ -223,7 +223,9 @@ class Meta:
             }
             samples = [by[r["set"], r["index"]] for r in records]
             rate = config.finetune.lr / 4
-            measured = EvaluationInputs(model, tokenizer, split, records, samples, config.evaluation, peers, SEED, rate)
+            measured = EvaluationInputs(
+                model, tokenizer, split, records, samples, config.evaluation, peers, SEED, rate
+            )
             filled = fill_fields(measured, self.fields)
         rows = []
         variants = {one.name: records}

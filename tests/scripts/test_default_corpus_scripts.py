@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import leaderboard  # noqa: E402
 import meta_evaluation as meta  # noqa: E402
 
 from dareu.config.compose import compose  # noqa: E402
+from dareu.errors import ConfigError  # noqa: E402
 
 
 def test_auc_by_hand() -> None:
@@ -94,6 +96,48 @@ def test_a_mean_has_the_interval_of_its_seeds() -> None:
     # sd 1, n 3: 4.303 / √3
     assert leaderboard.mean_text([1.0, 2.0, 3.0]) == "2.000 ± 2.484"
     assert leaderboard.mean_text([2.0]) == "2.000" and leaderboard.mean_text([None]) == "–"
+
+
+def test_finished_runs_stand_beside_the_methods(tmp_path: Path) -> None:
+    def run(seed: int) -> Path:
+        folder = tmp_path / f"run-{seed}"
+        folder.mkdir()
+        tree = {
+            "method": "dareu",
+            "seed": seed,
+            "knowledge_left": {"exact": {"value": 0.25}},
+            "knowledge_left_worst": {"metric": "exact", "value": 0.25},
+            "tug_of_war": 0.75,
+            "retrain_similarity": 0.5,
+            "damage": {"retain": {"value": 0.125}, "test": {"value": 0.0}},
+            "models": {"unlearned": {"text_health": {"broken": 0.0}}},
+            "seconds": {"unlearn": 2.0},
+        }
+        (folder / "results.json").write_text(json.dumps(tree), encoding="utf-8")
+        return folder
+
+    folders = [run(42), run(41)]
+    (name, rows), *none = leaderboard.rows_of_runs(folders, [41, 42]).items()
+    assert name == "dareu, chosen elsewhere" and none == [] and len(rows) == 2
+    assert leaderboard.cells_of(rows)["worst |k|"] == 0.25 and leaderboard.cells_of(rows)["seconds"] == 2.0
+    line = leaderboard.board_table({name: rows}, leaderboard.CHOICES["Tug-of-War"]).splitlines()[2]
+    assert (
+        line.startswith("| dareu, chosen elsewhere | 2 of 2 | no | .250 ± .000 |") and ".125 ± .000" in line
+    )
+    with pytest.raises(ConfigError, match=r"have the seeds \[41, 42\], the table \[41\]"):
+        leaderboard.rows_of_runs(folders, [41])
+    with pytest.raises(ConfigError, match="holds no results.json"):
+        leaderboard.rows_of_runs([tmp_path], [41])
+
+
+def test_trials_of_another_version_are_taken_as_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "trials.jsonl"
+    rows = [trial(0.1, 0.2, method="npo", number=i) for i in (1, 2)] + [trial(0.3, 0.4, method="rmu")]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    board = leaderboard.Board(tmp_path / "out", [], trials=1)
+    assert board.trials_of(file, ["rmu", "npo"]) == {"rmu": [rows[2]], "npo": [rows[0]]}
+    with pytest.raises(ConfigError, match="fewer than 2 trials of rmu"):
+        leaderboard.Board(tmp_path / "out", [], trials=2).trials_of(file, ["rmu", "npo"])
 
 
 def test_trials_begin_with_the_defaults_and_are_the_same_in_every_call() -> None:
