@@ -1,7 +1,5 @@
 """TF-IDF vectors by hand, and beside scikit-learn's."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys

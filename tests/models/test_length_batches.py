@@ -1,7 +1,5 @@
 """Batches of likelihoods: no more rows, tokens and logits than allowed."""
 
-from __future__ import annotations
-
 import pytest
 
 from dareu.data.render import Encoded
