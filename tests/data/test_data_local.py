@@ -10,7 +10,6 @@ import pytest
 
 from dareu.config import Columns, LocalConfig
 from dareu.data.corpus import Corpus
-from dareu.data.sources import registry as sources
 from dareu.data.sources.files import load_local
 from dareu.data.sources.registry import load_corpus
 from dareu.errors import ConfigError, DataError
@@ -312,10 +311,11 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         name = "speeches"
 
     monkeypatch.setattr(
-        sources, "entry_points", lambda group: [Point(load_local(config))] if group == "dareu.sources" else []
+        "dareu.config.plugins.entry_points",
+        lambda group: [Point(load_local(config))] if group == "dareu.sources" else [],
     )
     assert load_corpus(Config()) == load_local(config)
-    monkeypatch.setattr(sources, "entry_points", lambda group: [Point([1])])
+    monkeypatch.setattr("dareu.config.plugins.entry_points", lambda group: [Point([1])])
     with pytest.raises(DataError, match="returned a list"):
         load_corpus(Config())
     monkeypatch.setattr(Config, "name", "speech")

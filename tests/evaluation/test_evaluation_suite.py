@@ -276,7 +276,9 @@ def test_metrics_of_other_packages(tiny: tuple[Any, Any], monkeypatch: pytest.Mo
         Point("count", lambda records: {"forget": sum(r["set"] == "forget" for r in records)}),
         Point("bad", lambda records: records[0]["no such key"]),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "dareu.metrics" else [])
+    monkeypatch.setattr(
+        "dareu.config.plugins.entry_points", lambda group: points if group == "dareu.metrics" else []
+    )
     summary = run(tiny, make_split()).summary
     assert summary["extra"] == {"count": {"forget": 8}, "bad": None}
     assert summary["missing"] == {"extra.bad": "KeyError: 'no such key'"}

@@ -83,7 +83,9 @@ def test_a_row_of_another_package_is_computed_like_ours(monkeypatch: pytest.Monk
         def load(self) -> Metric:
             return row
 
-    monkeypatch.setattr(module, "entry_points", lambda group: [Point()] if group == "dareu.metrics" else [])
+    monkeypatch.setattr(
+        "dareu.config.plugins.entry_points", lambda group: [Point()] if group == "dareu.metrics" else []
+    )
     assert registry()["shout"] is row
     summary = compute_metrics(rows(), metrics_of("fast"))
     assert summary["forget"]["shout"] == 0.0 and summary["extra"] == {}

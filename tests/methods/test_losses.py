@@ -327,7 +327,9 @@ def test_losses_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
     mine = registry.LossMethod(losses.nll)
     entries = [Entry("mine", mine), Entry("npo", mine), Entry("wrong", losses.nll)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "dareu.methods" else [])
+    monkeypatch.setattr(
+        "dareu.config.plugins.entry_points", lambda group: entries if group == "dareu.methods" else []
+    )
     assert registry.find_method("mine") is mine
     assert registry.find_method("npo") is METHODS["npo"]  # built-in names win
     with pytest.raises(ConfigError, match="'wrong'.*function"):

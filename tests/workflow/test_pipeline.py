@@ -338,7 +338,9 @@ def test_a_source_of_another_package(store: Path, tmp_path: Path, monkeypatch: p
         def load() -> Any:
             return lambda config: load_local(LocalConfig(path=config.where))
 
-    monkeypatch.setattr(sources, "entry_points", lambda group: [Point] if group == sources.GROUP else [])
+    monkeypatch.setattr(
+        "dareu.config.plugins.entry_points", lambda group: [Point] if group == sources.GROUP else []
+    )
     mine = tmp_path / "configs" / "data"
     mine.mkdir(parents=True)
     (mine / "letters.yaml").write_text(f"# Letters.\nname: letters\nwhere: {data}\n")

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 from dareu.errors import ConfigError, nearest
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> EntryPoints:
+    return metadata.entry_points(group=group)
+
+
+def entry_points(group: str) -> EntryPoints:
+    """Those of the packages on `sys.path`, whose files are read once: a report asks a hundred times."""
+    return _installed(group, tuple(sys.path))
 
 
 def plugins(group: str) -> dict[str, EntryPoint]:

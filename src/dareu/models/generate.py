@@ -14,6 +14,8 @@ from dareu.models.passes import by_length, each, padded
 from dareu.models.seeds import seeded
 from dareu.runs.ranks import on_main, world_size
 
+ROOM = 1 << 27  # bytes of keys, values and scores up to which a batch may grow on a CPU
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -59,6 +61,19 @@ def generate(
 
     with seeded(seed, model.device):
         return each(model, by_length(list(map(len, encoded)), batch_size), answer, progress)
+
+
+def _at_once(model: Any, batch_size: int, tokens: int) -> int:
+    """Rows of `tokens` tokens in a batch: `batch_size`, and more for a small model on a CPU.
+
+    There each step costs as much for the calls as for a hundred rows. What a row gets does not depend on its batch.
+    """
+    shape = model.config.get_text_config()
+    width, layers = getattr(shape, "hidden_size", None), getattr(shape, "num_hidden_layers", None)
+    if model.device.type != "cpu" or world_size() > 1 or not width or not layers:
+        return batch_size
+    row = 4 * (2 * width * layers * tokens + 4 * shape.vocab_size)
+    return max(batch_size, ROOM // row)
 
 
 def _responses(
@@ -141,7 +156,7 @@ def sample(
     Args:
         count: samples a prompt, ≥ 1.
         temperature: > 0. Nothing is cut off (no top-k, no top-p).
-        batch_size: sequences in one batch; the samples of one prompt may lie in several.
+        batch_size: sequences in one batch, or more (`_at_once`); the samples of one prompt may lie in several.
 
     Raises:
         ValueError: for a `count` below 1 or a `temperature` that is not positive.
@@ -161,6 +176,7 @@ def sample(
 
     order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
     rows = [(i, copy) for i in order for copy in range(count)]
-    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    size = _at_once(model, batch_size, max(map(len, encoded), default=0) + max_new_tokens)
+    batches = [rows[i : i + size] for i in range(0, len(rows), size)]
     found = each(model, batches, answer, progress)
     return [found[i : i + count] for i in range(0, len(found), count)]

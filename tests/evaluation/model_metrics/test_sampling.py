@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from dareu.evaluation.model_metrics.fade import (
     likelihoods_of,
     own_samples,
 )
-from dareu.models.generate import _draws, _InverseCdf, generate, sample
+from dareu.models.generate import _at_once, _draws, _InverseCdf, generate, sample
 from dareu.models.load import load_model
 
 
@@ -48,7 +49,23 @@ def test_a_sample_is_where_the_cumulative_probability_passes_the_number() -> Non
     assert last.tolist() == [3] * 5
 
 
-def test_batch_size_order_and_count_change_no_sample(tiny: tuple[Any, Any]) -> None:
+def test_a_small_model_on_a_cpu_samples_more_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 bytes of 2 · 8 · 3 · 10 keys and values and of 4 · 5 scores: 2,000 a row, so that 5 rows have room."""
+    shape = SimpleNamespace(hidden_size=8, num_hidden_layers=3, vocab_size=5)
+    config = SimpleNamespace(get_text_config=lambda: shape)
+    model = SimpleNamespace(config=config, device=torch.device("cpu"))
+    monkeypatch.setattr("dareu.models.generate.ROOM", 10_000)
+    assert [_at_once(model, size, 10) for size in (1, 5, 6)] == [5, 5, 6]
+    model.device = torch.device("cuda")
+    assert _at_once(model, 1, 10) == 1
+    model.device = torch.device("cpu")
+    del shape.num_hidden_layers
+    assert _at_once(model, 1, 10) == 1
+
+
+def test_batch_size_order_and_count_change_no_sample(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(prompts: list[str], batch: int, count: int = 4, seed: int = 0) -> list[list[list[int]]]:
         return ids(
             sample(
@@ -57,6 +74,8 @@ def test_batch_size_order_and_count_change_no_sample(tiny: tuple[Any, Any]) -> N
         )
 
     whole = run(PROMPTS, 64)
+    assert run(PROMPTS, 1) == whole  # in larger batches than was asked for
+    monkeypatch.setattr("dareu.models.generate.ROOM", 0)
     assert run(PROMPTS, 1) == run(PROMPTS, 3) == whole
     assert run(PROMPTS[::-1], 8)[::-1] == whole
     assert run(PROMPTS[2:3], 8) == whole[2:3]
