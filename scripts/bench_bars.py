@@ -1,4 +1,4 @@
-"""Bars and the tables that say whether they are met. Pure: records in, Markdown out."""
+"""Tables of runs: their figures over seeds, and by seed. Pure: records in, Markdown out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from bench_run import Record
 from dareu.report.aggregate import Stat
 from dareu.report.figures import DASH, show, show_share, value
 
-SLACK = 1e-9  # .05 - .02 is a little more than .03 for a computer
-MET, MISSED, UNKNOWN = "met", "**not met**", "**not measured**"
+MET, MISSED = "met", "**not met**"
 
 
 @dataclass(frozen=True)
@@ -29,32 +28,15 @@ Read = Callable[[Seed], float | None]
 
 @dataclass(frozen=True)
 class Bar:
-    """One demand on every seed, or with `on_mean` on the mean over seeds."""
+    """One figure of every seed; with `high` more is better, and the worst seed has the least."""
 
     what: str
-    limit: float
     read: Read
-    at_least: bool = False
-    on_mean: bool = False
+    high: bool = False
     form: Callable[[float], str] = show
 
-    def holds(self, number: float) -> bool:
-        return number >= self.limit - SLACK if self.at_least else number <= self.limit + SLACK
-
     def worst(self, numbers: Sequence[float]) -> float:
-        return min(numbers) if self.at_least else max(numbers)
-
-
-def verdict(bar: Bar, numbers: Sequence[float | None]) -> str:
-    """Met, missed, or not measured where a number is missing; a bar on every seed says if the mean meets it."""
-    kept = [n for n in numbers if n is not None]
-    if not kept or len(kept) < len(numbers):
-        return UNKNOWN
-    if bar.on_mean:
-        return MET if bar.holds(statistics.fmean(kept)) else MISSED
-    if bar.holds(bar.worst(kept)):
-        return MET
-    return f"{MISSED} (met on the mean)" if bar.holds(statistics.fmean(kept)) else MISSED
+        return min(numbers) if self.high else max(numbers)
 
 
 def gap(key: str, signed: bool = False) -> Read:
@@ -89,24 +71,18 @@ def whole(x: float) -> str:
 
 
 MAIN: tuple[Bar, ...] = (
-    Bar("wall seconds from an empty cache", 120, lambda s: s.first.wall_seconds, form=seconds_text),
-    Bar("wall seconds of a second method", 40, lambda s: s.second.wall_seconds, form=seconds_text),
-    Bar("Tug-of-War, mean", 0.96, figure("tug_of_war"), at_least=True, on_mean=True),
-    Bar("Tug-of-War, every seed", 0.92, figure("tug_of_war"), at_least=True),
-    Bar("retain ROUGE, distance", 0.03, gap("retain_rouge_l")),
-    Bar("test ROUGE, distance", 0.03, gap("test_rouge_l")),
-    Bar("empty answers, distance", 0.03, gap("empty")),
-    Bar("unfinished answers, distance", 0.03, gap("unfinished")),
-    Bar("repetitive answers, distance", 0.03, gap("repetitive")),
-    Bar("re-attribution, distance", 0.10, gap("reattribution")),
-    Bar("held-out attribution above the retrained model's", 0.05, gap("attribution_heldout", signed=True)),
-    Bar("unlearning time over retraining time", 0.25, time_share),
-    Bar(
-        "peak memory, MB",
-        2500,
-        lambda s: max(s.first.peak_memory_mb, s.second.peak_memory_mb),
-        form=whole,
-    ),
+    Bar("wall seconds from an empty cache", lambda s: s.first.wall_seconds, form=seconds_text),
+    Bar("wall seconds of a second method", lambda s: s.second.wall_seconds, form=seconds_text),
+    Bar("Tug-of-War", figure("tug_of_war"), high=True),
+    Bar("retain ROUGE, distance", gap("retain_rouge_l")),
+    Bar("test ROUGE, distance", gap("test_rouge_l")),
+    Bar("empty answers, distance", gap("empty")),
+    Bar("unfinished answers, distance", gap("unfinished")),
+    Bar("repetitive answers, distance", gap("repetitive")),
+    Bar("re-attribution, distance", gap("reattribution")),
+    Bar("held-out attribution above the retrained model's", gap("attribution_heldout", signed=True)),
+    Bar("unlearning time over retraining time", time_share),
+    Bar("peak memory, MB", lambda s: max(s.first.peak_memory_mb, s.second.peak_memory_mb), form=whole),
 )
 
 
@@ -117,15 +93,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def bars_table(seeds: Sequence[Seed], bars: Sequence[Bar] = MAIN) -> str:
-    """Every bar: its bound, the mean and the worst over seeds, the verdict."""
+    """Every figure: the mean and the worst over seeds; a dash where no seed has it."""
     rows = []
     for bar in bars:
         numbers = [bar.read(seed) for seed in seeds]
         kept = [n for n in numbers if n is not None]
-        bound = ("≥ " if bar.at_least else "≤ ") + bar.form(bar.limit)
         mean, worst = (bar.form(f(kept)) if kept else DASH for f in (statistics.fmean, bar.worst))
-        rows.append([bar.what, bound, mean, worst, verdict(bar, numbers)])
-    return table(["", "bound", "mean", "worst seed", ""], rows)
+        rows.append([bar.what, mean, worst])
+    return table(["", "mean", "worst seed"], rows)
 
 
 PAIRS = {  # unlearned (retrained)
@@ -171,14 +146,13 @@ def _share(run: Mapping[str, object], key: str, model: str = "unlearned") -> str
     return DASH if number is None else show_share(number)
 
 
-def settings_table(groups: Mapping[str, Sequence[Record]], limit: float) -> str:
-    """One row a setting: Tug-of-War (mean ± sd over its runs), its worst run, retrain similarity, the verdict."""
+def settings_table(groups: Mapping[str, Sequence[Record]]) -> str:
+    """One row a setting: Tug-of-War (mean ± sd over its runs), its worst run, retrain similarity."""
     rows = []
     for name, records in groups.items():
         tugs = [value(r.results, "tug_of_war") for r in records]
         kept = [t for t in tugs if t is not None]
         mean, similar = Stat.of(tugs), Stat.of(value(r.results, "retrain_similarity") for r in records)
-        bar = Bar("Tug-of-War", limit, lambda s: None, at_least=True, on_mean=True)
         rows.append(
             [
                 name,
@@ -186,8 +160,6 @@ def settings_table(groups: Mapping[str, Sequence[Record]], limit: float) -> str:
                 mean.text() if mean else DASH,
                 show(min(kept, default=None)),
                 similar.text() if similar else DASH,
-                verdict(bar, tugs),
             ]
         )
-    head = ["setting", "runs", f"Tug-of-War (mean ≥ {show(limit)})", "worst run", "retrain similarity", ""]
-    return table(head, rows)
+    return table(["setting", "runs", "Tug-of-War", "worst run", "retrain similarity"], rows)

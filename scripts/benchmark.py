@@ -43,7 +43,6 @@ from dareu.errors import DareuError
 from dareu.report.comparison import load_runs, to_markdown
 
 SECOND = "npo"  # the second method on the cache of the first
-OTHER_BAR, TOFU_BAR = 0.93, 0.90
 TOFU_FILES = ("tofu30.jsonl", "real_authors_perturbed.json", "world_facts_perturbed.json")
 ABOUT_NAMES = (
     "Held-out attribution of answers that name the question's author, or need no name, and of the others."
@@ -84,7 +83,7 @@ def other_item(args: argparse.Namespace, runner: Runner) -> Made:
         label: [runner.run(f"setting{i}-{seed}", (*overrides, f"seed={seed}")) for seed in args.seeds]
         for i, (label, overrides) in enumerate(other_settings(args.overrides).items(), start=1)
     }
-    return settings_table(groups, OTHER_BAR), [r for records in groups.values() for r in records]
+    return settings_table(groups), [r for records in groups.values() for r in records]
 
 
 def leaderboard_item(args: argparse.Namespace, runner: Runner) -> Made:
@@ -128,7 +127,7 @@ def tofu_item(args: argparse.Namespace, runner: Runner) -> Made:
         f"data.test_path={json.dumps(paths[1:])}",
     )
     records = [runner.run(f"tofu-{seed}", (*data, f"seed={seed}")) for seed in args.seeds]
-    bars = settings_table({"tofu30": records}, TOFU_BAR)
+    bars = settings_table({"tofu30": records})
     return f"{bars}\n{to_markdown(load_runs([r.run_dir for r in records]))}", records
 
 
