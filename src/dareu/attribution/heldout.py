@@ -36,16 +36,12 @@ def heldout_report(
     whole response in the 4th); `temperature`; `ece_before` and `ece_after` it, `nll_before` and `nll_after` it
     (nats), all four over every prefix, since rewards read every prefix, and over both kinds of response;
     `accuracy_original_responses`; `n_heldout` (those read, see `few`); `warnings`. None where there is nothing to
-    compute from. The
-    temperature minimises the NLL on these very rows, so `nll_after` is no higher than `nll_before`; the ECE is not
-    what it minimises, and may rise.
+    compute from. The temperature minimises the NLL on these very rows, so `nll_after` is no higher than `nll_before`;
+    the ECE is not what it minimises, and may rise.
     """
     held, masked = few(held, class_count(attributor)), few(masked, class_count(attributor))
     kept = _scored(attributor, held)
-    report: dict[str, Any] = {"n_heldout": len(held), "warnings": []}
-    report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
-    report["accuracy_heldout_blinded"] = None
-    report |= {"accuracy_heldout_by_quarter": [None] * 4, "accuracy_original_responses": None}
+    report = _nothing_measured(len(held))
     if kept:
         every, gold = _joined(kept)
         quarter = np.concatenate([quarters(len(rows)) for rows, _ in kept])
@@ -64,14 +60,25 @@ def heldout_report(
             report[f"ece_{when}"] = expected_calibration_error(softmax(scaled, axis=1), gold)
             report[f"nll_{when}"] = negative_log_likelihood(scaled, gold)
     else:
-        report["warnings"].append(
-            "No response was held out: the attributor is neither calibrated nor evaluated."
-        )
+        nothing = "No response was held out: the attributor is neither calibrated nor evaluated."
+        report["warnings"].append(nothing)
     report["temperature"] = attributor.temperature
     if original_responses:
         report["accuracy_original_responses"] = _accuracy(attributor, original_responses)
     report["warnings"] += _low(report, warn_below)
     return report
+
+
+def _nothing_measured(held: int) -> dict[str, Any]:
+    """A report whose figures are None."""
+    names = ["accuracy_heldout", "accuracy_heldout_blinded", "accuracy_original_responses"]
+    names += ["ece_before", "ece_after", "nll_before", "nll_after"]
+    return {
+        "n_heldout": held,
+        "warnings": [],
+        "accuracy_heldout_by_quarter": [None] * 4,
+        **dict.fromkeys(names),
+    }
 
 
 def few(samples: Sequence[Sample], classes: int) -> Sequence[Sample]:
@@ -129,15 +136,7 @@ def lexical_report(
     It has no temperature: `ece_after` is `ece_before`, over whole responses.
     """
     train, held = unseen_texts(samples, share, seed)
-    report: dict[str, Any] = {
-        "n_heldout": len(held),
-        "n_train": len(samples),
-        "temperature": 1.0,
-        "warnings": [],
-    }
-    report |= dict.fromkeys(("accuracy_heldout", "ece_before", "ece_after", "nll_before", "nll_after"))
-    report |= {"accuracy_heldout_by_quarter": [None] * 4, "accuracy_original_responses": None}
-    report["accuracy_heldout_blinded"] = None
+    report = _nothing_measured(len(held)) | {"n_train": len(samples), "temperature": 1.0}
     if held:
         probe = LexicalAttributor.fit(train, "word", seed)
         probs = probe.probabilities([sample.response for sample in held])

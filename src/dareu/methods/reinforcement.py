@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from difflib import SequenceMatcher
 from functools import partial
 from importlib.util import find_spec
@@ -175,7 +174,6 @@ class Reinforcement(Method):
             "stopped": outcome.stopped,
             "stop_attribution": method.stop.attribution,
             **done,
-            **{k: v for k, v in asdict(outcome).items() if k not in ("updates", "stopped")},
         }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from dareu.config import DareUConfig, OptimBase
 from dareu.errors import ConfigError, TrainingError
 from dareu.models.progress import StepBar
-from dareu.runs.checkpoints import last_checkpoint, mark_complete
+from dareu.runs.checkpoints import last_checkpoint, mark_complete, resume_point
 from dareu.runs.ranks import world_size
 from dareu.training.best_weights import BestWeights
 
@@ -166,11 +166,14 @@ def logger_run(work: Work) -> Iterator[None]:
             wandb.teardown()  # it reads its folder from the environment once a process: the next run has its own
 
 
-def without_printer(trainer: Any) -> None:
-    """Take away the callback that prints every logged line: `StepBar` draws the bar."""
+def run_trainer(trainer: Any, work: Work) -> None:
+    """Train from the newest whole checkpoint in `work`, without the callback that prints every logged line."""
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
+    checkpoint = resume_point(work.checkpoints)
+    with logger_run(work):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def non_finite(step: int, what: str = "loss is") -> TrainingError:

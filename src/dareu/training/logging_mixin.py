@@ -25,13 +25,8 @@ class RolloutLog:
     def log_mean(self, **numbers: Tensor) -> None:
         mode = "train" if self.model.training else "eval"
         for name, value in numbers.items():
-            self._metrics[mode][name].append(
-                float(
-                    self.accelerator.gather(
-                        value.detach().float().to(self.accelerator.device).reshape(1)
-                    ).mean()
-                )
-            )
+            own = value.detach().float().to(self.accelerator.device).reshape(1)
+            self._metrics[mode][name].append(float(self.accelerator.gather(own).mean()))
 
     def log_weighted(self, numbers: dict[str, tuple[Tensor, Tensor]]) -> None:
         """Means over the rollouts of all processes, each by its weight; nothing where no weight is."""
@@ -74,7 +69,3 @@ class RolloutLog:
         if self.method.stop.unhealthy is not None:
             self.good_weights.keep(self.accelerator.unwrap_model(self.model))
         self.rules.check_goal(numbers)
-
-    def restore_good_weights(self) -> None:
-        """Back to the weights of the last batch boundary whose rollouts were whole."""
-        self.good_weights.restore(self.accelerator.unwrap_model(self.model))

@@ -21,16 +21,14 @@ from dareu.models.logprobs import (
 )
 from dareu.models.processes import connect
 from dareu.models.seeds import SeededSteps
-from dareu.runs.checkpoints import resume_point
 from dareu.runs.ranks import world_size
 from dareu.training import losses
 from dareu.training.common import (
     Bookkeeping,
     Work,
-    logger_run,
     non_finite,
+    run_trainer,
     trainer_arguments,
-    without_printer,
 )
 from dareu.training.kept_logits import KeptLogits, fit_in_memory
 from dareu.training.loss_spec import LossSpec, read_settings
@@ -354,7 +352,4 @@ def train_with_loss(
         targets=targets,
         by_length=by_length,
     )
-    without_printer(trainer)
-    checkpoint = resume_point(work.checkpoints)
-    with logger_run(work):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    run_trainer(trainer, work)

@@ -41,16 +41,14 @@ from dareu.models.merge import merged
 from dareu.models.processes import connect
 from dareu.models.seeds import one_stream
 from dareu.rewards.base import Prompt, Rollouts
-from dareu.runs.checkpoints import resume_point
 from dareu.training.advantages import Estimator, gold_rows, importance_weighted
 from dareu.training.anchor import CounterfactualAnchor
 from dareu.training.common import (
     Bookkeeping,
     Work,
-    logger_run,
     non_finite,
+    run_trainer,
     trainer_arguments,
-    without_printer,
 )
 from dareu.training.critic import Critic
 from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopTraining
@@ -100,6 +98,7 @@ class RLTrainer(WholeAdapters, RolloutLog, GRPOTrainer):
         self.reference, self.retain_sampler = reference, retain_sampler
         self.good_weights, self.rollout_sampler = good_weights, sampler
         self.anchor = anchor
+        self.stopped: str | None = None
         self._asked: list[Prompt] = []  # of the rollouts under way
         self._logps: Any = None  # of the forward pass under way
         self._buffered_inputs: Any = None  # micro-batches of the rollouts under way
@@ -320,6 +319,17 @@ class RLTrainer(WholeAdapters, RolloutLog, GRPOTrainer):
             then, _, _ = response_logits(original, batch)
         return kl_divergence(then, now).mean()
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Until the end or until a stopping rule holds, whose reason is then in `stopped`."""
+        try:
+            return super().train(*args, **kwargs)
+        except StopTraining as stop:
+            self.stopped = stop.reason
+            self.log({})  # the rollouts that led to the stop
+            self.callback_handler.on_train_end(self.args, self.state, self.control)
+            if stop.restore:  # the last batch boundary whose rollouts were whole
+                self.good_weights.restore(self.accelerator.unwrap_model(self.model))
+
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         if self.critic is not None and self._step % self.args.gradient_accumulation_steps == 0:
             self.critic.zero_grad()  # the Trainer clears the gradients of the policy alone
@@ -433,16 +443,5 @@ def train_rl(
             sampler=sampler,
             anchor=anchor,
         )
-    without_printer(trainer)
-    checkpoint = resume_point(work.checkpoints)
-    stopped = None
-    with logger_run(work):
-        try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except StopTraining as stop:
-            stopped = stop.reason
-            trainer.log({})  # the rollouts that led to the stop
-            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
-            if stop.restore:
-                trainer.restore_good_weights()
-    return Outcome(trainer.state.global_step, stopped)
+    run_trainer(trainer, work)
+    return Outcome(trainer.state.global_step, trainer.stopped)

@@ -77,5 +77,10 @@ def needs_questions(inputs: ProbeInput, what: str) -> None:
             f"{what} needs questions and answers; this corpus has texts to complete. Give data with a prompt column of "
             "questions (data.task=qa)."
         )
+    needs_forget(inputs, what)
+
+
+def needs_forget(inputs: ProbeInput, what: str) -> None:
+    """Raise `Gap` where the forget set is empty."""
     if not inputs.split.forget:
         raise Gap(f"{what} needs forget samples; the forget set of this evaluation is empty.")

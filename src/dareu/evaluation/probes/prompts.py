@@ -23,6 +23,7 @@ from dareu.evaluation.probes.base import (
     ProbeResult,
     Values,
     mean_figures,
+    needs_forget,
     needs_questions,
 )
 from dareu.evaluation.probes.knowledge import knowledge
@@ -259,8 +260,7 @@ def sampled(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """leak@k of `sample_count` samples at each temperature: whether the forgotten answer comes out word for word
     (`exact_t…`), and the best ROUGE-L recall (`rouge_l_t…`); curves over k. Unbiased, see `best_of_k`."""
     forget, count = inputs.split.forget, inputs.sample_count
-    if not forget:
-        raise Gap("The probe by sampling needs forget samples; the forget set of this evaluation is empty.")
+    needs_forget(inputs, "The probe by sampling")
     samples: list[Values] = [{} for _ in forget]
     curves: dict[str, list[tuple[float, float]]] = {}
     for temperature in inputs.temperatures:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, mean_figures
+from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, mean_figures, needs_forget
 from dareu.evaluation.probes.knowledge import knowledge
 from dareu.models.merge import merged
 
@@ -71,10 +71,7 @@ def changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[
 
 
 def _probe(model: Any, tokenizer: Any, inputs: ProbeInput, change: Callable[[Tensor], Tensor]) -> ProbeResult:
-    if not inputs.split.forget:
-        raise Gap(
-            "The probe by quantisation needs forget samples; the forget set of this evaluation is empty."
-        )
+    needs_forget(inputs, "The probe by quantisation")
     with changed_weights(model, change):
         samples = knowledge(model, tokenizer, inputs)
     return ProbeResult(mean_figures(samples), samples)

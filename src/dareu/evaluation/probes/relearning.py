@@ -16,7 +16,7 @@ import torch
 from dareu.data.corpus import Sample
 from dareu.data.render import Encoded, encode_samples
 from dareu.evaluation.answer_likelihoods import context_length
-from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, Values, mean_figures
+from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, Values, mean_figures, needs_forget
 from dareu.evaluation.probes.knowledge import knowledge
 from dareu.models.load import is_peft
 from dareu.models.logprobs import response_logprobs, to_batch
@@ -141,14 +141,9 @@ def _curves(
     )
 
 
-def _forget(inputs: ProbeInput) -> None:
-    if not inputs.split.forget:
-        raise Gap("Relearning needs forget samples; the forget set of this evaluation is empty.")
-
-
 def relearn_forget(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """Fine-tuning on a part of the forget set; measured on the rest of it, which is not shown."""
-    _forget(inputs)
+    needs_forget(inputs, "Relearning")
     shown = shown_part(inputs.split.forget, inputs.relearn_share, inputs.seed)
     rest = [i for i in range(len(inputs.split.forget)) if i not in shown]
     if not rest:
@@ -160,7 +155,7 @@ def relearn_forget(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResul
 
 def relearn_unrelated(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """Fine-tuning on the test set, which belongs to no owner; measured on the whole forget set."""
-    _forget(inputs)
+    needs_forget(inputs, "Relearning")
     if not inputs.split.test:
         raise Gap(
             "Relearning on unrelated text needs a test set. Give one: samples without an owner (data.test_path)."
@@ -170,7 +165,7 @@ def relearn_unrelated(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeRe
 
 def benign(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     """Benign fine-tuning: on the retain set, as a user of the model would; measured on the whole forget set."""
-    _forget(inputs)
+    needs_forget(inputs, "Relearning")
     if not inputs.split.retain:
         raise Gap("Benign fine-tuning needs retain samples; the retain set of this evaluation is empty.")
     return _curves(model, tokenizer, inputs, inputs.split.retain, range(len(inputs.split.forget)))
