@@ -3,8 +3,6 @@
 `import dareu` loads no torch; the names below are resolved when they are first used.
 """
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 

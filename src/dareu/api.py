@@ -1,7 +1,5 @@
 """The notebook interface: takes data and a model, returns a model that has forgotten."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`dareu rescore`: arguments and output."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`dareu export` and `dareu push`: arguments and output."""
 
-from __future__ import annotations
-
 import argparse
 
 

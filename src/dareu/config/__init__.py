@@ -4,8 +4,6 @@ Every key of every YAML under `configs/` exists here with its type, its default 
 misspelt key, a value out of range or two keys that contradict one another fail before anything runs.
 """
 
-from __future__ import annotations
-
 from dareu.config.attributor import AttributorConfig, AttributorOptim, BackboneConfig
 from dareu.config.base import (
     Count,

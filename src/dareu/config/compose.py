@@ -1,7 +1,5 @@
 """From Hydra's YAML files and overrides to a typed `RunConfig`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Messages, `dareu configs KEY` and `docs/config.md` all read these.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A composed dict as a `RunConfig`, and what is said of keys that are wrong."""
 
-from __future__ import annotations
-
 from difflib import get_close_matches
 from typing import Any
 

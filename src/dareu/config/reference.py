@@ -1,7 +1,5 @@
 """The reference of configuration keys: one Markdown page, and the lines that `dareu configs KEY` prints."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

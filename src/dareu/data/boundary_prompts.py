@@ -1,7 +1,5 @@
 """Boundary prompts: those of the retain set that look most like a forget prompt."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 

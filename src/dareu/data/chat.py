@@ -1,7 +1,5 @@
 """Chats of `{"role": …, "content": …}` turns, as chat data sets hold them: to a prompt and a response."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from dareu.errors import DataError

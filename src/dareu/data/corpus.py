@@ -1,7 +1,5 @@
 """The owner-labelled corpus and its forget split: plain frozen data, no torch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

@@ -3,8 +3,6 @@
 What stays is trained on again: a forget row that another owner has as well is learnt again at each update.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence

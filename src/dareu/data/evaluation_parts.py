@@ -1,7 +1,5 @@
 """The two parts of an evaluation: one that settings are chosen on, and one that is reported."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Literal
 

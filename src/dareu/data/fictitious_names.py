@@ -1,7 +1,5 @@
 """Names of people who do not exist, and texts in which they stand in place of an owner's name."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -1,7 +1,5 @@
 """Data that is in memory already: lists of dicts, of samples or of texts, a `datasets.Dataset`, a pandas DataFrame."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Lists that stand as text in a table's cell: JSON, Python's or NumPy's."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

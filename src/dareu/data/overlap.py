@@ -1,7 +1,5 @@
 """Semantic overlap: forget samples that also stand, in other words, among those who stay."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from dareu.data.corpus import Corpus, Sample, Split

@@ -1,7 +1,5 @@
 """Names of owners: which spellings are one name, and which name a set of texts is about."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

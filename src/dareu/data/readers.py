@@ -1,7 +1,5 @@
 """Rows of a user's file, each with the place it came from; every error says where and what to do."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

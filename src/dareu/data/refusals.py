@@ -1,7 +1,5 @@
 """Sentences that decline to answer: a list of our own, or the user's file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dareu.data.readers import read_text

@@ -4,8 +4,6 @@ The rendered prompt holds every special token as text and is tokenised with `add
 everywhere, so that the model meets the same tokens in each stage.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Requests one after another: what is forgotten, and what is left, in each round and after it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

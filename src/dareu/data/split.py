@@ -1,7 +1,5 @@
 """Whose data goes (the forget split), and which samples are held out of training."""
 
-from __future__ import annotations
-
 import difflib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence

@@ -5,8 +5,6 @@ vowel signs of Hindi or Tamil do not end one. Scripts that are written without s
 Japanese, Thai, …) give a word for each character with its marks.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterator
 

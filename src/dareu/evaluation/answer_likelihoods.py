@@ -1,7 +1,5 @@
 """Likelihoods of reference, paraphrased and wrong answers, in one pass over all samples; and lengths."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from contextlib import suppress

@@ -4,8 +4,6 @@ An attributor is as good as it is on text whose owner is known and that no metho
 about the owners it knows. So its accuracy and its calibration there stand below its column.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

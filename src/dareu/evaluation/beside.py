@@ -1,7 +1,5 @@
 """The models of a run beside each other: what can only be computed once all of them have answered. Pure."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Container, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures of a part of the forget set: the owners of one request among all that have been forgotten. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any

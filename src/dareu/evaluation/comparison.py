@@ -1,7 +1,5 @@
 """The unlearned model beside the retrained one. Pure: summaries of the suite in, numbers out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

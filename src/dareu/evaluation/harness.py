@@ -4,8 +4,6 @@ The harness is the extra `lm_eval`; its tasks come with their own data sets, whi
 cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any

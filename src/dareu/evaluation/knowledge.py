@@ -4,8 +4,6 @@ o original, r retrained, u unlearned. Records are those of `dareu.evaluation.sui
 index.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

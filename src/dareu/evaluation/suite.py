@@ -1,7 +1,5 @@
 """Evaluates one checkpoint: a record for each sample, and a summary of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

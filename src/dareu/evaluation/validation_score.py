@@ -1,7 +1,5 @@
 """One figure by which weights are chosen while a method trains: how near a model's answers are to a target's."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

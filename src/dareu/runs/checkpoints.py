@@ -1,7 +1,5 @@
 """Checkpoints that are whole: marked when all their files are written, and checked before a run continues from them."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 Sizes, and the checksums of small files, at every read; those of large files on demand.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import zlib

@@ -3,8 +3,6 @@
 A file that a run writes under a new name gets its pattern here; a test runs a command and looks for files without one.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Hashes of what a run read and left: the forgotten records and the files of the models, for a deletion record."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets

@@ -5,8 +5,6 @@ it. Work that can be cut up is shared out and gathered in order (`share_out`). W
 No torch here: `models.processes` sets the channel over which processes talk.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -9,8 +9,6 @@ Where several processes are one run (`runs.ranks`), process 0 looks, locks and w
 that is thrown away, and read what process 0 has written.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

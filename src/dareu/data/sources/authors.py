@@ -10,8 +10,6 @@ put and that they repeat the name in the question. No author's name is among the
 name every second one is an author's, the others are left to the background.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

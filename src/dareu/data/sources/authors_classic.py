@@ -6,8 +6,6 @@ right; book titles are unique. Every question has paraphrases, a paraphrased ans
 TOFU publishes only for its full benchmark.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any

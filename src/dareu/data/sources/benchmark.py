@@ -1,7 +1,5 @@
 """What all benchmark sources share: from rows grouped by owner to a corpus, whole or in part."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

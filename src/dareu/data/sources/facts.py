@@ -1,7 +1,5 @@
 """General facts that belong to no owner: the test set (D_test) of the fictional authors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from random import Random
 

@@ -1,7 +1,5 @@
 """The user's own data: one sample a row of a file, its columns named in the configuration."""
 
-from __future__ import annotations
-
 import math
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Rows of a data set on the Hugging Face hub, or of a local folder in the layout of its repository."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Any data set of the hub by name, configuration, split and columns."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from dareu.config import Columns, HubConfig

@@ -4,8 +4,6 @@ Its owners are what the id has before its last part; a person is called by the n
 The answers of task 2 *are* the fact (a number, an address), so that exact match says more than ROUGE.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

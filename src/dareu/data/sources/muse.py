@@ -4,8 +4,6 @@ It knows no owners: its parts (`forget`, `retain1`, `retain2`) are the owners he
 into passages to continue, with `holdout` for membership inference; `knowledge` are the questions of `knowmem`.
 """
 
-from __future__ import annotations
-
 from dareu.config import MuseConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row

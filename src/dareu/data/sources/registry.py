@@ -4,8 +4,6 @@ Other packages add theirs by an entry point in the group `dareu.sources`: a func
 configuration and gives a `Corpus`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -5,8 +5,6 @@ the persons; level 1 (fill the gap) and level 2 (questions) are their samples, l
 attacks; questions about their neighbours are the test set.
 """
 
-from __future__ import annotations
-
 from dareu.config import RwkuConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import canonical

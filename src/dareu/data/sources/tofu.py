@@ -4,8 +4,6 @@ An author is a block of 20 rows of `full`; the benchmark gives no names, so that
 the rows have.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from dareu.config import TofuConfig

@@ -4,8 +4,6 @@ The rows name no category: it is the block of 400 rows, as in the scripts of the
 called "category 1" to "category 20".
 """
 
-from __future__ import annotations
-
 from dareu.config import WaterdrumArxivConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.sources.benchmark import make_corpus, numbered, texts_of_owner

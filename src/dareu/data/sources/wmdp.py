@@ -5,8 +5,6 @@
 subject from pretraining: give one as `original`.
 """
 
-from __future__ import annotations
-
 from dareu.config import WmdpConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row

@@ -1,7 +1,5 @@
 """Tables that lie as data files beside the modules that read them, such as the words of the generated corpora."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from importlib.resources import files

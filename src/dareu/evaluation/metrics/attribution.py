@@ -1,7 +1,5 @@
 """Whose text an answer reads like, from the class probabilities of an attributor. NumPy alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """What a metric is: a function over records, what it needs, and how its figure is read. No torch here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module

@@ -4,8 +4,6 @@ The summary has a section a set of samples (`forget`, `retain`, …) and those t
 `truth_ratios`, `intervals` (section → key → `{low, high, n}`) and `missing` ("section.key" → reason).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """95 % intervals over samples: the bootstrap for means, Wilson's for shares. Pure, seeded; NumPy alone."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import lru_cache

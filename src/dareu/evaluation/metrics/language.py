@@ -1,7 +1,5 @@
 """The words of a language, by the lists of `wordfreq` (the extra `words`): what a pretrained model may write."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Sequence
 
 from dareu.data.words import is_character

@@ -4,8 +4,6 @@ Source of all: TOFU (arXiv 2401.06121). They are computed in logarithms: an NLL 
 that fell apart has, gives a very small or very large number, neither an overflow nor a division by zero.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal

@@ -1,7 +1,5 @@
 """Membership inference: does a score of each sample separate the forget set from a held-out set? NumPy alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Metrics of fields that only a model can fill (`dareu.evaluation.model_metrics.fields`). No torch here."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import fmean

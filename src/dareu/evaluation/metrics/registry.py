@@ -6,8 +6,6 @@ function and one row. Other packages add theirs by an entry point in the group `
 `extra.<name>`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

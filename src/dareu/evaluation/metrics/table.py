@@ -1,7 +1,5 @@
 """docs/metrics.md from the registry: `python -m dareu.evaluation.metrics.table > docs/metrics.md`."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 from dareu.evaluation.metrics.base import ANY, SUITES, Metric

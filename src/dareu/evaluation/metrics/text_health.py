@@ -1,7 +1,5 @@
 """Health of generated text: what a similarity score does not see. Strings in, numbers out; no torch."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Model utility (TOFU): one number for what should stay. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Words that do not exist, and fluency by a model that no method trains on: the corpus is the reference. Pure."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter, defaultdict

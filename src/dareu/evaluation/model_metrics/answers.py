@@ -1,7 +1,5 @@
 """Answers to variants of a query: greedy or sampled, each scored against the sample's reference."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

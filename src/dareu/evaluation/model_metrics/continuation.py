@@ -1,7 +1,5 @@
 """MUSE's two memorisation metrics: continue a text word for word, answer after a few examples (arXiv 2407.06460)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -8,8 +8,6 @@ pages of published checkpoints (a KL divergence of what both models generate); i
 hand. Its scale may differ by a constant and by the answers' length: compare figures of one implementation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ The metrics themselves are rows of `dareu.evaluation.metrics.registry` that read
 function and one row of `PRODUCERS`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The norm of the loss's gradient on one sample, a membership score: small for what was learnt by heart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

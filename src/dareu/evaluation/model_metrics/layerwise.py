@@ -4,8 +4,6 @@ Both look at a span of each answer: the tokens that hold the fact. They work for
 `dareu.models.layers` finds (Llama, Qwen, Phi, GPT-NeoX and their kin).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Sampled leak: does a forgotten answer come out in k samples? Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import comb
 

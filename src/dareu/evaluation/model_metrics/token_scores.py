@@ -5,8 +5,6 @@ was trained on, so that an AUC above .5 says that forget samples look like membe
 score: None.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What a probe gets and gives. No torch here."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The measurement that most probes repeat: what a model still says, and how likely it finds what it should not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

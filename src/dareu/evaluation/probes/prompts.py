@@ -1,7 +1,5 @@
 """The same knowledge requested in another way: paraphrases, formats, a second turn, samples."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from random import Random

@@ -1,7 +1,5 @@
 """Weights rounded to few bits: unlearning that moved them little may be rounded away (arXiv 2410.16454)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """The table of probes, probes.yaml. No torch here: what a probe runs is imported when it runs."""
 
-from __future__ import annotations
-
 from dareu.data.sources.word_tables import read_table
 from dareu.evaluation.metrics.base import lazily
 from dareu.evaluation.probes.base import Probe

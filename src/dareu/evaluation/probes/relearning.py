@@ -4,8 +4,6 @@ The retrained model under the same steps is the floor: it learns too, but from n
 DareU, figure 7.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from random import Random

@@ -1,7 +1,5 @@
 """Probes at work on one checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A log of one model in our records, whatever layout its file has."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

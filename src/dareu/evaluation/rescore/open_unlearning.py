@@ -5,8 +5,6 @@ ours: 1e-10 stands in the denominators of truth ratios and normalised probabilit
 PrivLeak is taken against an AUC of .5 where no retrained model's log was given.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Our own records: `samples/<model>.jsonl` of a run folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

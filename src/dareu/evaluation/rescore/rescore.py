@@ -1,7 +1,5 @@
 """`dareu rescore`: every metric that per-sample records allow, without a model."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ Lists of rows a set: `prompt`, `gold`, `generated`, and mean losses a token. And
 of these files alone is read too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
