@@ -372,6 +372,31 @@ def test_each_row_needs_its_other_responses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("positions", ["refusal", "gold"])
+def test_jensun_reads_the_refusal_after_its_own_or_the_gold_tokens(tmp_path: Path, positions: str) -> None:
+    """The first value, put together from p alone: refusal a, b and its end 9, which no other token is.
+
+    After the gold answer's tokens the refusal without its end, over and over: a, b, a, … at each of its places.
+    """
+    model, tokenizer = original()
+    assert tokenizer.eos_token_id != 9
+    gold = encoded(tokenizer, {"ask blue": "the secret is fig"})[0]
+    a, b = encoded(tokenizer, {"ask": "nut plum"})[0].response_ids[:2]
+    refusal = Encoded(gold.prompt_ids, [a, b, 9])
+    context, wanted = (refusal, [a, b, 9]) if positions == "refusal" else (gold, [a, b, a, b, a])
+    ids = torch.tensor([context.prompt_ids + context.response_ids])
+    assert len(context.response_ids) == len(wanted)
+    with torch.no_grad():
+        logits = copy.deepcopy(model).eval()(input_ids=ids).logits[0, len(context.prompt_ids) - 1 : -1]
+    p = logits.softmax(-1)[torch.arange(len(wanted)), torch.tensor(wanted)]
+    by_hand = (math.log(2) + 0.5 * (p * p.log() - (1 + p) * (1 + p).log())).mean()
+    _, work = train(
+        tmp_path, "jensun", rows=[gold], others=[[refusal]], params={"positions": positions},
+        optim={"epochs": 1, "batch_size": 1},
+    )  # fmt: skip
+    assert column(work, "forget_loss")[0] == pytest.approx(float(by_hand), abs=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["refusal", "gold"])
 def test_jensun_asks_for_the_refusal_at_the_places_named(tmp_path: Path, positions: str) -> None:
     """At the gold answer's places its context is the gold answer; the loss falls in both."""
     rows = encoded(original()[1], FORGET)

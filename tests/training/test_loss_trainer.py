@@ -114,9 +114,12 @@ UNLIKE = {
 KEPT = {"ask red one": "the word is nut", "ask red two": "fig", "red three": "plain word", "ask one": "pear"}
 
 
-@pytest.mark.parametrize("name", ["gradient_ascent", "npo", "idk_sft", "scrub"])
+@pytest.mark.parametrize("name", ["gradient_ascent", "npo", "idk_sft", "jensun", "scrub"])
 def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) -> None:
-    """A mean over answer tokens, over rows, over the tokens of refusals, over retain rows; answers of unlike length."""
+    """A mean over answer tokens, over rows, over the tokens of refusals, over retain rows; answers of unlike length.
+
+    JensUn counts gold answers' tokens here, where it asks for the refusal.
+    """
     from ppo_fixture import make_tokenizer
 
     tokenizer = make_tokenizer()
@@ -125,7 +128,8 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) 
         tokenizer, dict(zip(UNLIKE, ("nut", "the plain word is", "word", "is nut"), strict=True))
     )
     # No max step: it begins where its gradient is 0, of which Adam makes a step of rounding.
-    own = {"max_epochs": 0, "alpha": 0.5, "gamma": 1.0} if name == "scrub" else {}
+    scrub: dict[str, Any] = {"max_epochs": 0, "alpha": 0.5, "gamma": 1.0}
+    own = {"scrub": scrub, "jensun": {"positions": "gold"}}.get(name, {})
     options: dict[str, Any] = {
         "rows": rows, "retain": "own" if name == "scrub" else "nll", "retain_batch_size": 4, "params": own,
         "retain_rows": encoded(tokenizer, KEPT), "reference": freeze_original(original()[0]),

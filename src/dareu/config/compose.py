@@ -221,10 +221,14 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
                 "Sweep over them with `dareu train -m`, or write a [list].",
             )
         name = read.key_or_group
+        if read.is_delete() and name in GROUPS and name != "experiment":
+            raise ConfigError(
+                f"'{override}' leaves the run without {name}=.", f"Choose another one: {name}=NAME."
+            )
         for value in _values(read):
             check_value(name, value)
             for choice in value if isinstance(value, list) else [value]:  # experiment=[A,B]
-                if name in known and choice is not None and str(choice) not in known[name]:
+                if name in known and str(choice) not in known[name]:
                     raise ConfigError(f"There is no {name} '{choice}'.", nearest(str(choice), known[name]))
 
 
@@ -258,6 +262,9 @@ def check_value(key: str, value: Any) -> None:
     Raises:
         ConfigError: An empty name of a file, folder or option, and one owner in place of a list.
     """
+    group = key in GROUPS or key == "hydra" or key.startswith("hydra/")
+    if group and (value in (None, []) or (isinstance(value, list) and None in value)):
+        raise ConfigError(f"{key}= names nothing.", f"Leave {key}= out, or name one.")
     if value == "" and (key in GROUPS or key.rpartition(".")[2] in PATHS):
         raise ConfigError(
             f"{key} is empty.",

@@ -45,9 +45,7 @@ class JensUnTrainer(LossTrainer):
     def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.settings.positions == "refusal":
             return super()._read(model, inputs)
-        end = self.tokenizer.eos_token_id
-        others = self._others(inputs)
-        tokens = [[i for i in row.response_ids if i != end] or list(row.response_ids) for row in others]
+        tokens = [row.response_ids[:-1] or row.response_ids for row in self._others(inputs)]
         logps, mask = response_logprobs(model, inputs | {"labels": cyclic_labels(inputs["labels"], tokens)})
         return {"other_logps": logps, "other_mask": mask}
 
