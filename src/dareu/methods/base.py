@@ -55,9 +55,11 @@ class Method(ABC):
     """One unlearning method. An instance holds no state of a run."""
 
     keep: ClassVar[tuple[str, ...]] = ()  # files of the work folder that belong to the result
+    engine: ClassVar[str | None] = (
+        None  # the module that trains; imported before a stage's seconds are counted
+    )
 
-    @abstractmethod
-    def validate(self, config: RunConfig, split: Split | None = None) -> None:
+    def validate(self, config: RunConfig, split: Split | None = None) -> None:  # noqa: B027  the schema may do
         """Check the configuration, and with `split` whether the data fit it too. Nothing is written.
 
         Raises:
@@ -91,9 +93,6 @@ class Method(ABC):
     def shares_weights(self) -> bool:
         """Whether its training works where each process holds a part of every weight (FSDP2, ZeRO-3)."""
         return False
-
-    def import_engine(self) -> None:  # noqa: B027  most methods have nothing to import
-        """Import the heavy libraries that `run` needs, so that importing is no part of a stage's seconds."""
 
     @abstractmethod
     def run(self, context: MethodContext) -> dict[str, Any]:

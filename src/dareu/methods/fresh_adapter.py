@@ -8,7 +8,7 @@ For LoRA fine-tunes alone. Soft targets say more of a token than its label, so f
 UNDO (arXiv 2506.06278) reports that distilling into noised weights resists relearning, which is the reason to try it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
-from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
-from dareu.methods.distillation import READS, Distillation, own_targets
+from dareu.methods.counterfactual import Counterfactual, CounterfactualSettings
+from dareu.methods.distillation import READS, own_targets
 from dareu.training.soft_targets import SoftTargets, divergence_from_targets
 
 
@@ -43,7 +43,7 @@ def reset_adapter(policy: Any) -> None:
 
 
 @dataclass(frozen=True)
-class FreshAdapter(Distillation):
+class FreshAdapter(Counterfactual):
     """Walks through forget and retain samples; there is no retain term beside them."""
 
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
@@ -53,14 +53,6 @@ class FreshAdapter(Distillation):
                 "method=fresh_adapter trains a new LoRA adapter on the base, and this model has none.",
                 "Use a model with model.adapter=lora, or method=counterfactual.",
             )
-        if split is not None:
-            fakes_for(split, 1, config)
-
-    def reads_calibration(self, config: RunConfig) -> bool:
-        return True
-
-    def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:
-        return super().key(config, stage_key) | teachers_key(config)
 
     def samples(self, context: MethodContext) -> Sequence[Sample]:
         return [*context.split.forget, *context.split.retain]
@@ -70,7 +62,7 @@ class FreshAdapter(Distillation):
 
     def teachers(self, context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
         kept = own_targets(context, context.encode(context.split.retain), settings.top_k)
-        return teachers_for(context, settings) + kept
+        return super().teachers(context, settings) + kept
 
 
 METHOD = FreshAdapter(

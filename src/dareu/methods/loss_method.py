@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,6 +28,8 @@ PAIRED = {"refusal": "idk_sft, idk_dpo, jensun, flat", "alternate": "altpo"}
 class LossMethod(LossSpec, Method):
     """The registry row of a method that is a loss; see `LossSpec` for its fields."""
 
+    engine: ClassVar[str | None] = "dareu.training.loss_trainer"
+
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         if split is None:
             check_loss(self, settings_of(config))
@@ -42,9 +44,6 @@ class LossMethod(LossSpec, Method):
 
     def shares_weights(self) -> bool:
         return self.trainer is None
-
-    def import_engine(self) -> None:
-        import dareu.training.loss_trainer  # noqa: F401
 
     def samples(self, context: MethodContext) -> Sequence[Sample]:
         """What training walks through."""

@@ -45,6 +45,8 @@ NAMELESS = (
 class Reinforcement(Method):
     """Configured by `DareUConfig`. `step` makes the step of an update from settings and reward."""
 
+    engine = "dareu.training.rl_trainer"
+
     def __init__(self, step: Callable[[DareUConfig, Reward], Step]) -> None:
         self.step = step
 
@@ -82,9 +84,6 @@ class Reinforcement(Method):
     def reads_attributor(self, config: RunConfig) -> bool:
         method = settings_of(config)
         return find_reward(method.reward.kind).reads_attributor or method.stop.attribution is not None
-
-    def import_engine(self) -> None:
-        import dareu.training.rl_trainer  # noqa: F401
 
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original

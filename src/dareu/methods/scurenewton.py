@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from dareu.config import NewtonConfig, RunConfig
-from dareu.data.corpus import Split
+from dareu.config import NewtonConfig
 from dareu.data.render import Encoded
 from dareu.errors import ModelError, first_line
 from dareu.methods.base import Method, MethodContext
@@ -169,9 +168,6 @@ def _restore(parameters: Sequence[Tensor], work: Work) -> int:
 
 class SCureNewton(Method):
     """Configured by `NewtonConfig`."""
-
-    def validate(self, config: RunConfig, split: Split | None = None) -> None:
-        """Nothing beside what the schema checks."""
 
     def run(self, context: MethodContext) -> dict[str, Any]:
         config = context.config

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dareu.config import RunConfig, VectorConfig
-from dareu.data.corpus import Split
+from dareu.config import VectorConfig
 from dareu.data.render import Encoded
 from dareu.methods.base import Method, MethodContext
 from dareu.models.load import is_peft
@@ -72,11 +71,7 @@ def negate_by_training(
 class TaskVector(Method):
     """Configured by `VectorConfig`."""
 
-    def validate(self, config: RunConfig, split: Split | None = None) -> None:
-        """Nothing beside what the schema checks."""
-
-    def import_engine(self) -> None:
-        import dareu.training.loss_trainer  # noqa: F401
+    engine = "dareu.training.loss_trainer"
 
     def run(self, context: MethodContext) -> dict[str, Any]:
         config, work = context.config, context.work

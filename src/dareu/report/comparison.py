@@ -6,7 +6,7 @@ to the retrained model is good, that is the smallest distance to it, not the sma
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -88,21 +88,25 @@ def comparison_table(runs: Sequence[Run], sort: str = "retrain_similarity") -> T
     return table
 
 
+def _lines(rows: Sequence[Row], best: Callable[[str], str], escape: Callable[[str], str]) -> list[list[str]]:
+    """The cells of a wide table, its head first; `best` marks a cell, `escape` makes text safe."""
+    figures = _shown(rows, WIDE)
+    lines = [[escape(cell) for cell in ("method", *(f.title for f in figures), "runs")]]
+    for row in rows:
+        cells = [(escape(_cell(row, f)), f.key in row.best) for f in figures]
+        shown = [best(cell) if is_best else cell for cell, is_best in cells]
+        lines.append([escape(row.label), *shown, escape(_count(row))])
+    return lines
+
+
 def to_markdown(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """A Markdown table, warnings above it as a quote."""
     rows = aggregate(runs, sort)
-    figures = _shown(rows, WIDE)
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |\n"
-
-    out = "".join(f"> {remark}\n" for remark in remarks(runs, rows))
-    out += ("\n" if out else "") + line(["method", *(f.title for f in figures), "runs"])
-    out += line(["---", *("---:" for _ in figures), "---:"])
-    for row in rows:
-        cells = [f"**{_cell(row, f)}**" if f.key in row.best else _cell(row, f) for f in figures]
-        out += line([row.label, *cells, _count(row)])
-    return f"{out}\n{LEGEND}\n"
+    head, *body = _lines(rows, lambda cell: f"**{cell}**", lambda text: text.replace("|", "\\|"))
+    rule = ["---", *("---:" for _ in head[1:])]
+    said = "".join(f"> {remark}\n" for remark in remarks(runs, rows))
+    table = "".join("| " + " | ".join(line) + " |\n" for line in (head, rule, *body))
+    return "\n".join([*([said] if said else []), table, f"{LEGEND}\n"])
 
 
 def to_csv(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
@@ -138,17 +142,14 @@ def _tex(text: str) -> str:
 def to_latex(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """A `tabular` for the booktabs package; warnings are lines of the table, so that none is lost."""
     rows = aggregate(runs, sort)
-    figures = _shown(rows, WIDE)
-    out = [rf"\begin{{tabular}}{{l{'r' * (len(figures) + 1)}}}", r"\toprule"]
-    out.append(" & ".join(["Method", *(_tex(f.title) for f in figures), "Runs"]) + r" \\")
-    out.append(r"\midrule")
-    for i, row in enumerate(rows):
+    head, *body = _lines(rows, lambda cell: rf"\textbf{{{cell}}}", _tex)
+    out = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
+    out += [" & ".join(head) + r" \\", r"\midrule"]
+    for i, (row, line) in enumerate(zip(rows, body, strict=True)):
         if i and row.model == "unlearned" != rows[i - 1].model:
             out.append(r"\midrule")
-        cells = [_tex(_cell(row, f)) for f in figures]
-        cells = [rf"\textbf{{{c}}}" if f.key in row.best else c for c, f in zip(cells, figures, strict=True)]
-        out.append(" & ".join([_tex(row.label), *cells, _tex(_count(row))]) + r" \\")
+        out.append(" & ".join(line) + r" \\")
     out.append(r"\bottomrule")
     for remark in remarks(runs, rows):
-        out.append(rf"\multicolumn{{{len(figures) + 2}}}{{l}}{{\footnotesize {_tex(remark)}}} \\")
+        out.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {_tex(remark)}}} \\")
     return "\n".join([*out, r"\end{tabular}"]) + "\n"

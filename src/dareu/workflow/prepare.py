@@ -27,7 +27,8 @@ from dareu.data.sequential import split_rounds, split_run
 from dareu.data.sources.registry import load_background, load_corpus
 from dareu.data.split import forget_note, match_notes
 from dareu.errors import DataError, ModelError
-from dareu.models.files import ADAPTER, config_folder_of
+from dareu.models.files import ADAPTER
+from dareu.models.without_weights import read_shape
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
 from dareu.workflow.context import Context
@@ -174,10 +175,16 @@ def _answer_room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:
 
     Raises:
         DataError: A row is longer than the model's context.
+        ModelError: It is no causal language model.
     """
     context: int | None = config.model.max_length
     if config.original or isinstance(config.model, HFConfig):
-        shape = _model_shape(config)
+        from dareu.models.checks import check_decoder
+
+        shape = read_shape(config)
+        if shape is not None:
+            check_decoder(shape, config.original or config.model.path)  # type: ignore[union-attr]
+            shape = shape.get_text_config()
         context = getattr(shape, "max_position_embeddings", None)
         _check_ids(rows, None if shape is None else shape.vocab_size, config)
     if context is None:
@@ -189,30 +196,6 @@ def _answer_room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:
             f"Shorten the text, or set model.max_length={context} to see which it is.",
         )
     return context - max(len(row.prompt_ids) for row in rows)
-
-
-def _model_shape(config: RunConfig) -> Any:
-    """The config of the model that is unlearned, of an adapter its base's; None where it cannot be read here.
-
-    Raises:
-        ModelError: It is no causal language model.
-    """
-    from transformers import AutoConfig
-
-    from dareu.models.checks import check_decoder
-
-    model = config.model
-    hf = isinstance(model, HFConfig)
-    path = config_folder_of(config.original or (model.path if isinstance(model, HFConfig) else ""))
-    options = {"trust_remote_code": hf and model.trust_remote_code}  # type: ignore[union-attr]
-    if hf and not config.original:
-        options["revision"] = model.revision  # type: ignore[union-attr]
-    try:
-        found = AutoConfig.from_pretrained(path, **options)
-    except Exception:  # reported in full where the weights are loaded
-        return None
-    check_decoder(found, path)
-    return found.get_text_config()
 
 
 def _check_ids(rows: Sequence[Encoded], size: int | None, config: RunConfig) -> None:

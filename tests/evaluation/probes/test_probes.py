@@ -19,9 +19,8 @@ from dareu.evaluation.probes import prompts
 from dareu.evaluation.probes.base import Gap, ProbeInput, Values, mean_figures
 from dareu.evaluation.probes.knowledge import knowledge
 from dareu.evaluation.probes.quantisation import changed_weights, int4, round_to_nearest
-from dareu.evaluation.probes.registry import PROBES
+from dareu.evaluation.probes.registry import PROBES, run_probes
 from dareu.evaluation.probes.relearning import relearn_forget, train_steps
-from dareu.evaluation.probes.run import run_probes
 from dareu.models.load import add_lora
 from dareu.models.tiny import tiny_shape, train_tokenizer
 

@@ -235,7 +235,7 @@ def _depth(inputs: EvaluationInputs) -> Filled:
 
 def _probe(name: str) -> Callable[[EvaluationInputs], Filled]:
     def produce(inputs: EvaluationInputs) -> Filled:
-        from dareu.evaluation.probes.run import run_probes
+        from dareu.evaluation.probes.registry import run_probes
 
         asked = ProbeInput(
             inputs.split,

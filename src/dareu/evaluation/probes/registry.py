@@ -1,8 +1,15 @@
-"""The table of probes, probes.yaml. No torch here: what a probe runs is imported when it runs."""
+"""The table of probes, probes.yaml, and probes at work on one checkpoint.
+
+No torch here: a probe's own module is imported when it runs.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 from dareu.data.sources.word_tables import read_table
+from dareu.errors import ConfigError, DareuError, nearest
 from dareu.evaluation.metrics.base import lazily
-from dareu.evaluation.probes.base import Probe
+from dareu.evaluation.probes.base import Gap, Probe, ProbeInput, ProbeResult
 
 
 def field_of(name: str) -> str:
@@ -14,3 +21,29 @@ PROBES: dict[str, Probe] = {
     name: Probe(**row | {"run": lazily(f"probes.{row['run']}")})
     for name, row in read_table("dareu.evaluation.probes", "probes.yaml").items()
 }
+
+
+def run_probes(
+    model: Any, tokenizer: Any, inputs: ProbeInput, names: Sequence[str] | None = None
+) -> tuple[dict[str, ProbeResult], dict[str, str]]:
+    """The results of the probes `names` (all of them by default), and for each that could not run: why, and the cure.
+
+    The model is the same afterwards.
+
+    Raises:
+        ConfigError: for a name that no probe has.
+    """
+    results: dict[str, ProbeResult] = {}
+    missing: dict[str, str] = {}
+    chosen = list(PROBES) if names is None else list(names)
+    for name in chosen:
+        if name not in PROBES:
+            raise ConfigError(f"There is no probe '{name}'.", nearest(name, PROBES))
+    for name in chosen:
+        try:
+            results[name] = PROBES[name].run(model, tokenizer, inputs)
+        except Gap as gap:
+            missing[name] = str(gap)
+        except DareuError as error:  # such as a prompt that does not fit the context
+            missing[name] = f"{PROBES[name].title} could not be measured: {error}"
+    return results, missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -91,7 +92,8 @@ class Unlearned(Stage):
             self.retrained.get()
         if self.method.reads_attributor(self.context.config):
             self.attributor.get()
-        self.method.import_engine()
+        if self.method.engine is not None:
+            importlib.import_module(self.method.engine)
 
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.models.load import save_model
