@@ -4,7 +4,9 @@ The metrics themselves are rows of `dareu.evaluation.metrics.registry` that read
 function and one row of `PRODUCERS`.
 """
 
+import ctypes
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -300,6 +302,15 @@ def keep_field(work: Path, field: str, values: Sequence[Any]) -> None:
     write_json(work / f"{field}.json", {"values": {field: list(values)}, **Filled()._asdict()})
 
 
+def give_back_memory() -> None:
+    """Return freed memory to the system, where the C library can (glibc).
+
+    Each metric has batches of its own shapes, which do not fit where those of the one before lay: peaks would add up.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _filled(producer: Producer, inputs: EvaluationInputs, wanted: Sequence[str]) -> Filled:
     """What the producer finds, or found before an interruption."""
     kept = inputs.work and inputs.work / f"{producer.fields[0]}.json"
@@ -309,6 +320,7 @@ def _filled(producer: Producer, inputs: EvaluationInputs, wanted: Sequence[str])
             for record, value in zip(inputs.records, tree["values"][field], strict=True):
                 record[field] = value
         return Filled(tree["missing"], tree["curves"])
+    give_back_memory()
     try:
         found = producer.run(inputs)
     except DareuError as error:  # such as a prompt that does not fit the context
