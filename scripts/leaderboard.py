@@ -364,9 +364,14 @@ def body_of(
             for method in methods:
                 if (top := best(trials[method], score)) is not None:
                     rows.setdefault(method, []).append(board.reported(method, top["setting"], seed))
+    over = (
+        f"mean ± half-width of the 95 % interval over {len(seeds)} seeds"
+        if len(seeds) > 1
+        else "one seed alone"
+    )
     parts = [
-        f"Chosen by {choice} on the validation corpus, and in that order on the reported seeds "
-        f"(mean ± half-width of the 95 % interval over {len(seeds)} seeds):\n\n{board_table(rows, CHOICES[choice])}"
+        f"Chosen by {choice} on the validation corpus, and in that order on the reported seeds ({over}):\n\n"
+        f"{board_table(rows, CHOICES[choice])}"
         for choice, rows in boards.items()
     ]
     failed = [m for m in methods if all(row["failed"] for row in trials[m])]
