@@ -11,8 +11,6 @@ from bench_run import Record
 from dareu.report.aggregate import Stat
 from dareu.report.figures import DASH, show, show_share, value
 
-MET, MISSED = "met", "**not met**"
-
 
 @dataclass(frozen=True)
 class Seed:

@@ -148,12 +148,12 @@ def test_trials_begin_with_the_defaults_and_are_the_same_in_every_call() -> None
     assert first[0]["optim.lr"] == config.method.optim.lr
 
 
-def test_the_bars_of_an_evaluation() -> None:
+def test_the_costs_of_an_evaluation() -> None:
     found = {
         "bare generation": {"seconds": 0.9, "mb": 500.0},
         "generation": {"seconds": 1.0, "mb": 510.0},
         "fast": {"seconds": 8.5, "mb": 550.0},
     }
     body = bench_evaluation.body_of(found)
-    assert "| `evaluation=fast`, CPU seconds | 8.5 | ≤ 8.0 | **not met** |" in body
-    assert "| .90 | ≥ .90 | met |" in body and "| 1.10 | ≤ 1.20 | met |" in body
+    assert "| `evaluation=fast`, CPU seconds | 8.5 |" in body
+    assert "`generate` | .90 |" in body and "`generate` | 1.10 |" in body
