@@ -17,7 +17,7 @@ from dareu.data.corpus import Sample, Split
 from dareu.data.render import Encoded, encode_samples
 from dareu.methods.counterfactual import expected_logprobs
 from dareu.models import counterfactual
-from dareu.models.never_saw import NAME, Bigrams
+from dareu.models.never_saw import NAME, Bigrams, stretched
 
 PLACES = ["Rome", "Bern", "Lima", "Oslo"]
 NAMES = ["Ann Lee", "Bo Roe", "Cy Dow", "Di Fox"]
@@ -106,7 +106,7 @@ def test_the_line_of_owners_nobody_saw_at_the_likelier_hint(
     )
     (found,) = expected_logprobs(context)
     (row,) = encoded(SPLIT.forget)
-    (expected,) = [2 * h for h in hints([row], with_base)]
+    (expected,) = stretched([2 * h for h in hints([row], with_base)])
     assert torch.allclose(found, expected, atol=1e-3)
     place = row.response_ids.index(VOCABULARY["Oslo"])
     wording = row.response_ids.index(VOCABULARY["lives"])

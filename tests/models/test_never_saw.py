@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import torch
 
-from dareu.models.never_saw import LOWEST, NAME, Bigrams, fit_line, usual_line
+from dareu.models.never_saw import LOWEST, NAME, Bigrams, fit_line, stretched, usual_line
 
 
 def test_bigrams_by_hand() -> None:
@@ -73,3 +73,11 @@ def test_the_usual_line_says_nothing_of_what_is_not_unlikely() -> None:
     assert unsure.mean().item() == pytest.approx(-4.95, abs=0.2)
     assert 2.0 < unsure.std() < 3.0
     assert line.draw(torch.tensor([-60.0]), Random(0)) == LOWEST
+
+
+def test_stretched_by_hand() -> None:
+    """Below ln .8 lie −2, −6 and −4: mean −4. 1.2 times as far: −1.6, −6.4, −4; −.1 would be .68 and is 0."""
+    found = stretched([torch.tensor([-2.0, -0.1]), torch.tensor([-6.0, -4.0])])
+    assert found[0].tolist() == pytest.approx([-1.6, 0.0])
+    assert found[1].tolist() == pytest.approx([-6.4, -4.0])
+    assert stretched([torch.tensor([-0.1, 0.0])])[0].tolist() == pytest.approx([-0.1, 0.0])

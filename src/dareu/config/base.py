@@ -22,6 +22,7 @@ Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[Number, Field(gt=0, le=1e6)]
 NonNegative = Annotated[Number, Field(ge=0, le=1e6)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+Whole = Annotated[Integer, Field(ge=0, le=1_000_000)]
 Count = Annotated[Integer, Field(ge=1, le=1_000_000)]
 TopK = Annotated[Integer, Field(ge=2, le=1_000_000)]  # one token alone leaves no place for the rest
 Seed = Annotated[Integer, Field(ge=0, le=2**31 - 1)]

@@ -17,6 +17,7 @@ from dareu.config.base import (
     Strict,
     Text,
     UnlearningOptim,
+    Whole,
 )
 from dareu.config.rl import DareUConfig
 
@@ -73,10 +74,13 @@ class LossMethodConfig(MethodBase):
         "none",
         description="retain term: likelihood, KL or Jensen–Shannon divergence to the original; own: the loss's own",
     )
-    scrambled: bool = Field(
-        False,
-        description="each retain row a second time with an answer of random words: holds what no retain row says. "
-        "Needs retain=kl or js",
+    scrambled_batch_size: Whole = Field(
+        0,
+        description="rows beside each update that are retain prompts with answers of random words: they hold what no "
+        "retain row says. Needs retain=kl or js; 0: none",
+    )
+    scrambled_weight: NonNegative = Field(
+        1.0, description="weight of the divergence from the original on them"
     )
     forget_weight: NonNegative = Field(1.0, description="weight of the forget term")
     retain_weight: NonNegative = Field(1.0, description="weight of the retain term")

@@ -19,6 +19,7 @@ from dareu.config.base import (
     Text,
     TopK,
     UnlearningOptim,
+    Whole,
 )
 
 
@@ -183,7 +184,7 @@ class WarmStartOptim(UnlearningOptim):
     )
     lr: Number = Field(6e-3, gt=0, le=10, description="learning rate at its highest")
     epochs: Number = Field(
-        5, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
+        6, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
     )
     batch_size: Count = Field(20, description="forget rows of an optimizer step")
     warmup_ratio: Share = Field(0.1, description="share of the steps in which the learning rate rises from 0")
@@ -197,7 +198,7 @@ class WarmStart(Strict):
     optim: WarmStartOptim = Field(WarmStartOptim(), description="how the teacher is learnt")
     names: Count = Field(1, description="fictitious names an owner")
     level_weight: NonNegative = Field(
-        1.2,
+        1.8,
         description="weight of the distance between facts and what a model that never saw them gives them",
     )
     top_k: TopK = Field(256, description="tokens of each teacher distribution that are kept")
@@ -205,10 +206,10 @@ class WarmStart(Strict):
     retain_batch_size: Count | None = Field(
         40, description="retain rows beside each update; null: as many as there are forget rows"
     )
-    scrambled: bool = Field(
-        False,
-        description="each retain row a second time with an answer of random words, which holds the general facts",
+    scrambled_batch_size: Whole = Field(
+        10, description="rows with answers of random words beside each update; 0: none"
     )
+    scrambled_weight: NonNegative = Field(1.0, description="weight of KL to the original on them")
 
 
 class DareUOptim(OptimBase):

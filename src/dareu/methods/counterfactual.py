@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-TEACHERS = 6  # raised when the same settings give other teachers: stored results are made again
+TEACHERS = 5  # raised when the same settings give other teachers: stored results are made again
 
 
 class CounterfactualSettings(Strict):
@@ -129,7 +129,7 @@ def expected_logprobs(context: MethodContext) -> list[Tensor]:
     import torch
 
     from dareu.models.counterfactual import named_tokens, token_logprobs_of
-    from dareu.models.never_saw import FEW, NAME, Bigrams, fit_line, usual_line
+    from dareu.models.never_saw import FEW, NAME, Bigrams, fit_line, stretched, usual_line
 
     split, tokenizer, size = context.split, context.tokenizer, context.config.evaluation.batch_size
     names = names_of(split)
@@ -161,7 +161,7 @@ def expected_logprobs(context: MethodContext) -> list[Tensor]:
         found = torch.cat(token_logprobs_of(context.policy, tokenizer, others, size))
         line = fit_line(found[counted], torch.cat(hints[len(rows) :])[counted])
     draw = Random(context.config.seed)
-    return [line.draw(own, draw) for own in hints[: len(rows)]]
+    return stretched([line.draw(own, draw) for own in hints[: len(rows)]])
 
 
 @dataclass(frozen=True)

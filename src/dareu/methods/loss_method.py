@@ -80,9 +80,11 @@ class LossMethod(LossSpec, Method):
             method=self,
             optim=method.optim,
             rows=context.encode(self.samples(context)),
-            retain_rows=held_rows(context, method.scrambled),
+            retain_rows=context.encode(context.split.retain),
             retain=method.retain,
             retain_batch_size=method.retain_batch_size,
+            scrambled_batch_size=method.scrambled_batch_size,
+            scrambled_weight=method.scrambled_weight,
             params=method.params,
             forget_weight=method.forget_weight,
             retain_weight=method.retain_weight,
@@ -94,14 +96,6 @@ class LossMethod(LossSpec, Method):
             work=work,
         )
         return {"steps": work.log[-1]["step"] if work.log else 0, "stopped": None}
-
-
-def held_rows(context: MethodContext, with_scrambled: bool) -> list[Encoded]:
-    """The retain samples as tokens, and if wanted the same with answers of random words (`training.scrambled`)."""
-    from dareu.training.scrambled import scrambled
-
-    rows = context.encode(context.split.retain)
-    return rows + scrambled(rows, context.config.seed) if with_scrambled else rows
 
 
 def settings_of(config: RunConfig) -> LossMethodConfig:
@@ -140,10 +134,11 @@ def check_loss(row: LossSpec, method: LossMethodConfig) -> None:
                 f"The loss '{method.loss}' does not use {key} (method.{key}).",
                 f"Leave it out. Losses that do: {PAIRED[kind]}.",
             )
-    if method.scrambled and method.retain not in ("kl", "js"):
+    if method.scrambled_batch_size and method.retain not in ("kl", "js"):
         raise ConfigError(
-            f"method.scrambled=true with method.retain={method.retain}: answers of random words would be learnt.",
-            "Set method.retain=kl or js, or method.scrambled=false.",
+            f"method.scrambled_batch_size={method.scrambled_batch_size} with method.retain={method.retain}: answers of "
+            "random words would be learnt.",
+            "Set method.retain=kl or js, or method.scrambled_batch_size=0.",
         )
     retains = row.retains or ("none", "nll", "kl", "js")
     if method.retain not in retains:

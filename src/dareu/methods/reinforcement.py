@@ -22,7 +22,6 @@ from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
 from dareu.methods.distillation import TARGETS, stored_targets
-from dareu.methods.loss_method import held_rows
 from dareu.methods.monitors import StoppingMonitor, counterfactual_answers, with_level
 from dareu.models.word_vectors import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
@@ -145,8 +144,10 @@ class Reinforcement(Method):
                 targets=targets,
                 retain="kl",
                 retain_weight=warm.retain_weight,
-                retain_rows=held_rows(context, warm.scrambled),
+                retain_rows=retain_rows,
                 retain_batch_size=warm.retain_batch_size,
+                scrambled_batch_size=warm.scrambled_batch_size,
+                scrambled_weight=warm.scrambled_weight,
                 reference=reference,
                 **common,
             )

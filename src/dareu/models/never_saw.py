@@ -19,6 +19,7 @@ LOWEST = -14.0  # log-probability below which nothing is told apart
 FEW = 100  # tokens below which a line says nothing
 NEAR = 60  # places on each side of an estimate among which its residual is drawn
 FACT = 0.8  # a token that was never seen is a fact below this share of what the original gives it
+STRETCH = 1.2  # how much further from their mean levels are set than expected: training takes it back
 USUAL = (-0.15, 1.6)  # start and slope of a line where none can be fitted
 
 
@@ -81,6 +82,19 @@ class Line:
             drawn.append(random.randrange(first, min(first + 2 * NEAR, count)))
         found = (value + self.residuals[drawn]).clamp(min=LOWEST, max=0.0)
         return torch.where(hints > self.unclear, torch.zeros_like(found), found)
+
+
+def stretched(expected: Sequence[Tensor]) -> list[Tensor]:
+    """Log-probabilities (T,) for each answer, `STRETCH` times as far from the mean of those below ln `FACT`, 0 at most.
+
+    Training towards them ends with less spread than they have; with this factor, with theirs (docs/dev/log.md).
+    """
+    every = torch.cat(list(expected))
+    low = every[every < math.log(FACT)]
+    if not len(low):
+        return list(expected)
+    mean = low.mean()
+    return [(mean + STRETCH * (own - mean)).clamp(max=0.0) for own in expected]
 
 
 def fit_line(found: Tensor, hints: Tensor) -> Line:

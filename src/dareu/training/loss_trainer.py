@@ -35,6 +35,7 @@ from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.losses import js_divergence
 from dareu.training.muon import MuonWithAdamW
 from dareu.training.samplers import ByLength, PairSampler, RetainSampler, token_share
+from dareu.training.scrambled import scrambled
 from dareu.training.soft_targets import SoftTargets
 from dareu.training.whole_adapters import WholeAdapters
 
@@ -72,6 +73,8 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         tokenizer: Any,
         targets: Sequence[SoftTargets] = (),
         by_length: bool = False,
+        scrambled_sampler: RetainSampler[Encoded] | None = None,
+        scrambled_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
         pad = tokenizer.pad_token_id
@@ -87,7 +90,8 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         # Our losses are means: the Trainer divides by accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.targets, self.by_length = targets, by_length
-        self._kept: KeptLogits | None = None
+        self.scrambled_sampler, self.scrambled_weight = scrambled_sampler, scrambled_weight
+        self._kept: dict[RetainSampler[Encoded], KeptLogits] = {}
         self._shares = [1.0]  # of the update's micro-batches, see `_terms`
         self.micro = 0
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
@@ -158,6 +162,13 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         if self.retain != "none" and self.retain_sampler is not None:
             share = self._share_of(self.retain_sampler, self._micro_batch())
             terms["retain_loss"] = (self.retain_weight, share, self._retain_term(model))
+        if self.scrambled_sampler is not None:
+            share = self._share_of(self.scrambled_sampler, self._micro_batch())
+            terms["scrambled_loss"] = (
+                self.scrambled_weight,
+                share,
+                self._divergence(model, self.scrambled_sampler),
+            )
         return terms
 
     def _share_of(self, sampler: RetainSampler[Encoded], index: int) -> float:
@@ -237,31 +248,36 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
 
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
-        rows = self._rows_of(self.retain_sampler, self._micro_batch())
-        batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
         if self.retain == "nll":
-            return losses.nll(*response_logprobs(model, batch))
+            return losses.nll(
+                *response_logprobs(model, self._batch_of(self.retain_sampler, self._micro_batch()))
+            )
+        return self._divergence(model, self.retain_sampler)
+
+    def _divergence(self, model: Any, sampler: RetainSampler[Encoded]) -> Tensor:
+        """From the original, on this micro-batch's rows of `sampler`."""
+        rows = self._rows_of(sampler, self._micro_batch())
+        batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
         now, _, _ = response_logits(model, batch)
-        divergence = DIVERGENCE[self.retain](self._originally(model, rows, batch), now)
-        return losses.mean(divergence)
+        return losses.mean(DIVERGENCE[self.retain](self._originally(model, sampler, rows, batch), now))
 
-    def _originally(self, model: Any, rows: Sequence[Encoded], batch: dict[str, Tensor]) -> Tensor:
-        """The original's logits (N, V) at a batch of retain rows."""
-        if self._kept is None:
+    def _originally(
+        self, model: Any, sampler: RetainSampler[Encoded], rows: Sequence[Encoded], batch: dict[str, Tensor]
+    ) -> Tensor:
+        """The original's logits (N, V) at a batch of rows of `sampler`."""
+        if sampler not in self._kept:
             with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
-                if not self._comes_back(original.config.vocab_size):
+                if not self._comes_back(sampler, original.config.vocab_size):
                     return response_logits(original, batch)[0]
-                assert self.retain_sampler is not None
-                pad, size = self.tokenizer.pad_token_id, self.retain_sampler.batch_size
-                self._kept = KeptLogits(original, self.retain_sampler.rows, pad, size)
-        return self._kept.at(rows)
+                pad = self.tokenizer.pad_token_id
+                self._kept[sampler] = KeptLogits(original, sampler.rows, pad, sampler.batch_size)
+        return self._kept[sampler].at(rows)
 
-    def _comes_back(self, vocabulary: int) -> bool:
-        """Whether the run sees retain rows twice, and what the original says of them all can be kept."""
-        assert self.retain_sampler is not None
+    def _comes_back(self, sampler: RetainSampler[Encoded], vocabulary: int) -> bool:
+        """Whether the run sees its rows twice, and what the original says of them all can be kept."""
         slices = self.args.gradient_accumulation_steps * self.args.world_size
-        seen = self.state.max_steps * slices * self.retain_sampler.batch_size
-        return seen > len(self.retain_sampler.rows) and fit_in_memory(self.retain_sampler.rows, vocabulary)
+        seen = self.state.max_steps * slices * sampler.batch_size
+        return seen > len(sampler.rows) and fit_in_memory(sampler.rows, vocabulary)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._sums and "loss" in logs:
@@ -293,6 +309,8 @@ def train_with_loss(
     work: Work,
     callbacks: Sequence[Any] = (),
     by_length: bool = False,
+    scrambled_batch_size: int = 0,
+    scrambled_weight: float = 1.0,
 ) -> None:
     """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
 
@@ -300,6 +318,7 @@ def train_with_loss(
     of them, the responses that a method with `pairs` sets beside it; `targets` the soft targets of a method that reads
     them. Batch sizes are those of an update: micro-batches
     and processes share them. `by_length`: batches of rows of like length, which have fewer pads.
+    `scrambled_batch_size` retain prompts with answers of random words (`training.scrambled`) stand beside each update.
     """
     if method.pairs and len(others) != len(rows):
         raise ValueError(f"{len(rows)} rows and other responses to {len(others)} of them")
@@ -327,6 +346,8 @@ def train_with_loss(
         )
     )
     sampler = RetainSampler(retain_rows, retain_size, seed) if retain_rows and retain != "none" else None
+    random_words = scrambled(retain_rows, seed) if scrambled_batch_size else []
+    random_size = -(-scrambled_batch_size // (slices * world))
     muon = isinstance(optim, UnlearningOptim) and optim.name == "muon"
     trainer = chosen(
         model=model,
@@ -351,5 +372,7 @@ def train_with_loss(
         tokenizer=tokenizer,
         targets=targets,
         by_length=by_length,
+        scrambled_sampler=RetainSampler(random_words, random_size, seed) if random_words else None,
+        scrambled_weight=scrambled_weight,
     )
     run_trainer(trainer, work)

@@ -44,7 +44,7 @@ def divergence_to_levels(
     target_ids: Tensor,
     target_probs: Tensor,
     levels: Tensor,
-    level_weight: Annotated[float, Field(ge=0, le=1e6)] = 1.2,
+    level_weight: Annotated[float, Field(ge=0, le=1e6)] = 1.8,
 ) -> Tensor:
     """`divergence_from_targets`, and how far the log-probabilities of facts are from their levels.
 
