@@ -173,6 +173,23 @@ def test_no_retain_batch_comes_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert walk == [(0, 0), (0, 1), (1, 2), (2, 4), (2, 5), (3, 6), (4, 8), (4, 9), (5, 10)]
 
 
+def test_random_words_have_a_term_of_their_own(tmp_path: Path) -> None:
+    """Its divergence is 0 at the original and grows; with a weight of 0 the run is the one without them."""
+    options: dict[str, Any] = {"retain": "kl", "optim": {"epochs": 3}, "reference": original()[0]}
+    plain, _ = train(tmp_path / "a", "gradient_ascent", **options)
+    none, _ = train(
+        tmp_path / "b", "gradient_ascent", scrambled_batch_size=2, scrambled_weight=0.0, **options
+    )
+    held, work = train(
+        tmp_path / "c", "gradient_ascent", scrambled_batch_size=2, scrambled_weight=5.0, **options
+    )
+    assert largest_difference(weights(plain), weights(none)) == 0
+    assert largest_difference(weights(plain), weights(held)) > 0
+    found = [row["scrambled_loss"] for row in work.log if "scrambled_loss" in row]
+    assert found[0] == pytest.approx(0.0, abs=1e-6)
+    assert found[-1] > 0
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, name: str) -> None:
     """Cut off where an epoch ended in a short step."""
