@@ -104,6 +104,25 @@ def test_heldout_report_by_hand() -> None:
     assert len(report["warnings"]) == 1 and "50% of held-out" in report["warnings"][0]
 
 
+def test_no_more_responses_are_read_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of four, the first and the third, both right; of two masked ones both."""
+    monkeypatch.setattr("dareu.attribution.heldout.MOST_SCORES", 2)
+    monkeypatch.setattr("dareu.attribution.heldout.LEAST", 2)
+    rows, masked = held(("a", "0"), ("b", "0"), ("b", "1"), ("a", "1")), held(("a", "0"), ("b", "0"))
+    report = heldout_report(Fixed(), rows, masked=[*masked, *held(("a", "1"), ("b", "0"))])  # type: ignore[arg-type]
+    assert (report["n_heldout"], report["accuracy_heldout"]) == (2, 1.0)
+    assert report["accuracy_heldout_blinded"] == 0.5  # the first, which is right, and the third
+
+
+def test_the_temperature_is_fitted_on_no_more_logits_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of eight prefixes, five of them right, every second one: three of four, so that T = 2 / ln 3."""
+    monkeypatch.setattr("dareu.attribution.heldout.MOST_LOGITS", 8)
+    report = heldout_report(Fixed(), held(("a", "00010110")))  # type: ignore[arg-type]
+    assert report["temperature"] == pytest.approx(2 / math.log(3), rel=1e-4)
+
+
 def test_blinded_responses_are_judged_apart_and_calibrated_with_the_others() -> None:
     rows = held(("a", "1000"), ("b", "1010"))
     masked = held(

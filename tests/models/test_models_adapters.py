@@ -144,6 +144,13 @@ def test_an_adapter_without_a_tokenizer_takes_its_bases(folder: Path, trained: P
     assert read.get_vocab() == tokenizer.get_vocab() and read.chat_template == tokenizer.chat_template
     batch = inputs(tokenizer, PROMPTS)
     assert torch.equal(logits(again, batch), logits(model, batch))
+    settings = tmp_path / "bare" / "adapter_config.json"
+    settings.write_text(
+        json.dumps(json.loads(settings.read_text()) | {"base_model_name_or_path": "/moved/away"})
+    )
+    moved, read = load_model(tmp_path / "bare", base=str(folder))  # where the base lies now
+    assert read.get_vocab() == tokenizer.get_vocab()
+    assert torch.equal(logits(moved, batch), logits(model, batch))
 
 
 def test_adapter_folders_that_cannot_be_used(trained: Path, tmp_path: Path) -> None:

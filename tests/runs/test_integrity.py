@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dareu.cli.commands import main
+from dareu.errors import RunError
 from dareu.runs.checkpoints import COMPLETE, last_checkpoint, mark_complete
 from dareu.runs.integrity import checksum, damage, file_table
 from dareu.runs.store import MANIFEST, ArtifactStore, artifact_damage
@@ -60,6 +61,28 @@ def test_a_damaged_artifact_is_made_again(
     assert artifact_damage(path, checksums=True) is None
     said = capsys.readouterr().err
     assert said.count("is damaged") == (0 if (name, harm) == (MANIFEST, Path.unlink) else 1)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_in_place_of_an_artifact_gives_way(tmp_path: Path, link: bool) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    path = made(store)
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    if link:
+        (elsewhere / MANIFEST).unlink()
+        path.symlink_to(elsewhere)
+    else:
+        path.write_text("no folder")
+    assert store.find("original", "key") is None
+    assert made(store, "again") == path and not path.is_symlink()
+    assert (path / "model" / "model.safetensors").read_text() == "again"
+    assert (elsewhere / "model" / "model.safetensors").read_text() == "weights"
+
+
+def test_a_file_in_place_of_a_stage_is_named(tmp_path: Path) -> None:
+    (tmp_path / "original").write_text("")
+    with pytest.raises(RunError, match=r"/original is a file\..*Move that file away"):
+        made(ArtifactStore(tmp_path))
 
 
 def test_flipped_bytes_of_a_small_file_are_found_at_each_read(tmp_path: Path) -> None:

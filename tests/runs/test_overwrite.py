@@ -98,7 +98,7 @@ def test_an_input_in_the_folder_or_the_folder_itself(tmp_path: Path, inside: str
 
 
 def test_somebody_elses_run_json(tmp_path: Path) -> None:
-    for text in ('{"name": "my marathon"}', "[]", '{"key": ["a"]}'):
+    for text in ('{"name": "my marathon"}', "[]", '{"key": ["a"]}', '{"key'):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(RunError, match="not that of a run"):
             RunFolder.open(tmp_path, "key2", "two", True)

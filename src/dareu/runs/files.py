@@ -105,6 +105,10 @@ def check_writable(path: Path, what: str = "The folder", cure: str = "Give anoth
 
 def unwritable(path: Path, error: OSError) -> RunError:
     """The error for a place that cannot be written to."""
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        what = "folder" if there.is_dir() else "file"
+        return RunError(f"{path} cannot be written: {there} is a {what}.", f"Move that {what} away.")
     return RunError(
         f"{path} cannot be written: {error.strerror or error}.",
         "Give a folder that you may write to, on a disk with space left.",

@@ -257,11 +257,15 @@ def _held(path: Path) -> str | None:
     if not path.is_dir():
         return None
     if (path / RUN).is_file():
-        tree = read_json(path / RUN)
+        try:
+            tree = read_json(path / RUN)
+        except RunError:  # without it the folder would hold files, but no run
+            tree = None
         key = tree.get("key") if isinstance(tree, dict) else None
         if not isinstance(key, str) or not re.fullmatch(r"\w+", key):
             raise RunError(
-                f"The {RUN} in {path} is not that of a run of this library.", "Give another run_dir."
+                f"The {RUN} in {path} is not that of a run of this library, or is damaged.",
+                "Give another run_dir.",
             )
         return key
     if any(not p.name.endswith(HARMLESS) for p in path.iterdir()):

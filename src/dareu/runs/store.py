@@ -246,5 +246,8 @@ def _holder(lock: Path) -> str:
 
 
 def _remove(folder: Path) -> None:
-    if folder.is_dir():
+    """The folder, or what lies in its place: a file, or a link, whose target stays."""
+    if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
+    elif os.path.lexists(folder):
+        folder.unlink()
