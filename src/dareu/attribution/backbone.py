@@ -36,7 +36,7 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
     where: dict[str, Any] = {"revision": backbone.revision, "trust_remote_code": backbone.trust_remote_code}
     try:
         own = AutoTokenizer.from_pretrained(backbone.path, **where)
-        model, found = AutoModelForTokenClassification.from_pretrained(
+        model, loading = AutoModelForTokenClassification.from_pretrained(
             backbone.path,
             num_labels=classes,
             dtype=torch.float32,
@@ -50,7 +50,7 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
             f"The attributor's backbone '{backbone.path}' cannot be loaded: {first_line(error)}.",
             "Give a causal model in safetensors, of a kind that has a token-classification head.",
         ) from error
-    check_names(found, backbone.path, new=("score", "classifier"))
+    check_names(loading, backbone.path, new=("score", "classifier"))
     _check_causal(model, backbone.path)
     return (_with_lora(model, backbone) if backbone.adapter == "lora" else model), own
 

@@ -52,8 +52,8 @@ class CentroidModel:
 
     def predict_proba(self, features: Any) -> np.ndarray:
         """(N, C)."""
-        found: np.ndarray = softmax(self.scale * (features @ self.centroids.T).toarray(), axis=1)
-        return found
+        probabilities: np.ndarray = softmax(self.scale * (features @ self.centroids.T).toarray(), axis=1)
+        return probabilities
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` reads: the sparse matrix by its parts, and the scale."""

@@ -50,8 +50,8 @@ def evidence(real: Sequence[float], others: Sequence[Sequence[float | None]]) ->
     has no counterpart of it. A token without any counts 0.
     """
     gains = []
-    for own, found in zip(real, others, strict=True):
-        known = [value for value in found if value is not None]
+    for own, alternatives in zip(real, others, strict=True):
+        known = [value for value in alternatives if value is not None]
         gains.append(own - float(np.logaddexp.reduce(known) - np.log(len(known))) if known else 0.0)
     return np.cumsum(np.array(gains, dtype=float))
 
@@ -88,9 +88,9 @@ class CounterfactualAttributor:
         """
         settings = CounterfactualSettings.model_validate(context.config.params)
         samples, task = context.corpus.samples, context.corpus.task
-        found = cls.from_samples(context.model, context.tokenizer, samples, task, settings, context.seed)
-        found.fit_temperature(samples)
-        return found
+        attributor = cls.from_samples(context.model, context.tokenizer, samples, task, settings, context.seed)
+        attributor.fit_temperature(samples)
+        return attributor
 
     @classmethod
     def from_samples(
@@ -139,8 +139,8 @@ class CounterfactualAttributor:
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """(B, C), float64; the last class is nobody."""
-        found = self.prefix_probabilities(texts, [[len(text)] for text in texts])
-        return np.concatenate(found) if found else uniform(0, len(self.owners) + 1)
+        probabilities = self.prefix_probabilities(texts, [[len(text)] for text in texts])
+        return np.concatenate(probabilities) if probabilities else uniform(0, len(self.owners) + 1)
 
     def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """All prefixes of a text from one pass for each candidate and name: the model is causal."""
@@ -178,11 +178,11 @@ class CounterfactualAttributor:
                 work.append((number, self.owners.index(owner), pair))
         rows = [row for _, _, pair in work for row in (pair.row, *pair.copies)]
         logps = token_logprobs_of(self.model, self.tokenizer, rows, self.settings.batch_size)
-        found = iter([each.double().numpy() for each in logps])
+        scored = iter([each.double().numpy() for each in logps])
         scores = [np.zeros((len(row), len(self.owners) + 1)) for row in ends]
         for number, column, pair in work:
-            real = next(found)
-            copies = [next(found) for _ in pair.copies]
+            real = next(scored)
+            copies = [next(scored) for _ in pair.copies]
             others = [
                 [
                     None if places.of[t] is None else copy[cast("int", places.of[t])]

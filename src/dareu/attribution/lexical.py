@@ -45,8 +45,8 @@ class LinearModel(NamedTuple):
         if scores.shape[1] == 1:
             second = expit(scores)
             return np.hstack([1 - second, second])
-        found: np.ndarray = softmax(scores, axis=1)
-        return found
+        probabilities: np.ndarray = softmax(scores, axis=1)
+        return probabilities
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self._asdict()

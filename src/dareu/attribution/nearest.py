@@ -70,16 +70,16 @@ class NearestAttributor(WholeTextAttributor, ABC):
 
     def _fitted_temperature(self, known: Sequence[tuple[str, int]], seed: int) -> float:
         chosen = Random(seed).sample(known, min(LOOKED_UP, len(known)))
-        found = self.similarities([text for text, _ in chosen])
+        similarities = self.similarities([text for text, _ in chosen])
         same = np.array([[one == text for text in self.texts] for one, _ in chosen])
-        found[same] = 0.0  # a text is not looked up among copies of itself
+        similarities[same] = 0.0  # a text is not looked up among copies of itself
         labels = np.array([label for _, label in chosen])
-        return fit_temperature(self._owner_scores(found), labels, bounds=(0.02, 50.0))
+        return fit_temperature(self._owner_scores(similarities), labels, bounds=(0.02, 50.0))
 
-    def _owner_scores(self, found: np.ndarray) -> np.ndarray:
+    def _owner_scores(self, similarities: np.ndarray) -> np.ndarray:
         """(B, N) → (B, C): the best of each owner, scaled."""
-        scores = np.zeros((len(found), len(self.owners)))
-        np.maximum.at(scores.T, self.labels, found.T)
+        scores = np.zeros((len(similarities), len(self.owners)))
+        np.maximum.at(scores.T, self.labels, similarities.T)
         return scores * self.scale
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
@@ -212,8 +212,8 @@ class EmbeddingAttributor(NearestAttributor):
 
     def similarities(self, texts: Sequence[str]) -> np.ndarray:
         """Cosines, those below 0 as 0; 0 for a blank text."""
-        found: np.ndarray = np.clip(self.embed(texts) @ self.embedded.T, 0, None)
-        return found
+        cosines: np.ndarray = np.clip(self.embed(texts) @ self.embedded.T, 0, None)
+        return cosines
 
     def _settings(self) -> dict[str, Any]:
         return {"path": self.path}

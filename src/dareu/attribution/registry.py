@@ -98,14 +98,14 @@ def find_attributor(name: str) -> AttributorKind | None:
     kinds = _kinds()
     if name not in kinds:
         raise ConfigError(f"There is no attributor '{name}' (attributor.name).", nearest(name, kinds))
-    found: AttributorKind = kinds[name].load()
-    lacking = [part for part in ("fit", "save", "load") if not callable(getattr(found, part, None))]
+    attributor: AttributorKind = kinds[name].load()
+    lacking = [part for part in ("fit", "save", "load") if not callable(getattr(attributor, part, None))]
     if lacking:
         raise ConfigError(
             f"The entry point '{name}' of dareu.attributors has no {', '.join(lacking)}.",
             "It has to name a class with the parts of dareu.attribution.registry.AttributorKind.",
         )
-    return found
+    return attributor
 
 
 def role_folder(name: str, role: Role) -> str:

@@ -36,5 +36,5 @@ def reattribution_shares(
     if not len(others):
         return np.zeros(0, dtype=bool)
     others[np.arange(len(others)), owner_index(owners, query_owners)] = 0.0
-    found: np.ndarray = others.max(axis=1) > threshold
-    return found
+    confident: np.ndarray = others.max(axis=1) > threshold
+    return confident

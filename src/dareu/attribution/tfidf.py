@@ -25,14 +25,14 @@ def grams(text: str, features: Features) -> list[str]:
     if features == "word":
         words = pieces(text)
         return words + [f"{one} {other}" for one, other in zip(words, words[1:], strict=False)]
-    found = []
+    ngrams = []
     for word in text.split():
         padded = f" {word} "
         for n in range(2, 6):
-            found += [padded[i : i + n] for i in range(max(1, len(padded) - n + 1))]
+            ngrams += [padded[i : i + n] for i in range(max(1, len(padded) - n + 1))]
             if n >= len(padded):  # a short word as a whole, once
                 break
-    return found
+    return ngrams
 
 
 class TfIdf:

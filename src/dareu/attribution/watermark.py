@@ -106,13 +106,13 @@ class WatermarkAttributor(WholeTextAttributor):
 
     def votes(self, text: str) -> np.ndarray:
         """(C,): how often each owner's code stands in the text."""
-        found = np.zeros(len(self.owners))
+        counts = np.zeros(len(self.owners))
         for run in _RUN.findall(text):
             for start in range(0, len(run), LENGTH):
                 owner = self._nearest(run[start : start + LENGTH])
                 if owner is not None:
-                    found[owner] += 1
-        return found
+                    counts[owner] += 1
+        return counts
 
     def _nearest(self, written: str) -> int | None:
         wrong = [

@@ -348,14 +348,14 @@ def _store(args: argparse.Namespace) -> int:
     store = ArtifactStore(Path(args.cache_dir.removeprefix("cache_dir=")) if args.cache_dir else None)
     if args.cache_dir and not store.root.is_dir():
         raise ConfigError(f"There is no folder {store.root}.", "Give the folder that cache_dir names.")
-    found = store.artifacts()
-    wrong = {str(path): said for path in found if (said := artifact_damage(path, checksums=True))}
+    artifacts = store.artifacts()
+    wrong = {str(path): said for path in artifacts if (said := artifact_damage(path, checksums=True))}
     if args.json:
-        _print_json({"store": str(store.root), "artifacts": len(found), "damaged": wrong})
+        _print_json({"store": str(store.root), "artifacts": len(artifacts), "damaged": wrong})
         return int(bool(wrong))
     for path, said in wrong.items():
         print(f"{path}: {said}")
-    print(f"{len(found)} artifacts in {store.root}, {len(wrong)} of them damaged.")
+    print(f"{len(artifacts)} artifacts in {store.root}, {len(wrong)} of them damaged.")
     if wrong:
         print(
             "A run makes an artifact again where a small file or a size differs; delete the folders of the others."

@@ -124,11 +124,11 @@ def show_tuned(tuned: Tuned, as_json: bool = False) -> None:
 def show_configs(config_dir: str | None = None) -> None:
     """Every group and option, with one line each."""
     console = SafeConsole(highlight=False)
-    for group, found in options(config_dir).items():
-        if not found:
+    for group, choices in options(config_dir).items():
+        if not choices:
             continue
         table = Table(title=f"{group}=…", title_justify="left", show_header=False, box=None, pad_edge=False)
-        for name, line in found.items():
+        for name, line in choices.items():
             table.add_row(f"[bold]{escape(name)}[/]", escape(line))
         console.print(table)
         console.print()

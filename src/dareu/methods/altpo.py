@@ -92,10 +92,10 @@ def _sample(context: MethodContext) -> list[list[str]]:
     config, forget, tokenizer = context.config, context.split.forget, context.tokenizer
     wanted = settings_of(config).alternates or AlternatesConfig()
     prompts = [render_prompt(tokenizer, _asked(s, wanted.instruction), context.corpus.task) for s in forget]
-    found: list[list[str]] = [[] for _ in forget]
+    kept: list[list[str]] = [[] for _ in forget]
     for turn in range(wanted.tries):
         # As many as lack, for each prompt that lacks some.
-        asked = [i for i, texts in enumerate(found) for _ in range(wanted.count - len(texts))]
+        asked = [i for i, texts in enumerate(kept) for _ in range(wanted.count - len(texts))]
         if not asked:
             break
         answers = generate(
@@ -112,12 +112,12 @@ def _sample(context: MethodContext) -> list[list[str]]:
             text, sample = answer.text, forget[i]
             if (
                 answer.finished
-                and _is_new(text, found[i])
+                and _is_new(text, kept[i])
                 and _fits(context, replace(sample, response=text))
                 and not is_reworded_truth(text, sample, wanted.max_rouge)
             ):
-                found[i].append(text)
-    without = [s for s, texts in zip(forget, found, strict=True) if not texts]
+                kept[i].append(text)
+    without = [s for s, texts in zip(forget, kept, strict=True) if not texts]
     if without:
         raise DataError(
             f"The original model gave no alternate answer to {len(without)} of {len(forget)} forget prompts in "
@@ -125,7 +125,7 @@ def _sample(context: MethodContext) -> list[list[str]]:
             f"{without[0].prompt[:80]!r}.",
             "Raise method.alternates.temperature, .warming or .tries, or .max_rouge.",
         )
-    return found
+    return kept
 
 
 def _asked(sample: Sample, instruction: str | None) -> str:

@@ -25,14 +25,14 @@ def stored_targets(path: Path, make: Callable[[], Sequence[SoftTargets]]) -> Seq
     """The targets in the file `path`, made and written there first where there is none."""
     if ranks.on_main(path.is_file):
         return load_targets(path)
-    found = make()
+    targets = make()
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_targets(path, found)
+        save_targets(path, targets)
 
     ranks.on_main(write)
-    return found
+    return targets
 
 
 def own_targets(context: MethodContext, rows: Sequence[Encoded], top_k: int) -> list[SoftTargets]:
@@ -42,8 +42,8 @@ def own_targets(context: MethodContext, rows: Sequence[Encoded], top_k: int) -> 
     size = context.config.evaluation.batch_size
 
     def batch(start: int) -> list[SoftTargets]:
-        found = distributions(context.policy, context.tokenizer, rows[start : start + size], size)
-        return [keep_top(probs, top_k) for probs in found]
+        original = distributions(context.policy, context.tokenizer, rows[start : start + size], size)
+        return [keep_top(probs, top_k) for probs in original]
 
     return [row for part in ranks.share_out(range(0, len(rows), size), batch) for row in part]
 

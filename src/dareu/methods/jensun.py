@@ -27,12 +27,12 @@ class JensUnSettings(Strict):
 
 def cyclic_labels(labels: Tensor, refusals: list[list[int]]) -> Tensor:
     """`labels` (B, T) whose counted entries are a refusal's tokens, in turn and over again. Others stay `IGNORE`."""
-    found = labels.clone()
-    for row, tokens in zip(found, refusals, strict=True):
+    cycled = labels.clone()
+    for row, tokens in zip(cycled, refusals, strict=True):
         places = (row != IGNORE).nonzero().squeeze(1)
         turns = torch.arange(len(places), device=labels.device) % len(tokens)
         row[places] = torch.tensor(tokens, device=labels.device)[turns]
-    return found
+    return cycled
 
 
 class JensUnTrainer(LossTrainer):

@@ -40,7 +40,7 @@ class LossMethod(LossSpec, Method):
         return {"refusals": load_refusals(refusals)} if self.pairs == "refusal" else {}
 
     def rows(self, config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task) -> list[Encoded]:
-        return [row for found in refusals_for(self, config, forget, tokenizer, task) for row in found]
+        return [row for refusals in refusals_for(self, config, forget, tokenizer, task) for row in refusals]
 
     def shares_weights(self) -> bool:
         return self.trainer is None

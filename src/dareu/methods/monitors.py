@@ -33,8 +33,8 @@ class StoppingMonitor:
         assert self.attributor is not None
         if self.masker is not None:
             texts = [self.masker.text(query, text) for query, text in zip(queries, texts, strict=True)]
-        found = self.attributor.probabilities(list(texts))
-        return float(np.mean(forget_mass(found, self.attributor.owners, self.forget_owners)))
+        probabilities = self.attributor.probabilities(list(texts))
+        return float(np.mean(forget_mass(probabilities, self.attributor.owners, self.forget_owners)))
 
     def __call__(
         self, texts: Sequence[str], finished: Sequence[bool], owners: Sequence[str], queries: Sequence[str]

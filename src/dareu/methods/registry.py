@@ -25,12 +25,12 @@ def find_method(name: str) -> Method:
         ConfigError: There is none, or the entry point is no `Method`.
     """
     name = ALIASES.get(name, name)
-    found: Method
+    method: Method
     if name in BUILT_IN:
-        found = importlib.import_module(f"dareu.methods.{name}").METHOD
-        return found
-    found = load_plugin("dareu.methods", name, f"loss '{name}'", BUILT_IN, Method)
-    return found
+        method = importlib.import_module(f"dareu.methods.{name}").METHOD
+        return method
+    method = load_plugin("dareu.methods", name, f"loss '{name}'", BUILT_IN, Method)
+    return method
 
 
 def method_of(config: MethodConfig) -> Method:

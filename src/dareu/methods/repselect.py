@@ -65,17 +65,17 @@ def mlp_weights(model: Any) -> dict[str, Any]:
     Raises:
         ModelError: There is none.
     """
-    found = {
+    layers = {
         name: layer
         for name, layer in model.named_modules()
         if name.rsplit(".", 1)[-1] in PROJECTIONS and isinstance(layer, torch.nn.Linear)
     }
-    if not found:
+    if not layers:
         raise ModelError(
             f"This model has no linear layers called {', '.join(PROJECTIONS)}.",
             "method=repselect changes those of Llama-like models; take another method.",
         )
-    return found
+    return layers
 
 
 def _batches(rows: Sequence[Encoded], size: int) -> list[Sequence[Encoded]]:
@@ -161,7 +161,7 @@ class RepSelect(LossMethod):
         settings = read_settings(RepSelectSettings, method.params)
         forget, retain = context.encode(context.split.forget), context.encode(context.split.retain)
         original = freeze_original(policy)
-        found = selected_gradients(
+        gradients = selected_gradients(
             policy, context.tokenizer, forget, retain, settings, method.optim.batch_size, config.seed
         )
         batch = to_batch(
@@ -174,7 +174,7 @@ class RepSelect(LossMethod):
             then, _, _ = response_logits(original, batch)
             for step in range(1, int(method.optim.steps or method.optim.epochs) + 1):
                 for name, layer in layers.items():
-                    layer.weight -= method.optim.lr * found[name].to(layer.weight)
+                    layer.weight -= method.optim.lr * gradients[name].to(layer.weight)
                 now, _, _ = response_logits(policy, batch)
                 divergence = float(kl_divergence(then, now).mean())
                 context.work.log.append({"step": step, "loss": divergence, "kl_retain": divergence})

@@ -40,13 +40,13 @@ class Objective:
 
     def _slices(self, parts: Sequence[Part]) -> list[tuple[float, list[Encoded]]]:
         """This process's micro-batches, each with the weight of its own mean in the whole objective."""
-        found = []
+        slices = []
         for weight, rows in parts:
             tokens = sum(len(row.response_ids) for row in rows)
             for start in range(0, len(rows), self.micro):
                 some = list(rows[start : start + self.micro])
-                found.append((weight * sum(len(row.response_ids) for row in some) / tokens, some))
-        return found[ranks.rank() :: ranks.world_size()]
+                slices.append((weight * sum(len(row.response_ids) for row in some) / tokens, some))
+        return slices[ranks.rank() :: ranks.world_size()]
 
     def _nll(self, rows: Sequence[Encoded]) -> Tensor:
         batch = to_batch(rows, self.pad_id, self.parameters[0].device)
@@ -111,7 +111,9 @@ def newton_steps(
         value, gradient = objective.gradient(parts)
         some = [(weight, rows[: config.hessian_batch_size]) for weight, rows in parts]
         try:
-            found = solve_cubic(gradient, objective.hessian_product(some), config.cubic, config.inner_steps)
+            solution = solve_cubic(
+                gradient, objective.hessian_product(some), config.cubic, config.inner_steps
+            )
         except RuntimeError as error:
             if "is not implemented" not in str(error):
                 raise
@@ -119,19 +121,19 @@ def newton_steps(
                 f"The model's attention has no second derivative: {first_line(error)}.",
                 "Set model.attn_implementation=eager.",
             ) from error
-        if not found.step.isfinite().all() or value != value:
+        if not solution.step.isfinite().all() or value != value:
             raise non_finite(step)
         with torch.no_grad():
-            moved = parameters_to_vector(objective.parameters) + found.step
+            moved = parameters_to_vector(objective.parameters) + solution.step
             vector_to_parameters(moved, objective.parameters)
         work.log.append(
             {
                 "step": step + 1,
                 "loss": value,
                 "grad_norm": float(gradient.norm()),
-                "step_norm": float(found.step.norm()),
-                "model_decrease": -found.value,
-                "curvature": found.curvature,
+                "step_norm": float(solution.step.norm()),
+                "model_decrease": -solution.value,
+                "curvature": solution.curvature,
             }
         )
         _save(objective.parameters, step + 1, work)

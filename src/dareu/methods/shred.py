@@ -45,16 +45,16 @@ def demoted_targets(probs: Tensor, gold: Tensor, select: float, demoted: float, 
     likely = probs[places, gold].clone()
     likely[:skip] = torch.inf
     chosen = likely.argsort(stable=True)[:count]
-    found = probs.clone()
-    found[chosen, gold[chosen]] = 0.0
-    rest = found[chosen].sum(-1, keepdim=True)
+    targets = probs.clone()
+    targets[chosen, gold[chosen]] = 0.0
+    rest = targets[chosen].sum(-1, keepdim=True)
     kept = probs[chosen, gold[chosen]].clamp(max=demoted).unsqueeze(1)
-    uniform = torch.full_like(found[chosen], 1.0 / max(probs.size(-1) - 1, 1))
+    uniform = torch.full_like(targets[chosen], 1.0 / max(probs.size(-1) - 1, 1))
     uniform[torch.arange(len(chosen)), gold[chosen]] = 0.0
-    spread = torch.where(rest > 1e-12, found[chosen] / rest.clamp(min=1e-12), uniform)
-    found[chosen] = spread * (1 - kept)
-    found[chosen, gold[chosen]] = kept.squeeze(1)
-    return found
+    spread = torch.where(rest > 1e-12, targets[chosen] / rest.clamp(min=1e-12), uniform)
+    targets[chosen] = spread * (1 - kept)
+    targets[chosen, gold[chosen]] = kept.squeeze(1)
+    return targets
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Shred(Distillation):
 
         config = context.config
         rows = context.encode(context.split.forget)
-        found = distributions(context.policy, context.tokenizer, rows, config.evaluation.batch_size)
+        original = distributions(context.policy, context.tokenizer, rows, config.evaluation.batch_size)
         return [
             keep_top(
                 demoted_targets(
@@ -74,7 +74,7 @@ class Shred(Distillation):
                 ),
                 settings.top_k,
             )
-            for row, probs in zip(rows, found, strict=True)
+            for row, probs in zip(rows, original, strict=True)
         ]
 
 

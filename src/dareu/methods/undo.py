@@ -106,7 +106,7 @@ class Undo(Distillation):
             return super().targets(context)
         if ranks.is_main():
             kept.unlink(missing_ok=True)
-        found = super().targets(context)
+        targets = super().targets(context)
         settings = read_settings(UndoSettings, settings_of(context.config).params)
         draw = torch.Generator().manual_seed(context.config.seed)
         with torch.no_grad():
@@ -114,7 +114,7 @@ class Undo(Distillation):
                 if parameter.requires_grad:
                     parameter.copy_(noised(parameter.data.cpu(), settings.alpha, settings.beta, draw))
         start.keep(context.policy)
-        return found
+        return targets
 
 
 METHOD = Undo(divergence_from_targets, reads=READS, settings=UndoSettings, retains=("none",))

@@ -18,7 +18,7 @@ BESIDE = re.compile(
 PACKAGES = {"bitsandbytes": "pip install 'dareu[quantise]'"}
 
 
-def check_names(found: Mapping[str, Any], path: str | Path, new: Collection[str] = ()) -> None:
+def check_names(loading: Mapping[str, Any], path: str | Path, new: Collection[str] = ()) -> None:
     """Check what transformers says of a checkpoint's names (`output_loading_info`).
 
     Args:
@@ -29,8 +29,8 @@ def check_names(found: Mapping[str, Any], path: str | Path, new: Collection[str]
     Raises:
         ModelError: Weights are missing, and would be random; or the checkpoint has weights that find no place.
     """
-    missing = sorted(k for k in found["missing_keys"] if not any(part in k.split(".") for part in new))
-    extra = sorted(k for k in found["unexpected_keys"] if not BESIDE.search(k))
+    missing = sorted(k for k in loading["missing_keys"] if not any(part in k.split(".") for part in new))
+    extra = sorted(k for k in loading["unexpected_keys"] if not BESIDE.search(k))
     if new and not missing:  # the old head has no place
         return
     if missing:

@@ -19,8 +19,8 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
     if q_logits.numel() <= CHUNK or p_logits.requires_grad:
         return _divergence(p_logits, q_logits)
     shape, size = q_logits.shape[:-1], q_logits.size(-1)
-    found: Tensor = _Chunked.apply(p_logits.reshape(-1, size), q_logits.reshape(-1, size))  # type: ignore[no-untyped-call]
-    return found.reshape(shape)
+    divergence: Tensor = _Chunked.apply(p_logits.reshape(-1, size), q_logits.reshape(-1, size))  # type: ignore[no-untyped-call]
+    return divergence.reshape(shape)
 
 
 def _divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:

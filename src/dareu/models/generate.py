@@ -178,5 +178,5 @@ def sample(
     rows = [(i, copy) for i in order for copy in range(count)]
     size = _at_once(model, batch_size, max(map(len, encoded), default=0) + max_new_tokens)
     batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-    found = each(model, batches, answer, progress)
-    return [found[i : i + count] for i in range(0, len(found), count)]
+    answers = each(model, batches, answer, progress)
+    return [answers[i : i + count] for i in range(0, len(answers), count)]

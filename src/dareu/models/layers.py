@@ -64,13 +64,13 @@ def parameters_below(model: Any, first: int, last: int, patterns: Sequence[str])
             inside.setdefault(module, []).append(f"{name}.{index}.{parameter}")
     chosen = []
     for pattern in patterns:
-        found = [n for module, names in inside.items() if fnmatchcase(module, pattern) for n in names]
-        if not found:
+        matched = [n for module, names in inside.items() if fnmatchcase(module, pattern) for n in names]
+        if not matched:
             raise ConfigError(
                 f"No module of the blocks {first} to {last} matches '{pattern}' (method.params.modules).",
                 f"They have: {', '.join(inside)}.",
             )
-        chosen += found
+        chosen += matched
     return list(dict.fromkeys(chosen))
 
 

@@ -127,7 +127,7 @@ def load_model(
     if quantization:
         kwargs |= quantised(quantization, device)
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             base,
             revision=revision,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -139,7 +139,7 @@ def load_model(
     except Exception as error:  # whatever the libraries raise at what the folder holds
         raise load_failure(error, base) from error
     check_decoder(model.config, base)
-    check_names(found, base)
+    check_names(loading, base)
     _agree_on_special_tokens(model, tokenizer, path)
     if is_adapter:
         model = put_on(model, folder, trainable)

@@ -30,15 +30,15 @@ def put_on(model: Any, folder: Path, trainable: bool = False) -> Any:
     _resize(model, folder)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-        found = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+        loading = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
     except Exception as error:  # whatever the libraries raise at what the folder holds
         lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
         reason = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s)") else (lines or ["?"])[0]
         raise _wrong_base(folder, model, reason) from error
     own = (getattr(adapted.base_model, "prefix", "lora_"), "modules_to_save")
-    missing = sorted(k for k in found.missing_keys if any(part in k for part in own))
+    missing = sorted(k for k in loading.missing_keys if any(part in k for part in own))
     # A resized embedding that is trained as a whole stands in the file twice, once under its wrapper's name.
-    extra = sorted(k for k in found.unexpected_keys if not k.endswith(".modules_to_save.weight"))
+    extra = sorted(k for k in loading.unexpected_keys if not k.endswith(".modules_to_save.weight"))
     if missing or extra:
         what = [f"{listed(extra)} find no place"] if extra else []
         what += [f"{listed(missing)} are missing"] if missing else []

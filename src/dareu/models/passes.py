@@ -43,8 +43,8 @@ def each(
     from dareu.models.progress import track
 
     with evaluating(model):
-        found = share_out(batches, read, lambda own: track(own, progress))
-    pairs = [pair for part in zip(batches, found, strict=True) for pair in zip(*part, strict=True)]
+        shared = share_out(batches, read, lambda own: track(own, progress))
+    pairs = [pair for part in zip(batches, shared, strict=True) for pair in zip(*part, strict=True)]
     return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
 
 

@@ -21,9 +21,9 @@ class _Group:
         self.group = dist.new_group(backend="gloo", timeout=WAIT)
 
     def gather(self, value: Any) -> list[Any]:
-        found: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(found, value, group=self.group)
-        return found
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, value, group=self.group)
+        return gathered
 
     def first(self) -> bool:
         return int(self.store.add("first", 1)) == 1

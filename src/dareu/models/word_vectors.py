@@ -10,7 +10,7 @@ from dareu.models.passes import evaluating, padded
 
 def word_vectors(model: Any, tokenizer: Any, words: Sequence[str], batch_size: int = 64) -> np.ndarray:
     """Mean of the last hidden states over a word's tokens, (n, d), float64; pads are left out."""
-    found = []
+    vectors = []
     with evaluating(model):
         for start in range(0, len(words), batch_size):
             some = words[start : start + batch_size]
@@ -19,5 +19,5 @@ def word_vectors(model: Any, tokenizer: Any, words: Sequence[str], batch_size: i
             output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
             hidden = output.hidden_states[-1]
             weight = mask.to(hidden).unsqueeze(-1)
-            found.append(((hidden * weight).sum(1) / weight.sum(1).clamp(min=1)).double().cpu().numpy())
-    return np.concatenate(found)
+            vectors.append(((hidden * weight).sum(1) / weight.sum(1).clamp(min=1)).double().cpu().numpy())
+    return np.concatenate(vectors)

@@ -183,11 +183,11 @@ def mark_best(rows: Sequence[Row]) -> list[Row]:
     for figure in COLUMNS:
         sign = -1 if figure.better == "higher" else 1
         table = [(row.gaps if figure.better == "as retrained" else row.stats).get(figure.key) for row in rows]
-        found = [(sign * stat.mean, stat.sd or 0.0, i) for i, stat in enumerate(table) if stat is not None]
-        if len(found) < 2:
+        ranked = [(sign * stat.mean, stat.sd or 0.0, i) for i, stat in enumerate(table) if stat is not None]
+        if len(ranked) < 2:
             continue
-        lowest, sd, _ = min(found)
-        for mean, _, i in found:
+        lowest, sd, _ = min(ranked)
+        for mean, _, i in ranked:
             if mean <= lowest + sd or math.isclose(mean, lowest, abs_tol=1e-9):
                 best[i].add(figure.key)
     return [replace(row, best=frozenset(best[i])) for i, row in enumerate(rows)]

@@ -54,7 +54,7 @@ IGNORED = {
 def curves(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One entry a logged name with at least one finite value; known names first, engine counters left out."""
     names = dict.fromkeys(k for row in log for k in row if k not in IGNORED and "/" not in k)
-    found = []
+    drawn = []
     for name in [*(k for k in CURVES if k in names), *(k for k in names if k not in CURVES)]:
         numbers = [(number(row.get("step", i)), number(row.get(name))) for i, row in enumerate(log, 1)]
         points = [(s, v) for s, v in numbers if s is not None and v is not None]
@@ -62,7 +62,7 @@ def curves(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         steps, values = [s for s, _ in points], [v for _, v in points]
         title, note = CURVES.get(name, (name.replace("_", " "), ""))
-        found.append(
+        drawn.append(
             {
                 "name": name,
                 "title": title,
@@ -77,7 +77,7 @@ def curves(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "points": json.dumps([[s, show_any(v)] for s, v in points]),
             }
         )
-    return found
+    return drawn
 
 
 # Per-sample figures of forget answers, each 0 to 1, that are drawn as distributions.
@@ -90,18 +90,18 @@ DISTRIBUTIONS = {
 def distributions(run_dir: Path, results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One drawing a figure: `title`, `note`, `drawing`; figures that no model has are left out."""
     rows = {m: read_lines(run_dir / "samples" / f"{m}.jsonl") for m in MODELS}
-    found = []
+    drawn = []
     for name, (title, note) in DISTRIBUTIONS.items():
         lines = {m: cumulative(_values(rows[m], name)) for m in MODELS}
         if any(lines.values()):
-            found.append({"title": title, "note": note, "drawing": svg.lines(lines, (0.0, 1.0))})
-    return found + _curves(results)
+            drawn.append({"title": title, "note": note, "drawing": svg.lines(lines, (0.0, 1.0))})
+    return drawn + _curves(results)
 
 
 def _curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Curves that metrics leave under `models.<model>.curves.<name>`: `x`, `y`, and optionally `title`, `note`."""
     names = dict.fromkeys(n for m in MODELS for n in dig(results, "models", m, "curves") or {})
-    found = []
+    drawn = []
     for name in names:
         entries = {m: dig(results, "models", m, "curves", name) or {} for m in MODELS}
         lines = {m: _points(e.get("x") or [], e.get("y") or []) for m, e in entries.items()}
@@ -111,8 +111,8 @@ def _curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         labelled = next(e for e in entries.values() if e)
         drawing = svg.lines(lines, (min(xs), max(max(xs), min(xs) + 1e-9)))
         title = labelled.get("title") or name.replace("_", " ").capitalize()
-        found.append({"title": title, "note": labelled.get("note") or "", "drawing": drawing})
-    return found
+        drawn.append({"title": title, "note": labelled.get("note") or "", "drawing": drawing})
+    return drawn
 
 
 def _points(xs: Sequence[Any], ys: Sequence[Any]) -> list[tuple[float, float]]:
@@ -121,8 +121,8 @@ def _points(xs: Sequence[Any], ys: Sequence[Any]) -> list[tuple[float, float]]:
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    found = (number(row.get(name)) for row in rows if row.get("set") == "forget")
-    return sorted(x for x in found if x is not None)
+    numbers = (number(row.get(name)) for row in rows if row.get("set") == "forget")
+    return sorted(x for x in numbers if x is not None)
 
 
 def cumulative(values: Sequence[float]) -> list[tuple[float, float]]:

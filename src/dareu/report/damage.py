@@ -76,7 +76,7 @@ def damage_of(results: Mapping[str, Any], of: str) -> Damage | None:
 
 def damages(results: Mapping[str, Any]) -> list[Damage]:
     """Of retain and test, as far as the run has them."""
-    return [found for of in SETS if (found := damage_of(results, of)) is not None]
+    return [damage for of in SETS if (damage := damage_of(results, of)) is not None]
 
 
 def _share(entry: Any) -> Share | None:

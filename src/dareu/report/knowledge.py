@@ -63,12 +63,12 @@ class Left:
 
 def knowledge_left(results: Mapping[str, Any]) -> list[Left]:
     """The metrics that can tell, those with most knowledge left first."""
-    found = []
+    rows = []
     for name, entry in (results.get("knowledge_left") or {}).items():
         value, low, high = (number(entry.get(part)) for part in ("value", "low", "high"))
         if value is not None:
-            found.append(Left(name, title(name), value, low, high, note(name)))
-    return sorted(found, key=lambda one: -one.value)
+            rows.append(Left(name, title(name), value, low, high, note(name)))
+    return sorted(rows, key=lambda one: -one.value)
 
 
 def worst(results: Mapping[str, Any]) -> Left | None:

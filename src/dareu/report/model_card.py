@@ -63,8 +63,10 @@ def public_results(results: Mapping[str, Any]) -> dict[str, Any]:
 def _whole(name: str) -> re.Pattern[str]:
     """What finds the name as whole words in a text of the form of `canonical`."""
     plain = canonical(name)
-    found = re.escape(plain)
-    return re.compile(rf"(?<![^\W_]){found}(?![^\W_])" if SPACED.search(plain) or plain.isdigit() else found)
+    pattern = re.escape(plain)
+    return re.compile(
+        rf"(?<![^\W_]){pattern}(?![^\W_])" if SPACED.search(plain) or plain.isdigit() else pattern
+    )
 
 
 def _own_sections() -> set[str]:
@@ -108,7 +110,7 @@ def model_card(results: Mapping[str, Any], base: str | None, adapter: bool) -> s
         base=base,
         adapter=adapter,
         models=models,
-        rows=[(title, found) for title, found in rows if any(x is not None for x in found)],
+        rows=[(title, cells) for title, cells in rows if any(x is not None for x in cells)],
         most=worst(results),
         version=dig(results, "versions", "dareu"),
         not_claimed=NOT_CLAIMED,

@@ -160,32 +160,32 @@ def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _positions(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Forget and retain ROUGE of each model that has both."""
-    found = {}
+    positions = {}
     for model in MODELS:
         x, y = (value(results, f"{name}_rouge_l", model) for name in ("forget", "retain"))
         if x is not None and y is not None:
-            found[model] = (x, y)
-    return found
+            positions[model] = (x, y)
+    return positions
 
 
 def _losses(results: Mapping[str, Any]) -> dict[str, Any]:
     """What was lost: `columns`, a set each, and `rows`, a name and a cell a set; empty where the run has no damage."""
-    found = damages(results)
-    if not found:
+    losses = damages(results)
+    if not losses:
         return {}
 
     rows = []
     for model in MODELS:
-        shares = (number(dig(results, "damage", one.of, f"right_{model}")) for one in found)
+        shares = (number(dig(results, "damage", one.of, f"right_{model}")) for one in losses)
         rows.append((f"Right: {model}", [DASH if x is None else show_share(x) for x in shares]))
     for name, title in (
         ("lost", "Right in the retrained, wrong in the unlearned model"),
         ("original", "Right in the retrained, wrong in the original model"),
         ("beyond", "Difference of the two: lost by unlearning"),
     ):
-        given: list[Share | None] = [getattr(one, name) for one in found]
+        given: list[Share | None] = [getattr(one, name) for one in losses]
         rows.append((title, [DASH if share is None else share.shown for share in given]))
-    columns = [one.of.capitalize() + (f", n = {one.n}" if one.n else "") for one in found]
+    columns = [one.of.capitalize() + (f", n = {one.n}" if one.n else "") for one in losses]
     return {"columns": columns, "rows": [row for row in rows if set(row[1]) != {DASH}]}
 
 
@@ -212,15 +212,15 @@ def _more(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 
 def _quality(results: Mapping[str, Any]) -> str:
     """Forget quality in a sentence; empty where it was not computed."""
-    found = quality_of(results)
-    if found is None:
+    quality = quality_of(results)
+    if quality is None:
         return ""
     floor = " This is the floor: the two sets of truth ratios do not overlap, and no more can be said."
-    return f"{found.shown}.{floor if found.lowest else ''}"
+    return f"{quality.shown}.{floor if quality.lowest else ''}"
 
 
 def _bars(seconds: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """(stage, its time, its share of the longest in per cent)."""
-    found = {k: number(v) for k, v in seconds.items()}
-    longest = max((v for v in found.values() if v), default=1.0)
-    return [(k, show_seconds(v), 100 * v / longest if v else 0.0) for k, v in found.items()]
+    times = {k: number(v) for k, v in seconds.items()}
+    longest = max((v for v in times.values() if v), default=1.0)
+    return [(k, show_seconds(v), 100 * v / longest if v else 0.0) for k, v in times.items()]

@@ -84,9 +84,9 @@ def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _evidence(run: Path) -> dict[str, Path]:
     """The files that hold what was measured: figures, answers, report."""
-    found = [run / RESULTS, run / "report.html", *sorted(run.glob("samples/*.jsonl"))]
-    found += sorted(run.glob("rounds/*/samples/*.jsonl"))
-    return {path.relative_to(run).as_posix(): path for path in found if path.is_file()}
+    files = [run / RESULTS, run / "report.html", *sorted(run.glob("samples/*.jsonl"))]
+    files += sorted(run.glob("rounds/*/samples/*.jsonl"))
+    return {path.relative_to(run).as_posix(): path for path in files if path.is_file()}
 
 
 def to_markdown(receipt: Mapping[str, Any]) -> str:
@@ -154,9 +154,9 @@ def verify_receipt(run: Path) -> list[str]:
     expected = dig(receipt, "request", "records_digest")
     if digest(kept["records"]["hashes"]) != expected:
         wrong.append("The hashes of the records have changed.")
-    found = _records(run)
-    whole = bool(found) and len(found) == dig(receipt, "request", "records")
-    if whole and digest(record_hash(kept["salt"], *record) for record in found) != expected:
+    records = _records(run)
+    whole = bool(records) and len(records) == dig(receipt, "request", "records")
+    if whole and digest(record_hash(kept["salt"], *record) for record in records) != expected:
         wrong.append("The records in samples/ are not those of the request.")
     return wrong
 

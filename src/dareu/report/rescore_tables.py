@@ -85,7 +85,7 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
 
 def _gaps(missing: Mapping[str, str]) -> str:
     """One line: what the records lack, and why which comparisons are not there; `--json` has every figure's reason."""
-    lacked = [found[1] for reason in missing.values() if (found := LACKED.fullmatch(reason))]
+    lacked = [match[1] for reason in missing.values() if (match := LACKED.fullmatch(reason))]
     compared = [f"{name} ({reason.rstrip('.')})" for name, reason in missing.items() if "." not in name]
     parts = [", ".join(compared)] if compared else []
     if fields := list(dict.fromkeys(lacked)):

@@ -107,12 +107,12 @@ def rounds_page(results: Mapping[str, Any]) -> dict[str, Any] | None:
     if not rows:
         return None
     columns = [(key, title) for key, _, title, _ in COLUMNS if any(row[key] is not None for row in rows)]
-    found = entries(results)
+    requests = entries(results)
     panels = []
     for title, note, path, of_model in PANELS:
         models = MODELS if of_model else ("unlearned",)
         lines = {
-            m: [number(dig(e, "models", m, *path) if of_model else dig(e, *path)) for e in found]
+            m: [number(dig(e, "models", m, *path) if of_model else dig(e, *path)) for e in requests]
             for m in models
         }
         lines = {m: values for m, values in lines.items() if any(v is not None for v in values)}
@@ -122,20 +122,20 @@ def rounds_page(results: Mapping[str, Any]) -> dict[str, Any] | None:
         "columns": columns,
         "rows": [row | {"named": named(row["owners"])} for row in rows],
         "panels": panels,
-        "returns": _returns(found) if len(found) > 1 else [],
+        "returns": _returns(requests) if len(requests) > 1 else [],
         "retrained": [
             show(dig(p, "rouge_l"))
-            for p in dig(found[-1], "models", "retrained", "forget_by_round") or []
+            for p in dig(requests[-1], "models", "retrained", "forget_by_round") or []
         ],
     }  # fmt: skip
 
 
-def _returns(found: Sequence[Entry]) -> list[tuple[str, list[str]]]:
+def _returns(requests: Sequence[Entry]) -> list[tuple[str, list[str]]]:
     """(request, its ROUGE-L after each round from its own on, empty before that)."""
     out = []
-    for i, entry in enumerate(found):
+    for i, entry in enumerate(requests):
         cells = [""] * i
-        for later in found[i:]:
+        for later in requests[i:]:
             parts = dig(later, "models", "unlearned", "forget_by_round") or []
             cells.append(show(dig(parts[i], "rouge_l")) if i < len(parts) else show(None))
         out.append((f"{entry.get('round')}: {named(entry.get('owners') or [], 2)}", cells))

@@ -67,9 +67,9 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     """The headline and the findings behind it."""
     left = knowledge_left(results)
     points = _left(results, left) if left else [_rouge(results)]
-    found = [_quality(results), *_broken(results), _reattribution(results)]
-    found += [_kept(results, "retain"), _kept(results, "test"), _no_target(results), _blind(results)]
-    points += [point for point in found if point]
+    findings = [_quality(results), *_broken(results), _reattribution(results)]
+    findings += [_kept(results, "retain"), _kept(results, "test"), _no_target(results), _blind(results)]
+    points += [point for point in findings if point]
     kinds = {p.kind for p in points}
     kind, tone, headline = next(row for row in HEADLINES if row[0] in kinds)
     if kind == "damaged" and "partly" in kinds:
@@ -114,8 +114,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _beside(results: Mapping[str, Any], key: str) -> str:
     """ "retrained .544, original 1.000", of those that exist."""
-    found = [(m, value(results, key, m)) for m in ("retrained", "original")]
-    return ", ".join(f"{m} {show(x)}" for m, x in found if x is not None)
+    others = [(m, value(results, key, m)) for m in ("retrained", "original")]
+    return ", ".join(f"{m} {show(x)}" for m, x in others if x is not None)
 
 
 def _answers(results: Mapping[str, Any]) -> str:
@@ -163,12 +163,14 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
 
 def _quality(results: Mapping[str, Any]) -> Point | None:
     """What forget quality says: a difference of the truth ratios that their mean may hide."""
-    found = quality_of(results)
-    if found is None:
+    quality = quality_of(results)
+    if quality is None:
         return None
-    shown = f"Forget quality, truth ratios of the forget answers beside the retrained model's: {found.shown}"
-    if found.differs:
-        return Point("fair", "unlike", f"{shown}. They are not distributed alike.", found.chance)
+    shown = (
+        f"Forget quality, truth ratios of the forget answers beside the retrained model's: {quality.shown}"
+    )
+    if quality.differs:
+        return Point("fair", "unlike", f"{shown}. They are not distributed alike.", quality.chance)
     n = _answers(results)
     return Point("good", "", f"{shown}{f' ({n})' if n else ''}. No difference seen.")
 
@@ -266,24 +268,24 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
     n = _count(results, name)
     size = f" (n = {n})" if n else ""
     shown = f"{name.capitalize()} questions: ROUGE-L {show(ours)} ({_beside(results, key)}){size}."
-    found = damage_of(results, name)
-    if found is not None:
-        shown += f" Right in the {base} model and wrong here: {found.lost.shown} of the answers."
-        if found.original and found.beyond:
-            shown += f" Of the original's own answers {found.original.shown} are; "
-            shown += f"the difference is {found.beyond.shown}."
+    damage = damage_of(results, name)
+    if damage is not None:
+        shown += f" Right in the {base} model and wrong here: {damage.lost.shown} of the answers."
+        if damage.original and damage.beyond:
+            shown += f" Of the original's own answers {damage.original.shown} are; "
+            shown += f"the difference is {damage.beyond.shown}."
     if n is not None and n < FEWEST:
         return Point("none", "", f"{shown} Too few for a verdict.")
     then = value(results, key, "original")
     fell = min(aim, aim if then is None else then) - ours
-    loss = found.loss if found else None
-    chance = found is not None and found.beyond is not None and (found.beyond.low or 0.0) <= 0
+    loss = damage.loss if damage else None
+    chance = damage is not None and damage.beyond is not None and (damage.beyond.low or 0.0) <= 0
     lost = 0.0 if loss is None or chance else loss.value
     if max(fell, lost) > TOLERANCE:
         tone, kind = ("bad", "damaged") if max(fell, lost) > SEVERE else ("fair", "worse")
         short = f"lost {show(fell)} of ROUGE-L on {name} questions"
-        if found and lost > TOLERANCE:
-            short = f"lost {show_share(found.lost.value)} of the {name} answers{found.beside('the original lacks')}"
+        if damage and lost > TOLERANCE:
+            short = f"lost {show_share(damage.lost.value)} of the {name} answers{damage.beside('the original lacks')}"
         return Point(tone, kind, shown, short, max(fell, lost))  # type: ignore[arg-type]
     if loss is not None and loss.value > TOLERANCE:
         return Point("fair", "", f"{shown} It may be chance.")

@@ -159,12 +159,12 @@ class MixedReward:
         self.forget, self.retain = forget, retain
 
     def __call__(self, rollouts: Rollouts) -> Rewarded:
-        found, kept = self.forget(rollouts), self.retain(rollouts).values
+        forgotten, kept = self.forget(rollouts), self.retain(rollouts).values
         chosen = rollouts.forget > 0
-        if found.values.dim() == 2:
-            kept = kept.unsqueeze(1) * rollouts.mask if found.level else at_the_end(kept, rollouts.mask)
+        if forgotten.values.dim() == 2:
+            kept = kept.unsqueeze(1) * rollouts.mask if forgotten.level else at_the_end(kept, rollouts.mask)
             chosen = chosen.unsqueeze(1)
-        return replace(found, values=torch.where(chosen, found.values, kept))
+        return replace(forgotten, values=torch.where(chosen, forgotten.values, kept))
 
 
 def shaped(

@@ -31,7 +31,7 @@ def forbidden_words(
     """
     seen = Counter(w for text in retain for w in {bare(w) for w in words(text)})
     limit = rare * len(retain)
-    found = set()
+    forbidden = set()
     for text in forget:
         for match in written_words(text):
             written, before = match.group(), text[: match.start()].rstrip()
@@ -40,8 +40,8 @@ def forbidden_words(
             name = written[0].isupper() and not start
             number = written[0].isdigit()
             if name or number or seen[word] <= limit:
-                found.add(word)
-    return frozenset(w for w in found if len(w) > 1 and w not in common)
+                forbidden.add(word)
+    return frozenset(w for w in forbidden if len(w) > 1 and w not in common)
 
 
 def find(text: str, forbidden: Collection[str]) -> list[str]:

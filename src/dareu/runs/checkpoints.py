@@ -29,8 +29,8 @@ def last_checkpoint(folder: Path) -> Path | None:
 
     A damaged one is announced and passed over.
     """
-    found = [p for p in folder.glob("checkpoint-*") if (p / COMPLETE).is_file()]
-    for path in sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True):
+    complete = [p for p in folder.glob("checkpoint-*") if (p / COMPLETE).is_file()]
+    for path in sorted(complete, key=lambda p: int(p.name.split("-")[1]), reverse=True):
         wrong = _damage(path)
         if wrong is None:
             return path

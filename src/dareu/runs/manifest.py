@@ -60,13 +60,13 @@ def file_digest(path: str | Path) -> str:
 
 def versions() -> dict[str, str | None]:
     """Python and the packages that figures depend on, none of them imported; None for a missing one."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    installed: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def git_revision(package: Path | None = None) -> str | None:

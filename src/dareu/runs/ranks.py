@@ -115,8 +115,8 @@ def share_out(
         if failure is not None:
             raise own[1] if number == rank() else failure
     result: list[Any] = [None] * len(items)
-    for number, (_, (found, _)) in enumerate(parts):
-        result[number::world] = found
+    for number, (_, (results, _)) in enumerate(parts):
+        result[number::world] = results
     return result
 
 

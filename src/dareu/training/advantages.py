@@ -35,15 +35,15 @@ class Estimator:
             self.critic.eval()
             values = self.critic(full, attention, mask.size(1)) * mask
             advantages, targets = returns.gae(dense, values, mask, cfg.gamma, cfg.gae_lambda)
-            found = {"returns": targets, "old_values": values}
+            beside = {"returns": targets, "old_values": values}
             numbers = {"explained_variance": returns.explained_variance(values, targets, mask)}
         else:
             advantages, silent = self._in_groups(returns.discounted_returns(dense, mask, cfg.gamma), mask)
-            found, numbers = {}, {"silent_groups": silent}
+            beside, numbers = {}, {"silent_groups": silent}
         gamma = cfg.gamma if level else 1.0  # returns of levels grow with 1/(1−γ), others do not
         moments = self._moments(advantages, mask)
-        found["advantages"] = returns.shape_advantages(advantages, mask, cfg.mode, gamma, cfg.scale, moments)
-        return found, numbers
+        beside["advantages"] = returns.shape_advantages(advantages, mask, cfg.mode, gamma, cfg.scale, moments)
+        return beside, numbers
 
     def _in_groups(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns against those of the prompt's other rollouts, which may lie on another process, (B, T); and the
@@ -51,10 +51,10 @@ class Estimator:
         """
         both = torch.stack([values, mask.to(values.dtype)], -1)
         everywhere = self.accelerator.gather(self.accelerator.pad_across_processes(both, dim=1))
-        found = GROUPED[self.config.estimator](everywhere[..., 0], everywhere[..., 1], self.group)
-        silent = (found.reshape(-1, self.group * found.size(1)).abs() < 1e-6).all(1).float().mean()
+        advantages = GROUPED[self.config.estimator](everywhere[..., 0], everywhere[..., 1], self.group)
+        silent = (advantages.reshape(-1, self.group * advantages.size(1)).abs() < 1e-6).all(1).float().mean()
         first = self.accelerator.process_index * len(values)
-        return found[first : first + len(values), : values.size(1)], silent
+        return advantages[first : first + len(values), : values.size(1)], silent
 
     def _moments(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance over the response tokens of all processes."""

@@ -54,9 +54,9 @@ class CounterfactualAnchor:
             if pair.row.response_ids[: len(ids)] == ids.tolist():
                 work.append((slice(starts[i], starts[i + 1]), ids, pair))
         rows = [copy for _, _, pair in work for copy in pair.copies]
-        found = iter(distributions(original, self.tokenizer, rows, self.batch_size))
+        originals = iter(distributions(original, self.tokenizer, rows, self.batch_size))
         for place, ids, pair in work:
-            copies = [next(found) for _ in pair.copies]
+            copies = [next(originals) for _ in pair.copies]
             aligned = [Positions(p.of[: len(ids)], p.named[: len(ids)]) for p in pair.aligned]
             own = frozen[place].float().softmax(-1).cpu()
             mixed = teacher(own, copies, aligned, ids, True).probs

@@ -28,8 +28,8 @@ class KeptLogits:
     def __init__(self, original: Any, rows: Sequence[Encoded], pad_id: int, batch_size: int) -> None:
         self._rows = rows  # as long as these live, nothing else has their identity
         order = sorted(rows, key=len)
-        found = by_batches(original, pad_id, order, batch_size, _logits)
-        self._found = {id(row): logits for row, logits in zip(order, found, strict=True)}
+        kept = by_batches(original, pad_id, order, batch_size, _logits)
+        self._found = {id(row): logits for row, logits in zip(order, kept, strict=True)}
 
     def at(self, rows: Sequence[Encoded]) -> Tensor:
         """Those of a batch, row after row: (N, V)."""

@@ -105,9 +105,9 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
         """The micro-batches of the next update."""
-        found, items = super().get_batch_samples(*args, **kwargs)
+        micro_batches, items = super().get_batch_samples(*args, **kwargs)
         batches, counts = [], []
-        for micro, batch in enumerate(found):
+        for micro, batch in enumerate(micro_batches):
             rows = self._own_rows(micro)
             batches.append({name: value[: max(rows, 1)] for name, value in batch.items()})
             counts.append(self._count(batches[-1]) if rows else 0.0)
@@ -181,14 +181,14 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         """The tensors that the loss names, and no others."""
         reads = self.method.reads
         if "target_ids" in reads:
-            found = self._with_targets(model, inputs)
-            return {name: found[name] for name in reads}
-        found = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
+            tensors = self._with_targets(model, inputs)
+            return {name: tensors[name] for name in reads}
+        tensors = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
         others = {name.removeprefix("other_") for name in reads if name.startswith("other_")}
         if others:
             batch = to_batch(self._others(inputs), self.tokenizer.pad_token_id, self.args.device)
-            found |= {f"other_{name}": value for name, value in self._tensors(model, batch, others).items()}
-        return {name: found[name] for name in reads}
+            tensors |= {f"other_{name}": value for name, value in self._tensors(model, batch, others).items()}
+        return {name: tensors[name] for name in reads}
 
     def _others(self, inputs: dict[str, Tensor]) -> list[Encoded]:
         """The second responses to the rows of a micro-batch."""
@@ -215,16 +215,16 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
             return self._log_probabilities(model, batch, wanted)
         ids, attention, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
         logits = model(input_ids=ids, attention_mask=attention).logits
-        found: dict[str, Tensor] = {}
-        found["logits"], found["labels"], found["mask"] = shift(logits, labels)
+        tensors: dict[str, Tensor] = {}
+        tensors["logits"], tensors["labels"], tensors["mask"] = shift(logits, labels)
         if "logps" in wanted:
-            found["logps"], _ = token_logprobs(logits, labels)
+            tensors["logps"], _ = token_logprobs(logits, labels)
         if wanted & {"reference_logps", "reference_logits"}:
             frozen = reference_logits(self.accelerator.unwrap_model(model), self.reference, ids, attention)
-            found["reference_logits"], _, _ = shift(frozen, labels)
+            tensors["reference_logits"], _, _ = shift(frozen, labels)
             if "reference_logps" in wanted:
-                found["reference_logps"], _ = token_logprobs(frozen, labels)
-        return {name: found[name] for name in wanted}
+                tensors["reference_logps"], _ = token_logprobs(frozen, labels)
+        return {name: tensors[name] for name in wanted}
 
     def _micro_batch(self) -> int:
         """This micro-batch's number, counted through the whole run; an epoch's last step may have fewer of them."""
@@ -239,12 +239,12 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
 
     def _log_probabilities(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
         """For losses that read no whole distribution: prompts and pads never pass through the head."""
-        found: dict[str, Tensor] = {}
-        found["logps"], found["mask"] = response_logprobs(model, batch)
+        tensors: dict[str, Tensor] = {}
+        tensors["logps"], tensors["mask"] = response_logprobs(model, batch)
         if "reference_logps" in wanted:
             with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
-                found["reference_logps"], _ = response_logprobs(original, batch)
-        return {name: found[name] for name in wanted}
+                tensors["reference_logps"], _ = response_logprobs(original, batch)
+        return {name: tensors[name] for name in wanted}
 
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None

@@ -234,8 +234,8 @@ class RLTrainer(WholeAdapters, RolloutLog, GRPOTrainer):
         def values() -> Tensor:
             assert critic is not None
             critic.eval()  # dropout would be noise in values that are regressed on one batch
-            found: Tensor = critic(*self._concatenate(inputs))
-            return found
+            estimates: Tensor = critic(*self._concatenate(inputs))
+            return estimates
 
         update = Update(
             surrogate,
@@ -295,12 +295,12 @@ class RLTrainer(WholeAdapters, RolloutLog, GRPOTrainer):
                 if torch.is_grad_enabled() and self._retained is not None and len(ids) <= size:
                     rollouts, mask = completion_batch(some, seen, length)
                     (logits, targets, _), retain = logits_of_both(model, rollouts, self._retained)
-                    self._beside, found = retain[0], (logits, targets, mask)
+                    self._beside, logits_of = retain[0], (logits, targets, mask)
                 else:
-                    found = completion_logits(model, some, seen, length)
-                parts.append(completion_logprobs(*found, self.temperature, bool(self.args.entropy_coef)))
+                    logits_of = completion_logits(model, some, seen, length)
+                parts.append(completion_logprobs(*logits_of, self.temperature, bool(self.args.entropy_coef)))
             if not torch.is_grad_enabled():
-                self._seen.append(found[0])
+                self._seen.append(logits_of[0])
         logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
         return logps, entropies, None
 

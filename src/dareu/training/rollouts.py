@@ -113,8 +113,8 @@ def dealt(batch: dict[str, Any], accelerator: Any, micro: int, pad: int) -> list
     def together(name: str, values: Tensor) -> Tensor:
         padding = {"pad_index": pad if name.endswith("_ids") else 0, "pad_first": name.startswith("prompt_")}
         wide = accelerator.pad_across_processes(values, dim=1, **padding) if values.dim() > 1 else values
-        found: Tensor = accelerator.gather(wide)
-        return found
+        gathered: Tensor = accelerator.gather(wide)
+        return gathered
 
     rows = {k: together(k, v) for k, v in batch.items() if isinstance(v, Tensor) and v.dim()}
     same_state("cpu")

@@ -36,14 +36,14 @@ def learn_first(
     folder = work.folder / name
     kept, note = GoodWeights(folder / "learnt.safetensors"), folder / "learnt.json"
     if kept.restore(policy):
-        found: dict[str, Any] = read_json(note)
-        return found
+        outcome: dict[str, Any] = read_json(note)
+        return outcome
     own = replace(work, folder=folder, report_to="none", log=[], best=None)
     beside = retain_batch_size or optim.batch_size
     train_with_loss(policy, tokenizer, optim=optim, retain_batch_size=beside, work=own, **options)
     losses = [row["forget_loss"] for row in own.log if "forget_loss" in row]
-    found = {"steps": own.log[-1]["step"] if own.log else 0, "loss": losses[-1] if losses else None}
+    outcome = {"steps": own.log[-1]["step"] if own.log else 0, "loss": losses[-1] if losses else None}
     if ranks.is_main():
-        write_json(note, found)  # before the weights, whose being there says that the phase is over
+        write_json(note, outcome)  # before the weights, whose being there says that the phase is over
     kept.keep(policy)
-    return found
+    return outcome

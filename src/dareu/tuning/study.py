@@ -85,18 +85,18 @@ class Search:
     def trials(self) -> list[Trial]:
         """In the order of their positions; of several attempts the last."""
         outcomes = self._study.user_attrs
-        found: dict[int, Trial] = {}
+        trials: dict[int, Trial] = {}
         for t in self._study.get_trials(deepcopy=False):
             if POSITION in t.user_attrs and t.params:
                 ended = t.state.is_finished()
-                found[t.user_attrs[POSITION]] = Trial(
+                trials[t.user_attrs[POSITION]] = Trial(
                     position=t.user_attrs[POSITION],
                     number=t.number,
                     setting={k: t.params[k] for k in self._space},
                     ended=ended,
                     outcome=outcomes.get(str(t.number), {}) if ended else {},
                 )
-        return [found[position] for position in sorted(found)]
+        return [trials[position] for position in sorted(trials)]
 
     def propose(self, count: int) -> list[Trial]:
         """Draw until there are `count` trials, and give all of them."""

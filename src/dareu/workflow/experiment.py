@@ -196,8 +196,8 @@ def train(
     """
     run = Run.plan(config, corpus, console, tuning)
     opened(run.open(under).path)
-    if (found := run.finished("run")) is not None:
-        return found
+    if (finished := run.finished("run")) is not None:
+        return finished
     with working(run):
         if not run.model.done() and (warning := check_run_memory(run.stages.context)):
             run.console.print(f"[yellow]! {escape(warning)}[/]")
@@ -272,8 +272,8 @@ def evaluate(
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     run = Run(stages, [], Checkpoint(stages.context, path), name)
     run.open(name=f"evaluate-{name}", inputs=[checkpoint])
-    if (found := run.finished("evaluation")) is not None:
-        return found
+    if (finished := run.finished("evaluation")) is not None:
+        return finished
     with working(run):
         return run.finish()
 

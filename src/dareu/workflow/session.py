@@ -210,7 +210,7 @@ class Session:
             path = self._path_of(name)
             if name == "unlearned" and self._loaded is not None:
                 return self._loaded
-            found = load_run_model(self._stages_of_run().stages.context, path)
+            loaded = load_run_model(self._stages_of_run().stages.context, path)
             if name == "unlearned":
-                self._loaded = found
-            return found
+                self._loaded = loaded
+            return loaded

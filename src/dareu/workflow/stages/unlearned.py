@@ -145,8 +145,8 @@ class Unlearned(Stage):
             target = levels(policy) | {"forget": 0.0}  # the policy is the original still
 
         def score(model: Any) -> dict[str, float]:
-            found = levels(model)
-            return {**found, "score": closeness(found, target)}
+            reached = levels(model)
+            return {**reached, "score": closeness(reached, target)}
 
         return BestWeights(folder, config.method.evaluate_every, score)  # type: ignore[union-attr, arg-type]
 
