@@ -16,7 +16,7 @@ from dareu.data.corpus import Sample, Split
 from dareu.errors import DataError
 from dareu.evaluation.metrics import model_rows
 from dareu.evaluation.metrics.registry import METRICS, metrics_of
-from dareu.evaluation.model_metrics.fields import PRODUCERS, EvaluationInputs, fill_fields
+from dareu.evaluation.model_metrics.fields import PRODUCERS, EvaluationInputs, fill_fields, give_back_memory
 from dareu.evaluation.probes.registry import PROBES, field_of
 from dareu.evaluation.suite import evaluate_model
 from dareu.models.tiny import tiny_shape, train_tokenizer
@@ -239,3 +239,12 @@ def test_an_interrupted_evaluation_goes_on(
         again = evaluate(tmp_path)
     whole = evaluate(None)
     assert again.records == whole.records and again.summary == whole.summary
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])
+def test_another_c_library_keeps_its_memory(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ctypes.CDLL", none)
+    give_back_memory()
