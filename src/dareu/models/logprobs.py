@@ -17,7 +17,7 @@ IGNORE = -100
 # What one batch holds without gradients at most, so that its memory stays beside that of generation: entries of its
 # logits (128 MB in float32, whatever the vocabulary), and tokens, pads included.
 LOGITS = 2**25
-TOKENS = 2**10
+TOKENS = 2**11
 # Entries of the logits whose distributions are looked at together: several copies of them are needed.
 SLICE = 2**20
 MOST_PADDED = 1.15  # two batches make one where that has no more than so many times their cells
