@@ -299,7 +299,7 @@ def test_one_real_run_through_the_whole_script(tmp_path: Path, capsys: pytest.Ca
     out = ["--out", str(tmp_path / "out"), "--results", str(file), "--seeds", "41", "--overrides", *TINY]
     assert benchmark.main(["main", *out]) == 0
     made = file.read_text()
-    assert made.count("| Tug-of-War |") == 1
+    assert made.count("| seed | Tug-of-War |") == 1
     lines = [json.loads(line) for line in (tmp_path / "out" / "main" / "runs.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["dareu-41", "npo-41"]
     for line in lines:

@@ -43,6 +43,7 @@ CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("batch_size", "compute_entropy"),
     ),
     "_compute_loss": (("model", "inputs"), ()),
+    "train": ((), ("resume_from_checkpoint",)),
     "training_step": (("model", "inputs", "num_items_in_batch"), ()),
     "create_optimizer": ((), ()),
     "log": (("logs", "start_time"), ()),
