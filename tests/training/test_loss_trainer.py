@@ -173,6 +173,17 @@ def test_no_retain_batch_comes_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert walk == [(0, 0), (0, 1), (1, 2), (2, 4), (2, 5), (3, 6), (4, 8), (4, 9), (5, 10)]
 
 
+def test_fewer_rows_than_a_batch_are_one_update_whatever_the_micro_batches(tmp_path: Path) -> None:
+    """Four rows, a batch of six: an epoch is one update, of 4 rows or of 3 and 1."""
+    rows = encoded(original()[1], FORGET | RETAIN)[:4]
+    whole, work = train(tmp_path / "a", "gradient_ascent", rows=rows, optim={"batch_size": 6})
+    cut, parts = train(
+        tmp_path / "b", "gradient_ascent", rows=rows, optim={"batch_size": 6, "micro_batch_size": 3}
+    )
+    assert [row["step"] for row in work.log] == [row["step"] for row in parts.log] == [1, 2, 3, 4]
+    assert largest_difference(weights(whole), weights(cut)) < 1e-5
+
+
 def test_random_words_have_a_term_of_their_own(tmp_path: Path) -> None:
     """Its divergence is 0 at the original and grows; with a weight of 0 the run is the one without them."""
     options: dict[str, Any] = {"retain": "kl", "optim": {"epochs": 3}, "reference": original()[0]}

@@ -327,7 +327,7 @@ def train_with_loss(
     settings = read_settings(method.settings, params) if method.settings else None
     total, world = min(optim.batch_size, len(rows)), world_size()
     micro = min(optim.micro_batch_size or total, -(-total // world))
-    slices = max(1, total // (micro * world))
+    slices = -(-total // (micro * world))  # rounded up: fewer rows than a batch are one update too
     retain_size = -(-retain_batch_size // (slices * world)) if retain_batch_size else micro
     steps = (-(-len(r) // (size * slices * world)) for r, size in ((rows, micro), (retain_rows, retain_size)))
     length = chosen.length(optim, settings, *steps)

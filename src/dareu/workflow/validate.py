@@ -162,7 +162,8 @@ def check_engine(config: RunConfig) -> None:
     if getattr(getattr(config.method, "optim", None), "name", None) == "muon":
         raise ConfigError(
             f"method.optim.name=muon reads whole matrices, and {engine()} cuts them up.",
-            "Set method.optim.name=adamw with about a third of the rate, or launch with configs/accelerate/ddp.yaml.",
+            "Set method.optim.name=adamw with a quarter of the rate and twice the epochs, or launch with "
+            "configs/accelerate/ddp.yaml.",
         )
     if not method_of(config.method).shares_weights():
         raise ConfigError(
