@@ -89,6 +89,11 @@ class AnyMethod(Strict):
         "changes no run",
     )
 
+    @property
+    def optimizer(self) -> str | None:
+        """`optim.name`; None for a method that has no such key."""
+        return getattr(getattr(self, "optim", None), "name", None)
+
 
 class MethodBase(AnyMethod):
     """What every method has that reads batches of forget and retain rows."""

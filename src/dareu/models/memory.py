@@ -6,7 +6,8 @@ Under LoRA with dropout each adapted layer keeps its dropped input and the mask 
 autograd: 17.5 values without dropout, 34.7 with it).
 An estimate of tensors alone: libraries and their workspaces come on top. On a CPU a process holds more than its tensors
 at a time, `HELD` times as much (SmolLM2-135M with LoRA: 4,372 MiB measured for 2,570 estimated at 8 rows of 96 tokens,
-7,930 for 4,500 at 16 rows)."""
+7,930 for 4,500 at 16 rows).
+"""
 
 import os
 from dataclasses import dataclass

@@ -159,7 +159,7 @@ def check_engine(config: RunConfig) -> None:
             f"method.evaluate_every keeps whole weights while it trains, and {engine()} cuts them up.",
             "Set method.evaluate_every=null, or launch the run with configs/accelerate/ddp.yaml.",
         )
-    if getattr(getattr(config.method, "optim", None), "name", None) == "muon":
+    if config.method.optimizer == "muon":
         raise ConfigError(
             f"method.optim.name=muon reads whole matrices, and {engine()} cuts them up.",
             "Set method.optim.name=adamw with a quarter of the rate and twice the epochs, or launch with "

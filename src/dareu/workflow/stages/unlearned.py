@@ -57,7 +57,7 @@ class Unlearned(Stage):
 
     def inputs(self) -> Any:
         context, config = self.context, self.context.config
-        adamw = getattr(getattr(config.method, "optim", None), "name", None) == "adamw"
+        adamw = config.method.optimizer == "adamw"
         tree = {
             "original": self.start.key(),
             "forget": context.split.forget_owners,
