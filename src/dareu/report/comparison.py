@@ -4,8 +4,6 @@ Cells are mean ± sample sd over seeds. The best of a column and all within one 
 to the retrained model is good, that is the smallest distance to it, not the smallest value.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ from rich.text import Text
 from dareu.report.aggregate import COLUMNS, Row, Run, aggregate, remarks
 from dareu.report.figures import BROKEN, COMPARED, DAMAGE, DASH, WORST, Figure
 from dareu.report.loading import load_runs
+from dareu.report.templates import template
 
 __all__ = ["aggregate", "comparison_table", "load_runs", "to_csv", "to_latex", "to_markdown"]
 
@@ -88,46 +87,51 @@ def comparison_table(runs: Sequence[Run], sort: str = "retrain_similarity") -> T
     return table
 
 
-def _lines(rows: Sequence[Row], best: Callable[[str], str], escape: Callable[[str], str]) -> list[list[str]]:
-    """The cells of a wide table, its head first; `best` marks a cell, `escape` makes text safe."""
+def _text(
+    name: str, runs: Sequence[Run], sort: str, best: Callable[[str], str], escape: Callable[[str], str]
+) -> str:
+    """The template `name` with a wide table; `best` marks a cell, `escape` makes text safe."""
+    rows = aggregate(runs, sort)
     figures = _shown(rows, WIDE)
-    lines = [[escape(cell) for cell in ("method", *(f.title for f in figures), "runs")]]
+    lines = []
     for row in rows:
         cells = [(escape(_cell(row, f)), f.key in row.best) for f in figures]
         shown = [best(cell) if is_best else cell for cell, is_best in cells]
         lines.append([escape(row.label), *shown, escape(_count(row))])
-    return lines
+    return template(name).render(
+        head=[escape(cell) for cell in ("method", *(f.title for f in figures), "runs")],
+        rows=rows,
+        lines=lines,
+        remarks=[escape(remark) for remark in remarks(runs, rows)],
+        legend=LEGEND,
+    )
 
 
 def to_markdown(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """A Markdown table, warnings above it as a quote."""
-    rows = aggregate(runs, sort)
-    head, *body = _lines(rows, lambda cell: f"**{cell}**", lambda text: text.replace("|", "\\|"))
-    rule = ["---", *("---:" for _ in head[1:])]
-    said = "".join(f"> {remark}\n" for remark in remarks(runs, rows))
-    table = "".join("| " + " | ".join(line) + " |\n" for line in (head, rule, *body))
-    return "\n".join([*([said] if said else []), table, f"{LEGEND}\n"])
+    return _text("comparison.md.j2", runs, sort, "**{}**".format, lambda text: text.replace("|", "\\|"))
 
 
 def to_csv(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """CSV, full precision: `<figure>_mean`, `<figure>_sd`, `<figure>_best`; warnings in `remarks`."""
-    rows = aggregate(runs, sort)
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    parts = [f"{f.key}_{part}" for f in WIDE for part in ("mean", "sd", "best")]
-    writer.writerow(["label", "model", "n", "failed", "seeds", "data_key", *parts, "remarks"])
-    notes = " ".join(r for r in remarks(runs, rows) if r.startswith("Warning"))
+    import pandas as pd
+
+    rows, lines = aggregate(runs, sort), []
+    notes = [" ".join(r for r in remarks(runs, rows) if r.startswith("Warning"))]
     for row in rows:
-        cells: list[Any] = []
-        for figure in WIDE:
-            stat = row.stats[figure.key]
-            cells += ["", "", ""] if stat is None else [stat.mean, stat.sd, int(figure.key in row.best)]
-        said = " ".join([*([notes] if notes else []), *dict.fromkeys(row.failures)])
-        seeds = " ".join(map(str, row.seeds))
-        writer.writerow(
-            [row.label, row.model, row.n, len(row.failures), seeds, " ".join(row.data_keys), *cells, said]
-        )
-    return file.getvalue()
+        line: dict[str, Any] = {
+            "label": row.label,
+            "model": row.model,
+            "n": row.n,
+            "failed": len(row.failures),
+        }
+        line |= {"seeds": " ".join(map(str, row.seeds)), "data_key": " ".join(row.data_keys)}
+        for key in (f.key for f in WIDE):
+            stat = row.stats[key]
+            known = (stat.mean, stat.sd, int(key in row.best)) if stat else (None, None, None)
+            line |= {f"{key}_{part}": x for part, x in zip(("mean", "sd", "best"), known, strict=True)}
+        lines.append(line | {"remarks": " ".join(filter(None, [*notes, *dict.fromkeys(row.failures)]))})
+    return str(pd.DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
@@ -141,15 +145,4 @@ def _tex(text: str) -> str:
 
 def to_latex(runs: Sequence[Run], sort: str = "retrain_similarity") -> str:
     """A `tabular` for the booktabs package; warnings are lines of the table, so that none is lost."""
-    rows = aggregate(runs, sort)
-    head, *body = _lines(rows, lambda cell: rf"\textbf{{{cell}}}", _tex)
-    out = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
-    out += [" & ".join(head) + r" \\", r"\midrule"]
-    for i, (row, line) in enumerate(zip(rows, body, strict=True)):
-        if i and row.model == "unlearned" != rows[i - 1].model:
-            out.append(r"\midrule")
-        out.append(" & ".join(line) + r" \\")
-    out.append(r"\bottomrule")
-    for remark in remarks(runs, rows):
-        out.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {_tex(remark)}}} \\")
-    return "\n".join([*out, r"\end{tabular}"]) + "\n"
+    return _text("comparison.tex.j2", runs, sort, r"\textbf{{{}}}".format, _tex)

@@ -9,8 +9,8 @@ from dareu.evaluation.metrics.base import SETS
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.figures import FIGURES, MODELS, dig, has_model, value
 from dareu.report.knowledge import worst
-from dareu.report.page import render_template
 from dareu.report.receipt import NOT_CLAIMED
+from dareu.report.templates import template
 
 PUBLIC = (
     "schema_version",
@@ -104,8 +104,7 @@ def model_card(results: Mapping[str, Any], base: str | None, adapter: bool) -> s
     """
     models = [m for m in MODELS if has_model(results, m)]
     rows = [(figure.title, [value(results, figure.key, m) for m in models]) for figure in FIGURES]
-    return render_template(
-        "model_card.md.j2",
+    return template("model_card.md.j2").render(
         results=results,
         base=base,
         adapter=adapter,

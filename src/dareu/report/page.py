@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from dareu.evaluation.metrics.base import ANY
 from dareu.evaluation.metrics.registry import registry
 from dareu.report import drawing as svg
@@ -39,6 +37,7 @@ from dareu.report.loading import read_results
 from dareu.report.run_tables import cost_line, outcome_line, run_rows
 from dareu.report.samples import read_lines, sample_groups
 from dareu.report.sequential import rounds_page
+from dareu.report.templates import template
 from dareu.report.verdict import verdict
 from dareu.runs.files import write_text
 
@@ -58,8 +57,7 @@ def render(run_dir: Path) -> str:
     """The page as text."""
     results = read_results(run_dir)
     config, positions = run_dir / "config.yaml", _positions(results)
-    return render_template(
-        "template.html.j2",
+    return template("template.html.j2").render(
         results=results,
         seed=results.get("seed", "unknown"),
         data=results.get("data") or {},
@@ -68,7 +66,6 @@ def render(run_dir: Path) -> str:
         distributions=distributions(run_dir, results),
         tiles=_tiles(results),
         models=[m for m in MODELS if has_model(results, m)],
-        keys={m: svg.key(m) for m in MODELS},
         figures=FIGURES,
         definitions=[*FIGURES, *SCORES],
         rows=run_rows(results),
@@ -93,24 +90,6 @@ def render(run_dir: Path) -> str:
         else json.dumps(results.get("unlearn_config"), indent=2),
         versions=results.get("versions") or {},
     )
-
-
-def render_template(name: str, filters: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """A template of this folder, with the filters that write numbers; a page of HTML escapes every value."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=".html" in name,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=".html" not in name,
-    )
-    environment.filters |= {
-        "show": show,
-        "show_any": show_any,
-        "show_seconds": show_seconds,
-        **(filters or {}),
-    }
-    return environment.get_template(name).render(**values)
 
 
 def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -13,8 +13,8 @@ from dareu.report.damage import damages
 from dareu.report.figures import dig, number
 from dareu.report.knowledge import knowledge_left, untold, worst
 from dareu.report.loading import RESULTS, read_object
-from dareu.report.page import render_template
 from dareu.report.samples import read_lines
+from dareu.report.templates import template
 from dareu.runs.files import write_json, write_text
 from dareu.runs.folder import held
 from dareu.runs.integrity import checksum
@@ -92,9 +92,7 @@ def _evidence(run: Path) -> dict[str, Path]:
 def to_markdown(receipt: Mapping[str, Any]) -> str:
     """The record for a reader."""
     measured = receipt["measured"]
-    return render_template(
-        "receipt.md.j2",
-        {"plain": _plain},
+    return template("receipt.md.j2").render(
         receipt=receipt,
         request=receipt["request"],
         stays=receipt["request"].get("also_stays") or {},
@@ -107,12 +105,6 @@ def to_markdown(receipt: Mapping[str, Any]) -> str:
         lost=damages(measured),
         untold=untold(measured),
     )
-
-
-def _plain(text: Any) -> str:
-    """Text of a user inside Markdown: signs of markup and control characters cannot act."""
-    shown = "".join(c if c.isprintable() else " " for c in str(text))
-    return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in shown)
 
 
 def write_receipt(run: Path, records: bool = False) -> Path:
