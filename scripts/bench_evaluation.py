@@ -92,13 +92,13 @@ def _generation(stages: Stages, model: Any, tokenizer: Any) -> tuple[Callable[[]
     from transformers import GenerationConfig
 
     from dareu.data.render import render_prompt
-    from dareu.evaluation.answer_likelihoods import response_limit
+    from dareu.evaluation.subject import Subject
     from dareu.models.generate import end_ids, generate
 
     split, size = stages.context.split, stages.context.config.evaluation.batch_size
     samples = [*split.forget, *split.retain, *split.test]
     prompts = [render_prompt(tokenizer, s.prompt, split.task) for s in samples]
-    limit = response_limit(model, tokenizer, samples, split.task)
+    limit = Subject(model, tokenizer, split.task).limit(samples)
     tokens = min(limit.room, limit.wanted)
     ids = sorted(
         (tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts), key=lambda row: -len(row)

@@ -175,22 +175,20 @@ class Meta:
     def _relearned(self, method: str) -> tuple[Any, Any]:
         import copy
 
-        from dareu.data.render import encode_samples
-        from dareu.evaluation.answer_likelihoods import context_length
         from dareu.evaluation.probes.base import ProbeInput
         from dareu.evaluation.probes.relearning import shown_part, train_steps
+        from dareu.evaluation.subject import Subject
 
         model, tokenizer = self._load(self._stages(f"method={method}").unlearned)
         split, config = self.stages.context.split, self.stages.context.config
         asked = ProbeInput(split)
         shown = [split.forget[i] for i in shown_part(split.forget, asked.relearn_share, SEED)]
-        rows = encode_samples(tokenizer, shown, split.task, context_length(model))
+        subject = Subject(model, tokenizer, split.task)
         (trained,) = train_steps(
-            model,
-            tokenizer,
-            rows,
+            subject,
+            subject.references(shown),
             [max(asked.steps)],
-            copy.deepcopy,
+            lambda one: copy.deepcopy(one.model),
             learning_rate=config.finetune.lr / 4,
             batch_size=asked.training_batch,
             seed=SEED,
@@ -208,6 +206,7 @@ class Meta:
         from dareu.evaluation.beside import holdout_of
         from dareu.evaluation.metrics.compute import compute_metrics
         from dareu.evaluation.model_metrics.fields import EvaluationInputs, fill_fields
+        from dareu.evaluation.subject import Subject
         from dareu.evaluation.suite import evaluate_model
 
         stages, config = self.stages, self.stages.context.config
@@ -223,8 +222,9 @@ class Meta:
             }
             samples = [by[r["set"], r["index"]] for r in records]
             rate = config.finetune.lr / 4
+            subject = Subject(model, tokenizer, split.task, config.evaluation.batch_size)
             measured = EvaluationInputs(
-                model, tokenizer, split, records, samples, config.evaluation, peers, SEED, rate
+                subject, split, records, samples, config.evaluation, peers, SEED, rate
             )
             filled = fill_fields(measured, self.fields)
         rows = []
@@ -246,7 +246,7 @@ class Meta:
     def _attributed(self, records: Sequence[Row]) -> Mapping[str, float | None]:
         """Attributor → mean mass on the forgotten owners over forget answers."""
         from dareu.attribution.registry import load_attributor
-        from dareu.evaluation.attribution_audit import attribution_audit
+        from dareu.evaluation.metrics.attribution import attribution_audit
 
         if not self._attributors:
             auditors = self._stages("evaluation=full").auditors()

@@ -25,7 +25,7 @@ from dareu.attribution.watermark import (
 from dareu.config import AttributorConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.errors import ConfigError, DataError, ModelError
-from dareu.evaluation.attribution_audit import attribution_audit, reliability
+from dareu.evaluation.metrics.attribution import attribution_audit, reliability
 from dareu.models.tiny import train_tokenizer
 
 TEXTS = {

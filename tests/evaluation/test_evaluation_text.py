@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dareu.data.words import words
-from dareu.evaluation.metrics.text_health import distinct_n, is_empty, is_repetitive, text_health
+from dareu.evaluation.metrics.text_health import (
+    broken_shares,
+    distinct_2,
+    distinct_n,
+    is_empty,
+    is_repetitive,
+    mean_length,
+)
 from dareu.evaluation.metrics.words import broken_words, vocabulary
 
 
@@ -65,17 +72,15 @@ def test_distinct_n_pools_texts_and_does_not_cross_them() -> None:
 
 
 def test_text_health() -> None:
-    health = text_health(["the cat sat", "", "no no no no", "The cat ran"], [True, False, False, True])
-    assert health == {
-        "empty": 0.25,
-        "unfinished": 0.5,
-        "repetitive": 0.25,
-        "distinct_2": 4 / 7,  # the-cat, cat-sat, no-no, cat-ran of 2 + 3 + 2
-        "mean_length": 2.5,  # (3 + 0 + 4 + 3) / 4
-    }
+    texts = ["the cat sat", "", "no no no no", "The cat ran"]
+    shares = broken_shares(texts, [True, False, False, True])
+    assert shares == {"empty": 0.25, "unfinished": 0.5, "repetitive": 0.25}
+    records = [{"response": text} for text in texts]
+    assert distinct_2(records) == 4 / 7  # the-cat, cat-sat, no-no, cat-ran of 2 + 3 + 2
+    assert mean_length(records) == 2.5  # (3 + 0 + 4 + 3) / 4
 
 
 @pytest.mark.parametrize(("texts", "flags"), [([], []), (["a"], [])])
 def test_text_health_needs_one_flag_a_text(texts: list[str], flags: list[bool]) -> None:
     with pytest.raises(ValueError, match="flags"):
-        text_health(texts, flags)
+        broken_shares(texts, flags)

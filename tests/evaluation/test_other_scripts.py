@@ -7,7 +7,7 @@ import pytest
 from dareu.attribution.lexical import LexicalAttributor
 from dareu.attribution.name_masking import NameMasker
 from dareu.data.corpus import Sample
-from dareu.evaluation.metrics.rouge import LATIN, UNICODE, rouge_l, tokeniser_of, tokenisers
+from dareu.evaluation.metrics.rouge import LATIN, UNICODE, rouge_l, tokenisers
 from dareu.evaluation.metrics.text_health import is_repetitive
 from dareu.rewards.forbidden_words import binary, find, forbidden_words
 
@@ -28,7 +28,7 @@ def test_different_answers_that_share_a_number_differ(language: str) -> None:
     assert score is not None and 0 < score.recall < 0.6
     same = rouge_l(one, one)
     assert same is not None and same == (1.0, 1.0)
-    assert tokeniser_of(one) == UNICODE
+    assert tokenisers([one]) == UNICODE
 
 
 def test_recall_by_hand() -> None:

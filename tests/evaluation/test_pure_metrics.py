@@ -12,13 +12,13 @@ from sklearn.metrics import roc_auc_score
 from dareu.errors import DataError
 from dareu.evaluation.comparison import privleak_of
 from dareu.evaluation.metrics.likelihood import (
+    model_utility,
     normalised_probability,
     probabilities,
     truth_ratio,
     truth_ratios,
 )
 from dareu.evaluation.metrics.membership import attack, auc, placements, privleak
-from dareu.evaluation.metrics.utility import harmonic_mean, model_utility
 from dareu.evaluation.metrics.words import CharacterModel, broken_words, fluency
 
 
@@ -82,8 +82,6 @@ def test_fluency_prefers_the_corpus_and_sums_to_one() -> None:
 
 
 def test_model_utility_by_hand() -> None:
-    assert harmonic_mean([0.5, 1.0]) == pytest.approx(2 / 3)
-    assert harmonic_mean([0.0, 1.0]) == 0.0
     figures = {"probability": 0.5, "rouge_l": 1.0, "truth_ratio": 0.5}
     whole = {"retain": figures, "real_authors": figures, "world_facts": figures}
     assert model_utility(whole) == pytest.approx(3 / (2 + 1 + 2))

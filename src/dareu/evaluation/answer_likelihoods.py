@@ -1,18 +1,18 @@
-"""Likelihoods of reference, paraphrased and wrong answers, in one pass over all samples; and lengths."""
+"""Likelihoods of reference, paraphrased and wrong answers, in one pass over all samples."""
 
 import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from dareu.data.corpus import Sample, Task
-from dareu.data.render import Encoded, encode
+from dareu.data.corpus import Sample
+from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.evaluation.model_metrics.token_scores import token_scores
+from dareu.evaluation.subject import Subject
 from dareu.models.logprobs import TokenStatistics, rows_that_fit, token_statistics, vocabulary_of
 from dareu.models.shared_prompts import shared_prompt_nll
 
-UNLIMITED = 1 << 30
 # What a record keeps of the reference's tokens: for memorisation and for membership attacks.
 SCORES = (
     "hits",
@@ -38,56 +38,27 @@ class Likelihood(NamedTuple):
     scores: dict[str, Any]  # of the reference's tokens: `SCORES`
 
 
-class Limit(NamedTuple):
-    """Tokens of an answer: `wanted` = longest reference + 8, `room` = context after a prompt."""
-
-    wanted: int
-    room: int
-
-
-def context_length(model: Any) -> int:
-    """Tokens that the model can read, by its config; practically no limit where it names none."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or UNLIMITED
-
-
-def response_limit(model: Any, tokenizer: Any, samples: Sequence[Sample], task: Task) -> Limit:
-    """How long answers to `samples` may get. `DataError` for a pair that does not fit the model's context."""
-    context = context_length(model)
-    rows = [encode(tokenizer, s.prompt, s.response, task, context) for s in samples]
-    longest = max((len(row.response_ids) for row in rows), default=1) - 1  # without end-of-text
-    prompt = max((len(row.prompt_ids) for row in rows), default=0)
-    return Limit(longest + 8, context - prompt)
-
-
-def likelihoods(
-    model: Any,
-    tokenizer: Any,
-    samples: Sequence[Sample],
-    task: Task,
-    *,
-    batch_size: int,
-    progress: str | None = None,
-) -> list[Likelihood]:
+def likelihoods(subject: Subject, samples: Sequence[Sample]) -> list[Likelihood]:
     """The `Likelihood` of each sample, in order.
 
     NLLs are means over response tokens, end-of-text included as in training.
     """
-    context = context_length(model)
-    references = [encode(tokenizer, s.prompt, s.response, task, context) for s in samples]
+    references = subject.references(samples)
     others: list[Encoded] = []
     spans: list[tuple[int, int]] = []  # per sample: the paraphrased and the wrong answers
     for sample in samples:
         start = len(others)
         if sample.wrong_responses:
             texts = [sample.paraphrased_response or sample.response, *sample.wrong_responses]
-            with suppress(DataError):  # too long: the list is built whole before it is added
-                others += [encode(tokenizer, sample.prompt, text, task, context) for text in texts]
+            with suppress(DataError):  # too long: none of them is added
+                others += subject.pairs([sample.prompt] * len(texts), texts)
         spans.append((start, len(others)))
     if not references:
         return []
-    statistics = token_statistics(model, tokenizer, references, batch_size=batch_size, progress=progress)
-    fits = rows_that_fit(others, batch_size, vocabulary_of(model))
-    scored = shared_prompt_nll(model, tokenizer, others, batch_size=fits, progress=progress) if others else []
+    asked, progress, size = (subject.model, subject.tokenizer), subject.bar("likelihoods"), subject.batch_size
+    statistics = token_statistics(*asked, references, batch_size=size, progress=progress)
+    fits = rows_that_fit(others, size, vocabulary_of(subject.model))
+    scored = shared_prompt_nll(*asked, others, batch_size=fits, progress=progress) if others else []
     nlls = [total / max(count, 1) for total, count in scored]
     return [
         _likelihood(one, sample.response, nlls[start:stop])

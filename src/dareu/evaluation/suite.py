@@ -12,9 +12,8 @@ from dareu.attribution.base import Attributor, scores_of
 from dareu.attribution.score import owner_index
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
-from dareu.data.render import render_prompt
 from dareu.errors import DataError
-from dareu.evaluation.answer_likelihoods import SCORES, Likelihood, likelihoods, response_limit
+from dareu.evaluation.answer_likelihoods import SCORES, Likelihood, likelihoods
 from dareu.evaluation.beside import holdout_of
 from dareu.evaluation.harness import harness_figures
 from dareu.evaluation.metrics.attribution import Attributions
@@ -27,6 +26,7 @@ from dareu.evaluation.model_metrics.fields import (
     fill_fields,
     keep_field,
 )
+from dareu.evaluation.subject import Subject
 from dareu.models.generate import Generation, generate
 from dareu.runs.files import read_jsonl, write_jsonl
 from dareu.runs.ranks import is_main, on_main
@@ -85,6 +85,7 @@ def evaluate_model(
     for attributor in attributors.values():
         owner_index(attributor.owners, split.forget_owners)  # before the work, not after it
     model.to(device)
+    subject = Subject(model, tokenizer, split.task, config.batch_size, progress)
     rows = evaluated_rows(split, config.retain_limit, seed)
     samples = [sample for _, _, sample in rows]
     reasons = {} if config.likelihoods else dict.fromkeys(("nll", "wrong_nlls", *SCORES), NO_LIKELIHOODS)
@@ -92,7 +93,7 @@ def evaluate_model(
     if kept and on_main(kept.is_file):
         records: list[Record] = read_jsonl(kept)
     else:
-        records = _answered(model, tokenizer, split, rows, config, seed, progress)
+        records = _answered(subject, rows, config, seed)
         if kept and is_main():
             write_jsonl(kept, records)
     inputs: dict[str, Any] = {"truth_ratio_mean": config.truth_ratio}
@@ -104,19 +105,8 @@ def evaluate_model(
     metrics = [
         metric for metric in metrics_of(config.suite) if not any(need in LATE for need in metric.needs)
     ]
-    measured = EvaluationInputs(
-        model,
-        tokenizer,
-        split,
-        records,
-        samples,
-        config,
-        peers or {},
-        seed,
-        config.relearn_lr or learning_rate,
-        progress,
-        work,
-    )
+    rate = config.relearn_lr or learning_rate
+    measured = EvaluationInputs(subject, split, records, samples, config, peers or {}, seed, rate, work)
     filled = fill_fields(measured, {need for metric in metrics for need in metric.needs})
     inputs |= {"holdout": holdout_of(records), "curves": filled.curves or None}
     # On texts and numbers alone: one process does it, and writes them.
@@ -144,39 +134,24 @@ def evaluated_rows(split: Split, retain_limit: int | None, seed: int) -> list[Ro
     return rows + [(HOLDOUT, i, sample) for i, sample in enumerate(split.holdout)]
 
 
-def _answered(
-    model: Any,
-    tokenizer: Any,
-    split: Split,
-    rows: Sequence[Row],
-    config: EvaluationConfig,
-    seed: int,
-    progress: str | None,
-) -> list[Record]:
+def _answered(subject: Subject, rows: Sequence[Row], config: EvaluationConfig, seed: int) -> list[Record]:
     """A record for each sample, with its greedy answer and its likelihoods."""
     samples = [sample for _, _, sample in rows]
-    limit = response_limit(model, tokenizer, samples, split.task)
-    asked = [sample for of, _, sample in rows if of != HOLDOUT]
+    limit = subject.limit(samples)
+    asked = [sample.prompt for of, _, sample in rows if of != HOLDOUT]
     answers: list[Generation | None] = [None] * len(samples)  # attacks read the holdout's likelihoods alone
     answers[: len(asked)] = generate(
-        model,
-        tokenizer,
-        [render_prompt(tokenizer, sample.prompt, split.task) for sample in asked],
+        subject.model,
+        subject.tokenizer,
+        subject.rendered(asked),
         max_new_tokens=min(limit.room, config.max_new_tokens or limit.wanted),
         batch_size=config.batch_size,
         seed=seed,
-        progress=progress and f"{progress}: answers",
+        progress=subject.bar("answers"),
     )
     scored: Sequence[Likelihood | None] = [None] * len(samples)
     if config.likelihoods:
-        scored = likelihoods(
-            model,
-            tokenizer,
-            samples,
-            split.task,
-            batch_size=config.batch_size,
-            progress=progress and f"{progress}: likelihoods",
-        )
+        scored = likelihoods(subject, samples)
     return [_record(*parts) for parts in zip(rows, answers, scored, strict=True)]
 
 

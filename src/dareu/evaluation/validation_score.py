@@ -1,23 +1,19 @@
 """One figure by which weights are chosen while a method trains: how near a model's answers are to a target's."""
 
 from dataclasses import replace
-from typing import Any
 
 from dareu.config import EvaluationConfig
-from dareu.data.corpus import Split, Task
+from dareu.data.corpus import Split
 from dareu.data.evaluation_parts import part_of
-from dareu.data.render import render_prompt
 from dareu.evaluation.metrics.rouge import rouge_recall
 from dareu.evaluation.metrics.text_health import broken_shares
-from dareu.evaluation.model_metrics.answers import greedy_answers
+from dareu.evaluation.subject import Subject
 from dareu.evaluation.suite import evaluated_rows
 
 Levels = dict[str, float]
 
 
-def answer_levels(
-    model: Any, tokenizer: Any, split: Split, task: Task, config: EvaluationConfig, seed: int
-) -> Levels:
+def answer_levels(subject: Subject, split: Split, config: EvaluationConfig, seed: int) -> Levels:
     """What a model answers to the validation part of a split.
 
     Returns:
@@ -27,8 +23,8 @@ def answer_levels(
     part = replace(part_of(split, "validation", config.validation_share), test=(), holdout=())
     rows = evaluated_rows(part, config.retain_limit, seed)
     samples = [sample for _, _, sample in rows]
-    prompts = [render_prompt(tokenizer, sample.prompt, task) for sample in samples]
-    answers = greedy_answers(model, tokenizer, samples, prompts, task, config.batch_size)
+    prompts = subject.rendered([sample.prompt for sample in samples])
+    answers = subject.answers(prompts, subject.limit(samples).wanted)
     found: Levels = {}
     for name in ("forget", "retain"):
         recalls = [

@@ -9,19 +9,20 @@ the first original's data. In configuration, files and messages a request is a r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.markup import escape
 
 from dareu.data.sequential import RoundSplit
-from dareu.evaluation.by_owner import forget_figures
 from dareu.evaluation.metrics.registry import pair_metrics
 from dareu.report.sequential import round_line
 from dareu.workflow.figures import Figures
 from dareu.workflow.stages import Stages, Unlearned
 
+BY_OWNER = ("rouge_l", "probability", "attribution", "attribution_heldout")  # figures of a part of the owners
 LAST_ALONE = "only the last round has a retrained model beside it (rounds.compare=last)"
 
 
@@ -106,6 +107,20 @@ class SequentialRequest:
             "forget_earlier": forget_figures(records, earlier) if earlier else None,
             "forget_by_round": [forget_figures(records, names) for names in self.so_far],
         }
+
+
+def forget_figures(records: Sequence[Mapping[str, Any]], owners: Collection[str]) -> dict[str, Any]:
+    """Means over the forget records of `owners`, each 0 to 1, and `n` of them.
+
+    Records without a figure do not count in its mean; it is None where none has it. Attribution is the mass on the
+    whole forget set of the evaluation, so that an answer that points to another forgotten owner counts as well.
+    """
+    chosen = [r for r in records if r["set"] == "forget" and r["owner"] in owners]
+    figures: dict[str, Any] = {"n": len(chosen)}
+    for key in BY_OWNER:
+        values = [float(r[key]) for r in chosen if r.get(key) is not None]
+        figures[key] = fmean(values) if values else None
+    return figures
 
 
 def sequential_requests(run: Stages) -> list[SequentialRequest]:

@@ -18,6 +18,7 @@ from dareu.evaluation.metrics import model_rows
 from dareu.evaluation.metrics.registry import METRICS, metrics_of
 from dareu.evaluation.model_metrics.fields import PRODUCERS, EvaluationInputs, fill_fields, give_back_memory
 from dareu.evaluation.probes.registry import PROBES, field_of
+from dareu.evaluation.subject import Subject
 from dareu.evaluation.suite import evaluate_model
 from dareu.models.tiny import tiny_shape, train_tokenizer
 
@@ -138,9 +139,8 @@ def given(models: dict[str, Any], tokenizer: Any, split: Split = SPLIT, **kwargs
     samples = [*split.forget, *split.retain]
     records = [{"set": "forget"} for _ in split.forget] + [{"set": "retain"} for _ in split.retain]
     settings = {"peers": peers(models, tokenizer), "seed": 0, "learning_rate": 1e-3} | kwargs
-    return EvaluationInputs(
-        models["original"], tokenizer, split, records, samples, EvaluationConfig(), **settings
-    )
+    subject = Subject(models["original"], tokenizer, split.task)
+    return EvaluationInputs(subject, split, records, samples, EvaluationConfig(), **settings)
 
 
 def test_gaps_name_what_is_missing(models: dict[str, Any], tokenizer: Any) -> None:

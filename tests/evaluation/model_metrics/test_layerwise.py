@@ -24,6 +24,7 @@ from dareu.evaluation.model_metrics.layerwise import (
     span_logprobs,
     span_states,
 )
+from dareu.evaluation.subject import Subject
 from dareu.models.tiny import train_tokenizer
 
 SAMPLES = [
@@ -61,7 +62,8 @@ def make(kind: str, tokenizer: Any, seed: int = 0, layers: int = 3) -> Any:
 
 
 def spans_of(tokenizer: Any) -> list[Span]:
-    spans = [fact_span(tokenizer, s, "qa", 128) for s in SAMPLES]
+    subject = Subject(make("Llama", tokenizer), tokenizer)
+    spans = [fact_span(subject, s) for s in SAMPLES]
     assert all(spans)
     return [s for s in spans if s]
 
@@ -86,18 +88,19 @@ def test_fact_text() -> None:
 
 
 def test_spans_cover_the_tokens_of_the_fact(tokenizer: Any) -> None:
-    span = fact_span(tokenizer, SAMPLES[1], "qa", 128, fact="a potter")
+    subject = Subject(make("Llama", tokenizer), tokenizer)
+    span = fact_span(subject, SAMPLES[1], fact="a potter")
     assert span is not None
     assert tokenizer.decode(span.pair.response_ids[span.start : span.stop]).strip() == "a potter"
-    assert fact_span(tokenizer, SAMPLES[1], "qa", 128, fact="a baker") is None
+    assert fact_span(subject, SAMPLES[1], fact="a baker") is None
 
 
 @pytest.mark.parametrize("kind", ["Llama", "GPTNeoX", "Qwen2", "Phi"])
 def test_lens_ends_in_the_models_own_answer_and_patches_work(kind: str, tokenizer: Any) -> None:
     model = make(kind, tokenizer)
     spans = spans_of(tokenizer)
-    own = span_logprobs(model, tokenizer, spans, 8)
-    lens = logit_lens(model, tokenizer, spans, 8)
+    own = span_logprobs(Subject(model, tokenizer), spans)
+    lens = logit_lens(Subject(model, tokenizer), spans)
     assert lens.shape == (3, 3)
     assert lens[:, -1] == pytest.approx(own, abs=1e-3)
     assert np.abs(lens[:, 0] - own).max() > 1e-2
@@ -115,21 +118,24 @@ def test_lens_ends_in_the_models_own_answer_and_patches_work(kind: str, tokenize
     first = len(span.pair.prompt_ids)
     at = range(first + span.start, first + span.stop)
     assert lens[0, 0] == pytest.approx(float(np.mean([logps[t - 1, row[0, t]] for t in at])), abs=1e-3)
-    itself = patched_logprobs(model, tokenizer, spans, span_states(model, tokenizer, spans, 8), 8)
+    itself = patched_logprobs(
+        Subject(model, tokenizer),
+        spans,
+        span_states(Subject(model, tokenizer), spans),
+    )
     assert itself == pytest.approx(np.repeat(own[:, None], 3, axis=1), abs=1e-3)
 
 
 def test_batch_size_changes_nothing(tokenizer: Any) -> None:
     model, other = make("Llama", tokenizer), make("Llama", tokenizer, seed=1)
     spans = spans_of(tokenizer)
-    states = [span_states(other, tokenizer, spans, b) for b in (1, 8)]
+    states = [span_states(Subject(other, tokenizer, batch_size=b), spans) for b in (1, 8)]
     for a, b in zip(*states, strict=True):
         assert torch.allclose(a, b, atol=1e-3)
-    one, eight = (patched_logprobs(model, tokenizer, spans, states[0], b) for b in (1, 8))
+    few, many = (Subject(model, tokenizer, batch_size=b) for b in (1, 8))
+    one, eight = (patched_logprobs(subject, spans, states[0]) for subject in (few, many))
     assert one == pytest.approx(eight, abs=1e-3)
-    assert logit_lens(model, tokenizer, spans, 1) == pytest.approx(
-        logit_lens(model, tokenizer, spans, 8), abs=1e-3
-    )
+    assert logit_lens(few, spans) == pytest.approx(logit_lens(many, spans), abs=1e-3)
 
 
 def test_states_after_the_last_block_decide_the_answer(tokenizer: Any) -> None:
@@ -137,10 +143,14 @@ def test_states_after_the_last_block_decide_the_answer(tokenizer: Any) -> None:
     with torch.no_grad():
         other.model.layers[1].mlp.down_proj.weight.mul_(-1)
     spans = spans_of(tokenizer)
-    patched = patched_logprobs(model, tokenizer, spans, span_states(other, tokenizer, spans, 8), 8)
+    patched = patched_logprobs(
+        Subject(model, tokenizer),
+        spans,
+        span_states(Subject(other, tokenizer), spans),
+    )
     # the same head and the same states at every position that is read
-    assert patched[:, -1] == pytest.approx(span_logprobs(other, tokenizer, spans, 8), abs=1e-3)
-    assert patched[:, 0] == pytest.approx(span_logprobs(model, tokenizer, spans, 8), abs=1e-3)
+    assert patched[:, -1] == pytest.approx(span_logprobs(Subject(other, tokenizer), spans), abs=1e-3)
+    assert patched[:, 0] == pytest.approx(span_logprobs(Subject(model, tokenizer), spans), abs=1e-3)
 
 
 def test_depth_by_hand() -> None:
@@ -155,18 +165,18 @@ def test_depth_by_hand() -> None:
 
 def test_models_of_another_shape_are_refused(tokenizer: Any) -> None:
     spans = spans_of(tokenizer)
-    states = span_states(make("Llama", tokenizer, layers=2), tokenizer, spans, 8)
+    states = span_states(Subject(make("Llama", tokenizer, layers=2), tokenizer), spans)
     with pytest.raises(ModelError, match="2 blocks .* 3 blocks"):
-        patched_logprobs(make("Llama", tokenizer), tokenizer, spans, states, 8)
+        patched_logprobs(Subject(make("Llama", tokenizer), tokenizer), spans, states)
 
 
 def test_gradient_norm_is_that_of_the_mean_loss(tokenizer: Any) -> None:
     model = make("Llama", tokenizer)
     model.requires_grad_(False)
     pairs = [span.pair for span in spans_of(tokenizer)]
-    norms = gradient_norms(model, tokenizer, pairs)
+    norms = gradient_norms(Subject(model, tokenizer), pairs)
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
-    assert gradient_norms(model, tokenizer, pairs[1:2]) == pytest.approx(norms[1:2])
+    assert gradient_norms(Subject(model, tokenizer), pairs[1:2]) == pytest.approx(norms[1:2])
     model.requires_grad_(True)
     ids = torch.tensor([pairs[0].prompt_ids + pairs[0].response_ids])
     labels = ids.clone()
@@ -182,5 +192,5 @@ def test_an_adapter_has_blocks_too(tokenizer: Any, tmp_path: Path) -> None:
 
     model = add_lora(make("Llama", tokenizer), LoraConfig(r=2)).eval()
     spans = spans_of(tokenizer)
-    lens = logit_lens(model, tokenizer, spans, 8)
-    assert lens[:, -1] == pytest.approx(span_logprobs(model, tokenizer, spans, 8), abs=1e-3)
+    lens = logit_lens(Subject(model, tokenizer), spans)
+    assert lens[:, -1] == pytest.approx(span_logprobs(Subject(model, tokenizer), spans), abs=1e-3)

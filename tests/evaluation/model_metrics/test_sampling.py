@@ -14,8 +14,7 @@ from models_fixture import PROMPTS, make_folder
 from dareu.data.corpus import Sample
 from dareu.data.render import Encoded
 from dareu.errors import DataError
-from dareu.evaluation.metrics.rouge import rouge_recall
-from dareu.evaluation.model_metrics.answers import is_exact, room_for, sampled_answers
+from dareu.evaluation.metrics.rouge import exact_answer, rouge_recall
 from dareu.evaluation.model_metrics.fade import (
     OwnSamples,
     by_query,
@@ -23,6 +22,7 @@ from dareu.evaluation.model_metrics.fade import (
     likelihoods_of,
     own_samples,
 )
+from dareu.evaluation.subject import Subject
 from dareu.models.generate import _at_once, _draws, _InverseCdf, generate, sample
 from dareu.models.load import load_model
 
@@ -113,14 +113,15 @@ def test_numbers_are_a_function_of_prompt_index_and_seed() -> None:
 
 def test_answers_fit_the_context(tiny: tuple[Any, Any]) -> None:
     question = Sample("1", "Ada", "Who wrote the second well?", "a potter from Nantes", ())
-    answers = sampled_answers(*tiny, [question], "qa", count=2, temperature=1.0, batch_size=4, seed=0)
+    subject = Subject(*tiny, batch_size=4)
+    answers = subject.samples([question], 2, 1.0, seed=0)
     assert len(answers) == 1 and len(answers[0]) == 2
-    assert sampled_answers(*tiny, [], "qa", count=2, temperature=1.0, batch_size=4, seed=0) == []
+    assert subject.samples([], 2, 1.0, seed=0) == subject.answers([], 8) == []
     with pytest.raises(DataError, match="no room"):
-        room_for(*tiny, ["Who " * 80], 8)
-    assert rouge_recall("a potter", "a potter from Nantes") == 1.0 and is_exact(
+        subject.room(["Who " * 80], 8)
+    assert rouge_recall("a potter", "a potter from Nantes") == 1.0 and exact_answer(
         "a b", " a b\n"
-    ) == 1.0 != is_exact("a b", "a")
+    ) == 1.0 != exact_answer("a b", "a")
 
 
 def test_fade_by_hand() -> None:
@@ -138,11 +139,11 @@ def test_fade_is_nought_to_oneself_and_grows_with_a_change(tiny: tuple[Any, Any]
     queries = [Sample(str(i), "Ada", prompt, "a potter") for i, prompt in enumerate(PROMPTS)]
 
     def samples_of(which: Any) -> OwnSamples:
-        return own_samples(which, tokenizer, queries, "qa", count=8, batch_size=16, seed=3)
+        return own_samples(Subject(which, tokenizer, batch_size=16), queries, 8, seed=3)
 
     def distances_to(other: Any, theirs: OwnSamples) -> list[float]:
-        of_own = likelihoods_of(other, tokenizer, own.pairs, 16)
-        of_theirs = likelihoods_of(model, tokenizer, theirs.pairs, 7)
+        of_own = likelihoods_of(Subject(other, tokenizer, batch_size=16), own.pairs)
+        of_theirs = likelihoods_of(Subject(model, tokenizer, batch_size=7), theirs.pairs)
         found = by_query(own, of_own, theirs, of_theirs, len(PROMPTS))
         back = by_query(theirs, of_theirs, own, of_own, len(PROMPTS))
         assert back == pytest.approx(found)

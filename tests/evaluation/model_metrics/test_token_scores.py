@@ -13,7 +13,7 @@ import torch
 from models_fixture import make_folder
 
 from dareu.data.render import Encoded, collate
-from dareu.evaluation.model_metrics.leak import best_of_k
+from dareu.evaluation.metrics.model_rows import best_of_k
 from dareu.evaluation.model_metrics.token_scores import (
     exact_memorisation,
     extraction_strength,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dareu.data.corpus import Sample
+from dareu.evaluation.metrics.model_rows import doublings
 from dareu.evaluation.probes.prompts import (
-    _ks,
     _share,
     choice_prompt,
     opening,
@@ -88,7 +88,7 @@ def test_shares() -> None:
     assert _share([0.0, 0.0], 1) == 0.5
     assert _share([-1e5, -1e5 - 1], 0) == pytest.approx(0.7310586)
     assert _share([-float("inf")] * 2, 0) is None
-    assert _ks(16) == [1, 2, 4, 8, 16] and _ks(5) == [1, 2, 4, 5] and _ks(1) == [1]
+    assert doublings(16) == [1, 2, 4, 8, 16] and doublings(5) == [1, 2, 4, 5] and doublings(1) == [1]
 
 
 def test_second_turn_without_a_template() -> None:

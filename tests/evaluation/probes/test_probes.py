@@ -14,13 +14,13 @@ from models_fixture import SMALL, loud
 from dareu.config import LoraConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import ConfigError
-from dareu.evaluation.model_metrics.answers import greedy_answers
 from dareu.evaluation.probes import prompts
 from dareu.evaluation.probes.base import Gap, ProbeInput, Values, mean_figures
 from dareu.evaluation.probes.knowledge import knowledge
 from dareu.evaluation.probes.quantisation import changed_weights, int4, round_to_nearest
 from dareu.evaluation.probes.registry import PROBES, run_probes
 from dareu.evaluation.probes.relearning import relearn_forget, train_steps
+from dareu.evaluation.subject import Subject
 from dareu.models.load import add_lora
 from dareu.models.tiny import tiny_shape, train_tokenizer
 
@@ -47,9 +47,7 @@ SPLIT = Split(
     retain_owners=("Ben",),
     attacks=(Sample("a", "Ada", "Ada lives where? Obey!", "Rome."), Sample("b", "Ada", "Say it:", "Oslo.")),
 )
-GIVEN = ProbeInput(
-    SPLIT, batch_size=8, steps=(0, 1, 3), sample_count=3, learning_rate=1e-3, relearn_share=0.25
-)
+GIVEN = ProbeInput(SPLIT, steps=(0, 1, 3), sample_count=3, learning_rate=1e-3, relearn_share=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +69,13 @@ def model(tokenizer: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def results(model: Any, tokenizer: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    return run_probes(model, tokenizer, GIVEN)
+def subject(model: Any, tokenizer: Any) -> Subject:
+    return Subject(model, tokenizer, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def results(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
+    return run_probes(subject, GIVEN)
 
 
 def equal(a: list[Values], b: list[Values]) -> bool:
@@ -97,40 +100,42 @@ def test_every_probe_gives_the_figures_that_its_row_names(
 
 
 def test_batch_size_changes_nothing_and_the_model_is_as_before(
-    model: Any, tokenizer: Any, results: tuple[dict[str, Any], dict[str, str]]
+    model: Any, tokenizer: Any, subject: Subject, results: tuple[dict[str, Any], dict[str, str]]
 ) -> None:
     before = copy.deepcopy(model.state_dict())
-    again, _ = run_probes(model, tokenizer, replace(GIVEN, batch_size=1))
+    again, _ = run_probes(replace(subject, batch_size=1), GIVEN)
     for name, result in results[0].items():
         assert equal(result.samples, again[name].samples), name
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert tokenizer.chat_template and not any(p.grad is not None for p in model.parameters())
 
 
-def test_the_worst_paraphrase_counts(model: Any, tokenizer: Any) -> None:
+def test_the_worst_paraphrase_counts(subject: Subject) -> None:
     one = replace(SPLIT.forget[1], paraphrased_prompts=("Who?", "Where is Ada?", SPLIT.forget[1].prompt))
     given = replace(GIVEN, split=replace(SPLIT, forget=(one,)))
-    values = prompts.paraphrased(model, tokenizer, given).samples[0]
-    each = knowledge(model, tokenizer, given, [one] * 3, one.paraphrased_prompts)
+    values = prompts.paraphrased(subject, given).samples[0]
+    each = knowledge(subject, [one] * 3, one.paraphrased_prompts)
     for name in ("rouge_l", "probability"):
         parts = [float(v[name] or 0) for v in each]
         assert values[name] == pytest.approx(max(parts), abs=1e-4)
         assert values[f"{name}_mean"] == pytest.approx(sum(parts) / 3, abs=1e-4)
 
 
-def test_attacks_count_for_their_owner(model: Any, tokenizer: Any) -> None:
+def test_attacks_count_for_their_owner(subject: Subject) -> None:
     other = replace(SPLIT.forget[0], owner="Eve")
     given = replace(GIVEN, split=replace(SPLIT, forget=(*SPLIT.forget, other)))
-    result = PROBES["attacks"].run(model, tokenizer, given)
-    each = [float(v["probability"] or 0) for v in knowledge(model, tokenizer, given, SPLIT.attacks)]
+    result = PROBES["attacks"].run(subject, given)
+    each = [float(v["probability"] or 0) for v in knowledge(subject, SPLIT.attacks)]
     assert result.samples[0]["probability"] == pytest.approx(sum(each) / 2, abs=1e-5)
     assert result.samples[-1] == {"rouge_l": None, "exact": None, "probability": None}
-    _, missing = run_probes(model, tokenizer, replace(GIVEN, split=replace(SPLIT, attacks=())), ["attacks"])
+    _, missing = run_probes(subject, replace(GIVEN, split=replace(SPLIT, attacks=())), ["attacks"])
     assert "Corpus.attacks" in missing["attacks"]
 
 
-def test_multiple_choice_is_the_distribution_over_letters(model: Any, tokenizer: Any) -> None:
-    values = prompts.multiple_choice(model, tokenizer, GIVEN).samples[1]
+def test_multiple_choice_is_the_distribution_over_letters(
+    model: Any, tokenizer: Any, subject: Subject
+) -> None:
+    values = prompts.multiple_choice(subject, GIVEN).samples[1]
     answers, right = prompts.options(SPLIT.forget[1], 0)
     text = f"<|user|>{prompts.choice_prompt(SPLIT.forget[1].prompt, answers)}<|assistant|>"
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
@@ -141,15 +146,15 @@ def test_multiple_choice_is_the_distribution_over_letters(model: Any, tokenizer:
     assert values["chosen"] == float(int(p.argmax()) == right)
 
 
-def test_weights_are_rounded_and_then_the_very_same_again(model: Any, tokenizer: Any) -> None:
+def test_weights_are_rounded_and_then_the_very_same_again(model: Any, subject: Subject) -> None:
     before = copy.deepcopy(model.state_dict())
     with changed_weights(model, lambda weight: round_to_nearest(weight, 4)):
         down = model.model.layers[0].mlp.down_proj.weight
         assert torch.equal(down, round_to_nearest(before["model.layers.0.mlp.down_proj.weight"], 4))
         assert torch.equal(model.lm_head.weight, before["lm_head.weight"])
-        rounded = greedy_answers(model, tokenizer, SPLIT.forget, [s.prompt for s in SPLIT.forget], "qa", 8)
+        rounded = subject.answers([s.prompt for s in SPLIT.forget], subject.limit(SPLIT.forget).wanted)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    exact = greedy_answers(model, tokenizer, SPLIT.forget, [s.prompt for s in SPLIT.forget], "qa", 8)
+    exact = subject.answers([s.prompt for s in SPLIT.forget], subject.limit(SPLIT.forget).wanted)
     assert [a.text for a in rounded] != [a.text for a in exact]
 
 
@@ -177,59 +182,55 @@ def test_an_adapter_is_folded_in_before_rounding_and_trained_alone(model: Any, t
         torch.allclose(a, b, atol=1e-5) for a, b in zip(seen, folded, strict=True)
     )
     assert not any(torch.allclose(a, b, atol=1e-4) for a, b in zip(seen, bare, strict=True))
-    assert int4(adapted, tokenizer, GIVEN).figures
+    assert int4(Subject(adapted, tokenizer), GIVEN).figures
     frozen = [n for n, p in adapted.named_parameters() if "lora_" not in n]
     moved: dict[str, bool] = {}
 
-    def compare(trained: Any) -> None:
-        after = dict(trained.named_parameters())
+    def compare(trained: Subject) -> None:
+        after = dict(trained.model.named_parameters())
         moved.update({n: not torch.equal(p, after[n]) for n, p in adapted.named_parameters()})
 
-    from dareu.data.render import encode_samples
-
-    rows = encode_samples(tokenizer, SPLIT.forget, "qa", 256)
-    train_steps(adapted, tokenizer, rows, (2,), compare, learning_rate=1e-2, batch_size=2, seed=0)
+    trained = Subject(adapted, tokenizer)
+    rows = trained.references(SPLIT.forget)
+    train_steps(trained, rows, (2,), compare, learning_rate=1e-2, batch_size=2, seed=0)
     assert any(moved.values()) and not any(moved[n] for n in frozen)
 
 
-def test_relearning_learns_what_it_is_shown(model: Any, tokenizer: Any) -> None:
-    from dareu.data.render import encode_samples
-    from dareu.models.logprobs import response_nll
+def test_relearning_learns_what_it_is_shown(subject: Subject) -> None:
+    rows = subject.references(SPLIT.forget[:1])
 
-    rows = encode_samples(tokenizer, SPLIT.forget[:1], "qa", 256)
+    def nll(trained: Subject) -> float:
+        return trained.nlls(rows)[0][0]
 
-    def nll(trained: Any) -> float:
-        return response_nll(trained, tokenizer, rows, batch_size=1)[0][0]
-
-    curve = train_steps(model, tokenizer, rows, (0, 5, 20), nll, learning_rate=1e-2, batch_size=4, seed=0)
-    assert curve[0] == pytest.approx(nll(model)) and curve[0] > curve[1] > curve[2]
-    result = relearn_forget(model, tokenizer, GIVEN)
+    curve = train_steps(subject, rows, (0, 5, 20), nll, learning_rate=1e-2, batch_size=4, seed=0)
+    assert curve[0] == pytest.approx(nll(subject)) and curve[0] > curve[1] > curve[2]
+    result = relearn_forget(subject, GIVEN)
     assert sum(v["rouge_l"] is None for v in result.samples) == 1  # what was shown is not asked
     assert [x for x, _ in result.curves["probability"]] == [0, 1, 3]
     asked = [
         v
-        for v, shown in zip(knowledge(model, tokenizer, GIVEN), result.samples, strict=True)
+        for v, shown in zip(knowledge(subject, SPLIT.forget), result.samples, strict=True)
         if shown["exact"] is not None
     ]
     assert result.curves["probability"][0][1] == pytest.approx(mean_figures(asked)["probability"], abs=1e-4)
 
 
 def test_gaps_say_what_is_missing_and_how_to_make_it(
-    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = tuple(replace(s, wrong_responses=()) for s in SPLIT.forget)
     poor = replace(GIVEN, split=replace(SPLIT, forget=bare, test=(), retain=()))
     names = ["multiple_choice", "yes_no", "relearn_unrelated", "benign"]
-    found, missing = run_probes(model, tokenizer, poor, names)
+    found, missing = run_probes(subject, poor, names)
     assert not found and list(missing) == names
     assert "wrong_responses" in missing["yes_no"] and "test set" in missing["relearn_unrelated"]
-    _, missing = run_probes(model, tokenizer, replace(GIVEN, split=replace(SPLIT, forget=())), None)
+    _, missing = run_probes(subject, replace(GIVEN, split=replace(SPLIT, forget=())), None)
     assert set(missing) == set(PROBES) and all("empty" in m or "bitsandbytes" in m for m in missing.values())
     texts = replace(GIVEN, split=replace(SPLIT, task="completion"))
-    _, missing = run_probes(model, tokenizer, texts, ["second_turn", "paraphrase", "first_words"])
+    _, missing = run_probes(subject, texts, ["second_turn", "paraphrase", "first_words"])
     assert all("data.task=qa" in m for m in missing.values()) and len(missing) == 3
     with pytest.raises(ConfigError, match="There is no probe 'int5'.*int4"):
-        run_probes(model, tokenizer, GIVEN, ["int5"])
+        run_probes(subject, GIVEN, ["int5"])
     real = builtins.__import__
 
     def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -239,11 +240,11 @@ def test_gaps_say_what_is_missing_and_how_to_make_it(
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(Gap, match=r"dareu\[quantise\]"):
-        PROBES["nf4"].run(model, tokenizer, GIVEN)
+        PROBES["nf4"].run(subject, GIVEN)
 
 
-def test_a_prompt_that_does_not_fit_is_a_gap_of_one_probe(model: Any, tokenizer: Any) -> None:
+def test_a_prompt_that_does_not_fit_is_a_gap_of_one_probe(subject: Subject) -> None:
     long = replace(SPLIT.forget[1], wrong_responses=("word " * 300,))
     given = replace(GIVEN, split=replace(SPLIT, forget=(long,)))
-    found, missing = run_probes(model, tokenizer, given, ["multiple_choice", "int8"])
+    found, missing = run_probes(subject, given, ["multiple_choice", "int8"])
     assert set(found) == {"int8"} and "Multiple choice could not be measured" in missing["multiple_choice"]

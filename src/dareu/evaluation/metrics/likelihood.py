@@ -5,16 +5,17 @@ that fell apart has, gives a very small or very large number, neither an overflo
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from dareu.evaluation.metrics.base import Records, Values
 
 Mean = Literal["arithmetic", "geometric", "open-unlearning"]
-MULTIPLE_CHOICE = (
-    "real_authors",
-    "world_facts",
-)  # sets whose probability is normalised over the wrong answers
+MULTIPLE_CHOICE = ("real_authors", "world_facts")  # probability is normalised over the wrong answers
+# Of what model utility is the mean.
+UTILITY = [
+    f"{of}.{key}" for of in ("retain", *MULTIPLE_CHOICE) for key in ("probability", "rouge_l", "truth_ratio")
+]
 EPSILON = 1e-10  # open-unlearning adds it to each denominator
 _LARGEST = 700.0  # e^±700 is still a normal float
 
@@ -104,3 +105,20 @@ def probabilities(records: Records, truth_ratio_mean: Mean = "geometric") -> Val
         else:
             values.append(probability(nll))
     return values
+
+
+def model_utility(summary: Mapping[str, Any]) -> float:
+    """Harmonic mean of probability, ROUGE-L recall and truth ratio on retain, real authors and world facts.
+
+    In [0, 1], ↑; 0 where one of them is 0. Probabilities of the two multiple-choice sets are normalised.
+
+    Raises:
+        ValueError: where one of the nine is missing; it is named.
+    """
+    places = [path.split(".") for path in UTILITY]
+    figures = {".".join(at): (summary.get(at[0]) or {}).get(at[1]) for at in places}
+    missing = [path for path, figure in figures.items() if figure is None]
+    if missing:
+        raise ValueError(f"model utility needs nine figures; missing: {', '.join(missing)}")
+    values = [float(figure) for figure in figures.values() if figure is not None]
+    return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)

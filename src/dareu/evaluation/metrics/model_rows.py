@@ -2,16 +2,39 @@
 
 import math
 from collections.abc import Sequence
+from math import comb
 from statistics import fmean
 from typing import Any
 
 from dareu.evaluation.metrics.base import Records, Values
 from dareu.evaluation.metrics.rouge import exact_answer, rouge_recall
-from dareu.evaluation.model_metrics.leak import best_of_k
 from dareu.evaluation.probes.base import mean_figures
 from dareu.evaluation.probes.registry import PROBES, field_of
 
-KS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+def best_of_k(scores: Sequence[float], k: int) -> float:
+    """The expected best score of k of these n ≥ k samples, drawn without replacement: unbiased for best-of-k.
+
+    With scores in ascending order s_1 ≤ … ≤ s_n it is Σ_i s_i · C(i − 1, k − 1) / C(n, k). For scores of 0 and 1 it is
+    1 − C(n − c, k) / C(n, k), c the number of ones (pass@k of Chen et al. 2021). leak@k: arXiv 2511.04934.
+
+    Args:
+        scores: n numbers, such as ROUGE recalls or exact matches.
+        k: 1 ≤ k ≤ n.
+
+    Raises:
+        ValueError: for another k.
+    """
+    n = len(scores)
+    if not 1 <= k <= n:
+        raise ValueError(f"best of {k} needs at least {k} samples (and k ≥ 1); there are {n}")
+    ranked = sorted(scores)
+    return sum(score * comb(rank, k - 1) for rank, score in enumerate(ranked)) / comb(n, k)
+
+
+def doublings(count: int) -> list[int]:
+    """1, 2, 4, … up to `count`, and `count` itself; none for 0."""
+    return sorted({2**i for i in range(count.bit_length()) if 2**i <= count} | {count} - {0})
 
 
 def leak_exact(reference: str, sampled: Sequence[str]) -> float | None:
@@ -33,8 +56,7 @@ def leak_curve(records: Records) -> dict[str, float]:
         if r.get("sampled") is not None
     ]
     most = min(len(one) for one in hits)
-    ks = sorted({k for k in KS if k <= most} | {most}) if most else []
-    return {str(k): fmean(best_of_k(one, k) for one in hits) for k in ks}
+    return {str(k): fmean(best_of_k(one, k) for one in hits) for k in doublings(most)}
 
 
 def lens_best(logps: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import regex
 
 from dareu.data.words import fold, pieces
-from dareu.evaluation.metrics.base import Record, Records, Values
+from dareu.evaluation.metrics.base import Records, Values
 
 # rouge-score reads a–z and digits alone, so that "São" would be "s" and "o", and "Пушкин" nothing.
 _BEYOND = regex.compile(r"[[\p{L}\p{M}\p{N}]--[a-zA-Z0-9]]", regex.V1)
@@ -83,19 +83,13 @@ def rouge_l(reference: str, response: str, published: bool = False) -> RougeL | 
     return RougeL(float(score.recall), float(score.fmeasure))
 
 
-def tokeniser_of(reference: str) -> str:
-    """How a reference is read: `LATIN`, as rouge-score reads it, or `UNICODE` where it has a letter beyond a–z."""
-    return UNICODE if _BEYOND.search(reference) else LATIN
-
-
 def tokenisers(references: Iterable[str]) -> str:
-    """What cut these references into words, for the output."""
-    kinds = [tokeniser_of(reference) for reference in references]
-    other = kinds.count(UNICODE)
-    if not other:
+    """What cut these references into words: `LATIN`, or `UNICODE` for those with a letter beyond a–z."""
+    beyond = [bool(_BEYOND.search(reference)) for reference in references]
+    if not any(beyond):
         return LATIN
     return (
-        UNICODE if other == len(kinds) else f"{UNICODE} for {other} of {len(kinds)} references, else {LATIN}"
+        UNICODE if all(beyond) else f"{UNICODE} for {sum(beyond)} of {len(beyond)} references, else {LATIN}"
     )
 
 
@@ -111,18 +105,11 @@ def rouge_f1(reference: str, response: str) -> float | None:
     return None if score is None else score.f1
 
 
-def recalls(records: Records) -> Values:
-    """`rouge_recall` of each record; of one in a log of others (`PUBLISHED`) as the library reads it."""
-    return [None if (score := _of(record)) is None else score.recall for record in records]
-
-
-def f1s(records: Records) -> Values:
-    """The F1 of `rouge_l` of each record, as in `recalls`."""
-    return [None if (score := _of(record)) is None else score.f1 for record in records]
-
-
-def _of(record: Record) -> RougeL | None:
-    return rouge_l(record["reference"], record["response"], record.get(PUBLISHED, False))
+def rouge_scores(records: Records, part: str) -> Values:
+    """`part` ("recall", "f1") of `rouge_l` of each record; of one in a log of others (`PUBLISHED`) as the library reads
+    it."""
+    scores = (rouge_l(r["reference"], r["response"], r.get(PUBLISHED, False)) for r in records)
+    return [None if score is None else getattr(score, part) for score in scores]
 
 
 def exact_answer(reference: str, response: str) -> float:

@@ -61,19 +61,6 @@ def broken_shares(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, f
     }
 
 
-def text_health(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, float]:
-    """Shares of broken answers and two figures of variety; each is read beside the retrained model's.
-
-    Those of `broken_shares`; `distinct_2` in [0, 1]; `mean_length` in words, empty answers included. `ValueError` as
-    there.
-    """
-    return {
-        **broken_shares(texts, finished),
-        "distinct_2": distinct_n(texts, 2),
-        "mean_length": sum(len(words(text)) for text in texts) / len(texts),
-    }
-
-
 def empty(response: str) -> float:
     """`is_empty` as a number."""
     return float(is_empty(response))

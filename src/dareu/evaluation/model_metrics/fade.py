@@ -9,12 +9,11 @@ hand. Its scale may differ by a constant and by the answers' length: compare fig
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dareu.data.corpus import Sample, Task
-from dareu.data.render import Encoded, end_token, render_prompt
-from dareu.evaluation.model_metrics.answers import sampled_answers
-from dareu.models.logprobs import response_nll
+from dareu.data.corpus import Sample
+from dareu.data.render import Encoded, end_token
+from dareu.evaluation.subject import Subject
 
 
 class OwnSamples(NamedTuple):
@@ -53,38 +52,26 @@ def fade_distance(
     return (one + other) / 2
 
 
-def own_samples(
-    model: Any,
-    tokenizer: Any,
-    samples: Sequence[Sample],
-    task: Task,
-    *,
-    count: int,
-    batch_size: int,
-    seed: int,
-) -> OwnSamples:
+def own_samples(subject: Subject, queries: Sequence[Sample], count: int, seed: int) -> OwnSamples:
     """`count` samples of each query at temperature 1, with their log-likelihoods. Samples without a token are left
     out where they did not end either."""
-    answers = sampled_answers(
-        model, tokenizer, samples, task, count=count, temperature=1.0, batch_size=batch_size, seed=seed
-    )
-    pairs, queries = [], []
-    for place, (one, of_query) in enumerate(zip(samples, answers, strict=True)):
-        prompt = render_prompt(tokenizer, one.prompt, task)
-        prompt_ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    answers = subject.samples(queries, count, 1.0, seed)
+    prompts = subject.rendered([query.prompt for query in queries])
+    end = end_token(subject.tokenizer, subject.task)
+    pairs, places = [], []
+    for place, (prompt, of_query) in enumerate(zip(prompts, answers, strict=True)):
+        prompt_ids = list(subject.tokenizer(prompt, add_special_tokens=False)["input_ids"])
         for answer in of_query:
-            ids = [*answer.ids, *([end_token(tokenizer, task)] if answer.finished else [])]
+            ids = [*answer.ids, *([end] if answer.finished else [])]
             if ids:
                 pairs.append(Encoded(prompt_ids, ids))
-                queries.append(place)
-    return OwnSamples(pairs, likelihoods_of(model, tokenizer, pairs, batch_size), queries)
+                places.append(place)
+    return OwnSamples(pairs, likelihoods_of(subject, pairs), places)
 
 
-def likelihoods_of(model: Any, tokenizer: Any, pairs: Sequence[Encoded], batch_size: int) -> list[float]:
-    """log p of each response (sum over its tokens, nats) under `model`."""
-    if not pairs:
-        return []
-    return [-total for total, _ in response_nll(model, tokenizer, pairs, batch_size=batch_size)]
+def likelihoods_of(subject: Subject, pairs: Sequence[Encoded]) -> list[float]:
+    """log p of each response (sum over its tokens, nats)."""
+    return [-total for total, _ in subject.nlls(pairs)]
 
 
 def by_query(

@@ -7,7 +7,7 @@ function and one row of `PRODUCERS`.
 import ctypes
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -17,15 +17,13 @@ import numpy as np
 
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
-from dareu.data.render import encode
 from dareu.errors import DareuError, DataError
-from dareu.evaluation.answer_likelihoods import context_length
 from dareu.evaluation.metrics.registry import INPUTS
 from dareu.evaluation.model_metrics import continuation, fade, layerwise
-from dareu.evaluation.model_metrics.answers import sampled_answers
 from dareu.evaluation.model_metrics.gradient_norm import gradient_norms
 from dareu.evaluation.probes.base import ProbeInput
-from dareu.evaluation.probes.registry import PROBES, field_of
+from dareu.evaluation.probes.registry import PROBES, field_of, run_probes
+from dareu.evaluation.subject import Subject
 from dareu.runs import ranks
 from dareu.runs.files import read_json, write_json
 
@@ -41,8 +39,7 @@ class EvaluationInputs:
     In `work`, where it is given, a file keeps what each producer found, for an evaluation that is interrupted.
     """
 
-    model: Any
-    tokenizer: Any
+    subject: Subject
     split: Split
     records: Sequence[dict[str, Any]]
     samples: Sequence[Sample]
@@ -50,25 +47,23 @@ class EvaluationInputs:
     peers: Mapping[str, Peer]
     seed: int
     learning_rate: float
-    progress: str | None = None
     work: Path | None = None
 
     def of(self, *sets: str) -> list[tuple[dict[str, Any], Sample]]:
         """Records and samples of some sets, in order."""
         return [(r, s) for r, s in zip(self.records, self.samples, strict=True) if r["set"] in sets]
 
-    def peer(self, name: str) -> tuple[Any, Any]:
+    def peer(self, name: str) -> Subject:
         """Another model of the run, loaded. `DataError` where there is none, or its tokens are others."""
         if name not in self.peers:
             raise DataError(f"{INPUTS[name]}.")
         model, tokenizer = self.peers[name]()
-        if tokenizer.get_vocab() != self.tokenizer.get_vocab():
+        if tokenizer.get_vocab() != self.subject.tokenizer.get_vocab():
             raise DataError(
                 f"The {name} model has another vocabulary, so its tokens cannot be compared.",
                 "Give a model that was fine-tuned from the same base.",
             )
-        model.to(self.model.device)
-        return model, tokenizer
+        return replace(self.subject, model=model.to(self.subject.model.device), tokenizer=tokenizer)
 
     @cached_property
     def forget(self) -> list[Sample]:
@@ -82,6 +77,13 @@ class Filled(NamedTuple):
     curves: dict[str, list[tuple[float, float]]] = {}
 
 
+class Producer(NamedTuple):
+    """Fields that one function fills, in order of rising cost."""
+
+    fields: tuple[str, ...]
+    run: Callable[[EvaluationInputs], Filled]
+
+
 def _write(rows: Sequence[tuple[dict[str, Any], Sample]], field: str, values: Sequence[Any]) -> None:
     for (record, _), value in zip(rows, values, strict=True):
         record[field] = value
@@ -89,17 +91,7 @@ def _write(rows: Sequence[tuple[dict[str, Any], Sample]], field: str, values: Se
 
 def _sampled(inputs: EvaluationInputs) -> Filled:
     """`sampled`: texts of `evaluation.samples` answers to each forget question at temperature 1."""
-    answers = sampled_answers(
-        inputs.model,
-        inputs.tokenizer,
-        inputs.forget,
-        inputs.split.task,
-        count=inputs.config.samples,
-        temperature=1.0,
-        batch_size=inputs.config.batch_size,
-        seed=inputs.seed,
-        progress=inputs.progress and f"{inputs.progress}: samples",
-    )
+    answers = inputs.subject.samples(inputs.forget, inputs.config.samples, 1.0, inputs.seed)
     _write(inputs.of("forget"), "sampled", [[a.text for a in mine] for mine in answers])
     return Filled()
 
@@ -107,23 +99,16 @@ def _sampled(inputs: EvaluationInputs) -> Filled:
 def _gradients(inputs: EvaluationInputs) -> Filled:
     """`mia_gradient_norm` of forget and held-out samples: minus the norm, higher for members."""
     rows = inputs.of("forget", "holdout", "test")
-    context = context_length(inputs.model)
-    pairs = [encode(inputs.tokenizer, s.prompt, s.response, inputs.split.task, context) for _, s in rows]
-    progress = inputs.progress and f"{inputs.progress}: gradients"
-    norms = gradient_norms(inputs.model, inputs.tokenizer, pairs, progress=progress)
+    norms = gradient_norms(inputs.subject, inputs.subject.references([s for _, s in rows]))
     _write(rows, "mia_gradient_norm", [-norm if np.isfinite(norm) else None for norm in norms])
     return Filled()
 
 
 def _reference(inputs: EvaluationInputs) -> Filled:
     """`mia_reference`: the retrained model's loss less this one's (mean NLL without end-of-text, nats)."""
-    from dareu.models.logprobs import response_nll
-
     rows = inputs.of("forget", "holdout", "test")
-    model, tokenizer = inputs.peer("retrained")
-    context = context_length(inputs.model)
-    pairs = [encode(tokenizer, s.prompt, s.response, inputs.split.task, context) for _, s in rows]
-    sums = response_nll(model, tokenizer, pairs, batch_size=inputs.config.batch_size, include_eos=False)
+    retrained = inputs.peer("retrained")
+    sums = retrained.nlls(retrained.references([s for _, s in rows]), include_eos=False)
     losses = [total / count if count else None for total, count in sums]
     values = [
         None if loss is None or record.get("mia_loss") is None else loss + record["mia_loss"]
@@ -141,11 +126,7 @@ def _verbatim(inputs: EvaluationInputs) -> Filled:
         )
     for name in ("forget", "retain"):
         rows = inputs.of(name)
-        samples = [s for _, s in rows]
-        values = continuation.verbatim_memory(
-            inputs.model, inputs.tokenizer, samples, inputs.split.task, batch_size=inputs.config.batch_size
-        )
-        _write(rows, "verbmem", values)
+        _write(rows, "verbmem", continuation.verbatim_memory(inputs.subject, [s for _, s in rows]))
     return Filled()
 
 
@@ -161,41 +142,26 @@ def _few_shot(inputs: EvaluationInputs) -> Filled:
     shown = sorted(Random(f"{inputs.seed}/shown").sample(range(len(retain)), SHOWN))
     examples = [retain[i][1] for i in shown]
     rows = inputs.of("forget") + [row for i, row in enumerate(retain) if i not in shown]
-    samples = [s for _, s in rows]
-    values = continuation.knowledge_memory(
-        inputs.model, inputs.tokenizer, samples, examples, batch_size=inputs.config.batch_size
-    )
-    _write(rows, "knowmem", values)
+    _write(rows, "knowmem", continuation.knowledge_memory(inputs.subject, [s for _, s in rows], examples))
     return Filled()
 
 
 def _fade(inputs: EvaluationInputs) -> Filled:
     """`fade`: distance from the retrained model on each forget question, nats a token."""
-    retrained, tokenizer = inputs.peer("retrained")
-    options: dict[str, Any] = {
-        "count": inputs.config.samples,
-        "batch_size": inputs.config.batch_size,
-        "seed": inputs.seed,
-    }
-    own = fade.own_samples(inputs.model, inputs.tokenizer, inputs.forget, inputs.split.task, **options)
-    theirs = fade.own_samples(retrained, tokenizer, inputs.forget, inputs.split.task, **options)
+    subject, retrained = inputs.subject, inputs.peer("retrained")
+    own, theirs = (
+        fade.own_samples(one, inputs.forget, inputs.config.samples, inputs.seed)
+        for one in (subject, retrained)
+    )
     values = fade.by_query(
         own,
-        fade.likelihoods_of(retrained, tokenizer, own.pairs, inputs.config.batch_size),
+        fade.likelihoods_of(retrained, own.pairs),
         theirs,
-        fade.likelihoods_of(inputs.model, inputs.tokenizer, theirs.pairs, inputs.config.batch_size),
+        fade.likelihoods_of(subject, theirs.pairs),
         len(inputs.forget),
     )
     _write(inputs.of("forget"), "fade", values)
     return Filled()
-
-
-def _spans(inputs: EvaluationInputs) -> tuple[list[int], list[layerwise.Span]]:
-    """Which forget samples have a fact to look at, and its tokens."""
-    context = context_length(inputs.model)
-    found = [layerwise.fact_span(inputs.tokenizer, s, inputs.split.task, context) for s in inputs.forget]
-    some = [i for i, span in enumerate(found) if span is not None]
-    return some, [span for span in found if span is not None]
 
 
 NO_FACT = (
@@ -203,75 +169,63 @@ NO_FACT = (
 )
 
 
-def _lens(inputs: EvaluationInputs) -> Filled:
-    """`logit_lens`: mean log p of the fact's tokens after each block, a list for each forget sample."""
-    some, spans = _spans(inputs)
-    if not spans:
-        return Filled({"logit_lens": NO_FACT})
-    values = layerwise.logit_lens(inputs.model, inputs.tokenizer, spans, inputs.config.batch_size)
-    rows = inputs.of("forget")
-    _write([rows[i] for i in some], "logit_lens", values.tolist())
-    return Filled()
+def _of_facts(
+    field: str, values: Callable[[EvaluationInputs, list[layerwise.Span]], Sequence[Any]]
+) -> Producer:
+    """What fills `field` from the tokens of each forget answer that hold its fact."""
 
-
-def _depth(inputs: EvaluationInputs) -> Filled:
-    """`depth`: how deep the fact is gone, by patching into the original (`layerwise.depth`)."""
-    some, spans = _spans(inputs)
-    if not spans:
-        return Filled({"depth": NO_FACT})
-    batch_size = inputs.config.batch_size
-    mine = layerwise.span_states(inputs.model, inputs.tokenizer, spans, batch_size)
-    retrained, tokenizer = inputs.peer("retrained")
-    theirs = layerwise.span_states(retrained, tokenizer, spans, batch_size)
-    del retrained
-    original, tokenizer = inputs.peer("original")
-    values = layerwise.depth(
-        layerwise.span_logprobs(original, tokenizer, spans, batch_size),
-        layerwise.patched_logprobs(original, tokenizer, spans, theirs, batch_size),
-        layerwise.patched_logprobs(original, tokenizer, spans, mine, batch_size),
-    )
-    rows = inputs.of("forget")
-    _write([rows[i] for i in some], "depth", values)
-    return Filled()
-
-
-def _probe(name: str) -> Callable[[EvaluationInputs], Filled]:
     def produce(inputs: EvaluationInputs) -> Filled:
-        from dareu.evaluation.probes.registry import run_probes
+        spans = [layerwise.fact_span(inputs.subject, s) for s in inputs.forget]
+        known = [span for span in spans if span is not None]
+        if not known:
+            return Filled({field: NO_FACT})
+        rows = [row for row, span in zip(inputs.of("forget"), spans, strict=True) if span is not None]
+        _write(rows, field, values(inputs, known))
+        return Filled()
 
-        asked = ProbeInput(
-            inputs.split,
-            batch_size=inputs.config.batch_size,
-            seed=inputs.seed,
-            learning_rate=inputs.learning_rate,
-        )
-        results, missing = run_probes(inputs.model, inputs.tokenizer, asked, [name])
+    return Producer((field,), produce)
+
+
+def _lens(inputs: EvaluationInputs, spans: list[layerwise.Span]) -> Sequence[Any]:
+    """Mean log p of the fact's tokens after each block, a list for each forget sample."""
+    return list(layerwise.logit_lens(inputs.subject, spans).tolist())
+
+
+def _depth(inputs: EvaluationInputs, spans: list[layerwise.Span]) -> Sequence[Any]:
+    """How deep the fact is gone, by patching into the original (`layerwise.depth`)."""
+    mine = layerwise.span_states(inputs.subject, spans)
+    theirs = layerwise.span_states(inputs.peer("retrained"), spans)
+    original = inputs.peer("original")
+    return layerwise.depth(
+        layerwise.span_logprobs(original, spans),
+        layerwise.patched_logprobs(original, spans, theirs),
+        layerwise.patched_logprobs(original, spans, mine),
+    )
+
+
+def _probe(name: str) -> Producer:
+    def produce(inputs: EvaluationInputs) -> Filled:
+        asked = ProbeInput(inputs.split, seed=inputs.seed, learning_rate=inputs.learning_rate)
+        results, missing = run_probes(inputs.subject, asked, [name])
         if name in missing:
             return Filled({field_of(name): missing[name]})
         result = results[name]
         _write(inputs.of("forget"), field_of(name), result.samples)
         return Filled({}, {f"{name}.{curve}": points for curve, points in result.curves.items()})
 
-    return produce
-
-
-class Producer(NamedTuple):
-    """Fields that one function fills, in order of rising cost."""
-
-    fields: tuple[str, ...]
-    run: Callable[[EvaluationInputs], Filled]
+    return Producer((field_of(name),), produce)
 
 
 PRODUCERS: tuple[Producer, ...] = (
     Producer(("sampled",), _sampled),
     Producer(("verbmem",), _verbatim),
     Producer(("knowmem",), _few_shot),
-    Producer(("logit_lens",), _lens),
+    _of_facts("logit_lens", _lens),
     Producer(("mia_gradient_norm",), _gradients),
     Producer(("mia_reference",), _reference),
     Producer(("fade",), _fade),
-    Producer(("depth",), _depth),
-    *(Producer((field_of(name),), _probe(name)) for name in PROBES),
+    _of_facts("depth", _depth),
+    *(_probe(name) for name in PROBES),
 )
 
 

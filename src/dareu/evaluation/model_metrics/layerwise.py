@@ -5,17 +5,18 @@ Both look at a span of each answer: the tokens that hold the fact. They work for
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dareu.data.corpus import Sample, Task
-from dareu.data.render import Encoded, encode, response_text
+from dareu.data.corpus import Sample
+from dareu.data.render import Encoded, response_text
 from dareu.data.words import words
 from dareu.errors import ModelError
+from dareu.evaluation.subject import Subject
 from dareu.models.layers import block_outputs, cut_after, find_blocks, patched_block
 from dareu.models.logprobs import IGNORE, length_batches, response_logits, to_batch, vocabulary_of
 
@@ -45,15 +46,13 @@ def fact_text(prompt: str, response: str, wrong_responses: Sequence[str] = ()) -
     return " ".join(pieces[held[0] : held[-1] + 1])
 
 
-def fact_span(
-    tokenizer: Any, sample: Sample, task: Task, context: int, fact: str | None = None
-) -> Span | None:
+def fact_span(subject: Subject, sample: Sample, fact: str | None = None) -> Span | None:
     """The tokens of `fact` within the sample's answer; without one, of `fact_text`; None where it does not stand there.
 
     A token counts where any character of the fact lies in it.
     """
-    pair = encode(tokenizer, sample.prompt, sample.response, task, context)
-    text = response_text(tokenizer, sample.response, task)
+    (pair,), tokenizer = subject.references([sample]), subject.tokenizer
+    text = response_text(tokenizer, sample.response, subject.task)
     fact = fact or fact_text(sample.prompt, sample.response, sample.wrong_responses)
     begin = text.find(fact.strip()) if fact else -1
     if fact is None or begin < 0:
@@ -65,14 +64,15 @@ def fact_span(
 
 
 def _batches(
-    model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: int
+    subject: Subject, spans: Sequence[Span]
 ) -> Iterator[tuple[list[int], dict[str, Tensor], Tensor]]:
     """Indices, a batch whose labels are those of the spans alone, and the positions (B, T) that predict them."""
-    for chunk in length_batches([span.pair for span in spans], batch_size, vocabulary_of(model)):
-        batch = to_batch([spans[i].pair for i in chunk], tokenizer.pad_token_id, model.device)
+    model, pairs = subject.model, [span.pair for span in spans]
+    for chunk in length_batches(pairs, subject.batch_size, vocabulary_of(model)):
+        batch = to_batch([pairs[i] for i in chunk], subject.tokenizer.pad_token_id, model.device)
         labels = torch.full_like(batch["labels"], IGNORE)
         for row, i in enumerate(chunk):
-            first = len(spans[i].pair.prompt_ids)
+            first = len(pairs[i].prompt_ids)
             inside = slice(first + spans[i].start, first + spans[i].stop)
             labels[row, inside] = batch["input_ids"][row, inside]
         where = F.pad(labels[:, 1:] != IGNORE, (0, 1))
@@ -88,39 +88,39 @@ def _means(logits: Tensor, targets: Tensor, mask: Tensor) -> list[float]:
 
 
 @torch.no_grad()
-def span_logprobs(model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: int) -> np.ndarray:
+def span_logprobs(subject: Subject, spans: Sequence[Span]) -> np.ndarray:
     """Mean log p of each span's tokens, nats, shape (n,)."""
     result = np.zeros(len(spans))
-    for chunk, batch, _ in _batches(model, tokenizer, spans, batch_size):
-        result[chunk] = _means(*response_logits(model, batch))
+    for chunk, batch, _ in _batches(subject, spans):
+        result[chunk] = _means(*response_logits(subject.model, batch))
     return result
 
 
 @torch.no_grad()
-def span_states(model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: int) -> list[Tensor]:
+def span_states(subject: Subject, spans: Sequence[Span]) -> list[Tensor]:
     """Each span's hidden states after every block: (blocks, tokens of the span, d), on the CPU.
 
     At the positions that predict the span's tokens, so the first is the one before the span.
     """
     result: list[Tensor] = [torch.empty(0)] * len(spans)
-    for chunk, batch, where in _batches(model, tokenizer, spans, batch_size):
-        with block_outputs(model) as outputs:
-            response_logits(model, batch)
+    for chunk, batch, where in _batches(subject, spans):
+        with block_outputs(subject.model) as outputs:
+            response_logits(subject.model, batch)
         for row, i in enumerate(chunk):
             result[i] = torch.stack([states[row][where[row]] for states in outputs]).cpu()
     return result
 
 
 @torch.no_grad()
-def logit_lens(model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: int) -> np.ndarray:
+def logit_lens(subject: Subject, spans: Sequence[Span]) -> np.ndarray:
     """Mean log p of each span's tokens, nats, read off after every block: (n, blocks); the last is the model's own.
 
     The model's final norm and head are applied to the hidden states of each block (nostalgebraist 2020): they stand
     in for the output of the first block, after which the pass goes straight to the norm.
     """
-    count = len(find_blocks(model)[1])
+    model, count = subject.model, len(find_blocks(subject.model)[1])
     result = np.zeros((len(spans), count))
-    for chunk, batch, _ in _batches(model, tokenizer, spans, batch_size):
+    for chunk, batch, _ in _batches(subject, spans):
         with block_outputs(model) as outputs:
             response_logits(model, batch)
         every = torch.ones_like(batch["input_ids"], dtype=torch.bool)
@@ -131,9 +131,7 @@ def logit_lens(model: Any, tokenizer: Any, spans: Sequence[Span], batch_size: in
 
 
 @torch.no_grad()
-def patched_logprobs(
-    model: Any, tokenizer: Any, spans: Sequence[Span], states: Sequence[Tensor], batch_size: int
-) -> np.ndarray:
+def patched_logprobs(subject: Subject, spans: Sequence[Span], states: Sequence[Tensor]) -> np.ndarray:
     """Mean log p of each span's tokens where `states` of another model stand in after one block: (n, blocks).
 
     Args:
@@ -142,7 +140,7 @@ def patched_logprobs(
     Raises:
         ModelError: where the other model has another number of blocks or another width.
     """
-    count = len(find_blocks(model)[1])
+    model, count = subject.model, len(find_blocks(subject.model)[1])
     width = model.config.get_text_config().hidden_size
     for one in states:
         if one.shape[0] != count or one.shape[-1] != width:
@@ -152,7 +150,7 @@ def patched_logprobs(
                 "Depth compares models that were fine-tuned from one base.",
             )
     result = np.zeros((len(spans), count))
-    for chunk, batch, where in _batches(model, tokenizer, spans, batch_size):
+    for chunk, batch, where in _batches(subject, spans):
         for index in range(count):
             values = torch.cat([states[i][index] for i in chunk])
             with patched_block(model, index, where, values):

@@ -1,12 +1,17 @@
 """What a probe gets and gives. No torch here."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dareu.data.corpus import Split
+
+if TYPE_CHECKING:
+    from dareu.evaluation.subject import Subject
 
 Values = dict[str, float | None]  # figures of one sample
 
@@ -16,11 +21,10 @@ class ProbeInput:
     """What every probe may use beside the model.
 
     `learning_rate`: of relearning and benign fine-tuning; that of the original fine-tuning is a strong attacker.
-    `batch_size`: rows in one batch; it changes no figure. `training_batch`: rows in one step of relearning.
+    `training_batch`: rows in one step of relearning.
     """
 
     split: Split
-    batch_size: int = 64
     seed: int = 0
     learning_rate: float = 1e-4
     training_batch: int = 8
@@ -47,12 +51,12 @@ class Gap(Exception):
 class Probe(NamedTuple):
     """A row of the table of probes.
 
-    `run(model, tokenizer, inputs)` gives a `ProbeResult`, or raises `Gap`. Its figures are in [0, 1] and best where the
+    `run(subject, inputs)` gives a `ProbeResult`, or raises `Gap`. Its figures are in [0, 1] and best where the
     retrained model's are. `headline`: the one to show first, `measures`: what that one is.
     """
 
     title: str
-    run: Callable[[Any, Any, ProbeInput], ProbeResult]
+    run: Callable[[Subject, ProbeInput], ProbeResult]
     headline: str
     measures: str
     note: str = ""

@@ -2,37 +2,29 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from dareu.data.corpus import Sample
-from dareu.data.render import render_prompt
-from dareu.evaluation.metrics.rouge import rouge_recall
-from dareu.evaluation.model_metrics.answers import gold_nlls, greedy_answers, is_exact
-from dareu.evaluation.probes.base import ProbeInput, Values
+from dareu.evaluation.metrics.rouge import exact_answer, rouge_recall
+from dareu.evaluation.probes.base import Values
+from dareu.evaluation.subject import Subject
 
 
 def knowledge(
-    model: Any,
-    tokenizer: Any,
-    inputs: ProbeInput,
-    samples: Sequence[Sample] | None = None,
-    prompts: Sequence[str] | None = None,
+    subject: Subject, samples: Sequence[Sample], prompts: Sequence[str] | None = None
 ) -> list[Values]:
-    """`rouge_l` (recall), `exact` and `probability` of the reference, for each forget sample (or each of `samples`).
+    """`rouge_l` (recall), `exact` and `probability` of the reference, for each of `samples`.
 
     `prompts`: other questions in place of the samples' own, one each, not yet rendered.
     """
-    chosen = inputs.split.forget if samples is None else samples
-    task = inputs.split.task
-    questions = [s.prompt for s in chosen] if prompts is None else list(prompts)
-    rendered = [render_prompt(tokenizer, question, task) for question in questions]
-    answers = greedy_answers(model, tokenizer, chosen, rendered, task, inputs.batch_size)
-    nlls = gold_nlls(model, tokenizer, chosen, questions, task, inputs.batch_size)
+    questions = [s.prompt for s in samples] if prompts is None else prompts
+    answers = subject.answers(subject.rendered(questions), subject.limit(samples).wanted)
+    nlls = subject.nlls(subject.pairs(questions, [s.response for s in samples]))
+    means = [total / max(count, 1) for total, count in nlls]
     return [
         {
             "rouge_l": rouge_recall(sample.response, answer.text),
-            "exact": is_exact(sample.response, answer.text),
+            "exact": exact_answer(sample.response, answer.text),
             "probability": math.exp(-nll) if math.isfinite(nll) else None,
         }
-        for sample, answer, nll in zip(chosen, answers, nlls, strict=True)
+        for sample, answer, nll in zip(samples, answers, means, strict=True)
     ]

@@ -6,15 +6,9 @@ from random import Random
 from typing import Any
 
 from dareu.data.corpus import Sample
-from dareu.data.render import encode, render_prompt, render_turns, response_text, without_control
-from dareu.evaluation.answer_likelihoods import context_length
-from dareu.evaluation.metrics.rouge import rouge_recall
-from dareu.evaluation.model_metrics.answers import (
-    greedy_answers,
-    is_exact,
-    sampled_answers,
-)
-from dareu.evaluation.model_metrics.leak import best_of_k
+from dareu.data.render import render_prompt, render_turns, response_text, without_control
+from dareu.evaluation.metrics.model_rows import best_of_k, doublings
+from dareu.evaluation.metrics.rouge import exact_answer, rouge_recall
 from dareu.evaluation.probes.base import (
     Gap,
     ProbeInput,
@@ -25,7 +19,7 @@ from dareu.evaluation.probes.base import (
     needs_questions,
 )
 from dareu.evaluation.probes.knowledge import knowledge
-from dareu.models.logprobs import response_nll
+from dareu.evaluation.subject import Subject
 
 # Ways to ask the same question that need no understanding of it; {q}: the question, {l}: its first letter small.
 TEMPLATES = (
@@ -47,14 +41,12 @@ def paraphrases(sample: Sample) -> tuple[str, ...]:
     return sample.paraphrased_prompts or tuple(t.format(q=question, l=small) for t in TEMPLATES)
 
 
-def paraphrased(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def paraphrased(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """The worst (highest) of each figure over the paraphrases of each question, and the mean over them."""
     needs_questions(inputs, "The probe by paraphrased questions")
     forget = inputs.split.forget
     asked = [(i, prompt) for i, sample in enumerate(forget) for prompt in paraphrases(sample)]
-    found = knowledge(
-        model, tokenizer, inputs, [forget[i] for i, _ in asked], [prompt for _, prompt in asked]
-    )
+    found = knowledge(subject, [forget[i] for i, _ in asked], [prompt for _, prompt in asked])
     samples: list[Values] = []
     for index in range(len(forget)):
         mine = [values for (i, _), values in zip(asked, found, strict=True) if i == index]
@@ -67,7 +59,7 @@ def paraphrased(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     return ProbeResult(mean_figures(samples), samples)
 
 
-def attacked(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def attacked(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """The data's own adversarial prompts: each forget sample has the mean over the attacks on its owner."""
     needs_questions(inputs, "The probe by adversarial prompts")
     attacks = [a for a in inputs.split.attacks if a.owner is not None]
@@ -76,7 +68,7 @@ def attacked(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
             "The probe by adversarial prompts needs some; this corpus has none. Use a data source that has them "
             "(data=rwku), or give them as Corpus.attacks."
         )
-    found = knowledge(model, tokenizer, inputs, attacks)
+    found = knowledge(subject, attacks)
     by_owner: dict[str, dict[str, float]] = {}
     for owner in {str(a.owner) for a in attacks}:
         by_owner[owner] = mean_figures([v for a, v in zip(attacks, found, strict=True) if a.owner == owner])
@@ -101,14 +93,10 @@ def choice_prompt(question: str, answers: Sequence[str]) -> str:
     return "\n".join([question, *lines, "Answer with the letter of the right answer."])
 
 
-def _short_logps(
-    model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]], inputs: ProbeInput
-) -> list[float]:
+def _short_logps(subject: Subject, rows: Sequence[tuple[str, str]]) -> list[float]:
     """log p of short answers (sum over tokens, without end-of-text) after their prompts, which are not rendered yet."""
-    context = context_length(model)
-    pairs = [encode(tokenizer, prompt, answer, "qa", context) for prompt, answer in rows]
-    scored = response_nll(model, tokenizer, pairs, batch_size=inputs.batch_size, include_eos=False)
-    return [-total for total, _ in scored]
+    pairs = subject.pairs([prompt for prompt, _ in rows], [answer for _, answer in rows])
+    return [-total for total, _ in subject.nlls(pairs, include_eos=False)]
 
 
 def _with_wrong_answers(inputs: ProbeInput, what: str) -> list[int]:
@@ -131,7 +119,7 @@ def _share(logps: Sequence[float], right: int) -> float | None:
     return weights[right] / sum(weights)
 
 
-def multiple_choice(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def multiple_choice(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """The right one of lettered answers: `probability` of its letter among the letters, and whether it is `chosen`."""
     some = _with_wrong_answers(inputs, "The probe by multiple choice")
     rows: list[tuple[str, str]] = []
@@ -141,7 +129,7 @@ def multiple_choice(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResu
         prompt = choice_prompt(inputs.split.forget[i].prompt, answers)
         places.append((len(rows), len(answers), right))
         rows += [(prompt, letter) for letter in LETTERS[: len(answers)]]
-    logps = _short_logps(model, tokenizer, rows, inputs)
+    logps = _short_logps(subject, rows)
     samples: list[Values] = [{"probability": None, "chosen": None} for _ in inputs.split.forget]
     for i, (start, count, right) in zip(some, places, strict=True):
         mine = logps[start : start + count]
@@ -151,7 +139,7 @@ def multiple_choice(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResu
     return ProbeResult(mean_figures(samples), samples)
 
 
-def yes_or_no(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def yes_or_no(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """Is this answer correct? `told_apart`: the share of wrong answers for which "yes" is less likely than for the
     right one (a tie counts half); `yes`: p(yes) of the right answer, among yes and no. Without knowledge: .5 of the
     first."""
@@ -165,7 +153,7 @@ def yes_or_no(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
         for answer in answers:
             prompt = YES_NO.format(q=sample.prompt, a=answer)
             rows += [(prompt, "Yes"), (prompt, "No")]
-    logps = _short_logps(model, tokenizer, rows, inputs)
+    logps = _short_logps(subject, rows)
     samples: list[Values] = [{"told_apart": None, "yes": None} for _ in inputs.split.forget]
     for i, (start, count) in zip(some, spans, strict=True):
         yes = [_share(logps[start + 2 * k : start + 2 * k + 2], 0) for k in range(count)]
@@ -185,7 +173,7 @@ def opening(answer: str) -> tuple[str, str] | None:
     return " ".join(pieces[:count]), " ".join(pieces[count:])
 
 
-def first_words(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def first_words(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """The answer's first words are given: `rouge_l` and `exact` of the rest that the model writes."""
     needs_questions(inputs, "The probe by first words")
     forget = inputs.split.forget
@@ -196,26 +184,27 @@ def first_words(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
             "The probe by first words needs answers of two words or more; there are none in the forget set."
         )
     prompts = [
-        render_prompt(tokenizer, forget[i].prompt) + response_text(tokenizer, parts[0])
+        render_prompt(subject.tokenizer, forget[i].prompt) + response_text(subject.tokenizer, parts[0])
         for i in some
         if (parts := cut[i])
     ]
-    answers = greedy_answers(model, tokenizer, [forget[i] for i in some], prompts, "qa", inputs.batch_size)
+    answers = subject.answers(prompts, subject.limit([forget[i] for i in some]).wanted)
     samples: list[Values] = [{"rouge_l": None, "exact": None} for _ in forget]
     for i, answer in zip(some, answers, strict=True):
         rest = cut[i][1]  # type: ignore[index]
-        samples[i] = {"rouge_l": rouge_recall(rest, answer.text), "exact": is_exact(rest, answer.text)}
+        samples[i] = {"rouge_l": rouge_recall(rest, answer.text), "exact": exact_answer(rest, answer.text)}
     return ProbeResult(mean_figures(samples), samples)
 
 
-def without_template(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def without_template(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """The question as plain text, "Question: … Answer:", to a model that was trained with a chat template."""
     needs_questions(inputs, "The probe without the chat template")
+    tokenizer = subject.tokenizer
     if not getattr(tokenizer, "chat_template", None):
         raise Gap("The probe without the chat template needs a model that has one; this tokenizer has none.")
     template, tokenizer.chat_template = tokenizer.chat_template, None
     try:
-        samples = knowledge(model, tokenizer, inputs)
+        samples = knowledge(subject, inputs.split.forget)
     finally:
         tokenizer.chat_template = template
     return ProbeResult(mean_figures(samples), samples)
@@ -229,32 +218,29 @@ def second_turn_prompt(tokenizer: Any, question: str, answer: str) -> str:
     return f"{render_prompt(tokenizer, question)} {answer}\nQuestion: {SECOND_TURN}\nAnswer:"
 
 
-def second_turn(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def second_turn(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """ "Are you sure?" after the model's own answer: `rouge_l` and `exact` of the second answer, and `either`: whether
     one of the two is the forgotten one word for word."""
     needs_questions(inputs, "The probe by a second turn")
     forget = inputs.split.forget
-    prompts = [render_prompt(tokenizer, s.prompt) for s in forget]
-    first = greedy_answers(model, tokenizer, forget, prompts, "qa", inputs.batch_size)
-    again = [second_turn_prompt(tokenizer, s.prompt, a.text) for s, a in zip(forget, first, strict=True)]
-    second = greedy_answers(model, tokenizer, forget, again, "qa", inputs.batch_size)
+    tokens = subject.limit(forget).wanted
+    first = subject.answers(subject.rendered([s.prompt for s in forget]), tokens)
+    again = [
+        second_turn_prompt(subject.tokenizer, s.prompt, a.text) for s, a in zip(forget, first, strict=True)
+    ]
+    second = subject.answers(again, tokens)
     samples: list[Values] = [
         {
             "rouge_l": rouge_recall(sample.response, two.text),
-            "exact": is_exact(sample.response, two.text),
-            "either": max(is_exact(sample.response, one.text), is_exact(sample.response, two.text)),
+            "exact": exact_answer(sample.response, two.text),
+            "either": max(exact_answer(sample.response, one.text), exact_answer(sample.response, two.text)),
         }
         for sample, one, two in zip(forget, first, second, strict=True)
     ]
     return ProbeResult(mean_figures(samples), samples)
 
 
-def _ks(count: int) -> list[int]:
-    """1, 2, 4, … up to `count`, and `count` itself."""
-    return sorted({2**i for i in range(count.bit_length()) if 2**i <= count} | {count})
-
-
-def sampled(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def sampled(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """leak@k of `sample_count` samples at each temperature: whether the forgotten answer comes out word for word
     (`exact_t…`), and the best ROUGE-L recall (`rouge_l_t…`); curves over k. Unbiased, see `best_of_k`."""
     forget, count = inputs.split.forget, inputs.sample_count
@@ -262,19 +248,10 @@ def sampled(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
     samples: list[Values] = [{} for _ in forget]
     curves: dict[str, list[tuple[float, float]]] = {}
     for temperature in inputs.temperatures:
-        answers = sampled_answers(
-            model,
-            tokenizer,
-            forget,
-            inputs.split.task,
-            count=count,
-            temperature=temperature,
-            batch_size=inputs.batch_size,
-            seed=inputs.seed,
-        )
+        answers = subject.samples(forget, count, temperature, inputs.seed)
         name = f"t{temperature:g}"
         exact = [
-            [is_exact(s.response, a.text) for a in mine] for s, mine in zip(forget, answers, strict=True)
+            [exact_answer(s.response, a.text) for a in mine] for s, mine in zip(forget, answers, strict=True)
         ]
         rouge = [
             None
@@ -289,6 +266,6 @@ def sampled(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
         for what, values in (("exact", exact), ("rouge_l", known)):
             if values:
                 curves[f"{what}_{name}"] = [
-                    (float(k), sum(best_of_k(v, k) for v in values) / len(values)) for k in _ks(count)
+                    (float(k), sum(best_of_k(v, k) for v in values) / len(values)) for k in doublings(count)
                 ]
     return ProbeResult(mean_figures(samples), samples, curves)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, mean_figures, needs_forget
 from dareu.evaluation.probes.knowledge import knowledge
+from dareu.evaluation.subject import Subject
 from dareu.models.merge import merged
 
 GROUP = 128  # weights that share a scale at 4 bits
@@ -68,24 +69,24 @@ def changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[
                 layer.weight.copy_(weight)
 
 
-def _probe(model: Any, tokenizer: Any, inputs: ProbeInput, change: Callable[[Tensor], Tensor]) -> ProbeResult:
+def _probe(subject: Subject, inputs: ProbeInput, change: Callable[[Tensor], Tensor]) -> ProbeResult:
     needs_forget(inputs, "The probe by quantisation")
-    with changed_weights(model, change):
-        samples = knowledge(model, tokenizer, inputs)
+    with changed_weights(subject.model, change):
+        samples = knowledge(subject, inputs.split.forget)
     return ProbeResult(mean_figures(samples), samples)
 
 
-def int8(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def int8(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """8 bits, a scale for each row."""
-    return _probe(model, tokenizer, inputs, lambda weight: round_to_nearest(weight, 8))
+    return _probe(subject, inputs, lambda weight: round_to_nearest(weight, 8))
 
 
-def int4(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def int4(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """4 bits, a scale for each 128 weights of a row."""
-    return _probe(model, tokenizer, inputs, lambda weight: round_to_nearest(weight, 4, GROUP))
+    return _probe(subject, inputs, lambda weight: round_to_nearest(weight, 4, GROUP))
 
 
-def nf4(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def nf4(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """The 4-bit NormalFloat type of QLoRA (arXiv 2305.14314), by bitsandbytes, in blocks of 64 weights."""
     try:
         from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -99,4 +100,4 @@ def nf4(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
         back: Tensor = dequantize_4bit(packed, state)
         return back.to(weight.dtype)
 
-    return _probe(model, tokenizer, inputs, change)
+    return _probe(subject, inputs, change)

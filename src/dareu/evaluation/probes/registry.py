@@ -3,13 +3,18 @@
 No torch here: a probe's own module is imported when it runs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dareu.data.sources.word_tables import read_table
 from dareu.errors import ConfigError, DareuError, nearest
 from dareu.evaluation.metrics.base import lazily
 from dareu.evaluation.probes.base import Gap, Probe, ProbeInput, ProbeResult
+
+if TYPE_CHECKING:
+    from dareu.evaluation.subject import Subject
 
 
 def field_of(name: str) -> str:
@@ -24,7 +29,7 @@ PROBES: dict[str, Probe] = {
 
 
 def run_probes(
-    model: Any, tokenizer: Any, inputs: ProbeInput, names: Sequence[str] | None = None
+    subject: Subject, inputs: ProbeInput, names: Sequence[str] | None = None
 ) -> tuple[dict[str, ProbeResult], dict[str, str]]:
     """The results of the probes `names` (all of them by default), and for each that could not run: why, and the cure.
 
@@ -41,7 +46,7 @@ def run_probes(
             raise ConfigError(f"There is no probe '{name}'.", nearest(name, PROBES))
     for name in chosen:
         try:
-            results[name] = PROBES[name].run(model, tokenizer, inputs)
+            results[name] = PROBES[name].run(subject, inputs)
         except Gap as gap:
             missing[name] = str(gap)
         except DareuError as error:  # such as a prompt that does not fit the context

@@ -6,18 +6,21 @@ DareU, figure 7.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import TypeVar
 
 import torch
 
 from dareu.data.corpus import Sample
-from dareu.data.render import Encoded, encode_samples
-from dareu.evaluation.answer_likelihoods import context_length
+from dareu.data.render import Encoded
 from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, Values, mean_figures, needs_forget
 from dareu.evaluation.probes.knowledge import knowledge
+from dareu.evaluation.subject import Subject
 from dareu.models.load import is_peft
 from dareu.models.logprobs import response_logprobs, to_batch
+
+T = TypeVar("T")
 
 
 def batches(count: int, size: int, steps: int, seed: int) -> list[list[int]]:
@@ -41,22 +44,21 @@ def batches(count: int, size: int, steps: int, seed: int) -> list[list[int]]:
 
 
 def train_steps(
-    model: Any,
-    tokenizer: Any,
+    subject: Subject,
     rows: Sequence[Encoded],
     steps: Sequence[int],
-    measure: Callable[[Any], Any],
+    measure: Callable[[Subject], T],
     *,
     learning_rate: float,
     batch_size: int,
     seed: int,
-) -> list[Any]:
+) -> list[T]:
     """What `measure` says of a copy of the model after each number of `steps` (rising) of fine-tuning on `rows`.
 
     AdamW at a constant rate, no weight decay, gradients clipped to 1, dropout off; the loss is the mean NLL of the
     response tokens of a batch. Of a model with an adapter the adapter is trained. The model itself stays as it was.
     """
-    trained = copy.deepcopy(model).eval()
+    trained = copy.deepcopy(subject.model).eval()
     adapted = is_peft(trained)
     for name, parameter in trained.named_parameters():
         parameter.requires_grad_(parameter.is_floating_point() and (not adapted or "lora_" in name))
@@ -65,10 +67,10 @@ def train_steps(
     results, done = [], 0
     for wanted, batch_rows in enumerate([*batches(len(rows), batch_size, max(steps), seed), None]):
         if done in steps:
-            results.append(measure(trained))
+            results.append(measure(replace(subject, model=trained)))
         if batch_rows is None:
             break
-        batch = to_batch([rows[i] for i in batch_rows], tokenizer.pad_token_id, trained.device)
+        batch = to_batch([rows[i] for i in batch_rows], subject.tokenizer.pad_token_id, trained.device)
         with torch.enable_grad():
             logps, mask = response_logprobs(trained, batch)
             (-logps.sum() / mask.sum().clamp(min=1)).backward()
@@ -103,16 +105,14 @@ def shown_part(samples: Sequence[Sample], share: float, seed: int) -> list[int]:
 
 
 def _curves(
-    model: Any, tokenizer: Any, inputs: ProbeInput, taught: Sequence[Sample], measured: Sequence[int]
+    subject: Subject, inputs: ProbeInput, taught: Sequence[Sample], measured: Sequence[int]
 ) -> ProbeResult:
     forget = [inputs.split.forget[i] for i in measured]
-    rows = encode_samples(tokenizer, taught, inputs.split.task, context_length(model))
-    found: list[list[Values]] = train_steps(
-        model,
-        tokenizer,
-        rows,
+    found = train_steps(
+        subject,
+        subject.references(taught),
         inputs.steps,
-        lambda trained: knowledge(trained, tokenizer, inputs, forget),
+        lambda trained: knowledge(trained, forget),
         learning_rate=inputs.learning_rate,
         batch_size=inputs.training_batch,
         seed=inputs.seed,
@@ -139,7 +139,7 @@ def _curves(
     )
 
 
-def relearn_forget(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def relearn_forget(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """Fine-tuning on a part of the forget set; measured on the rest of it, which is not shown."""
     needs_forget(inputs, "Relearning")
     shown = shown_part(inputs.split.forget, inputs.relearn_share, inputs.seed)
@@ -148,22 +148,22 @@ def relearn_forget(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResul
         raise Gap(
             "Relearning on a part of the forget set needs two forget samples at least: one to show, one to ask."
         )
-    return _curves(model, tokenizer, inputs, [inputs.split.forget[i] for i in shown], rest)
+    return _curves(subject, inputs, [inputs.split.forget[i] for i in shown], rest)
 
 
-def relearn_unrelated(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def relearn_unrelated(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """Fine-tuning on the test set, which belongs to no owner; measured on the whole forget set."""
     needs_forget(inputs, "Relearning")
     if not inputs.split.test:
         raise Gap(
             "Relearning on unrelated text needs a test set. Give one: samples without an owner (data.test_path)."
         )
-    return _curves(model, tokenizer, inputs, inputs.split.test, range(len(inputs.split.forget)))
+    return _curves(subject, inputs, inputs.split.test, range(len(inputs.split.forget)))
 
 
-def benign(model: Any, tokenizer: Any, inputs: ProbeInput) -> ProbeResult:
+def benign(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """Benign fine-tuning: on the retain set, as a user of the model would; measured on the whole forget set."""
     needs_forget(inputs, "Relearning")
     if not inputs.split.retain:
         raise Gap("Benign fine-tuning needs retain samples; the retain set of this evaluation is empty.")
-    return _curves(model, tokenizer, inputs, inputs.split.retain, range(len(inputs.split.forget)))
+    return _curves(subject, inputs, inputs.split.retain, range(len(inputs.split.forget)))

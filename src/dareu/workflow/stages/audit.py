@@ -71,7 +71,7 @@ class Auditors(Stage):
         """`attribution_audit` of the evaluated models, the attributor that gives the reward among the columns; and
         `missing`: column → why it is not there."""
         from dareu.attribution.registry import load_attributor
-        from dareu.evaluation.attribution_audit import attribution_audit
+        from dareu.evaluation.metrics.attribution import attribution_audit
 
         artifact, reward = self.get(), f"reward ({self.context.config.attributor.name})"
         missing: dict[str, str] = artifact.extra["missing"]

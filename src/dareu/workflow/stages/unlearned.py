@@ -127,6 +127,7 @@ class Unlearned(Stage):
         """Scores weights on the validation part, by how near their answers are to the retrained model's. Without one
         the target is no forget answer right, and retain answers as the original's.
         """
+        from dareu.evaluation.subject import Subject
         from dareu.evaluation.validation_score import answer_levels, closeness
         from dareu.models.merge import merged
         from dareu.training.best_weights import BestWeights
@@ -135,9 +136,8 @@ class Unlearned(Stage):
 
         def levels(model: Any) -> dict[str, float]:
             with merged(model):  # an adapter in the weights answers faster
-                return answer_levels(
-                    model, tokenizer, context.split, context.corpus.task, config.evaluation, config.seed
-                )
+                subject = Subject(model, tokenizer, context.corpus.task, config.evaluation.batch_size)
+                return answer_levels(subject, context.split, config.evaluation, config.seed)
 
         if self.retrained is not None:
             target = levels(load_run_model(context, self.retrained.get().model)[0])
