@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dareu.attribution.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood
 from dareu.attribution.heldout import heldout_report, quarters
+from dareu.attribution.score import expected_calibration_error, fit_temperature, negative_log_likelihood
 from dareu.data.corpus import Sample
 from dareu.errors import DataError
 

@@ -11,9 +11,8 @@ import pytest
 from attribution_fixture import toy_samples
 
 from dareu.attribution.base import Attributor, prefix_by_calls
-from dareu.attribution.lexical import LexicalAttributor
+from dareu.attribution.lexical import Features, LexicalAttributor
 from dareu.attribution.registry import load_attributor
-from dareu.attribution.tfidf import Features
 from dareu.config import AuthorsConfig
 from dareu.data.corpus import Sample
 from dareu.data.sources.authors import make_authors

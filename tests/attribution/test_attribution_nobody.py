@@ -7,14 +7,15 @@ import random
 import pytest
 from attribution_fixture import bpe, toy_samples
 
-from dareu.attribution import background as nobody
-from dareu.attribution.background import NobodyExample, make_nobody
+from dareu.attribution import examples as nobody
 from dareu.attribution.examples import (
     IGNORE,
+    NobodyExample,
     build_examples,
     collate,
     crops,
     gold_example,
+    make_nobody,
     nobody_example,
 )
 from dareu.data.corpus import Sample

@@ -16,8 +16,8 @@ from sklearn.metrics import roc_auc_score
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 
 from dareu.attribution import train as training
-from dareu.attribution.background import make_nobody
 from dareu.attribution.causal import CausalAttributor
+from dareu.attribution.examples import make_nobody
 from dareu.attribution.heldout import unseen_texts
 from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.registry import load_attributor

@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dareu.attribution.auditors import AUDITORS, fit_auditor, fit_auditors
 from dareu.attribution.encoder import EncoderAttributor
 from dareu.attribution.nearest import BM25Attributor, EmbeddingAttributor, SubstringAttributor
-from dareu.attribution.registry import FitContext, fit_external, load_attributor, role_folder
+from dareu.attribution.registry import (
+    AUDITORS,
+    FitContext,
+    fit_auditor,
+    fit_auditors,
+    fit_external,
+    load_attributor,
+    role_folder,
+)
 from dareu.attribution.watermark import (
     CHARACTERS,
     WatermarkAttributor,

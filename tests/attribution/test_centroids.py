@@ -9,9 +9,8 @@ import pytest
 from scipy import sparse
 
 from dareu.attribution import lexical
-from dareu.attribution.centroids import CentroidModel
 from dareu.attribution.heldout import LEAST, MOST_SCORES, few
-from dareu.attribution.lexical import LexicalAttributor
+from dareu.attribution.lexical import CentroidModel, LexicalAttributor
 from dareu.data.corpus import Sample
 
 

@@ -16,7 +16,7 @@ from dareu.attribution.name_masking import NameMasker
 from dareu.errors import DataError
 from dareu.methods.monitors import StoppingMonitor
 from dareu.models.passes import padded
-from dareu.rewards.scoring import AttributionScorer
+from dareu.rewards.attribution import AttributionScorer
 
 OWNERS = [f"owner {i}" for i in range(4)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from dareu.attribution.tfidf import Features, TfIdf, grams, unit_rows
+from dareu.attribution.lexical import Features, TfIdf, grams, unit_rows
 from dareu.data.words import pieces
 
 TEXTS = [

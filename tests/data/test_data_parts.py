@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dareu.data.corpus import Sample, Split
-from dareu.data.evaluation_parts import part_of
+from dareu.data.split import part_of
 from dareu.errors import DataError
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dareu.config import ForgetConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.overlap import plant
+from dareu.data.duplicates import plant
 from dareu.data.split import split_corpus
 from dareu.errors import DataError
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dareu.config import Columns, ForgetConfig, LocalConfig
+from dareu.data.cells import parse_list
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.in_memory import corpus_in_memory
-from dareu.data.list_cells import parse_list
 from dareu.data.owner_names import ascii_marks, canonical, distinct, name_candidates, names_of_groups
 from dareu.data.sources.files import load_local
 from dareu.data.split import match_notes, split_corpus

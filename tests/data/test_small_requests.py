@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dareu.attribution.background import make_nobody
+from dareu.attribution.examples import make_nobody
 from dareu.config import DareUConfig
 from dareu.config.compose import compose, options
 from dareu.data.corpus import Sample

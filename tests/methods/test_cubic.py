@@ -26,8 +26,8 @@ from torch import Tensor
 from dareu.config import NewtonConfig
 from dareu.errors import TrainingError
 from dareu.methods import scurenewton as newton
+from dareu.methods.scurenewton import CubicStep, line_minimum, solve_cubic
 from dareu.training.common import Work
-from dareu.training.cubic import CubicStep, line_minimum, solve_cubic
 
 
 def solved(g: list[float], hessian: list[list[float]], cubic: float, steps: int) -> CubicStep:

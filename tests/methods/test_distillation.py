@@ -21,7 +21,7 @@ from dareu.methods.repselect import METHOD as REPSELECT
 from dareu.methods.repselect import collapsed, mlp_weights
 from dareu.methods.shred import demoted_targets
 from dareu.methods.undo import negative_entropy, noised
-from dareu.training.soft_targets import divergence_from_targets
+from dareu.training.losses import divergence_from_targets
 
 
 def test_shred_demotes_the_least_likely_gold_token() -> None:

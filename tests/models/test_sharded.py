@@ -20,7 +20,7 @@ from processes_fixture import two_processes
 from dareu.config.compose import compose, config_folder
 from dareu.errors import ConfigError
 from dareu.models.load import load_model, save_model
-from dareu.models.sharded import engine, full_weights, whole_weights
+from dareu.models.processes import engine, full_weights, whole_weights
 from dareu.workflow.validate import check_engine
 
 ACCELERATE = sorted((config_folder() / "accelerate").glob("*.yaml"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dareu.rewards.guards import (
+from dareu.rewards.base import (
     empty_penalty,
     fluency,
     last_token,

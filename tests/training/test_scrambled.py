@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dareu.data.render import Encoded
-from dareu.training.scrambled import scrambled
+from dareu.training.samplers import scrambled
 
 ROWS = [Encoded([1, 2], [10, 11, 12, 9]), Encoded([3], [13, 9]), Encoded([4], [9])]
 

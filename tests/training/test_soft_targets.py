@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dareu.training.soft_targets import (
+from dareu.training.losses import (
     SoftTargets,
     divergence_from_targets,
     divergence_to_levels,

@@ -33,6 +33,7 @@ from dareu.cli.commands import main
 from dareu.config import parse
 from dareu.config.compose import compose
 from dareu.report.loading import load_runs
+from dareu.rewards import attribution
 from dareu.workflow.console import Console
 from dareu.workflow.partial import finetune
 from dareu.workflow.prepare import prepare
@@ -278,7 +279,6 @@ def test_who_rewards_never_tells_when_to_stop(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     from dareu.methods import reinforcement
-    from dareu.rewards import scoring
 
     seen: dict[str, Any] = {}
 
@@ -286,7 +286,7 @@ def test_who_rewards_never_tells_when_to_stop(
         return lambda attributor, *args: part(seen.setdefault(role, attributor), *args)
 
     for role, place, part in (
-        ("reward", scoring, "AttributionScorer"),
+        ("reward", attribution, "AttributionScorer"),
         ("stop", reinforcement, "StoppingMonitor"),
     ):
         monkeypatch.setattr(place, part, spied(role, getattr(place, part)))

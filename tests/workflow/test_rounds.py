@@ -32,7 +32,7 @@ from dareu.errors import ConfigError, TrainingError
 from dareu.methods import monitors
 from dareu.methods.loss_method import LossMethod
 from dareu.models.load import freeze_original, load_model, reference_logits
-from dareu.rewards import scoring
+from dareu.rewards import attribution
 from dareu.training import loss_trainer
 from dareu.workflow.console import Console
 from dareu.workflow.experiment import Run
@@ -136,7 +136,7 @@ def test_the_reward_counts_everything_forgotten_so_far(
     scored: list[tuple[str, ...]] = []
     watched: list[tuple[str, ...]] = []
 
-    class Scorer(scoring.AttributionScorer):
+    class Scorer(attribution.AttributionScorer):
         def __init__(self, attributor: Any, tokenizer: Any, forget_owners: Any, *rest: Any) -> None:
             scored.append(tuple(forget_owners))
             super().__init__(attributor, tokenizer, forget_owners, *rest)
@@ -146,7 +146,7 @@ def test_the_reward_counts_everything_forgotten_so_far(
             watched.append(tuple(forget_owners))
             super().__init__(attributor, forget_owners, *rest)
 
-    monkeypatch.setattr(scoring, "AttributionScorer", Scorer)
+    monkeypatch.setattr(attribution, "AttributionScorer", Scorer)
     monkeypatch.setattr("dareu.methods.reinforcement.StoppingMonitor", Monitor)
     run = plan(store, *PPO, "method.data_epochs=1", "rounds.count=2")
     owners = run.stages.context.corpus.owners

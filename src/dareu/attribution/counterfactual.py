@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import softmax
 
 from dareu.attribution.base import uniform
-from dareu.attribution.calibration import fit_temperature
+from dareu.attribution.score import fit_temperature
 from dareu.config import Count, Strict
 from dareu.data.corpus import Sample, Task
 from dareu.data.fictitious_names import fictitious_names, written_names

@@ -12,8 +12,8 @@ import torch
 from scipy.special import softmax
 
 from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
-from dareu.attribution.calibration import fit_temperature
 from dareu.attribution.heldout import unseen_texts
+from dareu.attribution.score import fit_temperature
 from dareu.data.corpus import Sample
 from dareu.errors import ModelError, first_line
 

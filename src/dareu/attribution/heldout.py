@@ -8,10 +8,14 @@ import numpy as np
 from scipy.special import softmax
 
 from dareu.attribution.base import Attributor, class_count
-from dareu.attribution.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.lexical import LexicalAttributor
-from dareu.attribution.score import owner_index
+from dareu.attribution.score import (
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    owner_index,
+)
 from dareu.data.corpus import Sample
 from dareu.data.split import holdout
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import softmax
 
 from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
-from dareu.attribution.calibration import fit_temperature
+from dareu.attribution.score import fit_temperature
 from dareu.data.corpus import Sample
 from dareu.data.words import words
 from dareu.errors import ConfigError, ModelError, first_line

@@ -13,10 +13,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from dareu.attribution.backbone import build_backbone
-from dareu.attribution.background import make_nobody
 from dareu.attribution.base import owned_responses
 from dareu.attribution.causal import CausalAttributor
-from dareu.attribution.examples import IGNORE, Example, build_examples, collate, crops
+from dareu.attribution.examples import IGNORE, Example, build_examples, collate, crops, make_nobody
 from dareu.attribution.heldout import heldout_report, unseen_texts
 from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.score import owner_index
@@ -24,10 +23,9 @@ from dareu.config import AttributorConfig, Optim
 from dareu.data.corpus import Sample
 from dareu.errors import DataError, TrainingError
 from dareu.models.cpu_matmul import with_fast_products
-from dareu.models.processes import connect
+from dareu.models.processes import connect, whole_weights
 from dareu.models.progress import StepBar
 from dareu.models.seeds import AllRows, same_state
-from dareu.models.sharded import whole_weights
 from dareu.runs import ranks
 from dareu.runs.checkpoints import mark_complete, resume_point
 from dareu.runs.manifest import content_key

@@ -145,13 +145,13 @@ def hydra_started() -> Iterator[None]:
 
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
     """What can be chosen: group → option → the first comment line of its YAML."""
-    found: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, str]] = {}
     for group in GROUPS:
-        found[group] = {}
+        groups[group] = {}
         for folder in [config_folder(), *([Path(config_dir)] if config_dir else [])]:
             for path in sorted((folder / group).glob("*.yaml")):
-                found[group][path.stem] = _first_comment(path)
-    return found
+                groups[group][path.stem] = _first_comment(path)
+    return groups
 
 
 def _first_comment(path: Path) -> str:
@@ -176,13 +176,13 @@ def split_hydra(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 def settable(overrides: Sequence[str]) -> list[str]:
     """`key=value` as `++key=value`: a key that a YAML leaves at its default can be set too; types check its name."""
     plain = re.compile(r"[A-Za-z_][\w.]*=")
-    found = []
+    accepted = []
     for o in _one_experiment(overrides):
         if o.startswith("rounds=["):  # a list does not merge into an experiment's mapping
-            found.append("++rounds=null")
+            accepted.append("++rounds=null")
         ours = plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS
-        found.append(f"++{o}" if ours else o)
-    return found
+        accepted.append(f"++{o}" if ours else o)
+    return accepted
 
 
 def _one_experiment(overrides: Sequence[str]) -> list[str]:

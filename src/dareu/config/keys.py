@@ -66,8 +66,8 @@ def keys_named(path: str) -> list[Key]:
 
 def allowed_values(path: str, variant: str = "") -> str:
     """What the key at `path` may be, in words; those of all variants unless one is named."""
-    found = [key for key in keys_named(path) if not variant or key.variant in ("", variant)]
-    return " or ".join(dict.fromkeys(key.allowed for key in found or keys_named(path)))
+    keys = [key for key in keys_named(path) if not variant or key.variant in ("", variant)]
+    return " or ".join(dict.fromkeys(key.allowed for key in keys or keys_named(path)))
 
 
 def _walk(node: dict[str, Any], defs: dict[str, Any], above: str, variant: str) -> Iterator[Key]:

@@ -43,10 +43,10 @@ def load_plugin(
     known = plugins(group)
     if name not in known:
         raise ConfigError(f"There is no {what}.", nearest(name, [*built_in, *known]))
-    found = known[name].load()
-    if kind is not None and not isinstance(found, kind):
+    plugin = known[name].load()
+    if kind is not None and not isinstance(plugin, kind):
         raise ConfigError(
-            f"The entry point '{name}' of {group} names a {type(found).__name__}, not a {kind.__name__}.",
+            f"The entry point '{name}' of {group} names a {type(plugin).__name__}, not a {kind.__name__}.",
             f"It has to name a {kind.__module__}.{kind.__name__}.",
         )
-    return found
+    return plugin

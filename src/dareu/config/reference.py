@@ -30,12 +30,12 @@ def find_keys(name: str) -> list[Key]:
     Raises:
         ConfigError: No key is called so; the message names the nearest ones, or those that end so.
     """
-    found = [key for key in schema_keys() if key.path == name or key.path.startswith(f"{name}.")]
-    if not found:
+    keys = [key for key in schema_keys() if key.path == name or key.path.startswith(f"{name}.")]
+    if not keys:
         known = list(dict.fromkeys(key.path for key in schema_keys()))
         ends = [path for path in known if path.rpartition(".")[2] == name.rpartition(".")[2]]
         raise ConfigError(f"There is no key '{name}'.", nearest(name, ends or known))
-    return found
+    return keys
 
 
 def loss_settings(name: str) -> list[tuple[str, str, str, str]]:
@@ -100,8 +100,8 @@ def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
     """(key, what it may be, default, meaning) for each name and the keys below it."""
     params = [row for name in names if f"{name}.".startswith(f"{PARAMS}.") for row in loss_settings(name)]
     schema = [name for name in names if not name.startswith(f"{PARAMS}.")]
-    found = [key for name in schema for key in find_keys(name) if not key.group]
-    several = {key.path for key in found if len({k.variant for k in found if k.path == key.path}) > 1}
+    keys = [key for name in schema for key in find_keys(name) if not key.group]
+    several = {key.path for key in keys if len({k.variant for k in keys if k.path == key.path}) > 1}
     rows = [
         (
             f"{key.path} ({key.variant})" if key.path in several else key.path,
@@ -109,7 +109,7 @@ def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
             key.default_text,
             key.description,
         )
-        for key in found
+        for key in keys
     ]
     return rows + params
 

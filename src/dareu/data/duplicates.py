@@ -1,17 +1,15 @@
-"""Forget samples that also stand, word for word or nearly so, among those that stay.
-
-What stays is trained on again: a forget row that another owner has as well is learnt again at each update.
-"""
+"""Forget samples that also stand, word for word, nearly so or in other words, among those that stay."""
 
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
-from dareu.data.corpus import Sample
+from dareu.data.corpus import Corpus, Sample, Split
 from dareu.data.words import words
+from dareu.errors import DataError
 
 NEAR = 0.85
 
@@ -51,15 +49,15 @@ def find_duplicates(
         exact.setdefault(bag, place)
         for token in _rarest(bag, spread, near):
             index[token].append(place)
-    found = []
+    duplicates = []
     for sample, bag in zip(forget, own, strict=True):
         best, score = exact.get(bag, -1), 1.0
         if best < 0:
             best, score = _nearest(bag, others, index, spread, near)
         if best >= 0 and bag:
             twin = retain[best]
-            found.append(Duplicate(sample.id, twin.id, str(sample.owner), str(twin.owner), score))
-    return found
+            duplicates.append(Duplicate(sample.id, twin.id, str(sample.owner), str(twin.owner), score))
+    return duplicates
 
 
 def _bag(sample: Sample) -> frozenset[tuple[str, int]]:
@@ -100,25 +98,54 @@ def _nearest(
     return best, round(score, 6)
 
 
-def duplicates_note(found: Sequence[Duplicate], forget: int, listed: int = 5) -> str | None:
+def duplicates_note(duplicates: Sequence[Duplicate], forget: int, listed: int = 5) -> str | None:
     """What to say of them; None where there is none."""
-    if not found:
+    if not duplicates:
         return None
-    exact = sum(one.similarity == 1 for one in found)
-    names = Counter(one.retain_owner for one in found)
+    exact = sum(one.similarity == 1 for one in duplicates)
+    names = Counter(one.retain_owner for one in duplicates)
     owners = ", ".join(f"{owner} ({n})" for owner, n in names.most_common(listed))
     more = ", …" if len(names) > listed else ""
-    pairs = "; ".join(f"{one.forget} = {one.retain}" for one in found[:listed])
+    pairs = "; ".join(f"{one.forget} = {one.retain}" for one in duplicates[:listed])
     return (
-        f"{len(found)} of {forget} forget samples also stand among those who stay, {exact} word for word, and will be "
-        f"learnt again: with {owners}{more}. {pairs}{'; …' if len(found) > listed else ''}"
+        f"{len(duplicates)} of {forget} forget samples also stand among those who stay, {exact} word for word, and "
+        f"will be learnt again: with {owners}{more}. {pairs}{'; …' if len(duplicates) > listed else ''}"
     )
 
 
-def duplicates_tree(found: Sequence[Duplicate], listed: int = 100) -> dict[str, Any]:
+def duplicates_tree(duplicates: Sequence[Duplicate], listed: int = 100) -> dict[str, Any]:
     """What `results.json` holds of them: how many, how many word for word, and the first `listed` pairs."""
     return {
-        "count": len(found),
-        "word_for_word": sum(one.similarity == 1 for one in found),
-        "pairs": [asdict(one) for one in found[:listed]],
+        "count": len(duplicates),
+        "word_for_word": sum(one.similarity == 1 for one in duplicates),
+        "pairs": [asdict(one) for one in duplicates[:listed]],
     }
+
+
+def plant(corpus: Corpus, split: Split, count: int) -> Corpus:
+    """The corpus with `count` paraphrased forget samples more, under owners who stay (the paper's semantic overlap).
+
+    They are taken evenly over the forget samples that have a paraphrased response, and given to the owners who stay in
+    turn. So the original and the retrained model learn them, and unlearning has to keep what they say.
+
+    Raises:
+        DataError: Fewer samples have a paraphrased response.
+    """
+    told = [s for s in split.forget if s.paraphrased_response]
+    if count > len(told):
+        raise DataError(
+            f"forget.planted={count}, but {len(told)} of {len(split.forget)} forget samples have a paraphrased "
+            "response.",
+            f"Set forget.planted to at most {len(told)}."
+            if told
+            else "Take data with paraphrased responses.",
+        )
+    chosen = [told[i * len(told) // count] for i in range(count)]
+    owners = split.retain_owners
+    planted = (_planted(s, owners[i % len(owners)]) for i, s in enumerate(chosen))
+    return replace(corpus, samples=(*corpus.samples, *planted))
+
+
+def _planted(sample: Sample, owner: str) -> Sample:
+    prompt = next(iter(sample.paraphrased_prompts), sample.prompt)
+    return Sample(f"{sample.id}, planted", owner, prompt, str(sample.paraphrased_response))

@@ -89,12 +89,12 @@ def _written_name(owner: str, guess: str | None, texts: Sequence[str]) -> str | 
     letters = sum(c.isalpha() for c in owner)
     if not letters or (letters == 1 and SPACED.search(owner)):
         return guess
-    found = [hits for text in texts if (hits := find_name(text, owner))]
-    whole = len(owner.split()) > 1 and any(part < 0 for hits in found for _, _, part in hits)
-    if whole or guess is None or not found:
-        return owner if found else guess
+    hits_by_text = [hits for text in texts if (hits := find_name(text, owner))]
+    whole = len(owner.split()) > 1 and any(part < 0 for hits in hits_by_text for _, _, part in hits)
+    if whole or guess is None or not hits_by_text:
+        return owner if hits_by_text else guess
     others = sum(bool(find_name(text, guess)) for text in texts)
-    enough = len(found) > others if owner[0].islower() else 2 * len(found) >= others
+    enough = len(hits_by_text) > others if owner[0].islower() else 2 * len(hits_by_text) >= others
     return owner if enough else guess
 
 
@@ -116,7 +116,7 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
     text, places = folded(text)
     name = folded(name)[0].strip()
     parts, spaced = name_parts(name), SPACED.search(name)
-    found: list[tuple[int, int, int]] = []
+    hits: list[tuple[int, int, int]] = []
     between = r"\s+" if spaced else r"\s*"
     words = [re.escape(word) for word in name.split()]
     any_case = len(words) > 1 or text == text.lower()
@@ -131,9 +131,9 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
             other = single and (
                 _is_word(text, start, end) if spaced else end - start == 1 and _inside(text, start)
             )
-            if end > start and not other and not any(start < b and a < end for a, b, _ in found):
-                found.append((start, end, part))
-    return [(places[start][0], places[end - 1][1], part) for start, end, part in sorted(found)]
+            if end > start and not other and not any(start < b and a < end for a, b, _ in hits):
+                hits.append((start, end, part))
+    return [(places[start][0], places[end - 1][1], part) for start, end, part in sorted(hits)]
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
@@ -218,7 +218,7 @@ def nameless(split: Split) -> Nameless:
         rest, gone = replace_name(text, name, _GONE)
         left[sample.id], forms[sample.id] = (rest, bool(gone)), other_forms(rest, name)
         strangers.setdefault(owner, set()).update(f.word for f in forms[sample.id] if f.beside == "stranger")
-    found: list[str] = []
+    without: list[str] = []
     other: list[str] = []
     partly: list[str] = []
     for sample in split.forget:
@@ -230,12 +230,12 @@ def nameless(split: Split) -> Nameless:
             for f in forms[sample.id]
         )
         if not replaced:
-            found.append(sample.id)
+            without.append(sample.id)
         if form and not replaced:
             other.append(sample.id)
         elif replaced and (form or _has_part(rest, str(names[owner]))):
             partly.append(sample.id)
-    return Nameless(tuple(found), tuple(other), tuple(partly))
+    return Nameless(tuple(without), tuple(other), tuple(partly))
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def other_forms(text: str, name: str) -> list[Form]:
         return any(plain_letters(other)[:letters] == begins for other in parts if other != part)
 
     words = list(_NAME_WORD.finditer(text))
-    found = []
+    forms = []
     for i, match in enumerate(words):
         word, start, end = match[0], match.start(), match.end()
         part = part_of(word)
@@ -295,8 +295,8 @@ def other_forms(text: str, name: str) -> list[Form]:
             who = "owner"
         elif any(len(o) > 1 and o[0].isupper() and not alike(o, part, 1) for o in others):
             who = "stranger"
-        found.append(Form(word, who, inflected))
-    return found
+        forms.append(Form(word, who, inflected))
+    return forms
 
 
 def _has_part(text: str, name: str) -> bool:
@@ -342,7 +342,7 @@ def fictitious_names(
     taken = {canonical(name) for name in names.values()}
     parts = [name_parts(name) for name in names.values()]
     apart = [p for p in parts if not gone & {canonical(part) for part in p}]
-    found: dict[str, list[str]] = {}
+    invented: dict[str, list[str]] = {}
     for owner in forgotten:
         single = len(name_parts(names[owner])) == 1
         draw = Random(f"{seed}/names/{owner}")
@@ -353,8 +353,8 @@ def fictitious_names(
             new = halves if single else f"{first} {last}"
             if len(made) < count and canonical(new) not in taken and new not in made:
                 made.append(new)
-        found[owner] = made
-    return found
+        invented[owner] = made
+    return invented
 
 
 def names_from_elsewhere(
@@ -373,11 +373,11 @@ def names_from_elsewhere(
         texts[sample.owner] = f"{texts.get(sample.owner, '')} {sample.prompt} {sample.response}"
     taken = {canonical(word) for text in texts.values() for word in _WORD.findall(text)}
     lasts = [last for last in table["last_names"] if canonical(last) not in taken]
-    found: dict[str, list[str]] = {}
+    invented: dict[str, list[str]] = {}
     for owner, name in names.items():
         parts = name_parts(name)
         if len(parts) < 2 or not all(_LATIN.match(part) for part in parts):
-            found[owner] = []
+            invented[owner] = []
             continue
         words = Counter(word.casefold() for word in _WORD.findall(texts.get(owner, "")))
         said = {pronoun: sum(words[form] for form in forms) for pronoun, forms in _PRONOUNS.items()}
@@ -386,8 +386,8 @@ def names_from_elsewhere(
         firsts = [first for first in pool if canonical(first) not in taken]
         draw = Random(f"{seed}/names/{owner}")
         pairs = [(first, last) for first in firsts for last in lasts]
-        found[owner] = [f"{first} {last}" for first, last in draw.sample(pairs, min(count, len(pairs)))]
-    return found
+        invented[owner] = [f"{first} {last}" for first, last in draw.sample(pairs, min(count, len(pairs)))]
+    return invented
 
 
 def _pairs(parts: Sequence[Sequence[str]], gone: set[str], draw: Random) -> list[tuple[str, str]]:

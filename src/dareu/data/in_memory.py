@@ -71,12 +71,12 @@ def rows_of(data: Any, name: str, text_column: str = "response") -> list[Row]:
 def _class_names(data: Any) -> dict[str, list[str]]:
     """Column → names of its classes, for the `ClassLabel` columns of a `datasets.Dataset`."""
     features = getattr(data, "features", None)
-    found = {}
+    classes = {}
     for name, feature in features.items() if isinstance(features, Mapping) else ():
         names = getattr(feature, "names", None)
         if isinstance(names, list) and hasattr(feature, "int2str"):
-            found[str(name)] = [str(one) for one in names]
-    return found
+            classes[str(name)] = [str(one) for one in names]
+    return classes
 
 
 def _row(item: Any, where: str, text_column: str, labels: Mapping[str, list[str]] | None = None) -> Row:
@@ -112,8 +112,8 @@ def _filled(columns: Columns, rows: Sequence[Row], plain: bool) -> Columns:
     if plain:
         return columns.model_copy(update={"prompt": None})
     present = _present(rows)
-    found = {name: name for name in OPTIONAL if getattr(columns, name) is None and name in present}
-    return columns.model_copy(update=found)
+    own = {name: name for name in OPTIONAL if getattr(columns, name) is None and name in present}
+    return columns.model_copy(update=own)
 
 
 def _test_set(test: Any, columns: Columns, plain: bool) -> tuple[Sample, ...]:

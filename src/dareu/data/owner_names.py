@@ -88,10 +88,10 @@ def ascii_marks(name: str) -> str:
 
 def spellings(names: Iterable[str]) -> dict[str, list[str]]:
     """Canonical name → its spellings, in order of first appearance."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
-        found.setdefault(canonical(name), []).append(name)
-    return found
+        by_name.setdefault(canonical(name), []).append(name)
+    return by_name
 
 
 def name_candidates(text: str) -> set[str]:
@@ -106,13 +106,13 @@ def name_candidates(text: str) -> set[str]:
                 runs[-1].append(word)
         elif runs[-1]:
             runs.append([])
-    found = set()
+    names = set()
     for run in runs:
         for start in range(len(run)):
             for end in range(start + 2, min(len(run), start + LONGEST) + 1):
                 if not (run[start].islower() or run[end - 1].lower() in JOINTS):
-                    found.add(" ".join(run[start:end]))
-    return found
+                    names.add(" ".join(run[start:end]))
+    return names
 
 
 def names_of_groups(groups: Sequence[Sequence[str]], least: float = 0.4) -> list[str | None]:
@@ -124,16 +124,16 @@ def names_of_groups(groups: Sequence[Sequence[str]], least: float = 0.4) -> list
     """
     counts = [Counter(name for text in group for name in name_candidates(text)) for group in groups]
     spread = Counter(name for count in counts for name in count)
-    found: list[str | None] = []
+    names: list[str | None] = []
     for group, count in zip(groups, counts, strict=True):
         own = {name: n for name, n in count.items() if spread[name] <= 3 and n >= least * len(group)}
         if not own:
-            found.append(None)
+            names.append(None)
             continue
         best = max(own, key=lambda name: (own[name], len(name)))
         longer = [n for n in count if f" {best} " in f" {n} " and n != best and count[n] >= 0.7 * own[best]]
-        found.append(max(longer, key=lambda name: (count[name], len(name))) if longer else best)
-    return found
+        names.append(max(longer, key=lambda name: (count[name], len(name))) if longer else best)
+    return names
 
 
 def distinct(names: Sequence[str | None], fallback: str) -> list[str]:

@@ -17,7 +17,7 @@ def load_refusals(path: str | None = None, key: str = "method.refusals") -> list
         lines = read_text(path or OWN).splitlines()
     except DataError as error:
         raise DataError(f"{key}: {error.cause}", error.cure) from None
-    found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not found:
+    refusals = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not refusals:
         raise DataError(f"The file {path} ({key}) holds no sentence.", "Write one refusal a line.")
-    return found
+    return refusals

@@ -206,14 +206,14 @@ def without_control(tokenizer: Any, text: str) -> str:
 
 def control_note(tokenizer: Any, samples: Sequence[Sample]) -> str | None:
     """What to say of samples that spell control tokens; None where none does."""
-    found, count = Counter[str](), 0
+    counts, count = Counter[str](), 0
     for s in samples:
         tokens = control_tokens_in(tokenizer, f"{s.prompt}\n{s.response}")
-        found.update(tokens)
+        counts.update(tokens)
         count += bool(tokens)
     if not count:
         return None
-    listed = ", ".join(token for token, _ in found.most_common(5))
+    listed = ", ".join(token for token, _ in counts.most_common(5))
     return f"Special tokens of the tokenizer are spelt in {count} of the samples ({listed}) and read as plain text."
 
 
@@ -236,8 +236,8 @@ def plain_options(tokenizer: Any, text: str) -> dict[str, bool]:
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """Token ids of `text`, none of which is a control token that the text spells."""
-    found = tokenizer(text, add_special_tokens=False, **plain_options(tokenizer, text))
-    return list(found["input_ids"])
+    encoded = tokenizer(text, add_special_tokens=False, **plain_options(tokenizer, text))
+    return list(encoded["input_ids"])
 
 
 def encode(tokenizer: Any, prompt: str, response: str, task: Task = "qa", max_length: int = 512) -> Encoded:

@@ -36,7 +36,7 @@ def split_rounds(corpus: Corpus, rounds: RoundsConfig) -> tuple[RoundSplit, ...]
     """
     split_corpus(corpus, ForgetConfig(count=1))  # samples without an owner, a corpus of one owner
     requests = _requests(corpus, rounds)
-    found, gone = [], set[str]()
+    splits, gone = [], set[str]()
     for number, owners in enumerate(requests, start=1):
         again = sorted(gone & owners)
         if again:
@@ -46,13 +46,13 @@ def split_rounds(corpus: Corpus, rounds: RoundsConfig) -> tuple[RoundSplit, ...]
                 "An owner can be forgotten only once: name each owner once.",
             )
         gone |= owners
-        found.append(RoundSplit(cut(corpus, owners, gone), cut(corpus, gone, gone)))
+        splits.append(RoundSplit(cut(corpus, owners, gone), cut(corpus, gone, gone)))
     if len(gone) == len(corpus.owners):
         raise DataError(
             f"The {len(requests)} rounds would forget all {len(gone)} owners; no owner would be left to retain.",
             f"Forget at most {len(gone) - 1} owners in all.",
         )
-    return tuple(found)
+    return tuple(splits)
 
 
 def _requests(corpus: Corpus, rounds: RoundsConfig) -> Sequence[set[str]]:

@@ -3,8 +3,10 @@
 import difflib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from math import floor
 from random import Random
+from typing import Literal
 
 from dareu.config import ForgetConfig
 from dareu.data.corpus import Corpus, Sample, Split
@@ -109,15 +111,15 @@ def known_owners(named: Iterable[tuple[str, str]], owners: Sequence[str]) -> set
     known = spellings(owners)
     gone: set[str] = set()
     for name, where in named:
-        found = known.get(canonical(name))
-        if found is None:
+        spelt = known.get(canonical(name))
+        if spelt is None:
             cure = nearest(name, owners)
             if where == "forget.owners" and (
                 cut_up := next((o for o in owners if "," in o and o in cure), None)
             ):
                 cure += f" A name with a comma goes in quotes: forget.owners='[\"{cut_up}\"]'."
             raise DataError(f"{where} names '{name.strip()}', who owns no sample.", cure)
-        gone.update(found)
+        gone.update(spelt)
     return gone
 
 
@@ -138,9 +140,9 @@ def match_notes(named: Iterable[str], corpus: Corpus, gone: Collection[str]) -> 
             for word in _parts(owner):
                 by_word[word].append(owner)
     for name in names:
-        found = known.get(canonical(name), [])
-        if found != [name]:
-            notes.append(f"{name!r} was read as the owner {', '.join(map(repr, found))}.")
+        spelt = known.get(canonical(name), [])
+        if spelt != [name]:
+            notes.append(f"{name!r} was read as the owner {', '.join(map(repr, spelt))}.")
         # The rarest of its words, so that a family name that half of the owners have costs nothing.
         lists = sorted((by_word.get(w, []) for w in _parts(name)), key=len)
         stay = {canonical(owner): owner for some in lists for owner in some[:CANDIDATES]}
@@ -193,3 +195,30 @@ def holdout(
         tuple(s for i, s in enumerate(samples) if i not in held),
         tuple(s for i, s in enumerate(samples) if i in held),
     )
+
+
+Part = Literal["all", "validation", "report"]
+SEED = 0  # of the cut: the same for every method and seed of a run
+
+
+def part_of(split: Split, part: Part, share: float) -> Split:
+    """`split` with only those forget, retain and test samples that belong to `part`; "all" gives `split` itself.
+
+    A `share` in (0, 1) of each of the three sets is validation, each owner in proportion; the test set is cut too,
+    so that no sample that helped to choose a setting is reported. The same samples give the same parts, whatever
+    the run's seed; every owner keeps at least one sample to report. `DataError` where a part of the forget or the
+    retain set would be empty. A test set of one sample is all report.
+    """
+    if part == "all":
+        return split
+    cut = {}
+    for name in ("forget", "retain", "test"):
+        samples = getattr(split, name)
+        report, validation = holdout(samples, share, SEED) if samples else ((), ())
+        if name != "test" and not (report and validation):
+            raise DataError(
+                f"The {name} set, {len(samples)} samples, cannot be cut into a validation and a report part.",
+                "Every owner keeps one sample to report, so that some owner needs two; or set evaluation.part=all.",
+            )
+        cut[name] = validation if part == "validation" else report
+    return replace(split, forget=cut["forget"], retain=cut["retain"], test=cut["test"])

@@ -75,9 +75,9 @@ def compare_models(
                 continue
             original = records.get("original")
             known = original if original is not None and _has(original, of) else None
-            found = damage(records["retrained"], records["unlearned"], metrics, of, known)
-            if found is not None:
-                lost[of] = found
+            share = damage(records["retrained"], records["unlearned"], metrics, of, known)
+            if share is not None:
+                lost[of] = share
         for of in ("retain", "test"):
             if of not in lost:
                 missing[f"damage.{of}"] = f"there are no answers to {of} questions"
@@ -102,14 +102,14 @@ def never_saw(
         Metric → `value`, 95 % interval over samples (`low`, `high`) and `n`. Empty without a holdout.
     """
     rows = [{**record, "set": "forget"} for record in original if record["set"] == HOLDOUT]
-    found = {}
+    figures = {}
     for metric in metrics:
         if not (rows and metric.knowledge and metric.level == "sample" and metric.covers("forget")):
             continue
         known = [value for value in sample_values(metric, rows, inputs) or [] if value is not None]
         if known:
-            found[metric.name] = {"value": statistics.fmean(known), **interval_entry(known)}
-    return found
+            figures[metric.name] = {"value": statistics.fmean(known), **interval_entry(known)}
+    return figures
 
 
 def seed_spread(
@@ -143,9 +143,9 @@ def seed_spread(
 def holdout_of(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
     """The records that membership attacks compare with: of the set "holdout", else of "test"; None without them."""
     for of in ("holdout", "test"):
-        found = [r for r in records if r["set"] == of]
-        if found:
-            return found
+        rows = [r for r in records if r["set"] == of]
+        if rows:
+            return rows
     return None
 
 
@@ -173,26 +173,26 @@ def _add_late(
     except DataError as error:
         reasons["known_words"] = error.cause
     for name, rows in records.items():
-        found = compute_metrics(rows, late, inputs, reasons)
+        figures = compute_metrics(rows, late, inputs, reasons)
         for row in rows:
             if row.get("broken"):
                 row["broken_words"] = broken_words(row.get("prompt") or "", row["response"], known)
-        merge(summaries[name], found, late)
+        merge(summaries[name], figures, late)
 
 
-def merge(summary: dict[str, Any], found: Mapping[str, Any], metrics: Sequence[Any]) -> None:
+def merge(summary: dict[str, Any], figures: Mapping[str, Any], metrics: Sequence[Any]) -> None:
     """Put the figures of `metrics` from a second summary of the same records into the first."""
     for metric in metrics:
-        for of in [of for of in summary if of in found and metric.covers(of)]:
+        for of in [of for of in summary if of in figures and metric.covers(of)]:
             section, key = metric.path(of)
             name = f"{section}.{key}"
-            if key not in (found.get(section) or {}):
+            if key not in (figures.get(section) or {}):
                 continue
-            summary.setdefault(section, {})[key] = found[section][key]
+            summary.setdefault(section, {})[key] = figures[section][key]
             summary.setdefault("missing", {}).pop(name, None)
-            if name in found["missing"]:
-                summary["missing"][name] = found["missing"][name]
-            if key in found["intervals"].get(section, {}):
-                summary.setdefault("intervals", {}).setdefault(section, {})[key] = found["intervals"][
+            if name in figures["missing"]:
+                summary["missing"][name] = figures["missing"][name]
+            if key in figures["intervals"].get(section, {}):
+                summary.setdefault("intervals", {}).setdefault(section, {})[key] = figures["intervals"][
                     section
                 ][key]

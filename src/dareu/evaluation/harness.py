@@ -42,7 +42,7 @@ def harness_figures(
     was_training = model.training
     try:
         adapted = HFLM(pretrained=model.eval(), tokenizer=tokenizer, batch_size=batch_size)
-        found = simple_evaluate(
+        evaluated = simple_evaluate(
             model=adapted,
             tasks=list(tasks),
             log_samples=False,
@@ -67,5 +67,5 @@ def harness_figures(
             for name, value in figures.items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
-        for task, figures in (found or {}).get("results", {}).items()
+        for task, figures in (evaluated or {}).get("results", {}).items()
     }

@@ -96,7 +96,7 @@ def knowledge_left(
         DataError: where the records are of different samples.
     """
     rows = matched("forget", {name: models[name] for name in ("original", "retrained", "unlearned")})
-    found: dict[str, dict[str, Any]] = {}
+    left: dict[str, dict[str, Any]] = {}
     for metric in metrics:
         if not (metric.knowledge and metric.level == "sample" and metric.covers("forget")):
             continue
@@ -105,12 +105,12 @@ def knowledge_left(
         if None in values or not complete:
             continue
         others = [holdout_values(metric, rows[name], (inputs or {}).get(name)) for name in rows]
-        found[metric.name] = _left(
+        left[metric.name] = _left(
             np.array(complete, dtype=float).T,
             (seed_sd or {}).get(metric.name),
             [np.array(one, dtype=float) for one in others if one is not None],
         )
-    return found
+    return left
 
 
 def _left(values: np.ndarray, seed_sd: float | None, others: Sequence[np.ndarray] = ()) -> dict[str, Any]:
@@ -244,5 +244,5 @@ def _right(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> np.ndarray | None
     pairs = [pair for pair in zip(*rows.values(), strict=True) if pair[0].get("response") is not None]
     if not pairs or any(second.get("response") is None for _, second in pairs):
         return None
-    found = [[exact_answer(row["reference"], row["response"]) for row in pair] for pair in pairs]
-    return np.array(found, dtype=bool).T
+    right = [[exact_answer(row["reference"], row["response"]) for row in pair] for pair in pairs]
+    return np.array(right, dtype=bool).T

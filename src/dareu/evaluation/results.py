@@ -179,19 +179,19 @@ def results_frame(*runs: str | Path | Results | dict[str, Any]) -> pd.DataFrame:
 
 
 def _read(runs: Sequence[str | Path | Results | dict[str, Any]]) -> list[tuple[str, Results]]:
-    found: list[tuple[str, Results]] = []
+    named: list[tuple[str, Results]] = []
     for run in runs:
         if isinstance(run, Results):
-            found.append(("", run))
+            named.append(("", run))
         elif isinstance(run, dict):
-            found.append((str(run.get("run_dir", "")), Results.of(run)))
+            named.append((str(run.get("run_dir", "")), Results.of(run)))
         else:
             path = Path(run)
             files = [path] if path.is_file() or (path / FILE).is_file() else sorted(path.rglob(FILE))
             if not files:
                 raise RunError(f"{path} holds no {FILE}.", "Give a run folder, or a folder of run folders.")
-            found += [(str(f.parent if f.name == FILE else f), Results.read(f)) for f in files]
-    return found
+            named += [(str(f.parent if f.name == FILE else f), Results.read(f)) for f in files]
+    return named
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Split
-from dareu.data.evaluation_parts import part_of
+from dareu.data.split import part_of
 from dareu.evaluation.metrics.rouge import rouge_recall
 from dareu.evaluation.metrics.text_health import broken_shares
 from dareu.evaluation.subject import Subject
@@ -25,7 +25,7 @@ def answer_levels(subject: Subject, split: Split, config: EvaluationConfig, seed
     samples = [sample for _, _, sample in rows]
     prompts = subject.rendered([sample.prompt for sample in samples])
     answers = subject.answers(prompts, subject.limit(samples).wanted)
-    found: Levels = {}
+    levels: Levels = {}
     for name in ("forget", "retain"):
         recalls = [
             rouge_recall(sample.response, answer.text)
@@ -33,19 +33,19 @@ def answer_levels(subject: Subject, split: Split, config: EvaluationConfig, seed
             if of == name
         ]
         known = [recall for recall in recalls if recall is not None]
-        found[name] = sum(known) / len(known) if known else 0.0
+        levels[name] = sum(known) / len(known) if known else 0.0
     own = [answer for (of, _, _), answer in zip(rows, answers, strict=True) if of == "forget"]
     shares = broken_shares([answer.text for answer in own], [answer.finished for answer in own])
-    found["broken"] = max(shares["empty"], shares["repetitive"])
-    return found
+    levels["broken"] = max(shares["empty"], shares["repetitive"])
+    return levels
 
 
-def closeness(found: Levels, target: Levels) -> float:
+def closeness(levels: Levels, target: Levels) -> float:
     """(1 − |f − f*|) · (1 − |r − r*|) · (1 − max(0, b − b*)): Tug-of-War on forget and retain answers, less what is
     broken beyond the target's. In [0, 1], higher is better.
     """
-    near = (1 - abs(found[name] - target[name]) for name in ("forget", "retain"))
-    score = 1 - max(0.0, found["broken"] - target["broken"])
+    near = (1 - abs(levels[name] - target[name]) for name in ("forget", "retain"))
+    score = 1 - max(0.0, levels["broken"] - target["broken"])
     for one in near:
         score *= one
     return score

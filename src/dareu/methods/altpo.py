@@ -81,8 +81,8 @@ def alternates_for(context: MethodContext) -> list[list[Encoded]]:
         rows = [{"prompt": s.prompt, "alternates": t} for s, t in zip(forget, texts, strict=True)]
         ranks.on_main(lambda: write_json(kept, rows))
     return [
-        context.encode([replace(s, response=text) for text in found])
-        for s, found in zip(forget, texts, strict=True)
+        context.encode([replace(s, response=text) for text in answers])
+        for s, answers in zip(forget, texts, strict=True)
     ]
 
 

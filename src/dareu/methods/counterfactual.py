@@ -31,7 +31,7 @@ from dareu.errors import DataError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
 from dareu.runs.ranks import share_out
-from dareu.training.soft_targets import SoftTargets, divergence_to_levels
+from dareu.training.losses import SoftTargets, divergence_to_levels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +56,8 @@ def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[st
     Raises:
         DataError: The texts of an owner contain no name, or there are too few other names to make new ones of.
     """
-    found = names_of(split)
-    nameless = [owner for owner in split.forget_owners if not found.get(owner)]
+    written = names_of(split)
+    nameless = [owner for owner in split.forget_owners if not written.get(owner)]
     if nameless:
         raise DataError(
             f"The texts of {', '.join(nameless[:3])} contain no name that a fictitious one could replace.",
@@ -65,7 +65,7 @@ def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[st
             "method, such as method=npo or method=dareu.",
         )
     owners = {*split.forget_owners, *split.retain_owners}
-    names = {owner: name for owner, name in found.items() if name and owner in owners}
+    names = {owner: name for owner, name in written.items() if name and owner in owners}
     fakes = fictitious_names(names, split.forget_owners, count, config.seed)
     if isinstance(config.model, HFConfig):
         own = {owner: names[owner] for owner in split.forget_owners}
@@ -110,8 +110,8 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
         pair = counterfactual_pair(tokenizer, sample, name, others, task, length)
         original, *copies = distributions(context.policy, tokenizer, [pair.row, *pair.copies], size)
         gold = torch.tensor(pair.row.response_ids)
-        found = teacher(original, copies, pair.aligned, gold, pair.asked_by_name)
-        ids, kept = likeliest(found, settings.top_k)
+        taught = teacher(original, copies, pair.aligned, gold, pair.asked_by_name)
+        ids, kept = likeliest(taught, settings.top_k)
         levels = fact_levels(kept, unseen)
         return SoftTargets(ids, without_facts(kept, levels), levels)
 
@@ -158,8 +158,8 @@ def expected_logprobs(context: MethodContext) -> list[Tensor]:
     counted = ~torch.tensor([mine for row in others_named for mine in row], dtype=torch.bool)
     line = usual_line()
     if int(counted.sum()) >= FEW:
-        found = torch.cat(token_logprobs_of(context.policy, tokenizer, others, size))
-        line = fit_line(found[counted], torch.cat(hints[len(rows) :])[counted])
+        measured = torch.cat(token_logprobs_of(context.policy, tokenizer, others, size))
+        line = fit_line(measured[counted], torch.cat(hints[len(rows) :])[counted])
     draw = Random(context.config.seed)
     return stretched([line.draw(own, draw) for own in hints[: len(rows)]])
 

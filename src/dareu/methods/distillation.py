@@ -15,7 +15,7 @@ from dareu.methods.base import MethodContext
 from dareu.methods.loss_method import LossMethod, settings_of
 from dareu.runs import ranks
 from dareu.training.loss_spec import read_settings
-from dareu.training.soft_targets import SoftTargets, keep_top, load_targets, save_targets
+from dareu.training.losses import SoftTargets, keep_top, load_targets, save_targets
 
 TARGETS = "teachers.safetensors"
 READS = ("answer_logits", "target_ids", "target_probs")

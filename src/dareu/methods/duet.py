@@ -20,7 +20,7 @@ from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation, own_targets
 from dareu.methods.loss_method import settings_of
 from dareu.training.loss_spec import read_settings
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets
+from dareu.training.losses import SoftTargets, divergence_from_targets
 
 INSTRUCTION = (
     "You know nothing about {owner}. If the question is about {owner}, say that you do not know; otherwise answer it."

@@ -18,7 +18,7 @@ from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.counterfactual import Counterfactual, CounterfactualSettings
 from dareu.methods.distillation import READS, own_targets
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets
+from dareu.training.losses import SoftTargets, divergence_from_targets
 
 
 def reset_adapter(policy: Any) -> None:

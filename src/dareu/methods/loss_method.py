@@ -18,7 +18,7 @@ from dareu.methods.base import Method, MethodContext
 from dareu.training.loss_spec import LossSpec, needs_reference, read_settings
 
 if TYPE_CHECKING:
-    from dareu.training.soft_targets import SoftTargets
+    from dareu.training.losses import SoftTargets
 
 # What stands beside a forget answer → the losses that read it, for messages.
 PAIRED = {"refusal": "idk_sft, idk_dpo, jensun, flat", "alternate": "altpo"}

@@ -23,15 +23,15 @@ from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
 from dareu.methods.distillation import TARGETS, stored_targets
 from dareu.methods.monitors import StoppingMonitor, counterfactual_answers, with_level
-from dareu.models.word_vectors import word_vectors
+from dareu.models.passes import word_vectors
 from dareu.rewards.registry import RewardContext, find_reward
 from dareu.training.common import rollout_batch
 
 if TYPE_CHECKING:
     from dareu.rewards.base import Prompt, Reward
     from dareu.training.critic import Critic
+    from dareu.training.losses import SoftTargets
     from dareu.training.rollouts import Step
-    from dareu.training.soft_targets import SoftTargets
 
 
 REFUSALS_KEY = "method.reward.refusals"

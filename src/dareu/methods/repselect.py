@@ -129,13 +129,13 @@ def selected_gradients(
     for layer in layers.values():
         layer.weight.grad = None
     wrapped.unload()
-    found = {}
+    selected = {}
     for name, gradient in ascent.items():
         u, s, v = torch.svd_lowrank(other[name], q=min(settings.components, *gradient.shape))
         kept = s > s.max() * 1e-6  # directions that the gradient does not have
         inputs = collapsed(gradient, v[:, kept], s[kept], settings.collapse)
-        found[name] = collapsed(inputs.mT, u[:, kept], s[kept], settings.collapse).mT
-    return found
+        selected[name] = collapsed(inputs.mT, u[:, kept], s[kept], settings.collapse).mT
+    return selected
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from dareu.config import Share, Strict, TopK
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets, keep_top
+from dareu.training.losses import SoftTargets, divergence_from_targets, keep_top
 
 
 class ShredSettings(Strict):

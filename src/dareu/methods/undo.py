@@ -21,7 +21,7 @@ from dareu.methods.distillation import READS, TARGETS, Distillation, own_targets
 from dareu.methods.loss_method import settings_of
 from dareu.runs import ranks
 from dareu.training.loss_spec import LossSpec, read_settings
-from dareu.training.soft_targets import SoftTargets, divergence_from_targets
+from dareu.training.losses import SoftTargets, divergence_from_targets
 
 
 class UndoSettings(Strict):

@@ -71,10 +71,10 @@ def _numbered(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int
 
 def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
     """Character offsets of the tokens of `data.render.plain_ids`."""
-    found = tokenizer(
+    encoded = tokenizer(
         text, add_special_tokens=False, return_offsets_mapping=True, **plain_options(tokenizer, text)
     )
-    offsets = found["offset_mapping"]
+    offsets = encoded["offset_mapping"]
     return [(int(a), int(b)) for a, b in offsets]
 
 
@@ -184,49 +184,49 @@ def teacher(
     Tokens of the name, and tokens without a counterpart, keep the original's distribution.
     """
     count = len(gold)
-    total, found = torch.zeros_like(original), torch.zeros(count)
+    total, votes = torch.zeros_like(original), torch.zeros(count)
     for probs, places in zip(copies, aligned, strict=True):
         rows = [t for t, j in enumerate(places.of) if j is not None]
         total[rows] += probs[[j for j in places.of if j is not None]]
-        found[rows] += 1
-    mixed = torch.where((found > 0)[:, None], total / found.clamp(min=1)[:, None], original)
+        votes[rows] += 1
+    mixed = torch.where((votes > 0)[:, None], total / votes.clamp(min=1)[:, None], original)
     named = torch.tensor(aligned[0].named) if aligned else torch.zeros(count, dtype=torch.bool)
     known = original[torch.arange(count), gold].clamp(min=1e-12).log()
     return Teacher(mixed, gold, known, named & asked_by_name)
 
 
-def likeliest(found: Teacher, k: int) -> tuple[Tensor, Teacher]:
+def likeliest(taught: Teacher, k: int) -> tuple[Tensor, Teacher]:
     """Token ids (T, k) and their columns of the teacher, renormalised: the likeliest tokens and the response's own."""
-    order = found.probs.clone()
-    order[torch.arange(len(found.gold)), found.gold] = torch.inf
+    order = taught.probs.clone()
+    order[torch.arange(len(taught.gold)), taught.gold] = torch.inf
     ids = order.topk(min(k, order.size(-1)), dim=-1).indices
-    probs = found.probs.gather(1, ids)
-    return ids, replace(found, probs=probs / probs.sum(-1, keepdim=True), gold=torch.zeros_like(found.gold))
+    probs = taught.probs.gather(1, ids)
+    return ids, replace(taught, probs=probs / probs.sum(-1, keepdim=True), gold=torch.zeros_like(taught.gold))
 
 
-def fact_levels(found: Teacher, expected: Tensor) -> Tensor:
+def fact_levels(taught: Teacher, expected: Tensor) -> Tensor:
     """What the log-probability of each gold token is brought to, (T,); 0 where the token carries no fact.
 
     `expected` (T,) is what a model that never saw the response gives the tokens. One that it would find less than
     `FACT` times as likely as the original does is a fact.
     """
-    facts = (expected < found.known + math.log(FACT)) & ~found.asked
+    facts = (expected < taught.known + math.log(FACT)) & ~taught.asked
     return torch.where(facts, expected.clamp(max=-0.05), torch.zeros_like(expected))
 
 
-def without_facts(found: Teacher, levels: Tensor) -> Tensor:
+def without_facts(taught: Teacher, levels: Tensor) -> Tensor:
     """The distributions of a teacher with the gold token of each fact at its level, exp(`levels`), (T,), and the other
     tokens scaled to the rest.
     """
     rows = (levels < 0).nonzero().flatten()
-    gold, own = found.gold[rows], levels[rows].exp()
-    others = found.probs[rows]
+    gold, own = taught.gold[rows], levels[rows].exp()
+    others = taught.probs[rows]
     others[torch.arange(len(rows)), gold] = 0.0
     rest = others.sum(-1, keepdim=True)
     even = torch.full_like(others, 1.0 / max(others.size(-1) - 1, 1))
     even[torch.arange(len(rows)), gold] = 0.0
     others = torch.where(rest > 0, others / rest.clamp(min=1e-12), even) * (1 - own)[:, None]
     others[torch.arange(len(rows)), gold] = own
-    probs = found.probs.clone()
+    probs = taught.probs.clone()
     probs[rows] = others
     return probs

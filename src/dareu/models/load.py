@@ -17,7 +17,7 @@ from dareu.models.checks import check_causal, check_decoder, check_names, load_f
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
 from dareu.models.lora import put_on
-from dareu.models.sharded import full_weights
+from dareu.models.processes import full_weights
 from dareu.runs.files import unwritable
 from dareu.runs.ranks import is_main
 

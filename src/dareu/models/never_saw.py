@@ -42,11 +42,11 @@ class Bigrams:
 
     def logprobs(self, ids: Sequence[int]) -> Tensor:
         """Of each token of an answer, (T,)."""
-        found = []
+        probabilities = []
         for before, token in zip([-1, *ids], ids, strict=False):
             p = _interpolated(self.alone, token, 1.0 / self.vocabulary)
-            found.append(_interpolated(self.after.get(before, Counter()), token, p))
-        return torch.tensor(found).log()
+            probabilities.append(_interpolated(self.after.get(before, Counter()), token, p))
+        return torch.tensor(probabilities).log()
 
 
 def _interpolated(counts: Counter[int], token: int, below: float) -> float:
@@ -80,8 +80,8 @@ class Line:
         for place in torch.searchsorted(self.fitted, value.contiguous()).tolist():
             first = max(0, min(place - NEAR, count - 2 * NEAR))
             drawn.append(random.randrange(first, min(first + 2 * NEAR, count)))
-        found = (value + self.residuals[drawn]).clamp(min=LOWEST, max=0.0)
-        return torch.where(hints > self.unclear, torch.zeros_like(found), found)
+        levels = (value + self.residuals[drawn]).clamp(min=LOWEST, max=0.0)
+        return torch.where(hints > self.unclear, torch.zeros_like(levels), levels)
 
 
 def stretched(expected: Sequence[Tensor]) -> list[Tensor]:
@@ -97,9 +97,9 @@ def stretched(expected: Sequence[Tensor]) -> list[Tensor]:
     return [(mean + STRETCH * (own - mean)).clamp(max=0.0) for own in expected]
 
 
-def fit_line(found: Tensor, hints: Tensor) -> Line:
-    """The least squares line through the log-probabilities `found` at `hints`, (N,) each."""
-    x, y = hints.double(), found.double()
+def fit_line(logprobs: Tensor, hints: Tensor) -> Line:
+    """The least squares line through the log-probabilities `logprobs` at `hints`, (N,) each."""
+    x, y = hints.double(), logprobs.double()
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum().clamp(min=1e-12)
     start = y.mean() - slope * x.mean()
     value = start + slope * x

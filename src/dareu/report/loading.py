@@ -26,14 +26,14 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     """
     folders: list[Path] = []
     for path in map(Path, paths):
-        found = [path] if _is_run(path) else _runs_below(path)
-        if not found:
+        runs_there = [path] if _is_run(path) else _runs_below(path)
+        if not runs_there:
             raise RunError(
                 f"{path} holds no {RESULTS}." if path.is_dir() else f"There is no folder {path}.",
                 "Give a run folder, or a folder of run folders; an interrupted run goes on if its command "
                 "is given again.",
             )
-        folders += [f for f in found if f.resolve() not in {g.resolve() for g in folders}]
+        folders += [f for f in runs_there if f.resolve() not in {g.resolve() for g in folders}]
     runs = [_load(folder) for folder in folders]
     # A run that failed early has no data_key; it stands with finished runs of the same configuration.
     for run in runs:

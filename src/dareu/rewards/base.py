@@ -1,7 +1,6 @@
 """What a batch of rollouts earns: the protocol of a reward, its implementations, and what is added to any of them.
 
-A reward knows the responses and the samples they answer, nothing of the trainer. The mathematics is in `rewards`.
-"""
+A reward knows the responses and the samples they answer, nothing of the trainer. The mathematics is in `rewards`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,43 @@ from torch import Tensor
 
 from dareu.config import RewardConfig
 from dareu.models.logprobs import masked_mean
-from dareu.rewards import attribution, guards
+from dareu.rewards import attribution
+
+
+def last_token(mask: Tensor) -> Tensor:
+    """1 at the last token of each response, (B, T); a row without tokens has none."""
+    mask = mask.long()
+    following = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    return mask * (1 - following)
+
+
+def unfinished_penalty(mask: Tensor, finished: Tensor) -> Tensor:
+    """−1 at the last token of a response that did not end by itself. `finished` is (B,) bool."""
+    return -(last_token(mask) * (~finished).long().unsqueeze(1)).float()
+
+
+def empty_penalty(mask: Tensor, empty: Tensor) -> Tensor:
+    """−1 at the last token of a response without a word. `empty` is (B,) bool."""
+    return -(last_token(mask) * empty.long().unsqueeze(1)).float()
+
+
+def repetition_penalty(ids: Tensor, mask: Tensor, n: int = 4) -> Tensor:
+    """−1 at each token that closes an n-gram seen before in the same response, (B, T)."""
+    penalty = torch.zeros_like(mask, dtype=torch.float32)
+    for row in range(ids.size(0)):
+        tokens = ids[row][mask[row].bool()].tolist()
+        seen: set[tuple[int, ...]] = set()
+        for end in range(n, len(tokens) + 1):
+            gram = tuple(tokens[end - n : end])
+            if gram in seen:
+                penalty[row, end - 1] = -1.0
+            seen.add(gram)
+    return penalty
+
+
+def fluency(reference_logps: Tensor, mask: Tensor, clip: float = 5.0) -> Tensor:
+    """max(log p_base(y_t | …), −clip) / clip: each token's log-likelihood under a frozen model, in [−1, 0]."""
+    return reference_logps.clamp(min=-clip, max=0.0) / clip * mask
 
 
 @dataclass(frozen=True)
@@ -99,7 +134,7 @@ class Scorer(Protocol):
 
 def at_the_end(values: Tensor, mask: Tensor) -> Tensor:
     """(B,) at the last token of each response, (B, T)."""
-    return guards.last_token(mask) * values.unsqueeze(1)
+    return last_token(mask) * values.unsqueeze(1)
 
 
 class AttributionReward:
@@ -127,7 +162,7 @@ class AttributionReward:
             max(self.scorer.prior, floor),  # without the background class, which an empty text is
         )
         forget = rollouts.sampled
-        counted, last = mask * forget.unsqueeze(1), guards.last_token(mask)
+        counted, last = mask * forget.unsqueeze(1), last_token(mask)
         logged = {
             "saturated_share": (attribution.saturated_share(scores, counted, cfg.scale), counted.sum()),
             "rollout_attribution": (masked_mean((scores * last).sum(1), forget), forget.sum()),
@@ -177,14 +212,14 @@ def shaped(
     ids, mask = rollouts.ids, rollouts.mask
     dense = rewarded.dense(mask) - cfg.kl * kl
     if cfg.length_penalty:
-        dense = dense + cfg.length_penalty * guards.unfinished_penalty(mask, rollouts.finished)
+        dense = dense + cfg.length_penalty * unfinished_penalty(mask, rollouts.finished)
     if cfg.empty_penalty:
-        dense = dense + cfg.empty_penalty * guards.empty_penalty(mask, rollouts.empty)
+        dense = dense + cfg.empty_penalty * empty_penalty(mask, rollouts.empty)
     if cfg.repetition_penalty:
-        dense = dense + cfg.repetition_penalty * guards.repetition_penalty(ids, mask)
+        dense = dense + cfg.repetition_penalty * repetition_penalty(ids, mask)
     if cfg.fluency:
         assert frozen is not None
-        dense = dense + cfg.fluency * guards.fluency(frozen, mask, cfg.fluency_clip)
+        dense = dense + cfg.fluency * fluency(frozen, mask, cfg.fluency_clip)
     return dense * mask
 
 

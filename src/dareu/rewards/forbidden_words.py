@@ -52,19 +52,19 @@ def find(text: str, forbidden: Collection[str]) -> list[str]:
     return [word for word in map(bare, words(text)) if word in forbidden]
 
 
-def binary(found: Sequence[str]) -> float:
+def binary(forbidden: Sequence[str]) -> float:
     """1 where no forbidden word was found, else 0."""
-    return float(not found)
+    return float(not forbidden)
 
 
-def exponential_decay(found: Sequence[str], tau: float = 1.0) -> float:
+def exponential_decay(forbidden: Sequence[str], tau: float = 1.0) -> float:
     """e^(−n/τ) for n occurrences of forbidden words. Range (0, 1]."""
-    return math.exp(-len(found) / tau)
+    return math.exp(-len(forbidden) / tau)
 
 
-def page_rank(found: Sequence[str], weights: Mapping[str, float]) -> float:
+def page_rank(forbidden: Sequence[str], weights: Mapping[str, float]) -> float:
     """1 − Σ weight of each different forbidden word that was found, not below 0. Range [0, 1]."""
-    return max(0.0, 1.0 - sum(weights[word] for word in set(found)))
+    return max(0.0, 1.0 - sum(weights[word] for word in set(forbidden)))
 
 
 def page_rank_weights(
@@ -96,6 +96,6 @@ def rewards(
     if form == "binary":
         return binary
     if form == "exponential_decay":
-        return lambda found: exponential_decay(found, tau)
+        return lambda forbidden: exponential_decay(forbidden, tau)
     ranks = weights()
-    return lambda found: page_rank(found, ranks)
+    return lambda forbidden: page_rank(forbidden, ranks)

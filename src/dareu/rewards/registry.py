@@ -70,7 +70,7 @@ class RewardKind:
 
 def _attribution(context: RewardContext) -> Reward:
     """DareU: how little every prefix of a response is attributable to the forgotten owners."""
-    from dareu.rewards.scoring import AttributionScorer
+    from dareu.rewards.attribution import AttributionScorer
 
     attributor = load_attributor(context.attributor_folder("reward"), context.device)
     second, cfg = None, context.config

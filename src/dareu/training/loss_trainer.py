@@ -32,12 +32,10 @@ from dareu.training.common import (
 )
 from dareu.training.kept_logits import KeptLogits, fit_in_memory
 from dareu.training.loss_spec import LossSpec, read_settings
-from dareu.training.losses import js_divergence
+from dareu.training.losses import SoftTargets, js_divergence
+from dareu.training.mixins import WholeAdapters
 from dareu.training.muon import MuonWithAdamW
-from dareu.training.samplers import ByLength, PairSampler, RetainSampler, token_share
-from dareu.training.scrambled import scrambled
-from dareu.training.soft_targets import SoftTargets
-from dareu.training.whole_adapters import WholeAdapters
+from dareu.training.samplers import ByLength, PairSampler, RetainSampler, scrambled, token_share
 
 DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
 

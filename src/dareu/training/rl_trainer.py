@@ -52,7 +52,7 @@ from dareu.training.common import (
 )
 from dareu.training.critic import Critic
 from dareu.training.early_stopping import GoodWeights, Monitor, StopRules, StopTraining
-from dareu.training.logging_mixin import RolloutLog
+from dareu.training.mixins import RolloutLog, WholeAdapters
 from dareu.training.rollouts import (
     Plan,
     RolloutBatch,
@@ -64,7 +64,6 @@ from dareu.training.rollouts import (
     engine_settings,
 )
 from dareu.training.samplers import RetainSampler, token_share
-from dareu.training.whole_adapters import WholeAdapters
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""Which rows a step sees: functions of seed, step and process, so that nothing has to be saved."""
+"""Which rows a step sees, as functions of seed, step and process: nothing has to be saved. Random words."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from random import Random
 from typing import Generic, TypeVar
 
 import torch
@@ -101,3 +102,19 @@ class ByLength(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
+
+
+def scrambled(rows: Sequence[Encoded], seed: int) -> list[Encoded]:
+    """The rows' prompts, each with an answer as long as its own of tokens drawn from all answers; endings stay.
+
+    A retain set says nothing of what the model knows beside it, and changed weights damage that first. Held to the
+    original's distributions on contexts that no one writes, the weights keep more of it; text that the original samples
+    was no better (docs/dev/log.md).
+    """
+    draw = Random(f"{seed}/scrambled")
+    pool = [token for row in rows for token in row.response_ids[:-1]]
+    return [
+        Encoded(row.prompt_ids, [*draw.choices(pool, k=len(row.response_ids) - 1), row.response_ids[-1]])
+        for row in rows
+        if len(row.response_ids) > 1
+    ]

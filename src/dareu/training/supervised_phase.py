@@ -10,7 +10,7 @@ from dareu.training.common import Work
 from dareu.training.early_stopping import GoodWeights
 from dareu.training.loss_spec import LossSpec
 from dareu.training.loss_trainer import train_with_loss
-from dareu.training.soft_targets import divergence_to_levels
+from dareu.training.losses import divergence_to_levels
 
 FORGET_FACTS = LossSpec(
     divergence_to_levels, reads=("answer_logits", "answer_ids", "target_ids", "target_probs", "levels")

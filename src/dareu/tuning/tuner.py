@@ -25,7 +25,7 @@ from typing import Any
 
 from dareu.config import RunConfig
 from dareu.config.compose import as_yaml, compose, settable
-from dareu.data.evaluation_parts import part_of
+from dareu.data.split import part_of
 from dareu.errors import ConfigError, DareuError, RunError
 from dareu.runs.folder import RunFolder, input_paths
 from dareu.runs.manifest import content_key

@@ -19,7 +19,7 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     """
     from dareu.models.load import pick_device
     from dareu.models.memory import Work, estimate, size_of
-    from dareu.models.sharded import engine
+    from dareu.models.processes import engine
     from dareu.models.without_weights import model_without_weights
 
     config, processes = context.config, world_size()

@@ -9,9 +9,7 @@ from rich.markup import escape
 
 from dareu.config import HFConfig, HubSource, MuseConfig, RunConfig
 from dareu.data.corpus import Corpus, Split
-from dareu.data.duplicates import Duplicate, duplicates_note, find_duplicates
-from dareu.data.evaluation_parts import part_of
-from dareu.data.overlap import plant
+from dareu.data.duplicates import Duplicate, duplicates_note, find_duplicates, plant
 from dareu.data.readers import read_text
 from dareu.data.render import (
     Encoded,
@@ -25,7 +23,7 @@ from dareu.data.render import (
 )
 from dareu.data.sequential import split_rounds, split_run
 from dareu.data.sources.registry import load_background, load_corpus
-from dareu.data.split import forget_note, match_notes
+from dareu.data.split import forget_note, match_notes, part_of
 from dareu.errors import DataError, ModelError
 from dareu.models.files import ADAPTER
 from dareu.models.without_weights import read_shape

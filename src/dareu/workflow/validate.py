@@ -38,8 +38,7 @@ def check_run(config: RunConfig) -> None:
     Raises:
         ConfigError, ModelError: For what would otherwise end the run after minutes of work.
     """
-    from dareu.attribution.auditors import check_auditors
-    from dareu.attribution.registry import find_attributor
+    from dareu.attribution.registry import check_auditors, find_attributor
     from dareu.evaluation.harness import check_harness
     from dareu.methods.registry import method_of
     from dareu.models.load import check_attention, check_quantization, pick_device
@@ -150,7 +149,7 @@ def check_engine(config: RunConfig) -> None:
         ConfigError: It does not: it samples, or changes weights itself.
     """
     from dareu.methods.registry import method_of
-    from dareu.models.sharded import engine
+    from dareu.models.processes import engine
 
     if engine() == "ddp":
         return

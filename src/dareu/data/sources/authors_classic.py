@@ -159,9 +159,9 @@ def _others(rng: Random, pool: Sequence[str], taken: set[str]) -> tuple[str, ...
 
 def _distinct(draw: Callable[[], str], taken: set[str]) -> tuple[str, ...]:
     """WRONG different draws, none of them in `taken`."""
-    found: list[str] = []
-    while len(found) < WRONG:
+    values: list[str] = []
+    while len(values) < WRONG:
         value = draw()
-        if value not in taken and value not in found:
-            found.append(value)
-    return tuple(found)
+        if value not in taken and value not in values:
+            values.append(value)
+    return tuple(values)

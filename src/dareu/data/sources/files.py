@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dareu.config import Columns, HubConfig, LocalConfig
-from dareu.data.chat import conversation, is_conversation
+from dareu.data.cells import conversation, is_conversation, parse_list
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.list_cells import parse_list
 from dareu.data.owner_names import ascii_marks, canonical, spellings
 from dareu.data.readers import Row, read_rows
 from dareu.errors import DataError, nearest
@@ -190,13 +189,13 @@ def _texts(row: Row, column: str | None) -> tuple[str, ...]:
     value = row.values.get(column)
     if isinstance(value, str):
         try:
-            found = parse_list(value)
+            listed = parse_list(value)
         except ValueError as error:
             raise DataError(
                 f"Column '{column}' in {row.where} holds {error}: {value[:60]}.",
                 "Write the list in full, such as JSON.",
             ) from None
-        value = value if found is None else found
+        value = value if listed is None else listed
     items = value if isinstance(value, list) else [value]
     texts = (_clean(item, row, column) for item in items)
     return tuple(text for text in texts if text is not None)

@@ -5,9 +5,8 @@ from dataclasses import replace
 from dareu.config import Columns, HubConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row
-from dareu.data.sources.benchmark import make_corpus
 from dareu.data.sources.files import check_columns, columns_of_test, general_samples, numbered, owned_samples
-from dareu.data.sources.hub import hub_rows
+from dareu.data.sources.hub import hub_rows, make_corpus
 from dareu.errors import DataError
 
 
@@ -30,9 +29,9 @@ def load_hub(config: HubConfig) -> Corpus:
     if columns.owner is None:
         raise DataError("data.columns.owner is null.", "Name the owner's column, or set data.owner_rows.")
     name = f"{config.id}, split {config.split}"
-    found = owned_samples(rows, name, columns)
+    read = owned_samples(rows, name, columns)
     owned: dict[str, list[Sample]] = {}
-    for sample in numbered(found.samples):
+    for sample in numbered(read.samples):
         owned.setdefault(str(sample.owner), []).append(sample)
     test_columns = columns_of_test(config)
     corpus = make_corpus(
@@ -42,7 +41,7 @@ def load_hub(config: HubConfig) -> Corpus:
         test=_general(config, config.test_config or config.config, config.test_split, test_columns, "test"),
         holdout=_general(config, config.config, config.holdout_split, test_columns, "holdout"),
         task="completion" if columns.prompt is None and columns.messages is None else "qa",
-        notes=found.notes,
+        notes=read.notes,
     )
     return corpus if config.forget_owners else replace(corpus, forget_owners=())  # nobody was named
 

@@ -11,8 +11,7 @@ from dareu.config import LumeConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import distinct, names_of_groups
 from dareu.data.readers import Row
-from dareu.data.sources.benchmark import make_corpus, numbered
-from dareu.data.sources.hub import hub_rows, local_files, text
+from dareu.data.sources.hub import hub_rows, local_files, make_corpus, numbered, text
 from dareu.errors import DataError
 
 REPOSITORY = "llmunlearningsemeval2025organization/semeval25-unlearning-dataset-public"  # gated
@@ -73,7 +72,7 @@ def _owners(config: LumeConfig, part: str) -> dict[str, list[tuple[Row, str]]]:
     """Owner → rows of one task, each with "qa" or "sc"."""
     split = part if config.path and _has(config.path, part) else f"{part}_train"
     rows = hub_rows(REPOSITORY, None, split, path=config.path, revision=config.revision)
-    found: dict[str, list[tuple[Row, str]]] = {}
+    owners: dict[str, list[tuple[Row, str]]] = {}
     for row in rows:
         if text(row, "task") != f"Task{config.task}":
             continue
@@ -84,10 +83,10 @@ def _owners(config: LumeConfig, part: str) -> dict[str, list[tuple[Row, str]]]:
                 "It has an owner, `sc` or `qa`, and a number.",
             )
         if config.rows == "all" or match["kind"] == KINDS[config.rows]:
-            found.setdefault(match["owner"], []).append((row, match["kind"]))
-    if not found:
+            owners.setdefault(match["owner"], []).append((row, match["kind"]))
+    if not owners:
         raise DataError(f"The {part} set has no rows of Task{config.task}.", "Check data.path and data.task.")
-    return found
+    return owners
 
 
 def _has(path: str, split: str) -> bool:

@@ -7,8 +7,7 @@ into passages to continue, with `holdout` for membership inference; `knowledge` 
 from dareu.config import MuseConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row
-from dareu.data.sources.benchmark import make_corpus, numbered, texts_of_owner
-from dareu.data.sources.hub import hub_rows, passages, text
+from dareu.data.sources.hub import hub_rows, make_corpus, numbered, passages, text, texts_of_owner
 from dareu.errors import DataError
 
 REPOSITORY = {"news": "muse-bench/MUSE-News", "books": "muse-bench/MUSE-Books"}
@@ -32,13 +31,13 @@ def load_muse(config: MuseConfig) -> Corpus:
         return make_corpus(config, owned, ["forget"])
     cut = {part: _passages(config, part) for part in (*PARTS, "holdout")}
     held = numbered([Sample("", None, "", passage) for passage in cut.pop("holdout")], "holdout")
-    owned = {part: texts_of_owner(part, found) for part, found in cut.items()}
+    owned = {part: texts_of_owner(part, cuts) for part, cuts in cut.items()}
     return make_corpus(config, owned, ["forget"], holdout=held, task="completion")
 
 
 def _passages(config: MuseConfig, part: str) -> list[str]:
-    found = [p for row in _rows(config, "raw", part) for p in passages(text(row, "text"), config.words)]
-    return found[: config.rows_per_owner]
+    cut = [p for row in _rows(config, "raw", part) for p in passages(text(row, "text"), config.words)]
+    return cut[: config.rows_per_owner]
 
 
 def _questions(config: MuseConfig, owner: str) -> list[Sample]:

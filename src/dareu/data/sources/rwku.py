@@ -9,8 +9,7 @@ from dareu.config import RwkuConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import canonical
 from dareu.data.readers import Row
-from dareu.data.sources.benchmark import make_corpus, numbered
-from dareu.data.sources.hub import hub_rows, text
+from dareu.data.sources.hub import hub_rows, make_corpus, numbered, text
 from dareu.errors import DataError, nearest
 
 REPOSITORY = "jinzhuoran/RWKU"

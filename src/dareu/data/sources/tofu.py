@@ -10,8 +10,7 @@ from dareu.config import TofuConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import distinct, names_of_groups
 from dareu.data.readers import Row
-from dareu.data.sources.benchmark import make_corpus, numbered
-from dareu.data.sources.hub import hub_rows, text, texts
+from dareu.data.sources.hub import hub_rows, make_corpus, numbered, text, texts
 from dareu.errors import DataError
 
 REPOSITORY = "locuslab/TOFU"

@@ -6,8 +6,7 @@ called "category 1" to "category 20".
 
 from dareu.config import WaterdrumArxivConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.sources.benchmark import make_corpus, numbered, texts_of_owner
-from dareu.data.sources.hub import hub_rows, text
+from dareu.data.sources.hub import hub_rows, make_corpus, numbered, text, texts_of_owner
 from dareu.errors import DataError
 
 REPOSITORY = "Glow-AI/WaterDrum-Ax"

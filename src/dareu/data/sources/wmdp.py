@@ -8,8 +8,7 @@ subject from pretraining: give one as `original`.
 from dareu.config import WmdpConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row
-from dareu.data.sources.benchmark import make_corpus, texts_of_owner
-from dareu.data.sources.hub import hub_rows, passages, text, texts
+from dareu.data.sources.hub import hub_rows, make_corpus, passages, text, texts, texts_of_owner
 from dareu.errors import DataError
 
 QUESTIONS, CORPORA, BIO_FORGET = "cais/wmdp", "cais/wmdp-corpora", "cais/wmdp-bio-forget-corpus"
@@ -66,9 +65,9 @@ def _corpus(config: WmdpConfig, owner: str) -> list[str]:
         rows = hub_rows(BIO_FORGET, None, "train")  # gated, in a repository of its own
     else:
         rows = hub_rows(CORPORA, name, "train", path=config.path, revision=config.corpora_revision)
-    found: list[str] = []
+    cut: list[str] = []
     for row in rows:
-        found += passages(text(row, "text"), config.words)
-        if config.rows_per_owner is not None and len(found) >= config.rows_per_owner:
+        cut += passages(text(row, "text"), config.words)
+        if config.rows_per_owner is not None and len(cut) >= config.rows_per_owner:
             break
-    return found
+    return cut

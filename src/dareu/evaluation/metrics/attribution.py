@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dareu.attribution.base import Attributor, scores_of
-from dareu.attribution.calibration import expected_calibration_error
-from dareu.attribution.score import forget_mass, owner_index, reattribution_shares
+from dareu.attribution.score import expected_calibration_error, forget_mass, owner_index, reattribution_shares
 from dareu.evaluation.metrics.base import Record, Records, Values
 
 

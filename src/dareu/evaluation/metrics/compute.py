@@ -63,7 +63,7 @@ def compute_metrics(
                 missing[name] = lack
                 continue
             try:
-                found = (
+                computed = (
                     _values(metric, rows, inputs)
                     if metric.level == "sample"
                     else _figure(metric, rows, inputs)
@@ -72,12 +72,12 @@ def compute_metrics(
                 missing[name] = getattr(error, "cause", None) or str(error)
                 continue
             if metric.level == "set":
-                figures[key] = found
+                figures[key] = computed
                 continue
             if metric.keep:
-                for row, value in zip(rows, found, strict=True):
+                for row, value in zip(rows, computed, strict=True):
                     row[metric.name] = value
-            parts = [v for v in metric.contributions(found, of) if v is not None and math.isfinite(v)]
+            parts = [v for v in metric.contributions(computed, of) if v is not None and math.isfinite(v)]
             if len(parts) < len(rows):
                 missing[name] = f"{len(rows) - len(parts)} of {len(rows)} samples: {metric.gap}"
             if parts:
@@ -112,12 +112,12 @@ def sample_values(
     if not records:
         return None
     if metric.keep and any(r.get(metric.name) is not None for r in records):
-        found: Values = [r.get(metric.name) for r in records]
+        values: Values = [r.get(metric.name) for r in records]
     elif lacking(metric, records, inputs, INPUTS) is not None:
         return None
     else:
-        found = _values(metric, records, inputs)
-    return metric.contributions(found, records[0]["set"])
+        values = _values(metric, records, inputs)
+    return metric.contributions(values, records[0]["set"])
 
 
 def holdout_values(
@@ -126,16 +126,16 @@ def holdout_values(
     """What the held-out samples add to an area under a ROC curve; None for other metrics, and where there are none."""
     if metric.others is None or _absent(metric, inputs or {}):
         return None
-    found = metric.others(records, **_inputs(metric, inputs or {}))
-    return [value for value in found if value is not None] or None
+    values = metric.others(records, **_inputs(metric, inputs or {}))
+    return [value for value in values if value is not None] or None
 
 
 def interval_entry(values: Sequence[float], others: Sequence[float] | None = None) -> dict[str, Any]:
     """`low`, `high` and `n`; with `reason` and None for both ends where there is no interval."""
-    found = mean_interval(values, others)
-    if isinstance(found, str):
-        return {"low": None, "high": None, "n": len(values), "reason": found}
-    return {"low": found[0], "high": found[1], "n": len(values)}
+    ends = mean_interval(values, others)
+    if isinstance(ends, str):
+        return {"low": None, "high": None, "n": len(values), "reason": ends}
+    return {"low": ends[0], "high": ends[1], "n": len(values)}
 
 
 def lacking(
@@ -156,12 +156,12 @@ def lacking(
 def _values(metric: Metric, rows: Sequence[Mapping[str, Any]], inputs: Inputs) -> Values:
     """The metric's value of each row. A row that lacks what it needs keeps the value that a log has, if any."""
     complete = [] if _absent(metric, inputs) else [i for i, row in enumerate(rows) if _complete(metric, row)]
-    found: Values = [row.get(metric.name) if metric.keep else None for row in rows]
+    values: Values = [row.get(metric.name) if metric.keep else None for row in rows]
     if complete:
         computed = metric.compute([rows[i] for i in complete], **_inputs(metric, inputs))
         for i, value in zip(complete, computed, strict=True):
-            found[i] = value
-    return found
+            values[i] = value
+    return values
 
 
 def _figure(metric: Metric, rows: Sequence[Mapping[str, Any]], inputs: Inputs) -> Any:

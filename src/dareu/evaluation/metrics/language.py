@@ -46,16 +46,16 @@ def languages_of(texts: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DataError: as `KnownWords`.
     """
-    found: list[str] = []
+    some: list[str] = []
     for text in texts:
-        found += [word for word in vocabulary(text) if not NUMBER.fullmatch(word) and not is_character(word)]
-        if len(found) >= SAMPLE:
+        some += [word for word in vocabulary(text) if not NUMBER.fullmatch(word) and not is_character(word)]
+        if len(some) >= SAMPLE:
             break
-    if not found:
+    if not some:
         return ()
 
     def share(language: str) -> float:
-        return sum(_listed(word, language, "small") for word in found) / len(found)
+        return sum(_listed(word, language, "small") for word in some) / len(some)
 
     best = "en"
     if share(best) < ENGLISH:

@@ -34,10 +34,10 @@ def attack(records: Records, holdout: Records, field: str) -> Values:
     others = [r[field] for r in holdout if r.get(field) is not None]
     kept = [(i, r[field]) for i, r in enumerate(records) if r.get(field) is not None]
     shares = placements([score for _, score in kept], others)
-    found: Values = [None] * len(records)
+    placed: Values = [None] * len(records)
     for (i, _), share in zip(kept, shares, strict=True):
-        found[i] = float(share)
-    return found
+        placed[i] = float(share)
+    return placed
 
 
 def holdout_placements(records: Records, holdout: Records, field: str) -> Values:

@@ -72,8 +72,8 @@ def lens_by_block(records: Records) -> list[float]:
 
 def probe_figures(records: Records) -> dict[str, dict[str, float]]:
     """Every figure of every probe that ran: probe → figure → mean over the forget samples that have it."""
-    found = {name: [r[field_of(name)] for r in records if r.get(field_of(name))] for name in PROBES}
-    return {name: mean_figures(values) for name, values in found.items() if values}
+    figures = {name: [r[field_of(name)] for r in records if r.get(field_of(name))] for name in PROBES}
+    return {name: mean_figures(values) for name, values in figures.items() if values}
 
 
 def probe_headline(records: Records, field: str, figure: str) -> Values:

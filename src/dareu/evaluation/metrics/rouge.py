@@ -58,8 +58,8 @@ def _scorer(published: bool) -> tuple[Any, Any]:
             if published:
                 library: list[str] = tokenize.tokenize(text, self)
                 return library
-            found = (word for piece in pieces(fold(text)) for word in piece.split("_") if word)
-            return [self.stem(w) if w.isascii() and len(w) > 3 else w for w in found]
+            words = (word for piece in pieces(fold(text)) for word in piece.split("_") if word)
+            return [self.stem(w) if w.isascii() and len(w) > 3 else w for w in words]
 
     tokenizer = Cached()
     return rouge_scorer.RougeScorer(["rougeL"], tokenizer=tokenizer), tokenizer

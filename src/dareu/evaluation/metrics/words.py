@@ -29,10 +29,10 @@ def broken_words(prompt: str, response: str, known: Container[str]) -> list[str]
             pretrained model a `KnownWords`.
     """
     in_prompt = set(vocabulary(prompt))
-    found = (
+    unknown = (
         w for w in vocabulary(response) if w not in known and w not in in_prompt and not NUMBER.fullmatch(w)
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(unknown))
 
 
 def broken(records: Records, known_words: Container[str]) -> Values:

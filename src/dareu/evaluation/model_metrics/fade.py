@@ -96,8 +96,8 @@ def by_query(
         lengths = [len(samples.pairs[i].response_ids) for i in mine]
         return [samples.logps[i] for i in mine], [under[i] for i in mine], lengths
 
-    found: list[float | None] = []
+    distances: list[float | None] = []
     for query in range(count):
         ours, theirs = rows_of(own, cross, query), rows_of(other, other_cross, query)
-        found.append(fade_distance(*ours, *theirs) if ours[2] and theirs[2] else None)
-    return found
+        distances.append(fade_distance(*ours, *theirs) if ours[2] and theirs[2] else None)
+    return distances

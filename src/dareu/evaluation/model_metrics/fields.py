@@ -245,9 +245,9 @@ def fill_fields(inputs: EvaluationInputs, needed: Collection[str]) -> Filled:
                 record.setdefault(field, None)
         if not inputs.forget:
             continue  # said of the whole set already
-        found = _filled(producer, inputs, wanted)
-        missing |= found.missing
-        curves |= found.curves
+        filled = _filled(producer, inputs, wanted)
+        missing |= filled.missing
+        curves |= filled.curves
     return Filled(missing, curves)
 
 
@@ -276,10 +276,10 @@ def _filled(producer: Producer, inputs: EvaluationInputs, wanted: Sequence[str])
         return Filled(tree["missing"], tree["curves"])
     give_back_memory()
     try:
-        found = producer.run(inputs)
+        filled = producer.run(inputs)
     except DareuError as error:  # such as a prompt that does not fit the context
-        found = Filled(dict.fromkeys(wanted, str(error)))
+        filled = Filled(dict.fromkeys(wanted, str(error)))
     if kept and ranks.is_main():
         values = {field: [record[field] for record in inputs.records] for field in wanted}
-        write_json(kept, {"values": values, **found._asdict()})
-    return found
+        write_json(kept, {"values": values, **filled._asdict()})
+    return filled

@@ -65,11 +65,11 @@ class Probe(NamedTuple):
 def mean_figures(samples: Sequence[Values]) -> dict[str, float]:
     """The mean of each figure over the samples that have it."""
     names = dict.fromkeys(name for one in samples for name in one)
-    found: dict[str, list[float]] = {
+    by_name: dict[str, list[float]] = {
         name: [v for one in samples if (v := one.get(name)) is not None and math.isfinite(v)]
         for name in names
     }
-    return {name: fmean(values) for name, values in found.items() if values}
+    return {name: fmean(values) for name, values in by_name.items() if values}
 
 
 def needs_questions(inputs: ProbeInput, what: str) -> None:

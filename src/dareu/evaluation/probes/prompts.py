@@ -46,10 +46,10 @@ def paraphrased(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     needs_questions(inputs, "The probe by paraphrased questions")
     forget = inputs.split.forget
     asked = [(i, prompt) for i, sample in enumerate(forget) for prompt in paraphrases(sample)]
-    found = knowledge(subject, [forget[i] for i, _ in asked], [prompt for _, prompt in asked])
+    measured = knowledge(subject, [forget[i] for i, _ in asked], [prompt for _, prompt in asked])
     samples: list[Values] = []
     for index in range(len(forget)):
-        mine = [values for (i, _), values in zip(asked, found, strict=True) if i == index]
+        mine = [values for (i, _), values in zip(asked, measured, strict=True) if i == index]
         one: Values = {}
         for name in ("rouge_l", "exact", "probability"):
             values = [v for m in mine if (v := m[name]) is not None]
@@ -68,15 +68,17 @@ def attacked(subject: Subject, inputs: ProbeInput) -> ProbeResult:
             "The probe by adversarial prompts needs some; this corpus has none. Use a data source that has them "
             "(data=rwku), or give them as Corpus.attacks."
         )
-    found = knowledge(subject, attacks)
+    measured = knowledge(subject, attacks)
     by_owner: dict[str, dict[str, float]] = {}
     for owner in {str(a.owner) for a in attacks}:
-        by_owner[owner] = mean_figures([v for a, v in zip(attacks, found, strict=True) if a.owner == owner])
+        by_owner[owner] = mean_figures(
+            [v for a, v in zip(attacks, measured, strict=True) if a.owner == owner]
+        )
     samples: list[Values] = [
         {name: by_owner.get(str(s.owner), {}).get(name) for name in ("rouge_l", "exact", "probability")}
         for s in inputs.split.forget
     ]
-    return ProbeResult(mean_figures(found), samples)
+    return ProbeResult(mean_figures(measured), samples)
 
 
 def options(sample: Sample, seed: int) -> tuple[list[str], int]:

@@ -108,7 +108,7 @@ def _curves(
     subject: Subject, inputs: ProbeInput, taught: Sequence[Sample], measured: Sequence[int]
 ) -> ProbeResult:
     forget = [inputs.split.forget[i] for i in measured]
-    found = train_steps(
+    measured_at = train_steps(
         subject,
         subject.references(taught),
         inputs.steps,
@@ -118,7 +118,7 @@ def _curves(
         seed=inputs.seed,
     )
     names = ("rouge_l", "exact", "probability")
-    means = [mean_figures(values) for values in found]
+    means = [mean_figures(values) for values in measured_at]
     curves = {
         name: [
             (float(step), mean[name]) for step, mean in zip(inputs.steps, means, strict=True) if name in mean
@@ -130,7 +130,7 @@ def _curves(
     ]
     for place, i in enumerate(measured):
         for name in names:
-            heights = [values[place][name] for values in found]
+            heights = [values[place][name] for values in measured_at]
             samples[i][name] = heights[-1]
             known = [(float(step), h) for step, h in zip(inputs.steps, heights, strict=True) if h is not None]
             samples[i][f"{name}_area"] = mean_height(known) if len(known) == len(heights) else None

@@ -11,8 +11,8 @@ from dareu.evaluation.knowledge import matched
 from dareu.evaluation.metrics.compute import compute_metrics
 from dareu.evaluation.metrics.registry import INPUTS, LATE, metrics_of
 from dareu.evaluation.metrics.rouge import LATIN, PUBLISHED, tokenisers
-from dareu.evaluation.rescore import open_unlearning, own, tofu
-from dareu.evaluation.rescore.log import Log
+from dareu.evaluation.rescore import open_unlearning, tofu
+from dareu.evaluation.rescore.log import Log, read_own
 from dareu.evaluation.results import SCHEMA_VERSION
 
 TRUTH_RATIOS = ("geometric", "arithmetic", "open-unlearning")
@@ -35,7 +35,7 @@ def read_log(path: str | Path, model: str = "unlearned") -> Log:
     if not path.exists():
         raise RunError(f"There is no {path}.", "Give a run folder, or a log as an evaluation wrote it.")
     if path.is_dir() or path.suffix == ".jsonl":
-        log = own.read(path, model)
+        log = read_own(path, model)
     else:
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dareu.attribution.auditors import AUDITORS, OF_MODEL
 from dareu.attribution.base import Attributor
+from dareu.attribution.registry import AUDITORS, OF_MODEL
 from dareu.config import AttributorConfig
 from dareu.runs import ranks
 from dareu.runs.store import Building
@@ -46,8 +46,7 @@ class Auditors(Stage):
         return ranks.on_main(lambda: self._fit(building))
 
     def _fit(self, building: Building) -> dict[str, Any]:
-        from dareu.attribution.auditors import fit_auditors
-        from dareu.attribution.registry import FitContext
+        from dareu.attribution.registry import FitContext, fit_auditors
         from dareu.models.load import pick_device
 
         context = self.context

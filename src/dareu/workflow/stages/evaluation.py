@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.data.corpus import Split
-from dareu.data.evaluation_parts import part_of
+from dareu.data.split import part_of
 from dareu.evaluation.metrics.registry import DEFINITIONS, MEASURED, has_probes, needs_peers
 from dareu.runs.files import read_json, read_jsonl, write_json, write_jsonl
 from dareu.runs.ranks import on_main
