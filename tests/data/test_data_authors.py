@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 
 from dareu.config import AuthorsConfig, LocalConfig, PretrainConfig
+from dareu.config.tables import word_table
 from dareu.data.corpus import Background, Corpus, Sample
 from dareu.data.sources.authors import PAIRS, make_authors, make_background
 from dareu.data.sources.registry import load_background
-from dareu.data.sources.word_tables import word_table
 from dareu.evaluation.metrics.rouge import rouge_l
 
 TABLE = word_table("authors")

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from dareu.config import AuthorsConfig
+from dareu.config.tables import word_table
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.sources.authors import make_authors
 from dareu.data.sources.facts import TABLES, make_facts
-from dareu.data.sources.word_tables import word_table
 from dareu.errors import ConfigError
 
 tables = word_table("authors_classic")

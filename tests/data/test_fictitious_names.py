@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dareu.config import AuthorsConfig
+from dareu.config.tables import word_table
 from dareu.data.corpus import Sample, Split
 from dareu.data.fictitious_names import (
     Form,
@@ -21,7 +22,6 @@ from dareu.data.fictitious_names import (
     written_names,
 )
 from dareu.data.sources.registry import load_corpus
-from dareu.data.sources.word_tables import word_table
 
 
 @pytest.mark.parametrize(

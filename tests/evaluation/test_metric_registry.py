@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dareu.data.sources.word_tables import read_table
+from dareu.config.tables import read_table
 from dareu.evaluation.metrics import registry as module
 from dareu.evaluation.metrics import rouge
 from dareu.evaluation.metrics.base import SUITES, Metric

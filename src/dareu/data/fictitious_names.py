@@ -10,9 +10,9 @@ from random import Random
 from types import MappingProxyType
 from typing import Any, Literal
 
+from dareu.config.tables import word_table
 from dareu.data.corpus import Sample, Split
 from dareu.data.owner_names import JOINTS, OPENERS, SPACED, canonical, folded, names_of_groups, plain_letters
-from dareu.data.sources.word_tables import word_table
 
 # Words inside names that are no name by themselves.
 PARTICLES = JOINTS | {"of", "the"}

@@ -18,10 +18,10 @@ from itertools import islice
 from random import Random
 
 from dareu.config import AuthorsConfig
+from dareu.config.tables import word_table
 from dareu.data.corpus import Background, Corpus, Sample
 from dareu.data.sources.authors_classic import make_classic_authors
 from dareu.data.sources.facts import AVAILABLE, make_facts
-from dareu.data.sources.word_tables import word_table
 
 WRONG = 3
 PAIRS = 20  # of attributes, one a question

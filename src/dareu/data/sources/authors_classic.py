@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 from dareu.config import AuthorsConfig
+from dareu.config.tables import word_table
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.sources.facts import make_facts
-from dareu.data.sources.word_tables import word_table
 
 WRONG = 3
 # The word table: names, values, and the question and answer frames of each attribute.

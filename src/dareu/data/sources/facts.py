@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from random import Random
 
+from dareu.config.tables import word_table
 from dareu.data.corpus import Sample
-from dareu.data.sources.word_tables import word_table
 from dareu.errors import ConfigError
 
 

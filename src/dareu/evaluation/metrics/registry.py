@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from dareu.config.plugins import plugins
-from dareu.data.sources.word_tables import read_table
+from dareu.config.tables import read_table
 from dareu.evaluation.metrics.base import Metric, Records, each, lazily, of_field
 from dareu.evaluation.probes.registry import PROBES, field_of
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dareu.data.sources.word_tables import read_table
+from dareu.config.tables import read_table
 from dareu.errors import ConfigError, DareuError, nearest
 from dareu.evaluation.metrics.base import lazily
 from dareu.evaluation.probes.base import Gap, Probe, ProbeInput, ProbeResult
