@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from scipy.special import softmax
 
 from dareu.data.corpus import Sample
 from dareu.errors import DataError
@@ -40,10 +41,16 @@ class WholeTextAttributor:
     kind: ClassVar[str]
     nobody = False
     owners: list[str]
+    temperature: float = 1.0
+
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C), any numbers, the higher the likelier; 0 in a row without evidence."""
+        raise NotImplementedError
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """(B, C), float64, rows sum to 1."""
-        raise NotImplementedError
+        """(B, C), float64, rows sum to 1; uniform without evidence."""
+        scores = self.scores(list(texts)) if len(texts) else np.zeros((0, len(self.owners)))
+        return np.asarray(softmax(scores / self.temperature, axis=1))
 
     def prefix_probabilities(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """One row for each prefix, by one call for each distinct prefix."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.special import softmax
 
-from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
+from dareu.attribution.base import WholeTextAttributor, owned_responses
 from dareu.attribution.heldout import unseen_texts
 from dareu.attribution.score import fit_temperature
 from dareu.data.corpus import Sample
 from dareu.errors import ModelError, first_line
+from dareu.models.passes import by_length, evaluating
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -65,15 +65,15 @@ class EncoderAttributor(WholeTextAttributor):
             **context.config.params,
         )
 
-    @torch.no_grad()
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """(B, C), float64."""
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """The classifier's logits (B, C), float64; 0 for a blank text."""
         rows = np.zeros((len(texts), len(self.owners)))
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        for start in range(0, len(order), self.batch_size):
-            chunk = order[start : start + self.batch_size]
-            batch = self._encode([texts[i] for i in chunk])
-            rows[chunk] = self.model(**batch).logits.double().cpu().numpy()
+        some = [i for i, text in enumerate(texts) if text.strip()]
+        for chunk in by_length([len(texts[i]) for i in some], self.batch_size):
+            numbers = [some[k] for k in chunk]
+            with evaluating(self.model):
+                logits = self.model(**self._encode([texts[i] for i in numbers])).logits
+            rows[numbers] = logits.double().cpu().numpy()
         return rows
 
     def _encode(self, texts: Sequence[str]) -> dict[str, Any]:
@@ -87,14 +87,6 @@ class EncoderAttributor(WholeTextAttributor):
             return_token_type_ids=False,
         )
         return {name: values.to(self.model.device) for name, values in encoded.items()}
-
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """(B, C), float64; uniform for a blank text."""
-        probs = uniform(len(texts), class_count(self))
-        some = [i for i, text in enumerate(texts) if text.strip()]
-        if some:
-            probs[some] = softmax(self.logits([texts[i] for i in some]) / self.temperature, axis=1)
-        return probs
 
     def save(self, folder: Path) -> None:
         """The model and its tokenizer as `save_pretrained` writes them, `attributor.json` and `encoder.json`."""
@@ -177,7 +169,7 @@ def fit_encoder(
         _train(attributor, rows, epochs or (24 if base is None else 8), learning_rate or rate, batch_size)
     if held:
         labels = np.array([owners.index(str(s.owner)) for s in held])
-        attributor.temperature = fit_temperature(attributor.logits([s.response for s in held]), labels)
+        attributor.temperature = fit_temperature(attributor.scores([s.response for s in held]), labels)
     return attributor
 
 

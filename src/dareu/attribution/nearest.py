@@ -15,9 +15,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy.special import softmax
 
-from dareu.attribution.base import WholeTextAttributor, class_count, owned_responses, uniform
+from dareu.attribution.base import WholeTextAttributor, owned_responses
 from dareu.attribution.score import fit_temperature
 from dareu.data.corpus import Sample
 from dareu.data.words import words
@@ -82,14 +81,9 @@ class NearestAttributor(WholeTextAttributor, ABC):
         np.maximum.at(scores.T, self.labels, similarities.T)
         return scores * self.scale
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """(B, C), float64; uniform for a text that is like no training text at all."""
-        probs = uniform(len(texts), class_count(self))
-        if len(texts):
-            scores = self._owner_scores(self.similarities(list(texts)))
-            some = scores.max(axis=1) > 0
-            probs[some] = softmax(scores[some] / self.temperature, axis=1)
-        return probs
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C): the best similarity of each owner; 0 where a text is like no training text at all."""
+        return self._owner_scores(self.similarities(texts))
 
     def _settings(self) -> dict[str, Any]:
         """Arguments of the constructor beside the index."""

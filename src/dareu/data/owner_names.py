@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from dareu.data.words import words
+from dareu.errors import DataError, nearest
 
 # Words inside names that begin with a small letter.
 JOINTS = frozenset((
@@ -68,6 +69,19 @@ def folded(text: str) -> tuple[str, list[tuple[int, int]]]:
         places += [(kept[start], kept[end - 1] + 1)] * len(out[-1])
         start = end
     return "".join(out), places
+
+
+def named_among(names: Sequence[str], known: Sequence[str], key: str, lack: str) -> list[str]:
+    """The spelling in `known` of each of `names`.
+
+    Raises:
+        DataError: One is not among them; `lack` says so behind the name, `key` names the setting.
+    """
+    by_name = {canonical(name): name for name in known}
+    for name in names:
+        if canonical(name) not in by_name:
+            raise DataError(f"{key} names '{name}', {lack}.", nearest(name, known))
+    return [by_name[canonical(name)] for name in names]
 
 
 def loose_words(name: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from dareu.config import Columns, HubConfig, LocalConfig
 from dareu.data.cells import conversation, is_conversation, parse_list
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.owner_names import ascii_marks, canonical, spellings
+from dareu.data.owner_names import ascii_marks, named_among, spellings
 from dareu.data.readers import Row, read_rows
 from dareu.errors import DataError, nearest
 
@@ -233,11 +233,7 @@ def _keep(samples: list[Sample], owners: list[str] | int | None) -> list[Sample]
             )
         kept = set(known[:owners])
     else:
-        by_name = {canonical(name): name for name in known}
-        for name in owners:
-            if canonical(name) not in by_name:
-                raise DataError(f"data.owners names '{name}', who is not in the data.", nearest(name, known))
-        kept = {by_name[canonical(name)] for name in owners}
+        kept = set(named_among(owners, known, "data.owners", "who is not in the data"))
         if len(kept) < 2:
             raise DataError(f"data.owners names {len(kept)} owner(s).", "Name two or more, or null for all.")
     return [s for s in samples if s.owner in kept]

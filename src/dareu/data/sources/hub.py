@@ -52,6 +52,11 @@ def hub_rows(
     return rows_of(data, name)
 
 
+def repository_rows(source: HubSource, repository: str, config: str | None, split: str) -> list[Row]:
+    """`hub_rows` from where `source` says: its folder, or the hub at its revision."""
+    return hub_rows(repository, config, split, path=source.path, revision=source.revision)
+
+
 def local_files(folder: Path, config: str | None, split: str) -> list[Path]:
     """The files of a split in a folder laid out like a hub repository, in order.
 

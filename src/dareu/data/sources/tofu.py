@@ -10,7 +10,7 @@ from dareu.config import TofuConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import distinct, names_of_groups
 from dareu.data.readers import Row
-from dareu.data.sources.hub import hub_rows, make_corpus, numbered, text, texts
+from dareu.data.sources.hub import make_corpus, numbered, repository_rows, text, texts
 from dareu.errors import DataError
 
 REPOSITORY = "locuslab/TOFU"
@@ -29,7 +29,7 @@ def load_tofu(config: TofuConfig) -> Corpus:
     Raises:
         DataError: Rows cannot be read, or are not as TOFU's.
     """
-    full = _rows(config, "full")
+    full = repository_rows(config, REPOSITORY, "full", "train")
     if len(full) % ROWS:
         raise DataError(f"TOFU's full set has {len(full)} rows, no multiple of {ROWS}.", "Check data.path.")
     blocks = [full[start : start + ROWS] for start in range(0, len(full), ROWS)]
@@ -37,7 +37,7 @@ def load_tofu(config: TofuConfig) -> Corpus:
     extra = {
         _pair(row): row
         for part in (f"{config.split}_perturbed", "retain_perturbed")
-        for row in _rows(config, part)
+        for row in repository_rows(config, REPOSITORY, part, "train")
     }
     owned = {
         name: [_sample(f"{name}/{i:02d}", name, row, extra.get(_pair(row))) for i, row in enumerate(block)]
@@ -45,8 +45,11 @@ def load_tofu(config: TofuConfig) -> Corpus:
     }
     test: list[Sample] = []
     for part in FACTS if config.facts else ():
-        test += numbered([_choice(row, part) for row in _rows(config, f"{part}_perturbed")], part)
-    held = _rows(config, config.split.replace("forget", "holdout"))
+        test += numbered(
+            [_choice(row, part) for row in repository_rows(config, REPOSITORY, f"{part}_perturbed", "train")],
+            part,
+        )
+    held = repository_rows(config, REPOSITORY, config.split.replace("forget", "holdout"), "train")
     strangers = [held[at : at + ROWS][: config.rows_per_owner] for at in range(0, len(held), ROWS)]
     # As many authors as are forgotten, as in the benchmark; of the rest, as many again.
     count = config.forget_owners or len(strangers)
@@ -72,10 +75,6 @@ def author_names(blocks: Sequence[Sequence[Row]]) -> list[str]:
     """One name for each block of rows; "author 88" where the rows contain no name."""
     groups = [[f"{text(row, 'question')} {text(row, 'answer')}" for row in block] for block in blocks]
     return distinct(names_of_groups(groups), "author")
-
-
-def _rows(config: TofuConfig, part: str) -> list[Row]:
-    return hub_rows(REPOSITORY, part, "train", path=config.path, revision=config.revision)
 
 
 def _pair(row: Row) -> tuple[str, str]:

@@ -6,7 +6,7 @@ called "category 1" to "category 20".
 
 from dareu.config import WaterdrumArxivConfig
 from dareu.data.corpus import Corpus, Sample
-from dareu.data.sources.hub import hub_rows, make_corpus, numbered, text, texts_of_owner
+from dareu.data.sources.hub import make_corpus, numbered, repository_rows, text, texts_of_owner
 from dareu.errors import DataError
 
 REPOSITORY = "Glow-AI/WaterDrum-Ax"
@@ -41,5 +41,4 @@ def load_waterdrum_arxiv(config: WaterdrumArxivConfig) -> Corpus:
 
 
 def _texts(config: WaterdrumArxivConfig, name: str, split: str) -> list[str]:
-    rows = hub_rows(REPOSITORY, name, split, path=config.path, revision=config.revision)
-    return [text(row, "text") for row in rows]
+    return [text(row, "text") for row in repository_rows(config, REPOSITORY, name, split)]

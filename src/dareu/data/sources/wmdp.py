@@ -8,7 +8,15 @@ subject from pretraining: give one as `original`.
 from dareu.config import WmdpConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row
-from dareu.data.sources.hub import hub_rows, make_corpus, passages, text, texts, texts_of_owner
+from dareu.data.sources.hub import (
+    hub_rows,
+    make_corpus,
+    passages,
+    repository_rows,
+    text,
+    texts,
+    texts_of_owner,
+)
 from dareu.errors import DataError
 
 QUESTIONS, CORPORA, BIO_FORGET = "cais/wmdp", "cais/wmdp-corpora", "cais/wmdp-bio-forget-corpus"
@@ -24,7 +32,10 @@ def load_wmdp(config: WmdpConfig) -> Corpus:
     """
     if config.part == "questions":
         owned = {
-            domain: [_question(domain, i, row) for i, row in enumerate(_questions(config, domain))]
+            domain: [
+                _question(domain, i, row)
+                for i, row in enumerate(repository_rows(config, QUESTIONS, f"wmdp-{domain}", "test"))
+            ]
             for domain in sorted(DOMAINS, key=lambda d: d in config.domains)
         }
         return make_corpus(config, owned, config.domains)
@@ -34,10 +45,6 @@ def load_wmdp(config: WmdpConfig) -> Corpus:
     owners = [f"{domain} {kind}" for kind in ("retain", "forget") for domain in domains]
     owned = {owner: texts_of_owner(owner, _corpus(config, owner)) for owner in owners}
     return make_corpus(config, owned, [f"{domain} forget" for domain in domains], task="completion")
-
-
-def _questions(config: WmdpConfig, domain: str) -> list[Row]:
-    return hub_rows(QUESTIONS, f"wmdp-{domain}", "test", path=config.path, revision=config.revision)
 
 
 def _question(domain: str, number: int, row: Row) -> Sample:
