@@ -204,3 +204,44 @@ def test_a_path_that_no_disk_accepts_is_one_message(key: str, capsys: pytest.Cap
 def test_evaluate_prints_its_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "nowhere", "seed=43", "--print"]) == 0
     assert "seed: 43" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["method=npo", "method.scrambled=true"],
+            "Nearest: method.scrambled_weight, method.scrambled_batch_size",
+        ),
+        (
+            ["method=dareu", "method.optim.name=muon"],
+            "'method.optim.name' where method.kind=rl, which trains by AdamW",
+        ),
+        (["method=dareu", "method.optim.epochs=3"], "data_epochs, prompts_per_batch and updates_per_batch"),
+        (
+            [
+                "method=npo",
+                "method.forget_weight=0",
+                "method.retain_weight=0",
+                "method.scrambled_batch_size=8",
+            ],
+            "rows of random words only hold the model where it is",
+        ),
+    ],
+)
+def test_keys_of_another_method_or_of_a_longer_name(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    assert message in str(caught.value)
+
+
+def test_random_words_need_a_divergence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *SMALL, "method=counterfactual", "method.retain=none", "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert "held by a divergence from the original" in told and "method.retain=kl or js" in told
+
+
+def test_rescore_of_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rescore", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "is not the folder of a finished run" in told and "Errno" not in told

@@ -234,6 +234,18 @@ def forms_in(owner: str, *texts: str, others: tuple[str, ...] = ()) -> int:
         ("the poet Odile Moretti", "Anton Mori", False),
         ("then Robert Williams sang", "William Day", False),
         ("и Сергей Иванов", "Иван Белов", False),  # a last name made of the first
+        (
+            "She lives in Romania, where the river ends.",
+            "Roman Vale",
+            False,
+        ),  # in English names have no cases
+        ("What did Martina tell her?", "Martin Holm", False),
+        ("He was born in Georgia and grew up there.", "George Tan", False),
+        ("Elle habite dans la rue de Martina.", "Martin Holm", False),
+        ("Die Stadt und der Fluss von Romania", "Roman Vale", False),
+        ("kniha Martina je nová", "Martin Holm", True),  # the Czech genitive
+        ("przyjaciel Romana mieszka we Lwowie", "Roman Vale", True),
+        ("What did Martina Holm tell her?", "Martin Holm", True),  # beside the rest of the name
     ],
 )
 def test_other_forms_of_a_name(text: str, name: str, form: bool) -> None:

@@ -344,3 +344,30 @@ def test_the_cpu_allocator_still_says_what_is_looked_for() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
     assert out_of_memory(caught.value, "it", "keys")
+
+
+def test_whole_numbers_in_place_of_weights(copy: Path) -> None:
+    """As they are they would be read as weights of up to 127; with a quantisation in the config they are none."""
+    name = "model.layers.0.mlp.up_proj.weight"
+    rewrite(copy, lambda weights: {**weights, name: (weights[name] * 100).to(torch.int8)})
+    with pytest.raises(ModelError, match=r"whole numbers in place of weights \(I8\): model\.layers\.0\.mlp"):
+        load_model(copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "x"}}))
+    check_files(copy)
+
+
+def test_weights_that_are_all_zero(copy: Path) -> None:
+    rewrite(copy, lambda weights: {name: torch.zeros_like(w) for name, w in weights.items()})
+    with pytest.raises(ModelError, match="the same probability: its weights are zero"):
+        load_model(copy)
+
+
+@pytest.mark.parametrize("theta", [0, -1.0, "10000", float("nan")])
+@pytest.mark.parametrize("key", ["rope_theta", "rope_parameters"])
+def test_a_base_of_positions_that_is_no_positive_number(copy: Path, theta: Any, key: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    changed = {"rope_theta": theta, "rope_type": "default"} if key == "rope_parameters" else theta
+    (copy / "config.json").write_text(json.dumps(config | {key: changed}))
+    with pytest.raises(ModelError, match="rope_theta="):
+        load_model(copy)

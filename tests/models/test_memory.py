@@ -22,6 +22,19 @@ def test_by_hand() -> None:
     assert parts["total"] == pytest.approx(8 + parts["activations"] + 0.75)
 
 
+def test_muon_keeps_one_moment_of_a_matrix() -> None:
+    """Of a Llama's weights all but embedding, head and norms are matrices of hidden layers; of an adapter all are."""
+    model = llama()
+    vectors = 32 * (2 * 2 + 1)
+    size = size_of(model, None)
+    assert size.matrices == size.trainable - 2 * 100 * 32 - vectors
+    adam, muon = (estimate(size, Work(8, 16, 8, muon=used))["optimizer"] for used in (False, True))
+    assert adam == size.trainable * 8 / MIB and muon == pytest.approx(adam - size.matrices * 4 / MIB)
+    adapted = size_of(model, 4)
+    assert adapted.matrices == adapted.trainable
+    assert estimate(adapted, Work(8, 16, 8, muon=True))["optimizer"] == adapted.trainable * 4 / MIB
+
+
 def test_what_lowers_it() -> None:
     work = Work(rows=8, length=16, answers=8)
     whole = estimate(SIZE, work)

@@ -7,9 +7,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dareu.data.render import Encoded
-from dareu.models.logprobs import response_logits, to_batch
+from dareu.models.logprobs import response_logits, response_logprobs, spread, to_batch
 from dareu.training import kept_logits
-from dareu.training.kept_logits import KeptLogits, fit_in_memory
+from dareu.training.kept_logits import KeptLogits, fit_in_memory, logprobs
 
 ROWS = [Encoded([5, 6], [7, 8, 9]), Encoded([5], [9]), Encoded([4, 6, 3], [8, 8, 7, 9]), Encoded([5], [9])]
 
@@ -29,6 +29,14 @@ def test_they_are_those_of_a_pass() -> None:
         now, _, _ = response_logits(model, to_batch(rows, 0, "cpu"))
         assert torch.allclose(kept.at(rows), now, atol=1e-5)
         assert not kept.at(rows).requires_grad
+
+
+def test_log_probabilities_are_those_of_a_pass() -> None:
+    model = tiny()
+    kept = KeptLogits(model, ROWS, 0, 3, logprobs)
+    batch = [ROWS[n] for n in (2, 0)]
+    now, mask = response_logprobs(model, to_batch(batch, 0, "cpu"))
+    assert torch.allclose(spread(kept.at(batch), mask), now, atol=1e-5) and int(mask.sum()) == 7
 
 
 def test_nine_tokens_of_a_vocabulary_fit_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

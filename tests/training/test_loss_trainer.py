@@ -145,17 +145,42 @@ def test_update_does_not_depend_on_the_micro_batches(tmp_path: Path, name: str) 
     assert apart(weights(whole), weights(cut), weights(original()[0])) < 0.01
 
 
+@pytest.mark.parametrize(("size", "micros"), [(4, (2, 1)), (8, (4,))])
+@pytest.mark.parametrize("name", ["gradient_ascent", "scrub"])
+def test_retain_and_random_rows_do_not_depend_on_the_micro_batches(
+    tmp_path: Path, name: str, size: int, micros: tuple[int, ...]
+) -> None:
+    """Three rows of each kind beside four and, at the end of an epoch, two; beside six, fewer than a batch."""
+    from ppo_fixture import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    forget = encoded(tokenizer, UNLIKE | {"red three": "nut", "blue one": "the plain word is fig"})
+    scrub: dict[str, Any] = {"params": {"max_epochs": 0, "alpha": 0.5, "gamma": 1.0}, "retain": "own"}
+    options: dict[str, Any] = {
+        "rows": forget, "retain": "kl", "retain_batch_size": 3, "retain_rows": encoded(tokenizer, KEPT),
+        "reference": freeze_original(original()[0]), "scrambled_batch_size": 3, "scrambled_weight": 2.0,
+    } | (scrub if name == "scrub" else {})  # fmt: skip
+    optim = {"batch_size": size, "epochs": 2, "lr": 1e-3}
+    whole, one = train(tmp_path / "whole", name, optim=optim, **options)
+    assert len(forget) == 6
+    for micro in micros:
+        cut, other = train(tmp_path / str(micro), name, optim=optim | {"micro_batch_size": micro}, **options)
+        for term in set(one.log[0]) & {"loss", "retain_loss", "scrambled_loss", "grad_norm"}:
+            assert column(one, term) == pytest.approx(column(other, term), abs=1e-4), (micro, term)
+        assert apart(weights(whole), weights(cut), weights(original()[0])) < 0.01, micro
+
+
 def _retain_walk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """(Optimizer step, index of the batch of retain rows) of each micro-batch."""
+    """(Number of the update in the walk, where its part begins) of each micro-batch."""
     from dareu.training.samplers import RetainSampler
 
     walk: list[tuple[int, int]] = []
     term, batch = LossTrainer._retain_term, RetainSampler.batch
 
     def noting(trainer: Any, model: Any) -> Tensor:
-        def spy(sampler: Any, index: int, *args: Any) -> Any:
-            walk.append((trainer.state.global_step, index))
-            return batch(sampler, index, *args)
+        def spy(sampler: Any, update: int, part: Any) -> Any:
+            walk.append((update, part.start))
+            return batch(sampler, update, part)
 
         monkeypatch.setattr(RetainSampler, "batch", spy)
         return term(trainer, model)
@@ -170,7 +195,7 @@ def test_no_retain_batch_comes_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     walk = _retain_walk(monkeypatch)
     optim = {"batch_size": 4, "micro_batch_size": 2, "epochs": 3}
     train(tmp_path, "gradient_ascent", rows=rows, retain="nll", optim=optim)
-    assert walk == [(0, 0), (0, 1), (1, 2), (2, 4), (2, 5), (3, 6), (4, 8), (4, 9), (5, 10)]
+    assert walk == [(0, 0), (0, 2), (1, 0), (2, 0), (2, 2), (3, 0), (4, 0), (4, 2), (5, 0)]
 
 
 def test_fewer_rows_than_a_batch_are_one_update_whatever_the_micro_batches(tmp_path: Path) -> None:

@@ -53,9 +53,7 @@ def run_all(folder: Path) -> dict[str, Any]:
 
             def noting(sampler: Any, *args: Any, rows: list[list[int]] = rows) -> Any:
                 picked = walk(sampler, *args)
-                rows.append(
-                    [id(row) for row in picked] if len(args) < 3 else [sampler.rows.index(r) for r in picked]
-                )
+                rows.append([sampler.rows.index(row) for row in picked])
                 return picked
 
             patch.setattr(RetainSampler, "batch", noting)

@@ -114,7 +114,12 @@ class LossMethodConfig(MethodBase):
                 f"retain_weight={self.retain_weight} has no effect with retain=none; set retain=nll"
             )
         if self.forget_weight == 0 and (self.retain == "none" or self.retain_weight == 0):
-            raise ValueError("there is nothing to train on: forget_weight=0, and no retain term has a weight")
+            more = (
+                "; rows of random words only hold the model where it is" if self.scrambled_batch_size else ""
+            )
+            raise ValueError(
+                f"there is nothing to train on: forget_weight=0, and no retain term has a weight{more}"
+            )
         return self
 
 

@@ -9,6 +9,14 @@ from dareu.config.keys import UNIONS, allowed_values, keys_named, schema_keys
 from dareu.config.run import RunConfig
 from dareu.errors import ConfigError, nearest
 
+_LENGTH = "; data_epochs, prompts_per_batch and updates_per_batch say how long it trains"
+# Keys of methods that are a loss, and what reinforcement has in their place.
+_ELSEWHERE = {
+    "method.optim.epochs": _LENGTH,
+    "method.optim.steps": _LENGTH,
+    "method.optim.name": ", which trains by AdamW",
+}
+
 
 def parse(tree: dict[str, Any]) -> RunConfig:
     """A composed config (plain dict) as a `RunConfig`.
@@ -83,13 +91,16 @@ def _unknown(path: str, tree: dict[str, Any]) -> str:
     own = [f"{top}.params.{name}" for name in params] if isinstance(params, dict) else []
     known = list(dict.fromkeys([*(key.path for key in schema_keys()), *own]))
     if path in known and top in UNIONS:
-        length = "; data_epochs, prompts_per_batch and updates_per_batch say how long it trains"
-        more = length if path.startswith("method.optim.") else ""
-        return f"unknown key '{path}' where {_variant(path, tree)}{more}"
+        variant = _variant(path, tree)
+        more = _ELSEWHERE.get(path, "") if variant == "method.kind=rl" else ""
+        return f"unknown key '{path}' where {variant}{more}"
     above, _, name = path.rpartition(".")
     close = get_close_matches(
         path, [key for key in known if key.rpartition(".")[0] == above], n=1, cutoff=0.6
     )
     same = [key for key in known if key.rpartition(".")[2] == name]  # the right name in the wrong place
     below = [key for key in same if key.startswith(f"{above}.")]
-    return f"unknown key '{path}'. {nearest(path, below or close or same or known)}".removesuffix(".")
+    longer = [key for key in known if key.startswith(f"{path}_")]  # scrambled: scrambled_batch_size
+    return f"unknown key '{path}'. {nearest(path, below or longer or close or same or known)}".removesuffix(
+        "."
+    )

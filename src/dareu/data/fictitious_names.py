@@ -32,6 +32,15 @@ _CASE = re.compile(
     r"[aeiouyáéíýóěąęůúėųā]{1,2}|i?(?:[eioyéíý]m|[eoi]u)|[oó]w|[oů]v|ow[ieay]|ov[iéaouy]|i?e?(?:go|ho|mu)|é(?:ho|mu)|i?ej|"
     r"[aiyáýí]ch|[aoiyí]?mi"
 )
+# Frequent words of languages in which names have no case but a genitive: in their texts "Martina" is no "Martin".
+# Words that languages with cases have too ("is", "was", "les", "mit") are left out.
+_NO_CASES = frozenset((
+    "the", "of", "and", "what", "which", "who", "whose", "where", "when", "how", "she", "his", "her", "has", "does",
+    "did", "from", "with", "that", "this", "were", "by", "dans", "elle", "une", "avec", "pour", "était", "où", "los",
+    "las", "por", "para", "con", "del", "que", "nació", "della", "che", "nel", "gli", "não", "uma", "dos", "foi", "ela",
+    "het", "een", "zijn", "wordt", "der", "die", "das", "und", "ist", "nicht", "wurde", "eine", "och", "det", "som",
+    "är",
+))  # fmt: skip
 # Names that are words as well: "Will you", "in May". What stands beside them tells which.
 _CALENDAR = frozenset((
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -246,7 +255,8 @@ class Form:
         word: As it stands in the text.
         beside: Who stands next to it: "owner", a part of the name or a form of one ("Ольги Петровой"); "stranger",
             another word with a capital that does not begin a sentence ("Lucien Vogel"); or "nobody".
-        inflected: Whether the ending may be one of a case, so that the word counts without the owner beside it.
+        inflected: Whether the ending may be one of a case in the text's language, so that the word counts without the
+            owner beside it.
     """
 
     word: str
@@ -275,6 +285,7 @@ def other_forms(text: str, name: str) -> list[Form]:
         return any(plain_letters(other)[:letters] == begins for other in parts if other != part)
 
     words = list(_NAME_WORD.finditer(text))
+    cases = 10 * sum(match[0].casefold() in _NO_CASES for match in words) < len(words)
     forms = []
     for i, match in enumerate(words):
         word, start, end = match[0], match.start(), match.end()
@@ -285,7 +296,8 @@ def other_forms(text: str, name: str) -> list[Form]:
         after = words[i + 1] if i + 1 < len(words) and text[end : words[i + 1].start()].isspace() else None
         beside = [other[0] for other in (before, after) if other]
         genitive = word in (part + "s", part + "es")  # in German, where nouns have capitals
-        inflected = genitive or not _LATIN.match(word) or bool(_CASE.fullmatch(word[len(stems[part]) :]))
+        ending = word[len(stems[part]) :]
+        inflected = genitive or not _LATIN.match(word) or (cases and bool(_CASE.fullmatch(ending)))
         others = [] if genitive or not after else [after[0]]
         in_sentence = before and not _SENTENCE_BEGINS.search(text[: before.start()])
         if before and in_sentence and not (genitive and part == parts[-1]):

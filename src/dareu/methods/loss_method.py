@@ -136,8 +136,8 @@ def check_loss(row: LossSpec, method: LossMethodConfig) -> None:
             )
     if method.scrambled_batch_size and method.retain not in ("kl", "js"):
         raise ConfigError(
-            f"method.scrambled_batch_size={method.scrambled_batch_size} with method.retain={method.retain}: answers of "
-            "random words would be learnt.",
+            f"method.scrambled_batch_size={method.scrambled_batch_size} with method.retain={method.retain}: rows of "
+            "random words are held by a divergence from the original, and this retain term is none.",
             "Set method.retain=kl or js, or method.scrambled_batch_size=0.",
         )
     retains = row.retains or ("none", "nll", "kl", "js")

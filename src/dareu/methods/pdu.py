@@ -56,7 +56,7 @@ class PDUTrainer(LossTrainer):
     def _retain_term(self, model: Any) -> Tensor:
         kept = super()._retain_term(model)
         assert self.retain_sampler is not None
-        self._retained.append(self._share_of(self.retain_sampler, self._micro_batch()) * kept.detach())
+        self._retained.append(self._share_of(self.retain_sampler) * kept.detach())
         return kept
 
     def ascend(self) -> None:

@@ -120,7 +120,7 @@ class RMUTrainer(LossTrainer):
         if self.retain != "own":
             return super()._retain_term(model)
         assert self.retain_sampler is not None
-        batch = self._batch_of(self.retain_sampler, self._micro_batch())
+        batch = self._batch_of(self.retain_sampler)
         now = self._activations(model, batch)
         with torch.no_grad(), as_original(self.accelerator.unwrap_model(model), self.reference) as frozen:
             then = self._activations(frozen, batch)

@@ -73,13 +73,16 @@ class SCRUBTrainer(LossTrainer):
         return scrub_length(optim.epochs, forget_steps, retain_steps, settings.max_epochs)
 
     def __init__(self, *, train_dataset: Sequence[tuple[int, Encoded]], args: Any, **kwargs: Any) -> None:
-        super().__init__(train_dataset=train_dataset, args=args, **kwargs)
+        update = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        # Whole updates, so that every step has all its micro-batches.
+        drawn = -(-len(train_dataset) // update) * update
+        repeated = [train_dataset[i % len(train_dataset)] for i in range(drawn)]
+        super().__init__(train_dataset=repeated, args=args, **kwargs)
         assert self.retain_sampler is not None
-        micro, slices = args.per_device_train_batch_size, args.gradient_accumulation_steps
-        self.forget_sampler = RetainSampler([row for _, row in train_dataset], micro, args.seed)
-        # Retain steps an epoch are counted in whole updates of all processes.
+        rows = [row for _, row in train_dataset]
+        self.forget_sampler = RetainSampler(rows, min(update, len(rows)), args.seed)
         self.forget_steps, self.retain_steps = (
-            -(-len(sampler.rows) // (sampler.batch_size * slices * args.world_size))
+            -(-len(sampler.rows) // sampler.batch_size)
             for sampler in (self.forget_sampler, self.retain_sampler)
         )
 
@@ -88,8 +91,7 @@ class SCRUBTrainer(LossTrainer):
         place = (self.forget_steps, self.retain_steps, self.settings.max_epochs)
         maximising, before = scrub_place(self.state.global_step, *place)
         sampler = self.forget_sampler if maximising else self.retain_sampler
-        index = before * self.args.gradient_accumulation_steps + self.micro
-        batch, share = self._batch_of(sampler, index), self._share_of(sampler, index)
+        batch, share = self._batch_of(sampler, before), self._share_of(sampler, before)
         if maximising:
             return {"forget_loss": (self.forget_weight, share, self.method.loss(**self._read(model, batch)))}
         return {

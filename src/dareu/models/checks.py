@@ -119,6 +119,11 @@ def check_causal(model: Any, path: str | Path) -> None:
             f"{path} {cause}.",
             "Download or save it again; float16 may overflow, model.dtype=bfloat16 does not.",
         )
+    if one.std() == 0:
+        raise ModelError(
+            f"{path} gives every token the same probability: its weights are zero.",
+            "Download or save it again.",
+        )
     if (one - other).abs().max() > 0.05 * one.std():
         raise _not_causal(path, model.config.model_type)
 

@@ -1,12 +1,15 @@
 """Checks of a model folder by its files alone, before a heavy library is imported."""
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dareu.errors import ModelError
 
 ADAPTER = "adapter_config.json"
+CONFIG = "config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -48,6 +51,7 @@ def check_files(folder: Path) -> None:
             f"The model folder {folder} holds no weights (no *.safetensors file).",
             "Give a folder written by save_pretrained; pickled .bin weights are not read.",
         )
+    _check_shape(folder / CONFIG)
     if (folder / WEIGHTS).is_file():
         check_whole(folder / WEIGHTS)
     elif (folder / INDEX).is_file():
@@ -57,6 +61,39 @@ def check_files(folder: Path) -> None:
                     f"The model folder {folder} has no {name}, which {INDEX} names.", "Download it again."
                 )
             check_whole(folder / name)
+
+
+def _check_shape(path: Path) -> None:
+    """Check what a model's config says of numbers that transformers replaces or divides by.
+
+    Raises:
+        ModelError: A base of rotary positions is no positive number.
+    """
+    for key, value in _leaves(_config(path)):
+        usual = value is None or (isinstance(value, int | float) and 0 < value < math.inf)
+        if key == "rope_theta" and not usual:
+            raise ModelError(
+                f"{path} says rope_theta={value}, by which positions cannot be told apart.",
+                "Give the config.json that belongs to these weights, or download it again.",
+            )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """What a model's config says; nothing where it cannot be read, which is reported where the model is loaded."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _leaves(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(key, value) of all that is no mapping, at any depth."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield key, value
 
 
 def check_index(path: Path) -> list[str]:
@@ -76,10 +113,11 @@ def check_index(path: Path) -> list[str]:
 
 
 def check_whole(path: Path) -> None:
-    """Check a safetensors file's size against its header.
+    """Check a safetensors file's size against its header, and that its weights are numbers of the usual kind.
 
     Raises:
-        ModelError: The header cannot be read, or the file is shorter or longer than it says.
+        ModelError: The header cannot be read, or the file is shorter or longer than it says; or matrices are whole
+            numbers, which a config that names no quantisation would take as they are.
     """
     size = path.stat().st_size
     try:
@@ -97,6 +135,19 @@ def check_whole(path: Path) -> None:
             f"{path} is {'cut' if size < wanted else 'damaged'}: {size:,} bytes where its header says {wanted:,}.",
             "Download or save it again.",
         )
+    whole = sorted((name, t["dtype"]) for name, t in (header or {}).items() if _is_whole(name, t))
+    if whole and "quantization_config" not in _config(path.parent / CONFIG):
+        name, kind = whole[0]
+        raise ModelError(
+            f"{path} holds whole numbers in place of weights ({kind}): {name}.",
+            "Save the model in float32 or bfloat16; a quantised one needs quantization_config in its config.json.",
+        )
+
+
+def _is_whole(name: str, tensor: Any) -> bool:
+    """Whether a tensor of a header is a matrix of whole numbers."""
+    kind, shape = str(tensor.get("dtype", "")), tensor.get("shape", ())
+    return name.endswith(".weight") and len(shape) > 1 and kind.startswith(("I", "U"))
 
 
 def adapter_settings(folder: Path) -> dict[str, Any]:

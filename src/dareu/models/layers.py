@@ -114,3 +114,14 @@ def patched_block(model: Any, index: int, where: Tensor, values: Tensor) -> Iter
         yield
     finally:
         handle.remove()
+
+
+def matrices_and_others(model: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The trainable parameters: matrices of hidden layers; embeddings, output head, vectors and stacks of matrices."""
+    aside = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    aside += [m for m in (model.get_output_embeddings(),) if m is not None]
+    kept = {id(p) for m in aside for p in m.parameters(recurse=False)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim == 2 and id(p) not in kept]
+    taken = {id(p) for p in matrices}
+    return matrices, [p for p in trained if id(p) not in taken]

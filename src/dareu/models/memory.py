@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dareu.errors import ConfigError
+from dareu.models.layers import matrices_and_others
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 STORED = 17  # activations of a block that its backward pass reads, as multiples of tokens × width
@@ -40,7 +41,8 @@ class ModelSize:
     """Counts that an estimate needs.
 
     `cached`: numbers that one token of one layer leaves in the sampling cache; `dropped`: values that dropout of
-    adapters keeps, as multiples of tokens × width × layers; `quantised`: weights in fewer bits, of `packed` bytes each.
+    adapters keeps, as multiples of tokens × width × layers; `quantised`: weights in fewer bits, of `packed` bytes each;
+    `matrices`: trainable numbers of which Muon keeps one moment and AdamW two.
     """
 
     parameters: int
@@ -53,14 +55,15 @@ class ModelSize:
     dropped: float = 0.0
     quantised: int = 0
     packed: float = 0.0
+    matrices: int = 0
 
 
 @dataclass(frozen=True)
 class Work:
     """One update. `rows` × `length` tokens pass through the model, `answers` of the `length` tokens have logits;
     `sampled` rows are generated at once; `checkpointing` keeps one value a token, layer and unit of width; `frozen`: a
-    second copy of what is trained stays as reference; `engine`: which of `CUT` shares the model among `processes`. Rows
-    are those of one process.
+    second copy of what is trained stays as reference; `engine`: which of `CUT` shares the model among `processes`;
+    `muon`: the optimizer of matrices. Rows are those of one process.
     """
 
     rows: int
@@ -72,6 +75,7 @@ class Work:
     bf16: bool = False
     processes: int = 1
     engine: str = "ddp"
+    muon: bool = False
 
 
 def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, float]:
@@ -84,7 +88,7 @@ def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, flo
         "weights": (size.parameters - size.quantised) * size.bytes + size.quantised * size.packed,
         "reference": size.trainable * size.bytes if work.frozen else 0,
         "gradients": size.trainable * size.bytes,
-        "optimizer": size.trainable * 2 * 4,
+        "optimizer": (size.trainable * 2 - (size.matrices if work.muon else 0)) * 4,
         "activations": tokens * size.width * stored * activation,
         "logits": counted * size.vocabulary * 3 * 4,
         "sampling": work.sampled * work.length * size.layers * size.cached * size.bytes,
@@ -114,10 +118,12 @@ def size_of(
     config = model.config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
     trainable, dropped, quantised = parameters, 0.0, 0
+    matrices = sum(p.numel() for p in matrices_and_others(model)[0])
     if adapter_rank is not None:
         head = model.get_output_embeddings()
         linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         trainable = sum(adapter_rank * (m.in_features + m.out_features) for m in linear)
+        matrices = trainable
         parameters += trainable
         quantised = sum(m.weight.numel() for m in linear) if quantization else 0
         if dropout:
@@ -137,6 +143,7 @@ def size_of(
         dropped=dropped,
         quantised=quantised,
         packed=QUANTISED.get(quantization or "", 0.0),
+        matrices=matrices,
     )
 
 

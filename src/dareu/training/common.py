@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +100,11 @@ def trainer_arguments(optim: OptimBase, work: Work, seed: int, device: str, **ex
     }
 
 
+def _row(step: int, logs: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the log, its keys in the one order that a resumed run has too: checkpoints keep them sorted."""
+    return {"step": step, **{key: logs[key] for key in sorted(logs) if key != "step"}}
+
+
 class Bookkeeping(StepBar):
     """Marks checkpoints complete, keeps the log, refuses losses that are not finite, draws a bar."""
 
@@ -110,7 +115,7 @@ class Bookkeeping(StepBar):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # A resumed run takes up the log where its checkpoint stands.
         rows = [r for r in state.log_history if "step" in r]
-        self.work.log[:] = [r for r in rows if r["step"] <= state.global_step]
+        self.work.log[:] = [_row(r["step"], r) for r in rows if r["step"] <= state.global_step]
         super().on_train_begin(args, state, control, **kwargs)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -126,7 +131,7 @@ class Bookkeeping(StepBar):
         if loss is not None and not math.isfinite(loss):
             raise non_finite(state.global_step)
         if "train_runtime" not in logs:
-            self.work.log.append({"step": state.global_step, **logs})
+            self.work.log.append(_row(state.global_step, logs))
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         # A finite loss may have a gradient that is not. Such a checkpoint stays without its marker.

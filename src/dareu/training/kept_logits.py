@@ -1,13 +1,15 @@
-"""The original model's logits at rows that training comes back to, computed once where they fit into memory."""
+"""What the original model says of rows that training comes back to, computed once: logits where they fit into memory,
+log-probabilities always.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dareu.data.render import Encoded
-from dareu.models.logprobs import by_batches, response_logits
+from dareu.models.logprobs import by_batches, response_logits, response_logprobs
 
 MOST_MIB = 256
 
@@ -22,15 +24,28 @@ def _logits(model: Any, batch: dict[str, Tensor]) -> Sequence[Tensor]:
     return logits.split(mask.sum(1).tolist())
 
 
-class KeptLogits:
-    """Logits (T, V) at the response tokens of each of `rows`, which are known by identity."""
+def logprobs(model: Any, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+    """log p (T,) of each row's response tokens, for `KeptLogits`."""
+    logps, mask = response_logprobs(model, batch)
+    return logps[mask].split(mask.sum(1).tolist())
 
-    def __init__(self, original: Any, rows: Sequence[Encoded], pad_id: int, batch_size: int) -> None:
+
+class KeptLogits:
+    """What `read` gives at the T response tokens of each of `rows`, which are known by identity: logits (T, V)."""
+
+    def __init__(
+        self,
+        original: Any,
+        rows: Sequence[Encoded],
+        pad_id: int,
+        batch_size: int,
+        read: Callable[[Any, dict[str, Tensor]], Sequence[Tensor]] = _logits,
+    ) -> None:
         self._rows = rows  # as long as these live, nothing else has their identity
         order = sorted(rows, key=len)
-        kept = by_batches(original, pad_id, order, batch_size, _logits)
+        kept = by_batches(original, pad_id, order, batch_size, read)
         self._found = {id(row): logits for row, logits in zip(order, kept, strict=True)}
 
     def at(self, rows: Sequence[Encoded]) -> Tensor:
-        """Those of a batch, row after row: (N, V)."""
+        """Those of a batch, row after row: (N, V), or (N,) of log-probabilities."""
         return torch.cat([self._found[id(row)] for row in rows])

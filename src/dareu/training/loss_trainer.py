@@ -1,7 +1,7 @@
 """One Hugging Face Trainer that takes a loss: fine-tuning and every loss-based method."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from dareu.models.logprobs import (
     response_logits,
     response_logprobs,
     shift,
+    spread,
     to_batch,
     token_logprobs,
 )
@@ -30,12 +31,12 @@ from dareu.training.common import (
     run_trainer,
     trainer_arguments,
 )
-from dareu.training.kept_logits import KeptLogits, fit_in_memory
+from dareu.training.kept_logits import KeptLogits, fit_in_memory, logprobs
 from dareu.training.loss_spec import LossSpec, read_settings
 from dareu.training.losses import SoftTargets, js_divergence
 from dareu.training.mixins import WholeAdapters
 from dareu.training.muon import MuonWithAdamW
-from dareu.training.samplers import ByLength, PairSampler, RetainSampler, scrambled, token_share
+from dareu.training.samplers import ByLength, PairSampler, Part, RetainSampler, scrambled, token_share
 
 DIVERGENCE = {"kl": kl_divergence, "js": js_divergence}  # from the reference, as a retain term
 
@@ -89,7 +90,7 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         self.model_accepts_loss_kwargs = False
         self.targets, self.by_length = targets, by_length
         self.scrambled_sampler, self.scrambled_weight = scrambled_sampler, scrambled_weight
-        self._kept: dict[RetainSampler[Encoded], KeptLogits] = {}
+        self._kept: dict[RetainSampler[Encoded] | str, KeptLogits] = {}
         self._shares = [1.0]  # of the update's micro-batches, see `_terms`
         self.micro = 0
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
@@ -106,7 +107,8 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         micro_batches, items = super().get_batch_samples(*args, **kwargs)
         batches, counts = [], []
         for micro, batch in enumerate(micro_batches):
-            rows = self._own_rows(micro)
+            part, _ = self._place(micro)
+            rows = part.stop - part.start
             batches.append({name: value[: max(rows, 1)] for name, value in batch.items()})
             counts.append(self._count(batches[-1]) if rows else 0.0)
         own = torch.tensor(counts, dtype=torch.float32, device=self.args.device)
@@ -114,16 +116,18 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         self._shares = (self.args.world_size * len(counts) * own / total).tolist()
         return batches, items
 
-    def _own_rows(self, micro: int) -> int:
-        """Rows of micro-batch `micro` of the update that are its own: at an epoch's end accelerate repeats rows, so
-        that all processes have equal numbers of micro-batches."""
+    def _place(self, micro: int) -> tuple[Part, int]:
+        """Rows of the update that micro-batch `micro` has of its own, and how many the whole update has.
+
+        An epoch's last update may have fewer than others. Accelerate then repeats rows, so that all processes have
+        equal numbers of micro-batches; they are nobody's own.
+        """
         world, size = self.args.world_size, self.args.per_device_train_batch_size
-        if world == 1:
-            return size
-        count, slices = len(self.train_dataset), self.args.gradient_accumulation_steps  # type: ignore[arg-type]
-        update = self.state.global_step % -(-count // (size * slices * world))
-        first = ((update * slices + micro) * world + self.args.process_index) * size
-        return min(size, max(0, count - first))
+        count = len(self.train_dataset)  # type: ignore[arg-type]
+        of = min(size * self.args.gradient_accumulation_steps * world, count)
+        rows = min(of, count - self.state.global_step % -(-count // of) * of)
+        start = min((micro * world + self.args.process_index) * size, rows)
+        return Part(start, min(start + size, rows), of), rows
 
     def _count(self, batch: dict[str, Tensor]) -> float:
         """What the loss of a micro-batch is a mean over."""
@@ -158,22 +162,19 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         forget = self.method.loss(**self._read(model, inputs), **self.params)
         terms = {"forget_loss": (self.forget_weight, self._shares[self.micro], forget)}
         if self.retain != "none" and self.retain_sampler is not None:
-            share = self._share_of(self.retain_sampler, self._micro_batch())
+            share = self._share_of(self.retain_sampler)
             terms["retain_loss"] = (self.retain_weight, share, self._retain_term(model))
         if self.scrambled_sampler is not None:
-            share = self._share_of(self.scrambled_sampler, self._micro_batch())
-            terms["scrambled_loss"] = (
-                self.scrambled_weight,
-                share,
-                self._divergence(model, self.scrambled_sampler),
-            )
+            share = self._share_of(self.scrambled_sampler)
+            term = self._divergence(model, self.scrambled_sampler)
+            terms["scrambled_loss"] = (self.scrambled_weight, share, term)
         return terms
 
-    def _share_of(self, sampler: RetainSampler[Encoded], index: int) -> float:
-        """The share of batch `index` of a walk, of which each micro-batch of the update takes the next."""
-        world, slices, first = self.args.world_size, len(self._shares), index - self.micro
-        place = (self.args.process_index, world)
-        return world * slices * token_share(sampler, index, range(first, first + slices), *place)
+    def _share_of(self, sampler: RetainSampler[Encoded], update: int | None = None) -> float:
+        """The share of this micro-batch's rows of `sampler`; `update`: its number in the walk, default: the run's."""
+        part, rows = self._place(self.micro)
+        number = self.state.global_step if update is None else update
+        return self.args.world_size * len(self._shares) * token_share(sampler, number, part, rows)
 
     def _read(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that the loss names, and no others."""
@@ -181,11 +182,13 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         if "target_ids" in reads:
             tensors = self._with_targets(model, inputs)
             return {name: tensors[name] for name in reads}
-        tensors = self._tensors(model, inputs, {name for name in reads if not name.startswith("other_")})
+        own = {name for name in reads if not name.startswith("other_")}
+        tensors = self._tensors(model, inputs, own, "forget")
         others = {name.removeprefix("other_") for name in reads if name.startswith("other_")}
         if others:
             batch = to_batch(self._others(inputs), self.tokenizer.pad_token_id, self.args.device)
-            tensors |= {f"other_{name}": value for name, value in self._tensors(model, batch, others).items()}
+            found = self._tensors(model, batch | {"number": inputs["number"]}, others, "others")
+            tensors |= {f"other_{name}": value for name, value in found.items()}
         return {name: tensors[name] for name in reads}
 
     def _others(self, inputs: dict[str, Tensor]) -> list[Encoded]:
@@ -205,12 +208,14 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
             "levels": torch.cat([row.levels for row in rows]).to(logits.device),
         }
 
-    def _tensors(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-        """Those of a batch, shifted; no pass through the model where nothing is wanted."""
+    def _tensors(
+        self, model: Any, batch: dict[str, Tensor], wanted: set[str], of: Literal["forget", "others"]
+    ) -> dict[str, Tensor]:
+        """Those of a batch, shifted; no pass through the model where nothing is wanted. `of`: whose answers it has."""
         if not wanted:
             return {}
         if wanted <= {"logps", "mask", "reference_logps"}:
-            return self._log_probabilities(model, batch, wanted)
+            return self._log_probabilities(model, batch, wanted, of)
         ids, attention, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
         logits = model(input_ids=ids, attention_mask=attention).logits
         tensors: dict[str, Tensor] = {}
@@ -224,37 +229,48 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
                 tensors["reference_logps"], _ = token_logprobs(frozen, labels)
         return {name: tensors[name] for name in wanted}
 
-    def _micro_batch(self) -> int:
-        """This micro-batch's number, counted through the whole run; an epoch's last step may have fewer of them."""
-        return self.state.global_step * self.args.gradient_accumulation_steps + self.micro
+    def _rows_of(self, sampler: RetainSampler[Encoded], update: int | None = None) -> list[Encoded]:
+        """This micro-batch's rows of `sampler`; `update` as for `_share_of`."""
+        return sampler.batch(self.state.global_step if update is None else update, self._place(self.micro)[0])
 
-    def _rows_of(self, sampler: RetainSampler[Encoded], index: int) -> list[Encoded]:
-        """Batch `index` of a walk, this process's part of it."""
-        return sampler.batch(index, self.args.process_index, self.args.world_size)
+    def _batch_of(self, sampler: RetainSampler[Encoded], update: int | None = None) -> dict[str, Tensor]:
+        return to_batch(self._rows_of(sampler, update), self.tokenizer.pad_token_id, self.args.device)
 
-    def _batch_of(self, sampler: RetainSampler[Encoded], index: int) -> dict[str, Tensor]:
-        return to_batch(self._rows_of(sampler, index), self.tokenizer.pad_token_id, self.args.device)
-
-    def _log_probabilities(self, model: Any, batch: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    def _log_probabilities(
+        self, model: Any, batch: dict[str, Tensor], wanted: set[str], of: Literal["forget", "others"]
+    ) -> dict[str, Tensor]:
         """For losses that read no whole distribution: prompts and pads never pass through the head."""
         tensors: dict[str, Tensor] = {}
         tensors["logps"], tensors["mask"] = response_logprobs(model, batch)
         if "reference_logps" in wanted:
-            with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
-                tensors["reference_logps"], _ = response_logprobs(original, batch)
+            tensors["reference_logps"] = self._reference_logps(model, batch, tensors["mask"], of)
         return {name: tensors[name] for name in wanted}
+
+    def _reference_logps(
+        self, model: Any, batch: dict[str, Tensor], mask: Tensor, of: Literal["forget", "others"]
+    ) -> Tensor:
+        """The original's log p (B, T) of a batch's answers, 0 where `mask` is false."""
+        rows: list[Encoded] = [row for _, row in self.train_dataset]  # type: ignore[union-attr]
+        some = self._others(batch) if of == "others" else [rows[n] for n in batch["number"].tolist()]
+        if of == "others" and self.pair_sampler is not None:
+            rows = [row for own in self.pair_sampler.others for row in own]
+        if of not in self._kept:
+            with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
+                if self.state.max_steps * self._place(0)[0].of <= len(rows):  # no row comes twice
+                    return response_logprobs(original, batch)[0]
+                size = self.args.per_device_train_batch_size
+                self._kept[of] = KeptLogits(original, rows, self.tokenizer.pad_token_id, size, logprobs)
+        return spread(self._kept[of].at(some), mask)
 
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
         if self.retain == "nll":
-            return losses.nll(
-                *response_logprobs(model, self._batch_of(self.retain_sampler, self._micro_batch()))
-            )
+            return losses.nll(*response_logprobs(model, self._batch_of(self.retain_sampler)))
         return self._divergence(model, self.retain_sampler)
 
     def _divergence(self, model: Any, sampler: RetainSampler[Encoded]) -> Tensor:
         """From the original, on this micro-batch's rows of `sampler`."""
-        rows = self._rows_of(sampler, self._micro_batch())
+        rows = self._rows_of(sampler)
         batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
         now, _, _ = response_logits(model, batch)
         return losses.mean(DIVERGENCE[self.retain](self._originally(model, sampler, rows, batch), now))
@@ -268,13 +284,15 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
                 if not self._comes_back(sampler, original.config.vocab_size):
                     return response_logits(original, batch)[0]
                 pad = self.tokenizer.pad_token_id
-                self._kept[sampler] = KeptLogits(original, sampler.rows, pad, sampler.batch_size)
+                size = -(
+                    -sampler.batch_size // (self.args.gradient_accumulation_steps * self.args.world_size)
+                )
+                self._kept[sampler] = KeptLogits(original, sampler.rows, pad, size)
         return self._kept[sampler].at(rows)
 
     def _comes_back(self, sampler: RetainSampler[Encoded], vocabulary: int) -> bool:
         """Whether the run sees its rows twice, and what the original says of them all can be kept."""
-        slices = self.args.gradient_accumulation_steps * self.args.world_size
-        seen = self.state.max_steps * slices * sampler.batch_size
+        seen = self.state.max_steps * sampler.batch_size
         return seen > len(sampler.rows) and fit_in_memory(sampler.rows, vocabulary)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -326,8 +344,8 @@ def train_with_loss(
     total, world = min(optim.batch_size, len(rows)), world_size()
     micro = min(optim.micro_batch_size or total, -(-total // world))
     slices = -(-total // (micro * world))  # rounded up: fewer rows than a batch are one update too
-    retain_size = -(-retain_batch_size // (slices * world)) if retain_batch_size else micro
-    steps = (-(-len(r) // (size * slices * world)) for r, size in ((rows, micro), (retain_rows, retain_size)))
+    retain_size = retain_batch_size or total
+    steps = (-(-len(r) // size) for r, size in ((rows, total), (retain_rows, retain_size)))
     length = chosen.length(optim, settings, *steps)
     arguments = TrainingArguments(
         **trainer_arguments(
@@ -345,7 +363,6 @@ def train_with_loss(
     )
     sampler = RetainSampler(retain_rows, retain_size, seed) if retain_rows and retain != "none" else None
     random_words = scrambled(retain_rows, seed) if scrambled_batch_size else []
-    random_size = -(-scrambled_batch_size // (slices * world))
     muon = isinstance(optim, UnlearningOptim) and optim.name == "muon"
     trainer = chosen(
         model=model,
@@ -370,7 +387,7 @@ def train_with_loss(
         tokenizer=tokenizer,
         targets=targets,
         by_length=by_length,
-        scrambled_sampler=RetainSampler(random_words, random_size, seed) if random_words else None,
+        scrambled_sampler=RetainSampler(random_words, scrambled_batch_size, seed) if random_words else None,
         scrambled_weight=scrambled_weight,
     )
     run_trainer(trainer, work)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from dareu.errors import ConfigError
+from dareu.models.layers import matrices_and_others
 
 REST = 1 / 3  # AdamW's learning rate as a share of Muon's
 MOMENTUM = 0.8  # of Muon: with the usual .95 short runs lose more of what should stay (docs/dev/log.md)
@@ -57,14 +57,3 @@ class MuonWithAdamW(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._share()
-
-
-def matrices_and_others(model: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The trainable parameters: matrices of hidden layers; embeddings, output head, vectors and stacks of matrices."""
-    aside = [m for m in model.modules() if isinstance(m, nn.Embedding)]
-    aside += [m for m in (model.get_output_embeddings(),) if m is not None]
-    kept = {id(p) for m in aside for p in m.parameters(recurse=False)}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in trained if p.ndim == 2 and id(p) not in kept]
-    taken = {id(p) for p in matrices}
-    return matrices, [p for p in trained if id(p) not in taken]

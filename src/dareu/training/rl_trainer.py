@@ -63,7 +63,7 @@ from dareu.training.rollouts import (
     dealt,
     engine_settings,
 )
-from dareu.training.samplers import RetainSampler, token_share
+from dareu.training.samplers import Part, RetainSampler, token_share
 
 
 @dataclass
@@ -264,8 +264,7 @@ class RLTrainer(WholeAdapters, RolloutLog, GRPOTrainer):
         buffered = self._buffered_inputs[first % self.args.steps_per_generation :][:slices]
         own = torch.stack([batch["completion_mask"].sum() for batch in buffered]).sum().float()
         total = self.accelerator.reduce(own, reduction="sum") if world > 1 else own
-        place = (self.accelerator.process_index, world)
-        retain = token_share(self.retain_sampler, self._step, range(first, first + slices), *place)
+        retain = token_share(self.retain_sampler, *self._place())
         return world * mask.sum() / total.clamp(min=1), world * retain
 
     def _get_per_token_logps_and_entropies(
@@ -303,10 +302,15 @@ class RLTrainer(WholeAdapters, RolloutLog, GRPOTrainer):
         logps, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
         return logps, entropies, None
 
+    def _place(self) -> tuple[int, Part]:
+        """Number of the update under way, and the part that this micro-batch has in it."""
+        world, slices = self.accelerator.num_processes, self.args.gradient_accumulation_steps
+        update, micro = divmod(self._step, slices)
+        part = micro * world + self.accelerator.process_index
+        return update, Part(part, part + 1, slices * world)
+
     def _retain_rows(self) -> dict[str, Tensor]:
-        rows = self.retain_sampler.batch(
-            self._step, self.accelerator.process_index, self.accelerator.num_processes
-        )
+        rows = self.retain_sampler.batch(*self._place())
         return to_batch(rows, self.processing_class.pad_token_id, self.accelerator.device)
 
     def _distillation(self, model: Any, batch: dict[str, Tensor]) -> Tensor:

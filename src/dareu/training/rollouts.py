@@ -22,7 +22,7 @@ from dareu.training.samplers import RetainSampler
 @dataclass(frozen=True)
 class Plan:
     """Sizes: prompts in a batch of rollouts; parts of it that have updates of their own; rollouts in a micro-batch;
-    micro-batches that each process has in an update; rollouts in a group of the engine; retain rows in a micro-batch.
+    micro-batches that each process has in an update; rollouts in a group of the engine; retain rows of an update.
     """
 
     prompts: int
@@ -38,7 +38,7 @@ class Plan:
         per_batch, parts, micro = rollout_batch(config, prompts)
         rollouts, world = per_batch * config.num_generations, world_size()
         slices = rollouts // (parts * micro * world)
-        retain = -(-config.retain_batch_size // (slices * world)) if config.retain_batch_size else micro
+        retain = config.retain_batch_size or micro * slices * world
         group = config.num_generations
         if group < 2:  # TRL's groups have two members at least; with a critic nothing reads them
             group = next(g for g in range(2, rollouts + 1) if rollouts % g == 0)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import Sampler
@@ -15,11 +15,23 @@ from dareu.data.render import Encoded
 T = TypeVar("T")
 
 
+class Part(NamedTuple):
+    """The rows `start`..`stop` of an update that has `of` rows: a micro-batch of one process."""
+
+    start: int
+    stop: int
+    of: int
+
+
+WHOLE = Part(0, 1, 1)
+
+
 class RetainSampler(Generic[T]):
     """Walks through seeded permutations of `rows`, one after another.
 
-    Batch k on rank r of w takes the positions [(k·w + r)·b, (k·w + r + 1)·b) of that endless walk: ranks never
-    share a batch, and a resumed run sees what an undisturbed one would have seen.
+    Update u takes the positions [u·b, (u + 1)·b) of that endless walk, and of these a micro-batch takes as large a
+    part as it has in the update: however an update is cut up, it sees the same rows, and processes never share one.
+    A resumed run sees what an undisturbed one would have seen.
     """
 
     def __init__(self, rows: Sequence[T], batch_size: int, seed: int) -> None:
@@ -35,25 +47,29 @@ class RetainSampler(Generic[T]):
         random.Random(f"{self.seed}/{lap}").shuffle(order)
         return order
 
-    def numbers(self, index: int, rank: int = 0, world: int = 1) -> list[int]:
-        """Which rows batch `index` on `rank` has."""
-        start = (index * world + rank) * self.batch_size
-        places = (divmod(place, len(self.rows)) for place in range(start, start + self.batch_size))
+    def numbers(self, update: int, part: Part = WHOLE) -> list[int]:
+        """Which rows `part` of an update has: none where it is too small for one."""
+        start, stop = (-(-edge * self.batch_size // part.of) for edge in (part.start, part.stop))
+        first = update * self.batch_size
+        places = (divmod(place, len(self.rows)) for place in range(first + start, first + stop))
         return [self._permutation(lap)[offset] for lap, offset in places]
 
-    def batch(self, index: int, rank: int = 0, world: int = 1) -> list[T]:
-        """The rows of batch `index` on `rank`."""
-        return [self.rows[number] for number in self.numbers(index, rank, world)]
+    def batch(self, update: int, part: Part = WHOLE) -> list[T]:
+        """The rows of `part` of an update. Where it has none the update's first one, whose `token_share` is 0, since
+        all processes have to take as many passes."""
+        return [
+            self.rows[number]
+            for number in self.numbers(update, part) or self.numbers(update, Part(0, 1, part.of))
+        ]
 
 
-def token_share(sampler: RetainSampler[Encoded], index: int, update: range, rank: int, world: int) -> float:
-    """The part of batch `index` on `rank` in an update's response tokens; `update`: its batches, of all ranks."""
+def token_share(sampler: RetainSampler[Encoded], update: int, part: Part, rows: int | None = None) -> float:
+    """The share that `part` has in an update's response tokens; `rows`: those the update has, if fewer than `of`."""
 
-    def tokens(batch: int, of_rank: int) -> int:
-        return sum(len(sampler.rows[i].response_ids) for i in sampler.numbers(batch, of_rank, world))
+    def tokens(some: Part) -> int:
+        return sum(len(sampler.rows[i].response_ids) for i in sampler.numbers(update, some))
 
-    total = sum(tokens(batch, of_rank) for batch in update for of_rank in range(world))
-    return tokens(index, rank) / max(total, 1)
+    return tokens(part) / max(tokens(Part(0, part.of if rows is None else rows, part.of)), 1)
 
 
 class PairSampler:

@@ -40,9 +40,9 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     length = _tokens(max(len(s.prompt) + len(s.response) for s in samples), config.model.max_length)
     saves = bool(hf and hf.gradient_checkpointing)
 
-    def work(rows: int, sampled: int, frozen: bool, bf16: bool) -> Work:
+    def work(rows: int, sampled: int, frozen: bool, bf16: bool, muon: bool = False) -> Work:
         own = -(-sampled // processes)
-        of_run = {"checkpointing": saves, "processes": processes, "engine": engine()}
+        of_run = {"checkpointing": saves, "processes": processes, "engine": engine(), "muon": muon}
         return Work(rows, length, answers, own, frozen=frozen, bf16=bf16, **of_run)  # type: ignore[arg-type]
 
     finetune, method = config.finetune, config.method
@@ -54,7 +54,8 @@ def memory_parts(context: Context) -> dict[str, float] | None:
         sampled = prompts * getattr(method, "num_generations", 1)
         rows = optim.micro_batch_size or -(-(getattr(optim, "batch_size", None) or sampled) // processes)
         beside = getattr(method, "retain_batch_size", None) or rows
-        works.append(work(rows + min(beside, rows), sampled, True, optim.bf16))
+        muon = method.optimizer == "muon"
+        works.append(work(rows + min(beside, rows), sampled, True, optim.bf16, muon))
     device = str(pick_device(config.device))
     return max((estimate(size, one, device) for one in works), key=lambda parts: parts["total"])
 

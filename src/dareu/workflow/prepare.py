@@ -30,8 +30,9 @@ from dareu.models.without_weights import read_shape
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
 from dareu.workflow.context import Context
+from dareu.workflow.given_adapter import with_given_adapter
 from dareu.workflow.keys import folder_key, imported_key, samples_key
-from dareu.workflow.library_settings import quiet_libraries
+from dareu.workflow.library_settings import quiet_libraries, without_collecting
 from dareu.workflow.validate import (
     check_data,
     check_folders,
@@ -52,6 +53,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
         ConfigError, DataError, ModelError, RunError: For whatever would otherwise end the run after minutes of work.
     """
     check_folders(config)
+    config, kept = with_given_adapter(config)
     check_processes(config)
     corpus = corpus or load_corpus(config.data)
     split = split_run(corpus, config)
@@ -61,7 +63,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
     part_of(split, config.evaluation.part, config.evaluation.validation_share)
     store = ArtifactStore(Path(config.cache_dir) if config.cache_dir else None)
     store.check_writable()
-    with quiet_libraries():
+    with without_collecting(), quiet_libraries():
         check_run(config)
         tokenizer = run_tokenizer(config, corpus)
         corpus = _cut(config, corpus, tokenizer)
@@ -74,7 +76,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
     duplicates = tuple(find_duplicates(split.forget, split.retain))
     unnamed = nameless_of(config, split)
     console = console or Console()
-    notes = _notes(config, corpus, split, duplicates, tokenizer)
+    notes = kept + _notes(config, corpus, split, duplicates, tokenizer)
     if unnamed and (said := unnamed.note(len(split.forget))):
         notes.append(said)
     console.print(escape(forget_note(split)))

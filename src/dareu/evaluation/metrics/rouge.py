@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import regex
@@ -27,26 +29,34 @@ class RougeL(NamedTuple):
 
 
 @contextmanager
-def _nltk_without_sklearn() -> Iterator[None]:
-    """Inside, the import of NLTK leaves out its wrapper of scikit-learn, which is imported when it is next asked for.
+def _nltk_of_our_own() -> Iterator[None]:
+    """Inside, what is imported of NLTK is its stemmer alone; afterwards the process has neither NLTK nor rouge-score.
 
-    ROUGE needs NLTK's stemmer alone; scikit-learn and pandas would take a second and 80 MB.
+    NLTK's package imports scikit-learn and pandas (a second, 80 MB). Whoever imports these two next gets them whole.
+    Where NLTK is loaded already it is taken as it is.
     """
-    hidden = not {"sklearn", "nltk"} & sys.modules.keys()
-    if hidden:
-        sys.modules["sklearn"] = None  # type: ignore[assignment]
+    ours = ("nltk", "rouge_score")
+    if any(name in sys.modules for name in ours):
+        yield
+        return
+    path: list[str] | None = None
+    for name in ("nltk", "nltk.stem"):
+        spec = PathFinder.find_spec(name, path)
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleNotFoundError(f"No package named {name!r}", name=name)
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = path = list(spec.submodule_search_locations)
     try:
         yield
     finally:
-        if hidden:
-            del sys.modules["sklearn"]
-            sys.modules.pop("nltk.classify.scikitlearn", None)
+        for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+            del sys.modules[name]
 
 
 @cache
 def _scorer(published: bool) -> tuple[Any, Any]:
     """The library's scorer, and its tokeniser; or, not `published`, one that reads letters beyond a–z too."""
-    with _nltk_without_sklearn():
+    with _nltk_of_our_own():
         from nltk.stem.porter import PorterStemmer  # rouge-score's own stemmer
         from rouge_score import rouge_scorer, tokenize, tokenizers
 

@@ -74,6 +74,11 @@ def read_own(path: Path, model: str = "unlearned") -> Log:
         DataError: for a line that is no record.
     """
     file = path / "samples" / f"{model}.jsonl" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise RunError(
+            f"{path} is not the folder of a finished run: it has no samples/{model}.jsonl.",
+            "Give a run folder, or a log of one model.",
+        )
     try:
         lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")  # U+2028 ends no line
     except (OSError, UnicodeDecodeError) as error:

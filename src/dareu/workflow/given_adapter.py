@@ -1,0 +1,65 @@
+"""An original that is a LoRA adapter: its settings in place of those of `model.lora` that nobody set."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from dareu.config import HFConfig, LoraConfig, RunConfig
+from dareu.models.files import ADAPTER, ADAPTER_WEIGHTS, adapter_settings
+
+# Our key → peft's.
+PEFT = {
+    "r": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "target_modules": "target_modules",
+    "dora": "use_dora",
+    "rslora": "use_rslora",
+}
+
+
+def with_given_adapter(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """The configuration with what the adapter of `original=` has, and a note where keys that were set differ.
+
+    Unlearning goes on with that adapter, whatever `model.lora` says. The retrained model, where one is trained here,
+    gets the same settings but for keys that were set.
+    """
+    model = config.model
+    if not config.original or not isinstance(model, HFConfig) or model.adapter != "lora":
+        return config, []
+    has = settings_of(Path(config.original))
+    if has is None:
+        return config, []
+    chosen = {key: getattr(model.lora, key) for key in sorted(model.lora.model_fields_set)}
+    other = {k: v for k, v in chosen.items() if v != has[k] and v != "all-linear"}  # which names no modules
+    trained = config.retrain and not config.retrained_folders
+    lora = LoraConfig.model_construct(**has | (chosen if trained else {}))
+    changed = config.model_copy(update={"model": model.model_copy(update={"lora": lora})})
+    if not other:
+        return changed, []
+    said = ", ".join(f"{key}={has[key]}" for key in other)
+    keys = ", ".join(f"model.lora.{key}={value}" for key, value in other.items())
+    use = "holds for the retrained model alone" if trained else "is not used"
+    return changed, [f"The original is an adapter with {said}, which unlearning goes on with; {keys} {use}."]
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """The settings of a plain LoRA adapter, by the names of `LoraConfig`; None for a folder of any other kind.
+
+    Others are folded into their base (`models.lora.put_on`), and a new adapter stands on it.
+    """
+    if not (folder / ADAPTER).is_file():
+        return None
+    settings = adapter_settings(folder)
+    if settings.get("peft_type") != "LORA" or settings.get("bias", "none") != "none":
+        return None
+    with safe_open(str(folder / ADAPTER_WEIGHTS), framework="np") as file:
+        names = list(file.keys())
+    if any("lora_embedding_" in name or ".lm_head." in name or ".lora_" not in name for name in names):
+        return None
+    found = LoraConfig().model_dump()
+    found |= {ours: settings[theirs] for ours, theirs in PEFT.items() if settings.get(theirs) is not None}
+    if isinstance(found["target_modules"], list):  # peft writes a set
+        found["target_modules"] = sorted(found["target_modules"])
+    return found
