@@ -12,9 +12,9 @@ import yaml
 from dareu.config.tables import read_table
 from dareu.evaluation.metrics import registry as module
 from dareu.evaluation.metrics import rouge
-from dareu.evaluation.metrics.base import SUITES, Metric
+from dareu.evaluation.metrics.base import INPUTS, SUITES, Metric
 from dareu.evaluation.metrics.compute import compute_metrics, sample_values
-from dareu.evaluation.metrics.registry import INPUTS, METRICS, metrics_of, registry
+from dareu.evaluation.metrics.registry import METRICS, metrics_of, registry
 from dareu.evaluation.metrics.table import page
 
 

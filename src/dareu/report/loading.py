@@ -26,7 +26,9 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     """
     folders: list[Path] = []
     for path in map(Path, paths):
-        runs_there = [path] if _is_run(path) else _runs_below(path)
+        here = any((path / name).is_file() for name in (RESULTS, FAILURE))
+        below = () if here else (p.parent for name in (RESULTS, FAILURE) for p in path.rglob(name))
+        runs_there = [path] if here else sorted(set(below))
         if not runs_there:
             raise RunError(
                 f"{path} holds no {RESULTS}." if path.is_dir() else f"There is no folder {path}.",
@@ -41,15 +43,6 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
             twins = (r["context"] for r in runs if run["context"].items() <= r["context"].items())
             run["context"] = max(twins, key=len)
     return runs
-
-
-def _runs_below(path: Path) -> list[Path]:
-    """All run folders below `path`, however deep."""
-    return sorted({p.parent for name in (RESULTS, FAILURE) for p in path.rglob(name)})
-
-
-def _is_run(path: Path) -> bool:
-    return (path / RESULTS).is_file() or (path / FAILURE).is_file()
 
 
 def read_results(folder: Path) -> dict[str, Any]:

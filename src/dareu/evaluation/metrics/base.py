@@ -13,6 +13,21 @@ SETS = ("forget", "retain", "test")
 ANY = ("*",)  # every set that has records, those of other layouts (real_authors, …) included
 SUITES = ("fast", "tofu", "muse", "privacy", "robustness", "full")
 
+# Inputs that are no fields of the records → the reason where one is absent.
+INPUTS = {
+    "attribution": "there is no such attributor",
+    "attribution_heldout": "there is no such attributor",
+    "corpus_words": "the words of the corpus are not known",
+    "known_words": "the words of the corpus are not known",
+    "character_model": "the texts of the corpus are not known",
+    "holdout": "there is no held-out set to compare with",
+    "model": "it needs the model itself; records alone do not hold it",
+    "retrained": "there is no retrained model to compare with (retrain=false)",
+    "original": "there is no original model to compare with",
+    "curves": "no probe that ran gives a curve",
+    "truth_ratio_mean": "the definition of the truth ratio is not named",
+}
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -83,6 +98,16 @@ class Metric:
     def in_suite(self, suite: str) -> bool:
         """Whether the named suite has it."""
         return suite == "full" or "fast" in self.suites or suite in self.suites
+
+    def reads(self, record: Record) -> bool:
+        """Whether the record has every field that it needs."""
+        return all(record.get(need) is not None for need in self.needs if need not in INPUTS)
+
+    def given(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What it gets of `inputs`, as keyword arguments; None where one is absent."""
+        wanted = [need for need in self.needs if need in INPUTS]
+        lacks = any(inputs.get(need) is None for need in wanted)
+        return None if lacks else {need: inputs[need] for need in wanted}
 
     def contributions(self, values: Sequence[float | None], of: str) -> Values:
         """What each sample adds to the mean; None where it has no value."""

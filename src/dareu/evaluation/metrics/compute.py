@@ -5,23 +5,18 @@ The summary has a section a set of samples (`forget`, `retain`, …) and those t
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dareu.errors import DataError
-from dareu.evaluation.metrics.base import SETS, Metric, Values
+from dareu.evaluation.metrics.base import INPUTS, SETS, Metric, Values
 from dareu.evaluation.metrics.intervals import mean_interval
-from dareu.evaluation.metrics.registry import INPUTS, compute_extra
+from dareu.evaluation.metrics.registry import compute_extra
 
 Inputs = Mapping[str, Any]
 HOLDOUT = "holdout"  # a set that membership attacks compare with; no figures of its own
-
-
-def sets_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The sets that the records are of: forget, retain, test first, then others in order of appearance."""
-    return list(dict.fromkeys([*SETS, *(r["set"] for r in records)]))
 
 
 def compute_metrics(
@@ -42,7 +37,7 @@ def compute_metrics(
     summary: dict[str, Any] = {}
     missing: dict[str, str] = {}
     intervals: dict[str, dict[str, Any]] = {}
-    for of in sets_of(records):
+    for of in dict.fromkeys([*SETS, *(r["set"] for r in records)]):
         rows = [r for r in records if r["set"] == of]
         summary[of] = {"n": len(rows)}
         if not rows:
@@ -63,16 +58,15 @@ def compute_metrics(
                 missing[name] = lack
                 continue
             try:
-                computed = (
-                    _values(metric, rows, inputs)
-                    if metric.level == "sample"
-                    else _figure(metric, rows, inputs)
-                )
+                if metric.level == "sample":
+                    computed = _values(metric, rows, inputs)
+                else:
+                    read = [row for row in rows if metric.reads(row)]
+                    figures[key] = metric.compute(read, **(metric.given(inputs) or {}))
             except (DataError, ValueError) as error:
                 missing[name] = getattr(error, "cause", None) or str(error)
                 continue
             if metric.level == "set":
-                figures[key] = computed
                 continue
             if metric.keep:
                 for row, value in zip(rows, computed, strict=True):
@@ -124,9 +118,10 @@ def holdout_values(
     metric: Metric, records: Sequence[Mapping[str, Any]], inputs: Inputs | None
 ) -> list[float] | None:
     """What the held-out samples add to an area under a ROC curve; None for other metrics, and where there are none."""
-    if metric.others is None or _absent(metric, inputs or {}):
+    given = metric.given(inputs or {})
+    if metric.others is None or given is None:
         return None
-    values = metric.others(records, **_inputs(metric, inputs or {}))
+    values = metric.others(records, **given)
     return [value for value in values if value is not None] or None
 
 
@@ -155,26 +150,11 @@ def lacking(
 
 def _values(metric: Metric, rows: Sequence[Mapping[str, Any]], inputs: Inputs) -> Values:
     """The metric's value of each row. A row that lacks what it needs keeps the value that a log has, if any."""
-    complete = [] if _absent(metric, inputs) else [i for i, row in enumerate(rows) if _complete(metric, row)]
+    given = metric.given(inputs)
+    complete = [] if given is None else [i for i, row in enumerate(rows) if metric.reads(row)]
     values: Values = [row.get(metric.name) if metric.keep else None for row in rows]
     if complete:
-        computed = metric.compute([rows[i] for i in complete], **_inputs(metric, inputs))
+        computed = metric.compute([rows[i] for i in complete], **(given or {}))
         for i, value in zip(complete, computed, strict=True):
             values[i] = value
     return values
-
-
-def _figure(metric: Metric, rows: Sequence[Mapping[str, Any]], inputs: Inputs) -> Any:
-    return metric.compute([row for row in rows if _complete(metric, row)], **_inputs(metric, inputs))
-
-
-def _complete(metric: Metric, row: Mapping[str, Any]) -> bool:
-    return all(row.get(need) is not None for need in metric.needs if need not in INPUTS)
-
-
-def _absent(metric: Metric, inputs: Inputs) -> bool:
-    return any(inputs.get(need) is None for need in metric.needs if need in INPUTS)
-
-
-def _inputs(metric: Metric, inputs: Inputs) -> dict[str, Any]:
-    return {need: inputs[need] for need in metric.needs if need in INPUTS}

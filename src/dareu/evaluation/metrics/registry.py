@@ -19,20 +19,6 @@ GROUP = "dareu.metrics"
 DEFINITIONS = 3  # raise it where a metric changes: it is then computed again, from the stored answers
 # Raise it where a model is asked something else or its likelihoods change: answers are then made again.
 MEASURED = 1
-# Inputs that are no fields of the records → the reason where one is absent.
-INPUTS = {
-    "attribution": "there is no such attributor",
-    "attribution_heldout": "there is no such attributor",
-    "corpus_words": "the words of the corpus are not known",
-    "known_words": "the words of the corpus are not known",
-    "character_model": "the texts of the corpus are not known",
-    "holdout": "there is no held-out set to compare with",
-    "model": "it needs the model itself; records alone do not hold it",
-    "retrained": "there is no retrained model to compare with (retrain=false)",
-    "original": "there is no original model to compare with",
-    "curves": "no probe that ran gives a curve",
-    "truth_ratio_mean": "the definition of the truth ratio is not named",
-}
 # Inputs that are known only once every model of a run has answered.
 LATE = ("corpus_words", "known_words", "character_model")
 PEER_FIELDS = ("fade", "depth", "mia_reference")  # filled with the original or the retrained model at hand

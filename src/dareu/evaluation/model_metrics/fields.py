@@ -18,7 +18,7 @@ import numpy as np
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import DareuError, DataError
-from dareu.evaluation.metrics.registry import INPUTS
+from dareu.evaluation.metrics.base import INPUTS
 from dareu.evaluation.model_metrics import continuation, fade, layerwise
 from dareu.evaluation.model_metrics.gradient_norm import gradient_norms
 from dareu.evaluation.probes.base import ProbeInput

@@ -8,8 +8,9 @@ from typing import Any
 from dareu.errors import ConfigError, DataError, RunError
 from dareu.evaluation.beside import compare_models, holdout_of
 from dareu.evaluation.knowledge import matched
+from dareu.evaluation.metrics.base import INPUTS
 from dareu.evaluation.metrics.compute import compute_metrics
-from dareu.evaluation.metrics.registry import INPUTS, LATE, metrics_of
+from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.rouge import LATIN, PUBLISHED, tokenisers
 from dareu.evaluation.rescore import open_unlearning, tofu
 from dareu.evaluation.rescore.log import Log, read_own
