@@ -12,7 +12,8 @@ the methods: the retrained model of another seed in the place of the unlearned o
 All runs share one process. `trials.jsonl` and `reported.jsonl` below --out hold what was measured; the same command
 continues from there, and measures again only what has another configuration. `--runs` sets finished runs of
 `dareu train` beside them, of methods whose settings were chosen elsewhere; `--trials-of` takes trials as another
-version of this library measured them.
+version of this library measured them. `NAME+muon` among the methods is NAME trained with Muon: the same draws, and
+`MUON_RATE` times the learning rate.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ COLUMNS: dict[str, Callable[[Row], float | None]] = {
 # What a usable model may lose: shares of the answers that the retrained model has right (the original itself lacks up
 # to .07 of the retain and .13 of the test answers), and the share of forget answers with a word that does not exist.
 BOUNDS = {"damage retain": 0.1, "damage test": 0.2, "broken": 0.1}
+MUON = "+muon"
+MUON_RATE = (
+    4.0  # of AdamW's learning rate; counterfactual's own two defaults (6e-3 and before 1.5e-3) differ so
+)
 
 
 def excess(cells: Cells) -> float:
@@ -82,8 +87,20 @@ CHOICES: dict[str, Score] = {
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
-def settings_of(config: RunConfig, count: int) -> list[dict[str, Any]]:
-    """The defaults, then settings drawn at random from the method's search space; the same ones in every call."""
+def method_of(name: str) -> list[str]:
+    """The overrides that choose a method of the table: `npo`, or `npo+muon`."""
+    method = name.removesuffix(MUON)
+    return [f"method={method}", *(["method.optim.name=muon"] if name != method else [])]
+
+
+def settings_of(config: RunConfig, count: int, rate: float = 1.0) -> list[Row]:
+    """The defaults, then settings drawn at random from the method's search space; the same ones in every call.
+
+    Args:
+        config: With the method.
+        count: How many.
+        rate: By what the learning rates are multiplied.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -91,7 +108,8 @@ def settings_of(config: RunConfig, count: int) -> list[dict[str, Any]]:
     digest = hashlib.sha256(config.method.name.encode()).digest()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(int.from_bytes(digest[:4], "big")))
     study.enqueue_trial(defaults)
-    return [dict(study.ask(space).params) for _ in range(count)]
+    drawn = [study.ask(space).params for _ in range(count)]
+    return [{key: v * rate if key == "optim.lr" else v for key, v in each.items()} for each in drawn]
 
 
 def measure(stages: Stages, unlearned: Stage) -> Row:
@@ -196,19 +214,24 @@ class Board:
 
     def trials(self, methods: Sequence[str]) -> dict[str, list[Row]]:
         """Method → its trials. All methods have their first trial before any has its second."""
-        plans = {m: settings_of(compose([*self.given, f"method={m}"]), self.count) for m in methods}
+        plans = {
+            m: settings_of(
+                compose([*self.given, *method_of(m)]), self.count, MUON_RATE if m.endswith(MUON) else 1.0
+            )
+            for m in methods
+        }
         found: dict[str, list[Row]] = {m: [] for m in methods}
         for number in range(self.count):
             for method in methods:
                 setting = plans[method][number]
-                stages = self.stages(f"method={method}", *VALIDATION, *overrides_of(setting))
+                stages = self.stages(*method_of(method), *VALIDATION, *overrides_of(setting))
                 label = {"method": method, "number": number + 1, "setting": setting}
                 found[method].append(self._measured("trials", label, stages, lambda s=stages: s.unlearned))  # type: ignore[misc]
         return found
 
     def reported(self, method: str, setting: Row, seed: int) -> Row:
         """The figures of a chosen setting on one seed of the default corpus."""
-        stages = self.stages(f"method={method}", f"seed={seed}", *overrides_of(setting))
+        stages = self.stages(*method_of(method), f"seed={seed}", *overrides_of(setting))
         label = {"method": method, "seed": seed, "setting": setting}
         return self._measured("reported", label, stages, lambda: stages.unlearned)
 

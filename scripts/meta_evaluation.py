@@ -46,7 +46,7 @@ REFUSALS = ("idk_sft",)
 RELEARNED = ("counterfactual", "npo")
 TEMPLATES = ("Please answer this question: {q}",)
 # Metrics that are lower in a model that knows.
-LOWER = ("truth_ratio", "depth")
+LOWER = ("truth_ratio", "truth_ratio_log", "depth")
 # Probes that train again, or sample much, are left out: fields of the records that are filled for every model.
 FIELDS = (
     "sampled",

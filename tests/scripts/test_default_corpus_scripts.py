@@ -43,13 +43,18 @@ def model(group: str, knows: bool, **figures: float) -> dict[str, Any]:
 
 def test_which_metrics_can_tell() -> None:
     rows = [
-        model("original", True, probability=0.9 + i / 100, truth_ratio=0.2, exact=i % 2) for i in range(8)
+        model("original", True, probability=0.9 + i / 100, truth_ratio=0.2, truth_ratio_log=-2.0, exact=i % 2)
+        for i in range(8)
     ]
-    rows += [model("retrained", False, probability=i / 100, truth_ratio=0.7, exact=i % 2) for i in range(8)]
+    rows += [
+        model("retrained", False, probability=i / 100, truth_ratio=0.7, truth_ratio_log=0.1, exact=i % 2)
+        for i in range(8)
+    ]
     table, blind = meta.meta_table(rows)
     lines = table.splitlines()
     assert lines[2].startswith("| Probability | 1.000 (") and ".035 ± .024 | .935 |" in lines[2]
-    assert any(line.startswith("| Truth ratio | 1.000 (") for line in lines)  # lower in a model that knows
+    lower = [line for line in lines if line.lower().startswith(("| truth ratio", "| mean log"))]
+    assert len(lower) == 2 and all("| 1.000 (" in line for line in lower)  # lower in a model that knows
     assert blind == [
         "Exact answers"
     ] and "Cannot tell (the interval reaches .5): Exact answers." in meta.body_of(rows)
@@ -146,6 +151,19 @@ def test_trials_begin_with_the_defaults_and_are_the_same_in_every_call() -> None
     first, again = leaderboard.settings_of(config, 3), leaderboard.settings_of(config, 4)
     assert first == again[:3] and len({str(one) for one in again}) == 4
     assert first[0]["optim.lr"] == config.method.optim.lr
+
+
+def test_a_method_with_muon_has_the_same_draws_at_four_times_the_rate() -> None:
+    pytest.importorskip("optuna")
+    assert leaderboard.method_of("npo") == ["method=npo"]
+    config = compose(leaderboard.method_of("npo+muon"))
+    assert (config.method.name, config.method.optim.name) == ("npo", "muon")
+    plain = leaderboard.settings_of(compose(["method=npo"]), 3)
+    muon = leaderboard.settings_of(config, 3, leaderboard.MUON_RATE)
+    assert [m["optim.lr"] / p["optim.lr"] for m, p in zip(muon, plain, strict=True)] == pytest.approx(
+        [4.0] * 3
+    )
+    assert [m | {"optim.lr": 0} for m in muon] == [p | {"optim.lr": 0} for p in plain]
 
 
 def test_the_costs_of_an_evaluation() -> None:
