@@ -14,7 +14,7 @@ from dareu.models.passes import by_length, each, padded
 from dareu.models.seeds import seeded
 from dareu.runs.ranks import on_main, world_size
 
-ROOM = 1 << 26  # bytes of keys, values and scores up to which a batch may grow on a CPU
+ROOM = 5 << 23  # bytes of keys, values and scores up to which a batch may grow on a CPU
 
 
 @dataclass(frozen=True)

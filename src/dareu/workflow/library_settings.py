@@ -12,7 +12,9 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 # Read by libraries when they are imported or when they work. A value that the user has set wins.
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # Kernels that oneDNN keeps, one for each shape of a product: its own 1024 take 100 MB where lengths are many.
+    # Kernels that oneDNN, and torch's layer on it, keep for each shape of a product: 1024 each, which take hundreds of
+    # MB where lengths are many. A kernel stays as long as one of the two has it.
+    "LRU_CACHE_CAPACITY": "64",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "TOKENIZERS_PARALLELISM": "false",  # batches are small, and forked workers warn otherwise
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
