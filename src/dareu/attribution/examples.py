@@ -203,10 +203,10 @@ def crops(gold: Sequence[tuple[str, int]], count: int, rng: random.Random) -> li
     """
     starts = [[match.start() for match in re.finditer(r"\S+", text)][1:] for text, _ in gold]
     return [
-        (text[rng.choice(found) :], label)
+        (text[rng.choice(begins) :], label)
         for _ in range(count)
-        for (text, label), found in zip(gold, starts, strict=True)
-        if found
+        for (text, label), begins in zip(gold, starts, strict=True)
+        if begins
     ]
 
 

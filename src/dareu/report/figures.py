@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dareu.config.tables import read_table
 from dareu.evaluation.metrics.base import ANY, SETS, Direction, Metric
 from dareu.evaluation.metrics.registry import registry
 
@@ -27,8 +28,8 @@ class Figure:
     path: tuple[str, ...]
     title: str
     short: str
-    better: Direction
     note: str
+    better: Direction = "lower"
     of_model: bool = True
 
 
@@ -39,15 +40,15 @@ def _figure(metric: Metric, of: str) -> Figure:
     title = metric.title if plain else f"{of.capitalize()} {metric.title}"
     short = metric.short if plain else f"{of}\n{metric.short}"
     note = f"{of.capitalize()} set: {metric.note}" if metric.sets == ANY else metric.note
-    return Figure(key, metric.path(of), title, short, metric.better, note)
+    return Figure(key, metric.path(of), title, short, note, metric.better)
 
 
 def _score(metric: Metric) -> Figure:
     """The column of a figure that compares the unlearned model with the retrained one."""
     if metric.name == "forget_quality":  # p itself is 0 to three digits in most rows
         note, path = "log10 of p" + metric.note.removeprefix("p"), (metric.name, "log10_p")
-        return Figure(metric.name, path, "Forget quality, log10 p", "log10 p", metric.better, note, False)
-    return Figure(metric.name, (metric.name,), metric.title, metric.short, metric.better, metric.note, False)
+        return Figure(metric.name, path, "Forget quality, log10 p", "log10 p", note, metric.better, False)
+    return Figure(metric.name, (metric.name,), metric.title, metric.short, metric.note, metric.better, False)
 
 
 _METRICS = registry()
@@ -68,44 +69,17 @@ MORE = tuple(
     for figure in (_figure(metric, of) for of in (SETS if metric.sets == ANY else ("forget",)))
     if figure.key not in {f.key for f in FIGURES}
 )
-# For narrow tables: the largest of the three shares, which may overlap.
-WORST = Figure(
-    "broken_text",
-    ("text_health",),
-    "Broken text",
-    "bro-\nken",
-    "as retrained",
-    "The largest of the empty, the unfinished and the repetitive share of forget answers.",
-)
-# The headline: of all metrics that can tell, the one with the largest distance to the retrained model.
-LEFT = Figure(
-    "knowledge_left_worst",
-    ("knowledge_left_worst", "value"),
-    "Knowledge left, worst",
-    "know-\nledge",
-    "lower",
-    "The largest |k| over all metrics that can tell; k = (unlearned − retrained) / (original − retrained).",
-    False,
-)
+OTHERS = {
+    key: Figure(key, **row | {"path": tuple(row["path"])})
+    for key, row in read_table("dareu.report", "figures.yaml").items()
+}
+WORST, LEFT = OTHERS["broken_text"], OTHERS["knowledge_left_worst"]
 SCORES = (
     LEFT,
     *(_score(_METRICS[name]) for name in ("tug_of_war", "tug_of_war_without_test", "retrain_similarity")),
-    Figure(
-        "seconds", ("seconds", "unlearn"), "Unlearning seconds", "s", "lower", "Seconds of unlearning.", False
-    ),
+    OTHERS["seconds"],
 )
-# Losses beside the retrained model; the original's own stand in its row.
-DAMAGE = tuple(
-    Figure(
-        f"damage_{of}",
-        ("damage", of),
-        f"Damage, {of}",
-        f"lost\n{of}",
-        "lower",
-        f"Share of {of} answers that the retrained model has right and this one has not. The original lacks some too.",
-    )
-    for of in ("retain", "test")
-)
+DAMAGE = (OTHERS["damage_retain"], OTHERS["damage_test"])
 _BESIDE = ("forget_probability", "forget_truth_ratio", "truth_ratio_log", "forget_exact", "broken")
 # Columns that comparisons have beside those of a run's own table.
 COMPARED = (
@@ -113,27 +87,7 @@ COMPARED = (
     *(f for f in MORE if f.key in _BESIDE),
     _score(_METRICS["forget_quality"]),
 )
-# What forgetting cost, beside its seconds.
-COSTS = (
-    Figure(
-        "time_share",
-        ("seconds",),
-        "Unlearning over retraining time",
-        "of re-\ntrain",
-        "lower",
-        "Seconds of unlearning over seconds of retraining.",
-        False,
-    ),
-    Figure(
-        "peak_memory",
-        ("peak_memory_mb",),
-        "Peak memory, MB",
-        "MB",
-        "lower",
-        "The most memory that the process of the run held, models of the evaluation included.",
-        False,
-    ),
-)
+COSTS = (OTHERS["time_share"], OTHERS["peak_memory"])  # what forgetting cost, beside its seconds
 BY_KEY = {f.key: f for f in (*MORE, *FIGURES, WORST, *COMPARED, *SCORES, *COSTS)}
 
 

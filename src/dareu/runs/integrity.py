@@ -44,11 +44,11 @@ def damage(folder: Path, table: Mapping[str, Any], kind: Kind | None = None) -> 
     for name, (size, expected) in table.items():
         path = folder / name
         try:
-            found = path.stat().st_size
+            now = path.stat().st_size
         except OSError:
             return f"{name} is missing"
-        if found != size:
-            return f"{name} has {found} of {size} bytes"
+        if now != size:
+            return f"{name} has {now} of {size} bytes"
         small: Kind | None = None if size > SMALL else "crc32" if len(expected) == 8 else "sha256"
         if (how := kind or small) and checksum(path, how) != expected:
             return f"{name} has other bytes than were written"

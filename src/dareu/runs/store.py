@@ -162,8 +162,8 @@ class ArtifactStore:
     def find(self, stage: str, key: str) -> Path | None:
         """The finished artifact's folder, or None."""
         path = self.root / stage / key
-        found = ranks.on_main(lambda: (path / MANIFEST).is_file() and artifact_damage(path) is None)
-        return path if found else None
+        whole = ranks.on_main(lambda: (path / MANIFEST).is_file() and artifact_damage(path) is None)
+        return path if whole else None
 
     def artifacts(self) -> list[Path]:
         """The folders of all finished artifacts, damaged ones included."""

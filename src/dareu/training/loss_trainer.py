@@ -149,8 +149,8 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         if not torch.isfinite(total.detach()):
             raise non_finite(self.state.global_step)
         for name, (_, share, value) in terms.items():
-            found, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (found + share * float(value.detach()), count + 1)
+            summed, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (summed + share * float(value.detach()), count + 1)
         return total
 
     def _terms(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[float, float, Tensor]]:
