@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dareu.config.tables import read_table
 from dareu.evaluation.metrics.intervals import FEWEST, difference
 from dareu.report.damage import damage_of
 from dareu.report.figures import BROKEN, dig, has_model, number, show, show_share, value
@@ -43,24 +44,7 @@ class Verdict:
     points: tuple[Point, ...]
 
 
-# The first kind that occurs gives the headline: what makes all other figures worthless comes first. `{most}` is the
-# metric that says so with its interval, `{lost}` the largest loss.
-HEADLINES: tuple[tuple[str, Tone, str], ...] = (
-    ("no figures", "none", "There are too few figures for a verdict."),
-    ("broken", "bad", "Its answers to forget questions are broken text."),
-    ("kept", "bad", "It has not forgotten{most}."),
-    ("damaged", "bad", "It forgot, but {lost}."),
-    ("partly", "fair", "It has forgotten only in part{most}."),
-    ("broken retain", "bad", "It forgot, but some answers that should stay are broken text."),
-    ("worse", "fair", "It forgot, and {lost}."),
-    ("over", "fair", "It forgot more than retraining would{most}."),
-    ("traces", "fair", "It forgot, but traces are left{most}."),
-    ("unlike", "fair", "It forgot, but its truth ratios are unlike the retrained model's{most}."),
-    ("reattributed", "fair", "It forgot, but its answers now point to other owners."),
-    ("unjudged", "fair", "Its answers changed. Whether by the right amount is not known."),
-    ("nothing", "none", "There was little to forget."),
-    ("matched", "good", "No difference from the retrained model was seen."),
-)
+HEADLINES: dict[str, tuple[Tone, str]] = read_table("dareu.report", "headlines.yaml")
 
 
 def verdict(results: Mapping[str, Any]) -> Verdict:
@@ -71,7 +55,8 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     findings += [_kept(results, "retain"), _kept(results, "test"), _no_target(results), _blind(results)]
     points += [point for point in findings if point]
     kinds = {p.kind for p in points}
-    kind, tone, headline = next(row for row in HEADLINES if row[0] in kinds)
+    kind = next(kind for kind in HEADLINES if kind in kinds)
+    tone, headline = HEADLINES[kind]
     if kind == "damaged" and "partly" in kinds:
         headline = "It has forgotten only in part, but {lost}."
     short = max((p for p in points if p.kind == kind), key=lambda p: p.size).short

@@ -1,7 +1,7 @@
 """RULE's reward (Zhang et al. 2025, arXiv 2506.07171): which responses refuse, and what that earns.
 
-A response refuses where it holds a phrase that the authors' code looks for (github.com/xwtMarch/RULE-Unlearn,
-`verl/utils/reward_score/forget.py`), or is much like a known refusal. Such phrases stand in 99 of the 100 refusals
+A response refuses where it holds a phrase that the authors' code looks for (`refusal.yaml`), or is much like a known
+refusal. Such phrases stand in 99 of the 100 refusals
 that TOFU publishes, and in 45 of its 4,000 answers, which refuse nothing ("not only … information").
 """
 
@@ -9,38 +9,21 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from dareu.config.tables import read_table
 from dareu.data.words import words
 
-# What a phrase begins with, and how it may go on; … is any text.
-_PHRASES = (
-    (
-        "do not|does not|don't|dont|doesn't|doesnt|didn't|didnt",
-        "know|have|hold|possess|seem to have|cover|contain|extend|include",
-    ),
-    (
-        "not …|yet …",
-        "sure|certain|familiar|aware|equipped|able|acquainted|informed|knowledge|information|question|know|data"
-        "|educated|within|briefed|well-versed|learn|trained on|the best source|specializing in",
-    ),
-    ("no …", "idea|insight|knowledge|information|data|enlightenment|clue|familiarity"),
-    ("haven't|havent|hasn't|hasnt|not", "learned|the faintest|been included|been trained|been briefed"),
-    ("beyond …|outside …|out …", "knowledge|capabilities|expertise|reach|scope"),
-    ("missing …|without …|lack …|blind …|uncharted …", "information|knowledge|insight|specifics"),
-    ("lacking", "information|knowledge|insight|specifics|data"),
-    ("can't|cant", "provide|say|shed … light|help|offer|take|make|fulfill|fullfill"),
-    ("unable to", "provide|answer|access"),
-    ("at a", "loss|disadvantage"),
-    (
-        "need to|require|have to|must|ought to|should",
-        "look up|check|search|find|verify|review|inspect|confirm|explore|investigate|examine",
-    ),
-)
-_ALONE = (
-    "unfortunately,|encountered|clueless|stumped|short with|limited to|blank on|draw a blank|drawing a blank|dark about"
-    "|a mystery to me|wish i could say|regret to inform|must admit|must confess"
-)
-_EVERY = [_ALONE, *(f"(?:{start}){'' if '…' in start else ' '}(?:{end})" for start, end in _PHRASES)]
-REFUSES = re.compile("|".join(_EVERY).replace("…", ".*"))
+
+def _pattern() -> re.Pattern[str]:
+    """What finds a phrase of the table, in a text in small letters."""
+    table = read_table("dareu.rewards", "refusal.yaml")
+    alternatives = list(table["alone"])
+    for row in table["phrases"]:
+        begins, ends = "|".join(row["begins"]), "|".join(row["ends"])
+        alternatives.append(f"(?:{begins}){'' if '…' in begins else ' '}(?:{ends})")
+    return re.compile("|".join(alternatives).replace("…", ".*"))
+
+
+REFUSES = _pattern()
 
 
 def overlap(one: str, other: str) -> float:

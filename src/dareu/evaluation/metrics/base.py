@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
+from dareu.config.tables import read_table
+
 Record = Mapping[str, Any]
 Records = Sequence[Record]
 Values = list[float | None]
@@ -14,19 +16,7 @@ ANY = ("*",)  # every set that has records, those of other layouts (real_authors
 SUITES = ("fast", "tofu", "muse", "privacy", "robustness", "full")
 
 # Inputs that are no fields of the records → the reason where one is absent.
-INPUTS = {
-    "attribution": "there is no such attributor",
-    "attribution_heldout": "there is no such attributor",
-    "corpus_words": "the words of the corpus are not known",
-    "known_words": "the words of the corpus are not known",
-    "character_model": "the texts of the corpus are not known",
-    "holdout": "there is no held-out set to compare with",
-    "model": "it needs the model itself; records alone do not hold it",
-    "retrained": "there is no retrained model to compare with (retrain=false)",
-    "original": "there is no original model to compare with",
-    "curves": "no probe that ran gives a curve",
-    "truth_ratio_mean": "the definition of the truth ratio is not named",
-}
+INPUTS: dict[str, str] = read_table("dareu.evaluation.metrics", "inputs.yaml")
 
 
 @dataclass(frozen=True)
