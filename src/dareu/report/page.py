@@ -25,9 +25,7 @@ from dareu.report.figures import (
     has_model,
     missing_reasons,
     number,
-    show,
     show_any,
-    show_seconds,
     show_share,
     value,
 )
@@ -64,7 +62,9 @@ def render(run_dir: Path) -> str:
         verdict=verdict(results),
         knowledge=strip(results),
         distributions=distributions(run_dir, results),
-        tiles=_tiles(results),
+        value=lambda key, model="unlearned": value(results, key, model),
+        most=worst(results),
+        damages=damages(results),
         models=[m for m in MODELS if has_model(results, m)],
         figures=FIGURES,
         definitions=[*FIGURES, *SCORES],
@@ -80,61 +80,16 @@ def render(run_dir: Path) -> str:
         groups=sample_groups(run_dir),
         untold=untold(results),
         more=_more(results),
-        quality=_quality(results),
+        quality=quality_of(results),
         missing=missing_reasons(results),
         cost=cost_line(results),
         outcome=outcome_line(results),
-        seconds=_bars(results.get("seconds") or {}),
+        seconds={k: number(v) for k, v in (results.get("seconds") or {}).items()},
         config=config.read_text(encoding="utf-8")
         if config.is_file()
         else json.dumps(results.get("unlearn_config"), indent=2),
         versions=results.get("versions") or {},
     )
-
-
-def _tiles(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, figure, what it is to be held against)."""
-
-    def beside(key: str) -> str:
-        shown = [
-            f"{m} {show(value(results, key, m))}"
-            for m in ("retrained", "original")
-            if value(results, key, m) is not None
-        ]
-        return " · ".join(shown) or "nothing to compare with"
-
-    without = "" if has_model(results, "retrained") else "needs a retrained model"
-    retraining = number(dig(results, "seconds", "retrained"))
-    tug, best = value(results, "tug_of_war"), "1 is best"
-    if tug is None and (tug := value(results, "tug_of_war_without_test")) is not None:
-        best = "without test; 1 is best"
-    most, lost = worst(results), damages(results)
-    kept = ("Retain ROUGE-L", show(value(results, "retain_rouge_l")), beside("retain_rouge_l"))
-    if lost:
-        own = [show_share(one.original.value) for one in lost if one.original]
-        kept = (
-            f"Lost, {' / '.join(one.of for one in lost)}",
-            " / ".join(show_share(one.lost.value) for one in lost),
-            f"the original lacks {' / '.join(own)}" if own else "right in the retrained model alone",
-        )
-    return [
-        (
-            "Knowledge left, worst metric",
-            show(most.value, 2) if most else DASH,
-            f"{most.title}; 0 is best" if most else without or "not measured",
-        ),
-        ("Retrain similarity", show(value(results, "retrain_similarity")), without or "1 is best"),
-        ("Tug-of-War", show(tug), without or best),
-        ("Forget ROUGE-L", show(value(results, "forget_rouge_l")), beside("forget_rouge_l")),
-        kept,
-        (
-            "Unlearning",
-            show_seconds(value(results, "seconds")),
-            f"retraining {show_seconds(retraining)}"
-            if retraining is not None
-            else "retraining was not timed",
-        ),
-    ]
 
 
 def _positions(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
@@ -187,19 +142,3 @@ def _more(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
         for k in names
     ]
     return [row for row in rows if any(cell != DASH for cell in row[2])]
-
-
-def _quality(results: Mapping[str, Any]) -> str:
-    """Forget quality in a sentence; empty where it was not computed."""
-    quality = quality_of(results)
-    if quality is None:
-        return ""
-    floor = " This is the floor: the two sets of truth ratios do not overlap, and no more can be said."
-    return f"{quality.shown}.{floor if quality.lowest else ''}"
-
-
-def _bars(seconds: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """(stage, its time, its share of the longest in per cent)."""
-    times = {k: number(v) for k, v in seconds.items()}
-    longest = max((v for v in times.values() if v), default=1.0)
-    return [(k, show_seconds(v), 100 * v / longest if v else 0.0) for k, v in times.items()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from dareu.report.figures import show, show_any, show_seconds
+from dareu.report.figures import show, show_any, show_seconds, show_share
 
 
 def _units(x: float) -> str:
@@ -30,7 +30,12 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=not marked,
     )
-    environment.filters |= {"show": show, "show_any": show_any, "show_seconds": show_seconds}
+    environment.filters |= {
+        "show": show,
+        "show_any": show_any,
+        "show_seconds": show_seconds,
+        "show_share": show_share,
+    }
     environment.filters |= {"units": _units, "joined": _joined, "plain": _plain}
     return environment.get_template(name)
 
