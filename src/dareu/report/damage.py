@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dareu.report.figures import dig, number, show_share
+from dareu.report.figures import MODELS, dig, number, show_share
 
 SETS = ("retain", "test")
 
@@ -37,7 +37,8 @@ class Share:
 @dataclass(frozen=True)
 class Damage:
     """Of one set: `lost`, the share that the retrained model has right and this one wrong; the same of the `original`;
-    `beyond`: the difference of both on the same answers. The last two are None where there was no original.
+    `beyond`: the difference of both on the same answers. The last two are None where there was no original. `right`:
+    model → the share that it has right, in words; empty where it is not known.
     """
 
     of: str
@@ -45,6 +46,7 @@ class Damage:
     lost: Share
     original: Share | None
     beyond: Share | None
+    right: Mapping[str, str]
 
     @property
     def loss(self) -> Share:
@@ -69,9 +71,10 @@ def damage_of(results: Mapping[str, Any], of: str) -> Damage | None:
     lost = _share(entry)
     if lost is None:
         return None
-    return Damage(
-        of, entry.get("n"), lost, _share(entry.get("original")), _share(entry.get("beyond_original"))
-    )
+    known = {model: number(entry.get(f"right_{model}")) for model in MODELS}
+    right = {model: "" if share is None else show_share(share) for model, share in known.items()}
+    original, beyond = _share(entry.get("original")), _share(entry.get("beyond_original"))
+    return Damage(of, entry.get("n"), lost, original, beyond, right)
 
 
 def damages(results: Mapping[str, Any]) -> list[Damage]:

@@ -14,7 +14,7 @@ from dareu.evaluation.metrics.base import ANY
 from dareu.evaluation.metrics.registry import registry
 from dareu.report import drawing as svg
 from dareu.report.curves import curves, distributions
-from dareu.report.damage import Share, damages
+from dareu.report.damage import damages
 from dareu.report.figures import (
     DASH,
     FIGURES,
@@ -26,7 +26,6 @@ from dareu.report.figures import (
     missing_reasons,
     number,
     show_any,
-    show_share,
     value,
 )
 from dareu.report.forget_quality import quality_of
@@ -66,6 +65,7 @@ def render(run_dir: Path) -> str:
         most=worst(results),
         damages=damages(results),
         models=[m for m in MODELS if has_model(results, m)],
+        all_models=MODELS,
         figures=FIGURES,
         definitions=[*FIGURES, *SCORES],
         rows=run_rows(results),
@@ -74,7 +74,6 @@ def render(run_dir: Path) -> str:
         distance={m: math.dist(p, positions["retrained"]) for m, p in positions.items() if m != "retrained"}
         if "retrained" in positions
         else {},
-        losses=_losses(results),
         rounds=rounds_page(results),
         curves=curves(read_lines(run_dir / "training.jsonl")),
         groups=sample_groups(run_dir),
@@ -100,27 +99,6 @@ def _positions(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
         if x is not None and y is not None:
             positions[model] = (x, y)
     return positions
-
-
-def _losses(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What was lost: `columns`, a set each, and `rows`, a name and a cell a set; empty where the run has no damage."""
-    losses = damages(results)
-    if not losses:
-        return {}
-
-    rows = []
-    for model in MODELS:
-        shares = (number(dig(results, "damage", one.of, f"right_{model}")) for one in losses)
-        rows.append((f"Right: {model}", [DASH if x is None else show_share(x) for x in shares]))
-    for name, title in (
-        ("lost", "Right in the retrained, wrong in the unlearned model"),
-        ("original", "Right in the retrained, wrong in the original model"),
-        ("beyond", "Difference of the two: lost by unlearning"),
-    ):
-        given: list[Share | None] = [getattr(one, name) for one in losses]
-        rows.append((title, [DASH if share is None else share.shown for share in given]))
-    columns = [one.of.capitalize() + (f", n = {one.n}" if one.n else "") for one in losses]
-    return {"columns": columns, "rows": [row for row in rows if set(row[1]) != {DASH}]}
 
 
 def _more(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:

@@ -26,6 +26,7 @@ from dareu.report.figures import (
 from dareu.report.forget_quality import quality_of
 from dareu.report.knowledge import knowledge_left, worst
 from dareu.report.sequential import rounds_table
+from dareu.report.templates import template
 from dareu.report.verdict import verdict
 
 BROKEN_CURE = "Its text broke before it forgot: take method=dareu_warm, or lower method.optim.lr."
@@ -57,44 +58,20 @@ def run_table(results: Mapping[str, Any]) -> Table:
 
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """Scores, cost, how training ended and what is missing, in plain words; safe to print as Rich markup."""
-    lines = []
-    most = worst(results)
-    if most is not None:
-        size = dig(results, "knowledge_left", most.metric, "n")
-        count = len(knowledge_left(results))
-        lines.append(
-            f"Knowledge left: {most.shown} by {most.title.lower()}, the worst of {count} metrics (n = {size}); "
-            "1: as the original, 0: as the retrained model."
-        )
-    if has_model(results, "retrained"):
-        tug, without = results.get("tug_of_war"), show(results.get("tug_of_war_without_test"))
-        shown = f"without test {without}" if number(tug) is None else f"{show(tug)} (without test {without})"
-        lines.append(
-            f"Tug-of-War {shown}, retrain similarity {show(results.get('retrain_similarity'))}; 1 is best."
-        )
-        if quality := quality_of(results):
-            seen = (
-                "truth ratios are unlike the retrained model's"
-                if quality.differs
-                else "no difference between truth ratios and the retrained model's seen"
-            )
-            lines.append(f"Forget quality {quality.chance}: {seen}.")
-    else:
-        lines.append(
-            "There is no retrained model to compare with, so there is neither Tug-of-War nor retrain similarity."
-        )
-    if lost := damages(results):
-        shown = ", ".join(one.shown for one in lost)
-        lines.append(f"Share of answers that the retrained model has right and this one wrong: {shown}.")
-    part = dig(results, "data", "part")
-    if part in ("validation", "report"):
-        lines.append(f"These are figures of the {part} part of the samples alone (evaluation.part={part}).")
-    lines.append(cost_line(results))
-    outcome = outcome_line(results)
-    if outcome:
-        lines.append(outcome)
-    lines += [f"Not computed: {names}: {reason}" for names, reason in missing_reasons(results)]
-    return [escape(line) for line in lines]
+    text = template("summary.txt.j2").render(
+        results=results,
+        most=worst(results),
+        left=knowledge_left(results),
+        compared=has_model(results, "retrained"),
+        tug=number(results.get("tug_of_war")),
+        quality=quality_of(results),
+        damages=damages(results),
+        part=dig(results, "data", "part"),
+        cost=cost_line(results),
+        outcome=outcome_line(results),
+        missing=missing_reasons(results),
+    )
+    return [escape(line) for line in text.splitlines()]
 
 
 def cost_line(results: Mapping[str, Any]) -> str:
@@ -147,14 +124,10 @@ def results_text(results: Mapping[str, Any]) -> str:
 
 def results_html(results: Mapping[str, Any]) -> Markup:
     """The same for a notebook, with the verdict above it; each column's definition shows under the pointer."""
-    head = Markup("").join(Markup('<th title="{}">{}</th>').format(f.note, f.title) for f in FIGURES)
-    rows = Markup("").join(
-        Markup("<tr><th>{}</th>{}</tr>").format(
-            row["model"], Markup("").join(Markup("<td>{}</td>").format(show(row[f.key])) for f in FIGURES)
-        )
-        for row in run_rows(results)
+    page = template("results.html.j2").render(
+        headline=verdict(results).headline,
+        figures=FIGURES,
+        rows=run_rows(results),
+        lines=[Text.from_markup(line).plain for line in summary_lines(results)],
     )
-    lines = Markup("<br>").join(Text.from_markup(line).plain for line in summary_lines(results))
-    return Markup(
-        "<p><b>{}</b></p><table><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table><p>{}</p>"
-    ).format(verdict(results).headline, head, rows, lines)
+    return Markup(page)
