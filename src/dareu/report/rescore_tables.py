@@ -10,7 +10,8 @@ from rich.table import Table
 
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.damage import damages
-from dareu.report.figures import MODELS, dig, show, show_any
+from dareu.report.figures import MODELS, dig, show_any
+from dareu.report.templates import template
 
 ASIDE = ("intervals", "extra")
 NAMED = 4  # fields that the line about gaps names
@@ -49,36 +50,16 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
                     label = title if point is None else f"{title}: {point}"
                     table.add_row(escape(f"{section}: {label}"), *cells)
     console.print(table)
-    for name, metric in registry().items():
-        value = results.get(name)
+    pairs = []
+    for metric in rows:
+        value = results.get(metric.name)
         if metric.level == "pair" and value is not None:
-            number = dig(value, "log10_p") if isinstance(value, Mapping) else value
-            what = f"{metric.title}, log10 p" if isinstance(value, Mapping) else metric.title
-            console.print(f"{what}: {show_any(number)}")
-    worst = results.get("knowledge_left_worst")
-    for name, entry in (results.get("knowledge_left") or {}).items():
-        if entry.get("value") is not None:
-            ends = entry.get("reason") or f"{show(entry['low'], 2)} to {show(entry['high'], 2)}"
-            interval = f"{ends}, n = {entry['n']}"
-            headline = "  ← the largest" if worst and worst["metric"] == name else ""
-            console.print(f"Knowledge left by {name}: {show(entry['value'], 2)} ({interval}){headline}")
-    for one in damages(results):
-        console.print(f"Right in the retrained model and wrong here: {one.shown}.")
-    console.print(
-        f"Layout: {results['layout']}. Truth ratio: {results['definitions']['truth_ratio']} mean over wrong answers."
-    )
-    parity = results.get("parity") or {}
-    if parity:
-        same = [name for name, one in parity.items() if one["same"]]
-        console.print(
-            f"{len(same)} of {len(parity)} figures that the log names are the same to 1e-4 (relative)."
-        )
-    for name, one in parity.items():
-        if not one["same"]:
-            numbers = f"logged {show_any(one['logged'])}, computed {show_any(one['computed'])}"
-            console.print(escape(f"{name}: {numbers}" + (f"; {one['note']}." if one["note"] else ".")))
-    if results.get("unread"):
-        console.print(escape(f"Sections that were not understood: {', '.join(results['unread'])}"))
+            of_test = isinstance(value, Mapping)  # forget quality
+            title = f"{metric.title}, log10 p" if of_test else metric.title
+            pairs.append((title, dig(value, "log10_p") if of_test else value))
+    text = template("rescored.txt.j2").render(results=results, pairs=pairs, damages=damages(results))
+    for line in text.splitlines():
+        console.print(escape(line))
     if results.get("missing"):
         console.print(escape(_gaps(results["missing"])), style="dim")
 
