@@ -15,14 +15,9 @@ from dareu.models.shared_prompts import shared_prompt_nll
 
 # What a record keeps of the reference's tokens: for memorisation and for membership attacks.
 SCORES = (
-    "hits",
-    "mia_loss",
-    "mia_zlib",
-    "mia_min_k_20",
-    "mia_min_k_40",
-    "mia_min_k_plus_20",
+    "hits", "mia_loss", "mia_zlib", "mia_min_k_20", "mia_min_k_40", "mia_min_k_plus_20",
     "mia_min_k_plus_40",
-)
+)  # fmt: skip
 
 
 class Likelihood(NamedTuple):

@@ -24,13 +24,9 @@ LEGEND = (
 # A terminal is narrow: it shows one column of broken text, and leaves some figures to the other formats.
 WIDE = [f for f in COLUMNS if f is not WORST]
 WIDE_ONLY = (
-    "attribution",
-    "attribution_heldout",
-    "reattribution",
-    "tug_of_war_without_test",
-    "time_share",
+    "attribution", "attribution_heldout", "reattribution", "tug_of_war_without_test", "time_share",
     "peak_memory",
-)
+)  # fmt: skip
 NARROW = [f for f in COLUMNS if f in DAMAGE or (f not in COMPARED and f.key not in (*BROKEN, *WIDE_ONLY))]
 DIGITS = {"seconds": 1, "peak_memory": 0}  # figures that are no shares
 

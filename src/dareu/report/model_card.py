@@ -13,24 +13,10 @@ from dareu.report.receipt import NOT_CLAIMED
 from dareu.report.templates import template
 
 PUBLIC = (
-    "schema_version",
-    "method",
-    "seed",
-    "definitions",
-    "models",
-    "tug_of_war",
-    "tug_of_war_without_test",
-    "retrain_similarity",
-    "forget_quality",
-    "knowledge_left",
-    "knowledge_left_worst",
-    "damage",
-    "privleak",
-    "missing",
-    "outcome",
-    "unlearn_config",
-    "versions",
-)
+    "schema_version", "method", "seed", "definitions", "models", "tug_of_war", "tug_of_war_without_test",
+    "retrain_similarity", "forget_quality", "knowledge_left", "knowledge_left_worst", "damage", "privleak",
+    "missing", "outcome", "unlearn_config", "versions",
+)  # fmt: skip
 # What holds words of ours alone: an owner may be called like a method.
 OWN_WORDS = ("method", "definitions", "knowledge_left_worst", "versions")
 OWN_CHOICES = ("name", "kind", "loss", "retain")  # of `unlearn_config`

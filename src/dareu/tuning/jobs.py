@@ -20,13 +20,9 @@ from dareu.workflow.stages import Stages
 
 KNOWLEDGE = "knowledge_left_worst"
 SHOWN = (
-    "tug_of_war",
-    "retrain_similarity",
-    "forget_rouge_l",
-    "retain_rouge_l",
-    "attribution_heldout",
+    "tug_of_war", "retrain_similarity", "forget_rouge_l", "retain_rouge_l", "attribution_heldout",
     "broken_text",
-)
+)  # fmt: skip
 Result = dict[str, Any]
 
 
