@@ -45,6 +45,18 @@ class Left:
         return self.low is None or self.high is None
 
     @property
+    def cut(self) -> str:
+        """At which ends the interval goes on beyond the drawing's axis: "low", "high", both or none."""
+        low = self.low is not None and self.low < AXIS[0]
+        high = self.high is not None and self.high > AXIS[1]
+        return " ".join(["low"] * low + ["high"] * high)
+
+    @property
+    def outside(self) -> bool:
+        """The value lies beyond the drawing's axis."""
+        return not AXIS[0] <= self.value <= AXIS[1]
+
+    @property
     def said(self) -> str:
         """What the interval says, in words."""
         if self.unknown:
@@ -114,28 +126,6 @@ def place(k: float) -> float:
     """Position of `k` on the drawing's axis, in per cent of its length; 0 to 100."""
     low, high = AXIS
     return round(100 * (min(max(k, low), high) - low) / (high - low), 2)
-
-
-def strip(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page draws: the two ends and a row for each metric, positions in per cent."""
-    rows = [
-        {
-            "title": one.title,
-            "note": one.note,
-            "shown": one.shown,
-            "at": place(one.value),
-            "from": place(one.value if one.low is None else one.low),
-            "to": place(one.value if one.high is None else one.high),
-            "cut": " ".join(
-                ["low"] * (one.low is not None and one.low < AXIS[0])
-                + ["high"] * (one.high is not None and one.high > AXIS[1])
-            ),
-            "outside": not AXIS[0] <= one.value <= AXIS[1],
-            "kind": "left" if one.above else "far" if one.below else "same",
-        }
-        for one in knowledge_left(results)
-    ]
-    return {"rows": rows, "zero": place(0.0), "one": place(1.0)}
 
 
 def untold(results: Mapping[str, Any]) -> list[str]:

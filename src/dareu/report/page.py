@@ -29,7 +29,7 @@ from dareu.report.figures import (
     value,
 )
 from dareu.report.forget_quality import quality_of
-from dareu.report.knowledge import strip, untold, worst
+from dareu.report.knowledge import knowledge_left, untold, worst
 from dareu.report.loading import read_results
 from dareu.report.run_tables import cost_line, outcome_line, run_rows
 from dareu.report.samples import read_lines, sample_groups
@@ -59,7 +59,7 @@ def render(run_dir: Path) -> str:
         seed=results.get("seed", "unknown"),
         data=results.get("data") or {},
         verdict=verdict(results),
-        knowledge=strip(results),
+        knowledge=knowledge_left(results),
         distributions=distributions(run_dir, results),
         value=lambda key, model="unlearned": value(results, key, model),
         most=worst(results),

@@ -6,20 +6,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from dareu.config.tables import read_table
 from dareu.report import drawing as svg
 from dareu.report.figures import MODELS, dig, number, show
 
 Entry = Mapping[str, Any]
 
-# Title, what it says, where it lies below a round's `models.<model>`; without a model below the round itself.
-PANELS = (
-    ("Forgotten so far", "ROUGE-L on the questions of everybody forgotten up to then", ("forget", "rouge_l"), True),
-    ("This round's owners", "ROUGE-L on the questions of this round alone", ("forget_this_round", "rouge_l"), True),
-    ("Forgotten earlier", "ROUGE-L on earlier rounds' questions: is it back?", ("forget_earlier", "rouge_l"), True),
-    ("Retain", "ROUGE-L on the owners who are still there", ("retain", "rouge_l"), True),
-    ("Test", "ROUGE-L on questions that belong to no owner", ("test", "rouge_l"), True),
-    ("Tug-of-War", "against the model retrained without everybody forgotten so far", ("tug_of_war",), False),
-)  # fmt: skip
+TABLE = read_table("dareu.report", "rounds.yaml")
 
 
 def entries(results: Mapping[str, Any]) -> list[Entry]:
@@ -51,24 +44,15 @@ def round_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One dict a round: `round`, `owners`, the unlearned and the retrained model's figures, seconds of unlearning."""
     rows = []
     for entry in entries(results):
-        row = {key: number(dig(entry, *path)) for key, path, _, _ in COLUMNS}
+        row = {one["key"]: number(dig(entry, *one["path"])) for one in TABLE["columns"]}
         row["seconds"] = number(dig(entry, "seconds", "unlearn"))
         rows.append({"round": entry.get("round"), "owners": list(entry.get("owners") or []), **row})
     return rows
 
 
-# Key, path below a round, title, console title (a terminal is narrow, and shows those that have one).
-_UNLEARNED, _RETRAINED = ("models", "unlearned"), ("models", "retrained")
-COLUMNS = (
-    ("so_far", (*_UNLEARNED, "forget", "rouge_l"), "Forgotten so far", "so\nfar"),
-    ("so_far_retrained", (*_RETRAINED, "forget", "rouge_l"), "Retrained, the same", "re-\ntrained"),
-    ("this_round", (*_UNLEARNED, "forget_this_round", "rouge_l"), "This round's owners", "this\nround"),
-    ("earlier", (*_UNLEARNED, "forget_earlier", "rouge_l"), "Forgotten earlier", "earlier\nrounds"),
-    ("retain", (*_UNLEARNED, "retain", "rouge_l"), "Retain", "retain\nROUGE"),
-    ("heldout", (*_UNLEARNED, "forget", "attribution_heldout"), "Held-out attribution", ""),
-    ("tug_of_war", ("tug_of_war",), "Tug-of-War", "Tug-of-\nWar"),
-    ("retrain_similarity", ("retrain_similarity",), "Retrain similarity", "retrain\nsim."),
-)
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Those in which a round has a figure."""
+    return [one for one in TABLE["columns"] if any(row[one["key"]] is not None for row in rows)]
 
 
 def rounds_table(results: Mapping[str, Any]) -> Table | None:
@@ -76,7 +60,7 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
     rows = round_rows(results)
     if not rows:
         return None
-    shown = [(c[0], c[3]) for c in COLUMNS if c[3] and any(row[c[0]] is not None for row in rows)]
+    shown = [one for one in _columns(rows) if one["short"]]
     table = Table(
         title=Text("Round by round: forget ROUGE-L so far, of this round and of earlier ones", style="bold"),
         title_justify="left",
@@ -87,10 +71,10 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
     )
     table.add_column("round", justify="right")
     table.add_column("owners", overflow="fold", min_width=12, max_width=24)
-    for _, short in shown:
-        table.add_column(short, justify="right", no_wrap=True)
+    for one in shown:
+        table.add_column(one["short"], justify="right", no_wrap=True)
     for row in rows:
-        cells = [show(row[key]) for key, _ in shown]
+        cells = [show(row[one["key"]]) for one in shown]
         table.add_row(str(row["round"]), Text(named(row["owners"], 2)), *cells)
     return table
 
@@ -106,20 +90,18 @@ def rounds_page(results: Mapping[str, Any]) -> dict[str, Any] | None:
     rows = round_rows(results)
     if not rows:
         return None
-    columns = [(key, title) for key, _, title, _ in COLUMNS if any(row[key] is not None for row in rows)]
     requests = entries(results)
     panels = []
-    for title, note, path, of_model in PANELS:
-        models = MODELS if of_model else ("unlearned",)
-        lines = {
-            m: [number(dig(e, "models", m, *path) if of_model else dig(e, *path)) for e in requests]
-            for m in models
-        }
+    for panel in TABLE["panels"]:
+        lines = {}
+        for model in MODELS if "MODEL" in panel["path"] else ("unlearned",):
+            path = [model if part == "MODEL" else part for part in panel["path"]]
+            lines[model] = [number(dig(entry, *path)) for entry in requests]
         lines = {m: values for m, values in lines.items() if any(v is not None for v in values)}
         if lines:
-            panels.append({"title": title, "note": note, "drawing": svg.rounds(lines)})
+            panels.append(panel | {"drawing": svg.rounds(lines)})
     return {
-        "columns": columns,
+        "columns": [(one["key"], one["title"]) for one in _columns(rows)],
         "rows": [row | {"named": named(row["owners"])} for row in rows],
         "panels": panels,
         "returns": _returns(requests) if len(requests) > 1 else [],

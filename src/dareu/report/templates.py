@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from dareu.report.figures import show, show_any, show_seconds, show_share
+from dareu.report.knowledge import place
 
 
 def _units(x: float) -> str:
@@ -36,7 +37,7 @@ def template(name: str) -> jinja2.Template:
         "show_seconds": show_seconds,
         "show_share": show_share,
     }
-    environment.filters |= {"units": _units, "joined": _joined, "plain": _plain}
+    environment.filters |= {"units": _units, "joined": _joined, "plain": _plain, "place": place}
     return environment.get_template(name)
 
 
