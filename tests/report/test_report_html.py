@@ -220,6 +220,9 @@ def test_each_metric_stands_under_what_its_interval_says() -> None:
         in texts
     )
     assert any(t.startswith("Further from the original") and "Leak -.30" in t for t in texts)
+    many = {f"leak_{i}": (0.0, -0.1 - i / 100, 0.1) for i in range(5)}
+    short = "(the interval covers 0): 5 metrics, the widest interval by Leak 4 .00 (-.14 to .10)."
+    assert any(p.text.endswith(short) for p in verdict(left(**many)).points)
 
 
 def test_what_is_shown_as_zero_is_called_zero() -> None:

@@ -18,6 +18,7 @@ from dareu.report.knowledge import Left, by_group, knowledge_left, worst
 Tone = Literal["good", "fair", "bad", "none"]
 TOLERANCE = 0.05  # of ROUGE-L recall, where a run has no interval
 SEVERE = 0.15  # a loss on the retain or test set, of ROUGE-L or of answers, from here on is called bad
+SPELT_OUT = 4  # metrics that a finding of no difference names with their figures
 MUCH, SOME = 0.5, 0.15  # knowledge left, as a share of what separates the original from the retrained model
 HEALTH = (*BROKEN, "broken")
 NO_LONGER = "no longer show the forgotten data"
@@ -134,16 +135,30 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
         points = [Point("fair", "traces", text, _named(highest))]
     else:
         points = [Point("good", "matched", text)]
-    for chosen, tone, words in (
-        (above, "bad" if largest >= MUCH else "fair", "Knowledge left (the interval lies above 0)"),
-        (below, "fair", "Further from the original than the retrained model (the interval lies below 0)"),
-        (unseen, "good", "No difference from the retrained model seen (the interval covers 0)"),
-        (unknown, "none", "Nothing follows, for there is no interval"),
-    ):
-        if chosen:
-            named = ", ".join(f"{one.title} {one.shown}" for one in chosen)
-            points.append(Point(tone, "", f"{words}: {named}."))  # type: ignore[arg-type]
-    return points
+    grave: Tone = "bad" if largest >= MUCH else "fair"
+    parts: list[tuple[Tone, str, str]] = [
+        (grave, "Knowledge left (the interval lies above 0)", _each(above)),
+        (
+            "fair",
+            "Further from the original than the retrained model (the interval lies below 0)",
+            _each(below),
+        ),
+        ("good", "No difference from the retrained model seen (the interval covers 0)", _short(unseen)),
+        ("none", "Nothing follows, for there is no interval", _each(unknown)),
+    ]
+    return points + [Point(tone, "", f"{words}: {named}.") for tone, words, named in parts if named]
+
+
+def _each(chosen: Sequence[Left]) -> str:
+    return "; ".join(f"{one.title} {one.shown}" for one in chosen)
+
+
+def _short(chosen: Sequence[Left]) -> str:
+    """Of many metrics, whose figures the strips show, the widest interval alone."""
+    if len(chosen) <= SPELT_OUT:
+        return _each(chosen)
+    widest = max(chosen, key=lambda one: (one.high or 0.0) - (one.low or 0.0))
+    return f"{len(chosen)} metrics, the widest interval by {widest.title} {widest.shown}"
 
 
 def _quality(results: Mapping[str, Any]) -> Point | None:
