@@ -84,6 +84,12 @@ CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
     ),
     "no such file": (lambda folder: ["data=local", f"data.path={folder / 'nope.jsonl'}"], ("There is no file",)),
     "missing column": (local(people(), "data.columns.response=anwer"), ("no column 'anwer'", "Nearest: answer")),
+    "one column for both": (
+        local(people(), "data.columns.response=question"), ("prompt and response both name the column question",)
+    ),
+    "signs that stand for another key": (
+        local(people(), "forget.owners=['A${env:HOME}']"), ("cannot be composed", "write \\${…}")
+    ),
     "empty file": (local(lambda path: path.write_text("")), ("is empty",)),
     "broken JSON line": (local(broken_line), ("line 7 of mine.jsonl",)),
     "not UTF-8": (local(not_utf8), ("not UTF-8", "line 2", "Save the file as UTF-8.")),

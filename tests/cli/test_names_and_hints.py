@@ -236,7 +236,10 @@ def test_keys_of_another_method_or_of_a_longer_name(overrides: list[str], messag
 
 
 def test_random_words_need_a_divergence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *SMALL, "method=counterfactual", "method.retain=none", "--dry-run"]) == 2
+    command = ["train", *SMALL, "method=counterfactual", "method.retain=none", "--dry-run"]
+    assert main(command) == 2
+    assert "or retain_weight=1 and scrambled_batch_size=0" in capsys.readouterr().err
+    assert main([*command, "method.retain_weight=1"]) == 2
     told = capsys.readouterr().err
     assert "held by a divergence from the original" in told and "method.retain=kl or js" in told
 

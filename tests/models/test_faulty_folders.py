@@ -15,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, GenerationConfig, T5Config, T5ForConditionalGeneration
 
 from dareu.config import LoraConfig
+from dareu.config.compose import compose
 from dareu.errors import ConfigError, ModelError, RunError, first_line
 from dareu.models.checks import check_causal, check_names
 from dareu.models.files import check_files
 from dareu.models.generate import generate, sample
 from dareu.models.load import add_lora, load_model, load_tokenizer, save_model
+from dareu.models.without_weights import model_without_weights
 from dareu.runs.files import disk_full, out_of_memory
 
 Weights = dict[str, torch.Tensor]
@@ -346,20 +348,45 @@ def test_the_cpu_allocator_still_says_what_is_looked_for() -> None:
     assert out_of_memory(caught.value, "it", "keys")
 
 
-def test_whole_numbers_in_place_of_weights(copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(torch.int8, "I8"), (torch.bool, "BOOL"), (torch.complex64, "C64")]
+)
+def test_other_types_in_place_of_weights(copy: Path, dtype: torch.dtype, kind: str) -> None:
     """As they are they would be read as weights of up to 127; with a quantisation in the config they are none."""
     name = "model.layers.0.mlp.up_proj.weight"
-    rewrite(copy, lambda weights: {**weights, name: (weights[name] * 100).to(torch.int8)})
-    with pytest.raises(ModelError, match=r"whole numbers in place of weights \(I8\): model\.layers\.0\.mlp"):
+    rewrite(copy, lambda weights: {**weights, name: (weights[name] * 100).to(dtype)})
+    with pytest.raises(ModelError, match=rf"holds {kind} in place of weights: model\.layers\.0\.mlp"):
         load_model(copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "x"}}))
     check_files(copy)
 
 
-def test_weights_that_are_all_zero(copy: Path) -> None:
-    rewrite(copy, lambda weights: {name: torch.zeros_like(w) for name, w in weights.items()})
-    with pytest.raises(ModelError, match="the same probability: its weights are zero"):
+@pytest.mark.parametrize(
+    ("value", "cause"), [(0, "its weights are zero"), (1, "no weights of a trained model")]
+)
+def test_weights_that_are_all_equal(copy: Path, value: int, cause: str) -> None:
+    rewrite(copy, lambda weights: {name: torch.full_like(w, value) for name, w in weights.items()})
+    with pytest.raises(ModelError, match=f"the same probability: .*{cause}"):
+        load_model(copy)
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "vocab_size", "max_position_embeddings"])
+def test_a_shape_that_is_none(copy: Path, key: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {key: 0}))
+    with pytest.raises(ModelError, match=f"says {key}=0, which has to be a positive number"):
+        check_files(copy)
+
+
+def test_a_shape_that_the_libraries_refuse_is_none_beforehand(copy: Path) -> None:
+    """Reported where the weights are loaded, with whatever the libraries raise there."""
+    config = json.loads((copy / "config.json").read_text())
+    odd = {"rope_type": "nope", "rope_theta": 10000.0, "factor": 2.0}
+    (copy / "config.json").write_text(json.dumps(config | {"rope_scaling": odd, "rope_parameters": odd}))
+    run = compose(["model=hf", f"model.path={copy}", "method=npo"])
+    assert model_without_weights(run) is None
+    with pytest.raises(ModelError, match="could be loaded"):
         load_model(copy)
 
 

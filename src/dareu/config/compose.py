@@ -279,7 +279,8 @@ def check_value(key: str, value: Any) -> None:
 
 def explain(error: Exception) -> ConfigError:
     """Hydra's message in one line."""
-    return ConfigError(
-        f"The configuration cannot be composed: {' '.join(str(error).split())[:300]}",
-        "Overrides look like key=value; `dareu configs` shows what can be chosen.",
-    )
+    said = " ".join(str(error).split())[:300]
+    cure = "Overrides look like key=value; `dareu configs` shows what can be chosen."
+    if "interpolation" in said.lower():
+        cure = "${…} stands for the value of another key; where a text has these signs, write \\${…}."
+    return ConfigError(f"The configuration cannot be composed: {said}", cure)

@@ -120,6 +120,12 @@ class Columns(Strict):
         description="chat of {role, content} turns, in place of prompt and response; the last answer is the response",
     )
 
+    @model_validator(mode="after")
+    def _two(self) -> Columns:
+        if self.messages is None and self.prompt == self.response:
+            raise ValueError(f"prompt and response both name the column {self.prompt}")
+        return self
+
 
 class LocalConfig(Strict):
     """The user's own JSONL, CSV or Parquet file."""

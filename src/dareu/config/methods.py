@@ -110,8 +110,10 @@ class LossMethodConfig(MethodBase):
     @model_validator(mode="after")
     def _weights(self) -> LossMethodConfig:
         if self.retain == "none" and self.retain_weight != 1:
+            also = " and scrambled_batch_size=0" if self.scrambled_batch_size else ""
             raise ValueError(
-                f"retain_weight={self.retain_weight} has no effect with retain=none; set retain=nll"
+                f"retain_weight={self.retain_weight} has no effect with retain=none; set retain=nll or kl, or "
+                f"retain_weight=1{also}"
             )
         if self.forget_weight == 0 and (self.retain == "none" or self.retain_weight == 0):
             more = (

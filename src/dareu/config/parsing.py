@@ -14,6 +14,7 @@ _LENGTH = "; data_epochs, prompts_per_batch and updates_per_batch say how long i
 _ELSEWHERE = {
     "method.optim.epochs": _LENGTH,
     "method.optim.steps": _LENGTH,
+    "method.optim.batch_size": _LENGTH,
     "method.optim.name": ", which trains by AdamW",
 }
 

@@ -120,8 +120,10 @@ def check_causal(model: Any, path: str | Path) -> None:
             "Download or save it again; float16 may overflow, model.dtype=bfloat16 does not.",
         )
     if one.std() == 0:
+        zero = all(not weight.any() for weight in model.parameters() if weight.ndim > 1)
         raise ModelError(
-            f"{path} gives every token the same probability: its weights are zero.",
+            f"{path} gives every token the same probability: "
+            f"{'its weights are zero' if zero else 'it has no weights of a trained model'}.",
             "Download or save it again.",
         )
     if (one - other).abs().max() > 0.05 * one.std():

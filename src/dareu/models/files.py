@@ -15,8 +15,15 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SAVED = "Give the folder that save_pretrained wrote."
 NO_PICKLE = "Save the model again with save_pretrained; pickled .bin weights are not read."
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 POINTER = b"version https://git-lfs"
 READ = (".safetensors", ".json", ".model", ".txt", ".jinja")  # what a model or its tokenizer may be read from
+# Keys of a model's config, in this or another architecture's words.
+POSITIVE = (
+    "rope_theta",
+    *("num_hidden_layers", "n_layer", "num_attention_heads", "n_head", "hidden_size", "n_embd", "vocab_size"),
+    *("max_position_embeddings", "n_positions"),
+)
 # Vectors before the text in place of weights: nothing to merge, and no second copy beside the first.
 PROMPTS = (
     "PROMPT_TUNING",
@@ -64,16 +71,16 @@ def check_files(folder: Path) -> None:
 
 
 def _check_shape(path: Path) -> None:
-    """Check what a model's config says of numbers that transformers replaces or divides by.
+    """Check numbers of a model's config that transformers divides by, or replaces where they are 0.
 
     Raises:
-        ModelError: A base of rotary positions is no positive number.
+        ModelError: One that has to be positive is not.
     """
     for key, value in _leaves(_config(path)):
-        usual = value is None or (isinstance(value, int | float) and 0 < value < math.inf)
-        if key == "rope_theta" and not usual:
+        number = isinstance(value, int | float) and 0 < value < math.inf
+        if value is not None and not number and key in POSITIVE:
             raise ModelError(
-                f"{path} says rope_theta={value}, by which positions cannot be told apart.",
+                f"{path} says {key}={value}, which has to be a positive number.",
                 "Give the config.json that belongs to these weights, or download it again.",
             )
 
@@ -113,11 +120,11 @@ def check_index(path: Path) -> list[str]:
 
 
 def check_whole(path: Path) -> None:
-    """Check a safetensors file's size against its header, and that its weights are numbers of the usual kind.
+    """Check a safetensors file's size against its header, and the types of its weights.
 
     Raises:
-        ModelError: The header cannot be read, or the file is shorter or longer than it says; or matrices are whole
-            numbers, which a config that names no quantisation would take as they are.
+        ModelError: The header cannot be read, or the file is shorter or longer than it says; or matrices have another
+            type than weights, and the config names no quantisation, so that they would be taken as they are.
     """
     size = path.stat().st_size
     try:
@@ -135,19 +142,18 @@ def check_whole(path: Path) -> None:
             f"{path} is {'cut' if size < wanted else 'damaged'}: {size:,} bytes where its header says {wanted:,}.",
             "Download or save it again.",
         )
-    whole = sorted((name, t["dtype"]) for name, t in (header or {}).items() if _is_whole(name, t))
-    if whole and "quantization_config" not in _config(path.parent / CONFIG):
-        name, kind = whole[0]
+    odd = sorted((name, t["dtype"]) for name, t in (header or {}).items() if _is_odd(name, t))
+    if odd and "quantization_config" not in _config(path.parent / CONFIG):
+        name, kind = odd[0]
         raise ModelError(
-            f"{path} holds whole numbers in place of weights ({kind}): {name}.",
+            f"{path} holds {kind} in place of weights: {name}.",
             "Save the model in float32 or bfloat16; a quantised one needs quantization_config in its config.json.",
         )
 
 
-def _is_whole(name: str, tensor: Any) -> bool:
-    """Whether a tensor of a header is a matrix of whole numbers."""
-    kind, shape = str(tensor.get("dtype", "")), tensor.get("shape", ())
-    return name.endswith(".weight") and len(shape) > 1 and kind.startswith(("I", "U"))
+def _is_odd(name: str, tensor: Any) -> bool:
+    """Whether a tensor of a header is a matrix of no type that weights have: of whole or complex numbers, of bits."""
+    return name.endswith(".weight") and len(tensor.get("shape", ())) > 1 and tensor.get("dtype") not in FLOATS
 
 
 def adapter_settings(folder: Path) -> dict[str, Any]:

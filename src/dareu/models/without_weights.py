@@ -37,6 +37,6 @@ def model_without_weights(config: RunConfig) -> Any:
         shape, trust = read_shape(config), isinstance(model, HFConfig) and model.trust_remote_code
     else:
         shape = tiny_shape(model, model.vocab_size)
-    with suppress(OSError, ValueError), torch.device("meta"):  # reported in full where the weights are loaded
+    with suppress(Exception), torch.device("meta"):  # reported in full where the weights are loaded
         return None if shape is None else AutoModelForCausalLM.from_config(shape, trust_remote_code=trust)
     return None

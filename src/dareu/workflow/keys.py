@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from dareu.data.corpus import Corpus, Sample
@@ -13,7 +12,7 @@ from dareu.runs.manifest import content_key, file_digest
 
 def samples_key(samples: Sequence[Sample]) -> str:
     """Content key of a list of samples."""
-    text = json.dumps([asdict(s) for s in samples], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([vars(s) for s in samples], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
