@@ -63,6 +63,20 @@ def test_a_damaged_artifact_is_made_again(
     assert said.count("is damaged") == (0 if (name, harm) == (MANIFEST, Path.unlink) else 1)
 
 
+@pytest.mark.parametrize(
+    "files", [None, [], {"summary.json": None}, {"summary.json": ["2"]}, {"summary.json": 2}]
+)
+def test_a_manifest_of_other_types_is_damage(files: object, tmp_path: Path) -> None:
+    """JSON it is, and no table of sizes and checksums."""
+    store = ArtifactStore(tmp_path)
+    path = made(store)
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps(manifest | {"files": files}))
+    assert artifact_damage(path) == f"{MANIFEST} cannot be read"
+    made(store)
+    assert artifact_damage(path, checksums=True) is None
+
+
 @pytest.mark.parametrize("link", [False, True])
 def test_a_file_in_place_of_an_artifact_gives_way(tmp_path: Path, link: bool) -> None:
     store = ArtifactStore(tmp_path / "store")

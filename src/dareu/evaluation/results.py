@@ -114,7 +114,7 @@ class Results(_Open):
             raise RunError(f"{where}: {path}: {first['msg']}.", "Run it again in another run_dir.") from None
         if results.schema_version > SCHEMA_VERSION:
             raise RunError(
-                f"{where} have schema version {results.schema_version}; this dareu reads up to {SCHEMA_VERSION}.",
+                f"{where} has schema version {results.schema_version}; this dareu reads up to {SCHEMA_VERSION}.",
                 "Install a newer dareu.",
             )
         return results

@@ -27,10 +27,12 @@ def checksum(path: Path, kind: Kind = "sha256") -> str:
     return state.hexdigest() if kind == "sha256" else f"{crc:08x}"
 
 
-def file_table(folder: Path, kind: Kind = "sha256", leave_out: tuple[str, ...] = ()) -> dict[str, list[Any]]:
-    """Path below `folder` → [size in bytes, checksum], for every file but those named in `leave_out`."""
+def file_table(
+    folder: Path, kind: Kind = "sha256", leave_out: tuple[str, ...] = ()
+) -> dict[str, tuple[int, str]]:
+    """Path below `folder` → (size in bytes, checksum), for every file but those named in `leave_out`."""
     return {
-        path.relative_to(folder).as_posix(): [path.stat().st_size, checksum(path, kind)]
+        path.relative_to(folder).as_posix(): (path.stat().st_size, checksum(path, kind))
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in leave_out
     }

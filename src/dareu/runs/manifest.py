@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dareu.errors import RunError
 from dareu.runs.integrity import checksum
@@ -120,7 +120,9 @@ class Manifest:
     seconds: float
     peak_memory_mb: float
     extra: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, Any] = field(default_factory=dict)  # path below the artifact → [size, SHA-256]
+    files: dict[str, tuple[int, str]] = field(
+        default_factory=dict
+    )  # path below the artifact → (size, SHA-256)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -130,8 +132,10 @@ class Manifest:
         """The manifest that `to_json` gave; `RunError` where `tree` is none."""
         try:
             peak = tree["peak_memory_mb"]
-            return cls(**{**tree, "peak_memory_mb": math.nan if peak is None else peak})
-        except (KeyError, TypeError):
+            filled = {**tree, "peak_memory_mb": math.nan if peak is None else peak}
+            return TypeAdapter(cls).validate_python(filled)
+        except (KeyError, TypeError, ValidationError):
             raise RunError(
-                "A manifest.json lacks keys.", "The same command makes the artifact again."
+                "A manifest.json lacks keys, or holds what they cannot be.",
+                "The same command makes the artifact again.",
             ) from None

@@ -93,9 +93,9 @@ def check_model_folder(path: str, must_be_local: bool = False) -> None:
     if not folder.is_dir():
         raise ModelError(f"{path} is a file.", "Give the folder that save_pretrained wrote.")
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise ModelError(
-            f"The model folder {path} has no config.json.", "Give the folder that save_pretrained wrote."
-        )
+        below = folder / "model"
+        cure = f"Give {below}." if below.is_dir() else "Give the folder that save_pretrained wrote."
+        raise ModelError(f"The model folder {path} has no config.json.", cure)
     check_files(folder)
     if (folder / ADAPTER).is_file():
         base = Path(adapter_base(folder)[0])
