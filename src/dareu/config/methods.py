@@ -77,7 +77,7 @@ class LossMethodConfig(MethodBase):
     scrambled_batch_size: Whole = Field(
         0,
         description="rows beside each update that are retain prompts with answers of random words: they hold what no "
-        "retain row says. Needs retain=kl or js; 0: none",
+        "retain row says, by KL to the original (with retain=js by that divergence); 0: none",
     )
     scrambled_weight: NonNegative = Field(
         1.0, description="weight of the divergence from the original on them"

@@ -2,7 +2,7 @@
 
     c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts brought to l_t
     L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(d_t, −.1 d_t) ]
-          +  λ · E_retain KL( π_N ‖ π )
+          −  λ · E_retain ln π(y|q)
     d_t = ln π(y_t|q, y_<t) − ln l_t
 
 Invented names replace the owner's name, in the question and in the answer, and the original's distributions under them

@@ -71,7 +71,8 @@ class LossMethod(LossSpec, Method):
 
         method, work = settings_of(context.config), context.work
         targets = self.targets(context)
-        reference = freeze_original(context.policy) if needs_reference(self, method.retain) else None
+        held = needs_reference(self, method.retain) or method.scrambled_batch_size
+        reference = freeze_original(context.policy) if held else None
         others = self.others(context)
         self.make_student(context.policy)
         train_with_loss(
@@ -134,11 +135,11 @@ def check_loss(row: LossSpec, method: LossMethodConfig) -> None:
                 f"The loss '{method.loss}' does not use {key} (method.{key}).",
                 f"Leave it out. Losses that do: {PAIRED[kind]}.",
             )
-    if method.scrambled_batch_size and method.retain not in ("kl", "js"):
+    if method.scrambled_batch_size and method.retain not in ("nll", "kl", "js"):
         raise ConfigError(
             f"method.scrambled_batch_size={method.scrambled_batch_size} with method.retain={method.retain}: rows of "
-            "random words are held by a divergence from the original, and this retain term is none.",
-            "Set method.retain=kl or js, or method.scrambled_batch_size=0.",
+            "random words stand beside retain rows, and this retain term reads none.",
+            "Set method.retain=nll, kl or js, or method.scrambled_batch_size=0.",
         )
     retains = row.retains or ("none", "nll", "kl", "js")
     if method.retain not in retains:

@@ -273,7 +273,8 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         rows = self._rows_of(sampler)
         batch = to_batch(rows, self.tokenizer.pad_token_id, self.args.device)
         now, _, _ = response_logits(model, batch)
-        return losses.mean(DIVERGENCE[self.retain](self._originally(model, sampler, rows, batch), now))
+        divergence = DIVERGENCE.get(self.retain, kl_divergence)
+        return losses.mean(divergence(self._originally(model, sampler, rows, batch), now))
 
     def _originally(
         self, model: Any, sampler: RetainSampler[Encoded], rows: Sequence[Encoded], batch: dict[str, Tensor]
