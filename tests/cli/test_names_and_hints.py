@@ -235,13 +235,13 @@ def test_keys_of_another_method_or_of_a_longer_name(overrides: list[str], messag
     assert message in str(caught.value)
 
 
-def test_random_words_need_a_divergence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_words_need_a_retain_term(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", *SMALL, "method=counterfactual", "method.retain=none", "--dry-run"]
     assert main(command) == 2
     assert "or retain_weight=1 and scrambled_batch_size=0" in capsys.readouterr().err
     assert main([*command, "method.retain_weight=1"]) == 2
     told = capsys.readouterr().err
-    assert "held by a divergence from the original" in told and "method.retain=kl or js" in told
+    assert "stand beside retain rows" in told and "method.retain=nll, kl or js" in told
 
 
 def test_rescore_of_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

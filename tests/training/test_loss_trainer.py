@@ -209,9 +209,10 @@ def test_fewer_rows_than_a_batch_are_one_update_whatever_the_micro_batches(tmp_p
     assert largest_difference(weights(whole), weights(cut)) < 1e-5
 
 
-def test_random_words_have_a_term_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("retain", ["kl", "nll"])
+def test_random_words_have_a_term_of_their_own(tmp_path: Path, retain: str) -> None:
     """Its divergence is 0 at the original and grows; with a weight of 0 the run is the one without them."""
-    options: dict[str, Any] = {"retain": "kl", "optim": {"epochs": 3}, "reference": original()[0]}
+    options: dict[str, Any] = {"retain": retain, "optim": {"epochs": 3}, "reference": original()[0]}
     plain, _ = train(tmp_path / "a", "gradient_ascent", **options)
     none, _ = train(
         tmp_path / "b", "gradient_ascent", scrambled_batch_size=2, scrambled_weight=0.0, **options

@@ -202,7 +202,10 @@ class WarmStart(Strict):
         description="weight of the distance between facts and what a model that never saw them gives them",
     )
     top_k: TopK = Field(256, description="tokens of each teacher distribution that are kept")
-    retain_weight: NonNegative = Field(6.0, description="weight of the retain rows' likelihood")
+    retain: Literal["nll", "kl"] = Field(
+        "nll", description="retain term: likelihood of the retain answers, or KL to the original"
+    )
+    retain_weight: NonNegative = Field(6.0, description="weight of the retain term")
     retain_batch_size: Count | None = Field(
         40, description="retain rows beside each update; null: as many as there are forget rows"
     )

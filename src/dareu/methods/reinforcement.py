@@ -142,7 +142,7 @@ class Reinforcement(Method):
                 optim=warm.optim,
                 rows=context.encode(context.split.forget),
                 targets=targets,
-                retain="nll",
+                retain=warm.retain,
                 retain_weight=warm.retain_weight,
                 retain_rows=retain_rows,
                 retain_batch_size=warm.retain_batch_size,
