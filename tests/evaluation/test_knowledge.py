@@ -133,6 +133,10 @@ def test_a_metric_with_an_interval_wider_than_one_is_the_worst_only_where_no_oth
     sure = {"value": 0.3, "low": 0.1, "high": 0.5}
     assert worst({"wide": wide, "sure": sure}) == {"metric": "sure", "value": 0.3}
     assert worst({"wide": wide}) == {"metric": "wide", "value": 0.9}
+    assert worst({"few": {"value": 0.9, "low": None, "high": None}, "sure": sure}) == {
+        "metric": "sure",
+        "value": 0.3,
+    }
 
 
 def test_records_of_other_samples_are_refused_with_both_named() -> None:

@@ -33,13 +33,12 @@ _CASE = re.compile(
     r"[aiyáýí]ch|[aoiyí]?mi"
 )
 # Frequent words of languages in which names have no case but a genitive: in their texts "Martina" is no "Martin".
-# Words that languages with cases have too ("is", "was", "les", "mit") are left out.
+# Words that languages with cases have too ("is", "was", "les", "mit", "by", "som", "her", "los") are left out.
 _NO_CASES = frozenset((
-    "the", "of", "and", "what", "which", "who", "whose", "where", "when", "how", "she", "his", "her", "has", "does",
-    "did", "from", "with", "that", "this", "were", "by", "dans", "elle", "une", "avec", "pour", "était", "où", "los",
-    "las", "por", "para", "con", "del", "que", "nació", "della", "che", "nel", "gli", "não", "uma", "dos", "foi", "ela",
-    "het", "een", "zijn", "wordt", "der", "die", "das", "und", "ist", "nicht", "wurde", "eine", "och", "det", "som",
-    "är",
+    "the", "of", "and", "what", "which", "who", "whose", "where", "when", "how", "she", "his", "has", "does",
+    "did", "from", "with", "that", "this", "were", "dans", "elle", "une", "avec", "pour", "était", "où", "que",
+    "nació", "fue", "sus", "muy", "pero", "también", "della", "che", "nel", "gli", "não", "uma", "dos", "foi", "ela",
+    "het", "een", "zijn", "wordt", "der", "die", "das", "und", "ist", "nicht", "wurde", "eine", "och", "det", "är",
 ))  # fmt: skip
 # Names that are words as well: "Will you", "in May". What stands beside them tells which.
 _CALENDAR = frozenset((

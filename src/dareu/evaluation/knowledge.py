@@ -143,8 +143,10 @@ def _left(values: np.ndarray, seed_sd: float | None, others: Sequence[np.ndarray
             f"{o - r:.3f} ({gap_low:.3f} to {gap_high:.3f}, n = {values.shape[1]})"
         }
     entry["value"] = (u - r) / (o - r)
-    if min([values.shape[1], *map(len, others)]) < FEWEST:
+    if values.shape[1] < FEWEST:
         return entry | {"reason": TOO_FEW}
+    if min(map(len, others), default=FEWEST) < FEWEST:
+        return entry | {"reason": f"no interval from fewer than {FEWEST} held-out samples"}
     if all(np.ptp(draws) < 1e-12 for draws in (o_draws, r_draws, u_draws)):
         return entry | {"reason": CONSTANT}
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -156,8 +158,8 @@ def _left(values: np.ndarray, seed_sd: float | None, others: Sequence[np.ndarray
 def worst(left: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """`{metric, value}` with the largest |k|; None where no metric can tell.
 
-    A metric whose interval is wider than the distance from the retrained model to the original (1) tells hardly more
-    than one that cannot tell the two apart: it counts only where no other does.
+    A metric without an interval, or whose interval is wider than the distance from the retrained model to the original
+    (1), tells hardly more than one that cannot tell the two apart: it counts only where no other does.
     """
     told = {name: entry for name, entry in left.items() if entry.get("value") is not None}
     sure = {name: entry for name, entry in told.items() if _width(entry) <= 1}
@@ -170,7 +172,7 @@ def worst(left: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def _width(entry: Mapping[str, Any]) -> float:
     low, high = entry.get("low"), entry.get("high")
-    return 0.0 if low is None or high is None else float(high - low)
+    return np.inf if low is None or high is None else float(high - low)
 
 
 def damage(
