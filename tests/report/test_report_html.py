@@ -197,6 +197,7 @@ def left(**metrics: tuple[float, float, float]) -> dict[str, Any]:
     ("results", "tone", "words"),
     [
         (left(a=(0.02, -0.05, 0.09)), "good", "No difference from the retrained model was seen"),
+        (left(a=(-0.08, -0.11, -0.05)), "fair", "It forgot more than retraining would"),
         (left(a=(0.1, 0.02, 0.2)), "fair", "traces are left"),
         (left(a=(0.1, 0.02, 0.2), b=(0.3, 0.1, 0.5)), "fair", "only in part"),
         (left(a=(0.0, -0.1, 0.1), b=(0.7, 0.5, 0.9)), "bad", "has not forgotten"),

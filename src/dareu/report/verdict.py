@@ -133,6 +133,8 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
         points = [Point("fair", "over", text, _named(lowest))]
     elif highest:
         points = [Point("fair", "traces", text, _named(highest))]
+    elif lowest:
+        points = [Point("fair", "over", text, _named(lowest))]
     else:
         points = [Point("good", "matched", text)]
     grave: Tone = "bad" if largest >= MUCH else "fair"
