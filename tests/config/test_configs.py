@@ -131,7 +131,7 @@ def test_recommended_keys_leave_those_beside_them_and_the_command_line_alone() -
     """The experiment recommends a rate and a number of epochs for the method, not a schedule."""
     method = ["method=counterfactual", *chosen("experiment", "tofu_smollm2")]
     plain, own = compose(method).method.optim, compose(["method=counterfactual"]).method.optim
-    assert (plain.batch_size, plain.epochs) == (4, 2.5) != (own.batch_size, own.epochs)
+    assert (plain.batch_size, plain.epochs) == (4, 3) != (own.batch_size, own.epochs)
     assert (plain.scheduler, plain.warmup_ratio) == (own.scheduler, own.warmup_ratio) == ("linear", 0.1)
     given = compose([*method, "method.optim.lr=0.5"]).method.optim
     assert (given.lr, given.batch_size) == (0.5, 4)
