@@ -67,9 +67,8 @@ COLUMNS: dict[str, Callable[[Row], float | None]] = {
 # to .07 of the retain and .13 of the test answers), and the share of forget answers with a word that does not exist.
 BOUNDS = {"damage retain": 0.1, "damage test": 0.2, "broken": 0.1}
 MUON = "+muon"
-MUON_RATE = (
-    4.0  # of AdamW's learning rate; counterfactual's own two defaults (6e-3 and before 1.5e-3) differ so
-)
+# Of AdamW's learning rate; counterfactual's own two defaults (6e-3 and before 1.5e-3) differ so.
+MUON_RATE = 4.0
 
 
 def excess(cells: Cells) -> float:

@@ -209,7 +209,8 @@ def test_intervals_are_seeded_hold_the_mean_and_shrink_with_n() -> None:
 
 
 def test_no_interval_has_width_zero() -> None:
-    assert "fewer than 6" in str(mean_interval([0.1, 0.9, 0.3, 0.4, 0.5]))
+    assert "fewer than 6 samples" in str(mean_interval([0.1, 0.9, 0.3, 0.4, 0.5]))
+    assert "fewer than 6 held-out samples" in str(mean_interval([0.1, 0.9, 0.3, 0.4, 0.5, 0.6], [0.5] * 5))
     assert "same value" in str(mean_interval([0.4] * 50))
     # shares: Wilson. 1 of 10: (.1 + z²/20 ∓ z √(.009 + z²/400)) / (1 + z²/10)
     assert interval([1.0] + [0.0] * 9) == pytest.approx((0.0179, 0.4042), abs=1e-4)

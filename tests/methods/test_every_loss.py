@@ -283,6 +283,7 @@ def test_only_the_passes_that_the_loss_needs(build: Callable[..., LossTrainer], 
 @pytest.mark.parametrize(("retain", "needed"), [("none", False), ("nll", False), ("kl", True), ("js", True)])
 def test_a_retain_term_needs_the_reference_where_it_reads_it(retain: str, needed: bool) -> None:
     assert needs_reference(METHODS["wga"], retain) is needed
+    assert needs_reference(METHODS["wga"], retain, scrambled=2)
     assert needs_reference(METHODS["npo"], retain)
 
 

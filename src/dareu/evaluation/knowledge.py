@@ -14,12 +14,11 @@ from dareu.evaluation.metrics.base import Metric, Records
 from dareu.evaluation.metrics.compute import Inputs, holdout_values, interval_entry, sample_values
 from dareu.evaluation.metrics.intervals import (
     CONSTANT,
-    FEWEST,
-    TOO_FEW,
     auc_draws,
     mean_draws,
     paired_difference,
     percentiles,
+    too_few,
 )
 from dareu.evaluation.metrics.rouge import exact_answer
 
@@ -143,10 +142,8 @@ def _left(values: np.ndarray, seed_sd: float | None, others: Sequence[np.ndarray
             f"{o - r:.3f} ({gap_low:.3f} to {gap_high:.3f}, n = {values.shape[1]})"
         }
     entry["value"] = (u - r) / (o - r)
-    if values.shape[1] < FEWEST:
-        return entry | {"reason": TOO_FEW}
-    if min(map(len, others), default=FEWEST) < FEWEST:
-        return entry | {"reason": f"no interval from fewer than {FEWEST} held-out samples"}
+    if few := too_few(values.shape[1], min(map(len, others), default=None)):
+        return entry | {"reason": few}
     if all(np.ptp(draws) < 1e-12 for draws in (o_draws, r_draws, u_draws)):
         return entry | {"reason": CONSTANT}
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -235,8 +232,8 @@ def _beyond(lost: np.ndarray, missed: np.ndarray) -> dict[str, Any]:
     """Mean of `lost − missed`, both (n,) of 0 and 1, with the interval of a difference of paired shares."""
     here, there, n = int((lost > missed).sum()), int((lost < missed).sum()), len(lost)
     entry = {"value": (here - there) / n, "n": n}
-    if n < FEWEST:
-        return entry | {"low": None, "high": None, "reason": TOO_FEW}
+    if few := too_few(n):
+        return entry | {"low": None, "high": None, "reason": few}
     low, high = paired_difference(here, there, n)
     return entry | {"low": low, "high": high}
 

@@ -71,8 +71,8 @@ class LossMethod(LossSpec, Method):
 
         method, work = settings_of(context.config), context.work
         targets = self.targets(context)
-        held = needs_reference(self, method.retain) or method.scrambled_batch_size
-        reference = freeze_original(context.policy) if held else None
+        reads = needs_reference(self, method.retain, method.scrambled_batch_size)
+        reference = freeze_original(context.policy) if reads else None
         others = self.others(context)
         self.make_student(context.policy)
         train_with_loss(

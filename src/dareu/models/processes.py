@@ -11,10 +11,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dareu.runs import ranks
-from dareu.runs.ranks import is_main
 
 # Of the channel alone: process 0 may work for hours while the others wait, and a process that dies closes its socket.
 WAIT = timedelta(days=7)
+ENGINES = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # as `accelerate launch` names them
 
 
 class _Group:
@@ -61,9 +61,6 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-ENGINES = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # as `accelerate launch` names them
-
-
 def full_weights(model: Any) -> dict[str, Tensor] | None:
     """Name → weight on the CPU, complete on process 0 and empty elsewhere; None where no weight is cut up.
 
@@ -76,8 +73,10 @@ def full_weights(model: Any) -> dict[str, Tensor] | None:
     for weight in weights.values():
         if id(weight) not in whole:
             with _gathered(weight) as complete:
-                whole[id(weight)] = complete.detach().cpu().clone() if is_main() else complete.new_empty(0)
-    return {name: whole[id(weight)] for name, weight in weights.items()} if is_main() else {}
+                whole[id(weight)] = (
+                    complete.detach().cpu().clone() if ranks.is_main() else complete.new_empty(0)
+                )
+    return {name: whole[id(weight)] for name, weight in weights.items()} if ranks.is_main() else {}
 
 
 @contextmanager

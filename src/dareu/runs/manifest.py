@@ -120,9 +120,8 @@ class Manifest:
     seconds: float
     peak_memory_mb: float
     extra: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, tuple[int, str]] = field(
-        default_factory=dict
-    )  # path below the artifact → (size, SHA-256)
+    # Path below the artifact → (size, SHA-256).
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -48,9 +48,9 @@ class LossSpec:
 FINETUNE = LossSpec(losses.nll, walks="retain")  # learn the rows; what fine-tuning anywhere in a run is
 
 
-def needs_reference(spec: LossSpec, retain: str) -> bool:
-    """Whether the loss or the retain term reads the original model; otherwise it is not loaded."""
-    return spec.needs_reference or retain in ("kl", "js", "own")
+def needs_reference(spec: LossSpec, retain: str, scrambled: int = 0) -> bool:
+    """Whether the loss, retain term or `scrambled` rows of random words read the original; else it is not loaded."""
+    return spec.needs_reference or retain in ("kl", "js", "own") or scrambled > 0
 
 
 def read_settings(settings: type[Strict], params: dict[str, Any]) -> Any:

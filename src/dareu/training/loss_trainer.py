@@ -250,11 +250,12 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         self, model: Any, batch: dict[str, Tensor], mask: Tensor, of: Literal["forget", "others"]
     ) -> Tensor:
         """The original's log p (B, T) of a batch's answers, 0 where `mask` is false."""
-        rows: list[Encoded] = [row for _, row in self.train_dataset]  # type: ignore[union-attr]
-        some = self._others(batch) if of == "others" else [rows[n] for n in batch["number"].tolist()]
-        if of == "others" and self.pair_sampler is not None:
-            rows = [row for own in self.pair_sampler.others for row in own]
+        dataset: Any = self.train_dataset
+        some = self._others(batch) if of == "others" else [dataset[n][1] for n in batch["number"].tolist()]
         if of not in self._kept:
+            rows = [row for _, row in dataset]
+            if of == "others" and self.pair_sampler is not None:
+                rows = [row for own in self.pair_sampler.others for row in own]
             with as_original(self.accelerator.unwrap_model(model), self.reference) as original:
                 if self.state.max_steps * self._place(0)[0].of <= len(rows):  # no row comes twice
                     return response_logprobs(original, batch)[0]

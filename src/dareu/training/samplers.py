@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from random import Random
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -127,7 +126,7 @@ def scrambled(rows: Sequence[Encoded], seed: int) -> list[Encoded]:
     original's distributions on contexts that no one writes, the weights keep more of it; text that the original samples
     was no better (docs/dev/log.md).
     """
-    draw = Random(f"{seed}/scrambled")
+    draw = random.Random(f"{seed}/scrambled")
     pool = [token for row in rows for token in row.response_ids[:-1]]
     return [
         Encoded(row.prompt_ids, [*draw.choices(pool, k=len(row.response_ids) - 1), row.response_ids[-1]])

@@ -14,6 +14,7 @@ Z = 1.959964  # 95 %
 # can have 95 %.
 FEWEST = 6
 TOO_FEW = f"no interval from fewer than {FEWEST} samples"
+TOO_FEW_OTHERS = f"no interval from fewer than {FEWEST} held-out samples"
 CONSTANT = "no interval: all samples have the same value, so resampling says nothing"
 
 
@@ -65,6 +66,13 @@ def percentiles(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def too_few(values: int, others: int | None = None) -> str | None:
+    """Why so many samples, and held-out samples of an area under a ROC curve, have no interval; None: they have one."""
+    if values < FEWEST:
+        return TOO_FEW
+    return TOO_FEW_OTHERS if others is not None and others < FEWEST else None
+
+
 def mean_interval(
     values: Sequence[float], others: Sequence[float] | None = None
 ) -> tuple[float, float] | str:
@@ -80,8 +88,8 @@ def mean_interval(
     """
     if not len(values):
         raise ValueError("no values to resample")
-    if len(values) < FEWEST or (others is not None and len(others) < FEWEST):
-        return TOO_FEW
+    if few := too_few(len(values), None if others is None else len(others)):
+        return few
     row = np.asarray(values, dtype=float)
     if others is not None:
         return percentiles(auc_draws(row, np.asarray(others, dtype=float)))
