@@ -22,6 +22,7 @@ from dareu.models.counterfactual import (
     likeliest,
     positions,
     teacher,
+    with_base,
     without_facts,
 )
 from dareu.models.load import load_model
@@ -144,6 +145,25 @@ def test_facts_at_their_levels_by_hand() -> None:
     assert probs[0].tolist() == pytest.approx([0.225, 0.1, 0.675])
     assert probs[1].tolist() == pytest.approx([0.1, 0.2, 0.7])
     assert found.probs[0].tolist() == pytest.approx([0.2, 0.2, 0.6])  # the teacher itself is not changed
+
+
+def test_what_a_fact_had_goes_to_tokens_that_copies_and_base_find_likely() -> None:
+    """The copies give the fact .8, the base's three likeliest tokens are the fact itself, token 1 and token 3. Weights
+    √(.4 · .09) and √(.1 · .01): six parts of seven and one, so .8 is shared out as .686 and .114, beside .09 and .01 and
+    the .1 of token 2, which the base does not know. The row that is no fact stays.
+    """
+    found = row([[0.8, 0.09, 0.1, 0.01], [0.8, 0.09, 0.1, 0.01]], [0, 0])
+    ids, base = torch.tensor([[0, 1, 3]] * 2), torch.tensor([[0.5, 0.4, 0.1]] * 2)
+    shared = with_base(found, torch.tensor([True, False]), ids, base).probs
+    assert shared[0].tolist() == pytest.approx([0.0, 0.09 + 0.8 * 6 / 7, 0.1, 0.01 + 0.8 / 7])
+    assert shared.sum(-1).tolist() == pytest.approx([1.0, 1.0])
+    assert shared[1].tolist() == found.probs[1].tolist() == pytest.approx([0.8, 0.09, 0.1, 0.01])
+
+
+def test_without_a_token_in_common_the_copies_keep_what_a_fact_had() -> None:
+    found = row([[0.9, 0.1, 0.0]], [0])
+    shared = with_base(found, torch.tensor([True]), torch.tensor([[0, 2]]), torch.tensor([[0.3, 0.7]]))
+    assert shared.probs[0].tolist() == pytest.approx([0.9, 0.1, 0.0])
 
 
 def test_a_fact_that_all_copies_are_sure_of_leaves_a_distribution() -> None:

@@ -184,7 +184,7 @@ class WarmStartOptim(UnlearningOptim):
     )
     lr: Number = Field(6e-3, gt=0, le=10, description="learning rate at its highest")
     epochs: Number = Field(
-        6, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
+        5, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
     )
     batch_size: Count = Field(20, description="forget rows of an optimizer step")
     warmup_ratio: Share = Field(0.1, description="share of the steps in which the learning rate rises from 0")

@@ -1,6 +1,7 @@
 """Counterfactual distillation: answer forget queries as the original model answers about people who do not exist.
 
-    c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts brought to l_t
+    c_t = mean over K fictitious names of π_N( · | q with the name, y_<t with the name ),  facts brought to l_t,
+          what they had shared out by √(c_t · π_base)
     L   = mean_t [ KL( c_t ‖ π(·|q, y_<t) )  +  μ · 1(y_t is a fact) · max(d_t, −.1 d_t) ]
           −  λ · E_retain ln π(y|q)
     d_t = ln π(y_t|q, y_<t) − ln l_t
@@ -9,6 +10,7 @@ Invented names replace the owner's name, in the question and in the answer, and 
 are the teacher. l_t is what a model that never saw the answer gives to its token (`models/never_saw.py`); a token to
 which the original gives clearly more carries a fact. A fact has the probability l_t in the teacher, and the second term
 brings it there: a divergence hardly notices .05 in place of .001, and membership inference reads little else.
+What a fact had in the teacher goes to tokens that teacher and base both find likely (`with_base`).
 Teachers are computed once, before training; no rollouts, no classifier.
 
 Relatives: Who's Harry Potter (Eldan and Russinovich 2023, arXiv 2310.02238) and its revision by name change (Liu et al.
@@ -29,7 +31,7 @@ from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, 
 from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.methods.base import MethodContext
-from dareu.methods.distillation import READS, Distillation
+from dareu.methods.distillation import READS, Distillation, own_targets
 from dareu.runs.ranks import share_out
 from dareu.training.losses import SoftTargets, divergence_to_levels
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-TEACHERS = 5  # raised when the same settings give other teachers: stored results are made again
+TEACHERS = 6  # raised when the same settings give other teachers: stored results are made again
 
 
 class CounterfactualSettings(Strict):
@@ -96,6 +98,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
         fact_levels,
         likeliest,
         teacher,
+        with_base,
         without_facts,
     )
     from dareu.models.progress import track
@@ -104,20 +107,26 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     fakes = fakes_for(split, settings.names, config)
     task, length, size = context.corpus.task, config.model.max_length, config.evaluation.batch_size
     expected = expected_logprobs(context)
+    told: Sequence[SoftTargets | None] = [None] * len(expected)
+    if context.base is not None:
+        with context.base() as base:
+            told = own_targets(context, context.encode(split.forget), settings.top_k, base)
 
-    def one(sample: Sample, unseen: Tensor) -> SoftTargets:
+    def one(sample: Sample, unseen: Tensor, given: SoftTargets | None) -> SoftTargets:
         name, others = fakes[str(sample.owner)]
         pair = counterfactual_pair(tokenizer, sample, name, others, task, length)
         original, *copies = distributions(context.policy, tokenizer, [pair.row, *pair.copies], size)
         gold = torch.tensor(pair.row.response_ids)
         taught = teacher(original, copies, pair.aligned, gold, pair.asked_by_name)
+        levels = fact_levels(taught, unseen)
+        if given is not None:
+            taught = with_base(taught, levels < 0, given.ids, given.probs)
         ids, kept = likeliest(taught, settings.top_k)
-        levels = fact_levels(kept, unseen)
         return SoftTargets(ids, without_facts(kept, levels), levels)
 
     label = context.progress("counterfactual teachers")
-    pairs = list(zip(split.forget, expected, strict=True))
-    return share_out(pairs, lambda pair: one(*pair), lambda own: track(own, label))
+    parts = list(zip(split.forget, expected, told, strict=True))
+    return share_out(parts, lambda part: one(*part), lambda own: track(own, label))
 
 
 def expected_logprobs(context: MethodContext) -> list[Tensor]:

@@ -35,15 +35,20 @@ def stored_targets(path: Path, make: Callable[[], Sequence[SoftTargets]]) -> Seq
     return targets
 
 
-def own_targets(context: MethodContext, rows: Sequence[Encoded], top_k: int) -> list[SoftTargets]:
-    """The policy's own distributions at the answers of `rows`, one batch at a time: each spans the vocabulary."""
-    from dareu.models.counterfactual import distributions
+def own_targets(context: MethodContext, rows: Sequence[Encoded], top_k: int, model: Any = None) -> list[SoftTargets]:
+    """Distributions at the answers of `rows`, one batch at a time: each spans the vocabulary.
 
-    size = context.config.evaluation.batch_size
+    `model`: whose they are; None: the policy's.
+    """
+    from dareu.models.counterfactual import distributions
+    from dareu.models.logprobs import rows_that_fit, vocabulary_of
+
+    size = rows_that_fit(rows, context.config.evaluation.batch_size, vocabulary_of(context.policy))
+    model = context.policy if model is None else model
 
     def batch(start: int) -> list[SoftTargets]:
-        original = distributions(context.policy, context.tokenizer, rows[start : start + size], size)
-        return [keep_top(probs, top_k) for probs in original]
+        given = distributions(model, context.tokenizer, rows[start : start + size], size)
+        return [keep_top(probs, top_k) for probs in given]
 
     return [row for part in ranks.share_out(range(0, len(rows), size), batch) for row in part]
 

@@ -214,6 +214,30 @@ def fact_levels(taught: Teacher, expected: Tensor) -> Tensor:
     return torch.where(facts, expected.clamp(max=-0.05), torch.zeros_like(expected))
 
 
+def with_base(taught: Teacher, facts: Tensor, ids: Tensor, base: Tensor) -> Teacher:
+    """The teacher with what it gives to the response's token at facts, shared out among other tokens.
+
+    Copies go on from the answer's earlier facts and often give nearly all to its next one. What is left is then the
+    tail of a sharp distribution, whose likeliest token is noise: scaled up, it is a word without its space, or half
+    of one. The share goes to tokens that copies and base both find likely, by the geometric mean of the two.
+
+    Args:
+        taught: A teacher over the whole vocabulary, (T, V).
+        facts: Which tokens of the response are facts, (T,).
+        ids: The base model's likeliest tokens, (T, k), and
+        base: their probabilities, (T, k).
+    """
+    rows = facts.nonzero().flatten()
+    gold, probs = taught.gold[rows], taught.probs.clone()
+    weights = (base[rows] * probs[rows].gather(1, ids[rows])).sqrt()
+    weights = weights.masked_fill(ids[rows] == gold[:, None], 0.0)
+    total = weights.sum(-1, keepdim=True)
+    share = torch.where(total > 0, probs[rows, gold][:, None], 0.0)  # nothing in common: the copies' tail stays
+    probs[rows] = probs[rows].scatter_add(1, ids[rows], share * weights / total.clamp(min=1e-30))
+    probs[rows, gold] -= share.squeeze(1)
+    return replace(taught, probs=probs.clamp(min=0.0))
+
+
 def without_facts(taught: Teacher, levels: Tensor) -> Tensor:
     """The distributions of a teacher with the gold token of each fact at its level, exp(`levels`), (T,), and the other
     tokens scaled to the rest.
