@@ -149,7 +149,7 @@ def test_facts_at_their_levels_by_hand() -> None:
 
 def test_what_a_fact_had_goes_to_tokens_that_copies_and_base_find_likely() -> None:
     """The copies give the fact .8, the base's three likeliest tokens are the fact itself, token 1 and token 3. Weights
-    √(.4 · .09) and √(.1 · .01): six parts of seven and one, so .8 is shared out as .686 and .114, beside .09 and .01 and
+    √(.4 · .09) and √(.1 · .01): six parts of seven and one, so .8 is shared out as .686 and .114, beside .09, .01 and
     the .1 of token 2, which the base does not know. The row that is no fact stays.
     """
     found = row([[0.8, 0.09, 0.1, 0.01], [0.8, 0.09, 0.1, 0.01]], [0, 0])
