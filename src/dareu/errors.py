@@ -66,7 +66,7 @@ def reason_of(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """A clause naming the entries of `known` nearest to `name`, or all of them if they are few."""
     names = [str(k) for k in known]
-    close = difflib.get_close_matches(str(name), names, n=n, cutoff=0.4)
+    close = difflib.get_close_matches(str(name), names, n=n, cutoff=0.5)
     if close:
         return "Nearest: " + ", ".join(close) + "."
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")

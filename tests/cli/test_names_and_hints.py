@@ -40,6 +40,7 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
         ("lr=1e-3", "Its full name is finetune.lr or attributor.optim.lr or method.optim.lr"),
         ("forget.owners=[null]", r"goes in quotes: \"forget.owners=\['null'\]\""),
         ("forget.owners=[Ann,true]", r"goes in quotes: \"forget.owners=\['true'\]\""),
+        ("foo.bar=1", r"unknown key 'foo'. Known: seed, "),  # "forget" is no near miss
         ("method.lr=1e-3", r"unknown key 'method.lr'. Nearest: method\.optim\.lr"),
     ],
 )

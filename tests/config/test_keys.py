@@ -95,6 +95,14 @@ def test_the_default_run_is_the_schemas_defaults_key_by_key() -> None:
     assert composed == defaults
 
 
+def test_one_key_of_the_pretraining_leaves_its_others() -> None:
+    """The two phases have defaults of their own; a rate of one of them changes nothing else."""
+    bare = flat(parse({}).model_dump())
+    one = flat(parse({"model": {"name": "tiny", "pretrain": {"answers": {"lr": 1e-4}}}}).model_dump())
+    assert bare["model.pretrain.answers.batch_size"] == 32 and bare["model.pretrain.openings.steps"] == 110
+    assert {k for k in one if one[k] != bare[k]} == {"model.pretrain.answers.lr"}
+
+
 def test_a_default_does_not_depend_on_what_stands_beside_it() -> None:
     """Setting one key of a group leaves the others at the defaults that the reference states."""
 

@@ -127,6 +127,11 @@ def test_markup_in_names_does_not_act(tmp_path: Path) -> None:
     assert "\n- 1 of these records, 1 of them word for word" in text and "f0 = r\\_1\n" in text
 
 
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not the folder of a finished run: it has no results.json"):
+        write_receipt(tmp_path)
+
+
 def test_a_folder_without_hashes_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with pytest.raises(RunError, match=r"provenance\.json"):

@@ -33,6 +33,19 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_defaults(cls, tree: Any) -> Any:
+        """One key of a part that has defaults of its own leaves the part's other keys at these."""
+        if not isinstance(tree, dict):
+            return tree
+        defaults = {
+            name: field.default.model_dump(exclude_unset=True)
+            for name, field in cls.model_fields.items()
+            if isinstance(tree.get(name), dict) and type(field.default) is field.annotation
+        }
+        return tree | {name: own | tree[name] for name, own in defaults.items()}
+
 
 class OptimBase(Strict):
     """What every training loop has: AdamW, a schedule, checkpoints."""

@@ -52,7 +52,12 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; `RunError` where it is not one."""
+    """A JSON object from a file of a run folder; `RunError` where there is none."""
+    if not path.is_file():
+        raise RunError(
+            f"{path.parent} is not the folder of a finished run: it has no {path.name}.",
+            "Give the folder that `dareu train` named.",
+        )
     tree = read_json(path)
     if not isinstance(tree, dict):
         raise RunError(f"{path} holds no JSON object.", "Run it again in another run_dir.")
