@@ -31,7 +31,7 @@ from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, 
 from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.methods.base import MethodContext
-from dareu.methods.distillation import READS, Distillation, own_targets
+from dareu.methods.distillation import READS, Distillation, kept_distributions
 from dareu.runs.ranks import share_out
 from dareu.training.losses import SoftTargets, divergence_to_levels
 
@@ -110,7 +110,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     told: Sequence[SoftTargets | None] = [None] * len(expected)
     if context.base is not None:
         with context.base() as base:
-            told = own_targets(context, context.encode(split.forget), settings.top_k, base)
+            told = kept_distributions(context, context.encode(split.forget), settings.top_k, base)
 
     def one(sample: Sample, unseen: Tensor, given: SoftTargets | None) -> SoftTargets:
         name, others = fakes[str(sample.owner)]

@@ -35,7 +35,9 @@ def stored_targets(path: Path, make: Callable[[], Sequence[SoftTargets]]) -> Seq
     return targets
 
 
-def own_targets(context: MethodContext, rows: Sequence[Encoded], top_k: int, model: Any = None) -> list[SoftTargets]:
+def kept_distributions(
+    context: MethodContext, rows: Sequence[Encoded], top_k: int, model: Any = None
+) -> list[SoftTargets]:
     """Distributions at the answers of `rows`, one batch at a time: each spans the vocabulary.
 
     `model`: whose they are; None: the policy's.

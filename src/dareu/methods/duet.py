@@ -17,7 +17,7 @@ from dareu.data.corpus import Split
 from dareu.data.render import encode
 from dareu.errors import ConfigError
 from dareu.methods.base import MethodContext
-from dareu.methods.distillation import READS, Distillation, own_targets
+from dareu.methods.distillation import READS, Distillation, kept_distributions
 from dareu.methods.loss_method import settings_of
 from dareu.training.loss_spec import read_settings
 from dareu.training.losses import SoftTargets, divergence_from_targets
@@ -59,7 +59,7 @@ class Duet(Distillation):
         for s in context.split.forget:
             prompt = instructed(settings.instruction, str(s.owner), s.prompt)
             rows.append(encode(tokenizer, prompt, s.response, context.corpus.task, length))
-        return own_targets(context, rows, settings.top_k)
+        return kept_distributions(context, rows, settings.top_k)
 
 
 METHOD = Duet(divergence_from_targets, reads=READS, settings=DuetSettings)

@@ -17,7 +17,7 @@ from dareu.data.corpus import Sample, Split
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.counterfactual import Counterfactual, CounterfactualSettings
-from dareu.methods.distillation import READS, own_targets
+from dareu.methods.distillation import READS, kept_distributions
 from dareu.training.losses import SoftTargets, divergence_from_targets
 
 
@@ -61,7 +61,7 @@ class FreshAdapter(Counterfactual):
         reset_adapter(policy)
 
     def teachers(self, context: MethodContext, settings: CounterfactualSettings) -> list[SoftTargets]:
-        kept = own_targets(context, context.encode(context.split.retain), settings.top_k)
+        kept = kept_distributions(context, context.encode(context.split.retain), settings.top_k)
         return super().teachers(context, settings) + kept
 
 

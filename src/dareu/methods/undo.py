@@ -17,7 +17,7 @@ from torch import Tensor
 from dareu.config import Count, NonNegative, Positive, Share, Strict
 from dareu.data.corpus import Sample
 from dareu.methods.base import MethodContext
-from dareu.methods.distillation import READS, TARGETS, Distillation, own_targets
+from dareu.methods.distillation import READS, TARGETS, Distillation, kept_distributions
 from dareu.methods.loss_method import settings_of
 from dareu.runs import ranks
 from dareu.training.loss_spec import LossSpec, read_settings
@@ -69,7 +69,7 @@ class Undo(Distillation):
 
     def teachers(self, context: MethodContext, settings: UndoSettings) -> list[SoftTargets]:
         self._unlearn(context, settings)
-        return own_targets(context, context.encode(self.samples(context)), settings.top_k)
+        return kept_distributions(context, context.encode(self.samples(context)), settings.top_k)
 
     def _unlearn(self, context: MethodContext, settings: UndoSettings) -> None:
         from dareu.models.load import freeze_original

@@ -1,0 +1,117 @@
+"""What `teachers_for` makes of original, copies and base, put together by hand for a small model with an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ppo_fixture import with_lora
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from dareu.config.compose import compose
+from dareu.data.corpus import Sample, Split
+from dareu.data.fictitious_names import replace_name
+from dareu.data.render import encode, encode_samples
+from dareu.methods import counterfactual
+from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for
+
+NAMES = ["Ann Lee", "Bo Roe", "Cy Dow"]
+PLACES = ["Oslo", "Rome", "Lima"]
+SAMPLES = tuple(
+    Sample(n, n, f"Where does {n} live ?", f"{n} lives in {p} now")
+    for n, p in zip(NAMES, PLACES, strict=True)
+)
+SPLIT = Split(SAMPLES[:1], SAMPLES[1:], (), ("Ann Lee",), ("Bo Roe", "Cy Dow"))
+CONFIG = compose(["method=counterfactual"])
+UNSEEN = -9.0  # log-probability under a model that never saw the answer: every token is a fact
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    words = sorted({w for s in SAMPLES for w in f"{s.prompt} {s.response} Question: Answer:".split()})
+    vocabulary = {word: i for i, word in enumerate(["<end>", "<unk>", *words])}
+    plain = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain, eos_token="<end>", unk_token="<unk>", pad_token="<end>"
+    )
+
+
+@pytest.fixture(scope="module")
+def policy(tokenizer: Any) -> Any:
+    torch.manual_seed(3)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64, bos_token_id=None,
+            eos_token_id=0,
+        )
+    )  # fmt: skip
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    return with_lora(model.eval()).eval()
+
+
+def context(tokenizer: Any, policy: Any, known_base: bool) -> Any:
+    @contextmanager
+    def base() -> Iterator[Any]:
+        with policy.disable_adapter():
+            yield policy
+
+    return SimpleNamespace(
+        config=CONFIG,
+        split=SPLIT,
+        corpus=SimpleNamespace(task="qa"),
+        tokenizer=tokenizer,
+        policy=policy,
+        base=base if known_base else None,
+        progress=lambda label: None,
+        encode=lambda rows: encode_samples(tokenizer, rows, "qa", 64),
+    )
+
+
+def probabilities(model: Any, tokenizer: Any, prompt: str, response: str) -> tuple[Tensor, list[int]]:
+    """p at each token of a response (T, V), read from a pass of its own, and these tokens."""
+    row = encode(tokenizer, prompt, response, "qa", 64)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*row.prompt_ids, *row.response_ids]])).logits[0]
+    return logits.softmax(-1)[len(row.prompt_ids) - 1 : -1], row.response_ids
+
+
+@pytest.mark.parametrize("known_base", [True, False])
+def test_what_facts_had_goes_where_copies_and_base_agree(
+    tokenizer: Any, policy: Any, known_base: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = len(probabilities(policy, tokenizer, SAMPLES[0].prompt, SAMPLES[0].response)[1])
+    monkeypatch.setattr(counterfactual, "expected_logprobs", lambda context: [torch.full((count,), UNSEEN)])
+    (found,) = teachers_for(
+        context(tokenizer, policy, known_base), CounterfactualSettings(top_k=len(tokenizer))
+    )
+
+    _, (fake,) = fakes_for(SPLIT, 1, CONFIG)["Ann Lee"]
+    other = [replace_name(text, "Ann Lee", fake)[0] for text in (SAMPLES[0].prompt, SAMPLES[0].response)]
+    copy, _ = probabilities(policy, tokenizer, *other)
+    with policy.disable_adapter():
+        base, gold = probabilities(policy, tokenizer, SAMPLES[0].prompt, SAMPLES[0].response)
+    facts = (found.levels < 0).nonzero().flatten().tolist()
+    words = tokenizer.convert_ids_to_tokens(gold)
+    assert [words[t] for t in facts] == ["lives", "in", "Oslo", "now", "<end>"]  # the name is in the question
+    for t in facts:
+        rest = copy[t].clone()
+        rest[gold[t]] = 0.0
+        if known_base:
+            both = (copy[t] * base[t]).sqrt()
+            both[gold[t]] = 0.0
+            rest += copy[t, gold[t]] * both / both.sum()
+        level = torch.tensor(UNSEEN).exp()
+        expected = (1 - level) * rest / rest.sum()
+        expected[gold[t]] = level
+        own = torch.zeros(len(tokenizer)).scatter(0, found.ids[t], found.probs[t])
+        assert torch.allclose(own, expected, atol=1e-5)
