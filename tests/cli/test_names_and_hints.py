@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pipeline_fixture import LOSS, SMALL, process, store
 
+from dareu.cli import commands
 from dareu.cli.commands import main
 from dareu.config.compose import compose
 from dareu.errors import ConfigError
@@ -133,6 +134,26 @@ def test_a_terminated_command_says_that_it_goes_on(store: Path, tmp_path: Path) 
     one.terminate()
     _, told = one.communicate(timeout=60)
     assert one.returncode == 143 and "terminated; the same command continues" in told
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_python_drops_ends_the_command_all_the_same(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Deleted:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def work(_: object) -> int:
+        Deleted()  # the handler's exception is raised in __del__, where Python drops it
+        time.sleep(20)
+        return 0
+
+    monkeypatch.setitem(commands.COMMANDS, "configs", work)
+    before = sys.unraisablehook
+    assert main(["configs"]) == code
+    assert "the same command continues" in capsys.readouterr().err
+    assert sys.unraisablehook is before
 
 
 def test_signs_that_the_terminal_lacks_are_spelt_out() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -22,6 +23,7 @@ T = TypeVar("T")
 # What a path that a person gives may be: too long, a loop of links, out of bounds.
 BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 PAUSE = 3.0  # seconds between a failure of several processes and their end
+RESEND = 0.05  # seconds until a signal that Python dropped is sent again
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
 CONFIG_DIR = "a folder of your own YAML files, laid out like configs/"
 FINISHED = "the folder of a finished run"
@@ -207,19 +209,34 @@ def _as_options(argv: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM as an exception, so that locks are released and a message is printed."""
+    """SIGTERM as an exception, so that locks are released and a message is printed.
+
+    Python drops an exception in a `__del__` or a callback, where a signal may well arrive: regular expressions of the
+    tokenizers delete many objects. SIGTERM and SIGINT are then sent once more.
+    """
 
     def end(*_: object) -> None:
         raise Terminated
+
+    def dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            report(unraisable)
+            return
+        again = signal.SIGTERM if issubclass(unraisable.exc_type, Terminated) else signal.SIGINT
+        timer = threading.Timer(RESEND, os.kill, (os.getpid(), again))  # in here it would be dropped too
+        timer.daemon = True
+        timer.start()
 
     try:
         before = signal.signal(signal.SIGTERM, end)
     except ValueError:  # not in the main thread
         yield
         return
+    report, sys.unraisablehook = sys.unraisablehook, dropped
     try:
         yield
     finally:
+        sys.unraisablehook = report
         signal.signal(signal.SIGTERM, before)
 
 
