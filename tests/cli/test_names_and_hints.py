@@ -199,6 +199,9 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
         (["receipt", "nowhere", "--verify"], "There is no run folder nowhere."),
         (["rescore", "nowhere"], "There is no nowhere."),
         (["store", "verify", "nowhere"], "There is no folder"),
+        (["store", "verify", "."], "holds no finished stage"),
+        (["configs", "npo"], "npo is a value of method="),
+        (["configs", "method=npo"], "npo is a value of method="),
     ],
 )
 def test_a_folder_that_is_not_there(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from rich.markup import escape
 from rich.table import Table
 
+from dareu.cli import commands
+from dareu.cli.commands import main
 from dareu.cli.output import show_scores
 from dareu.errors import DataError, printable
 from dareu.workflow.console import Console, SafeConsole
@@ -67,3 +71,35 @@ def test_scores(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
         assert json.loads(out)["text"] == EVIL
     else:
         assert "[bold]x[/]" in out
+
+
+def test_the_reader_of_the_output_may_end_first() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m dareu configs --json | head -c 5",
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "what read the output has ended" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_of_work_that_was_deleted_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m dareu train",
+        shell=True, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2 and "was started has been deleted" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(MemoryError(), "not enough memory"), (ImportError("a.so: failed to map segment"), "a.so")],
+)
+def test_memory_that_is_used_up_outside_of_a_stage_is_one_message(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(_: object) -> int:
+        raise error
+
+    monkeypatch.setitem(commands.COMMANDS, "configs", work)
+    assert main(["configs"]) == 2
+    said = capsys.readouterr().err
+    assert told in said and "ulimit" in said

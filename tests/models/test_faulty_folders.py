@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from models_fixture import PROMPTS, inputs, make_folder
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, GenerationConfig, T5Config, T5ForConditionalGeneration
 
@@ -22,7 +23,7 @@ from dareu.models.files import check_files
 from dareu.models.generate import generate, sample
 from dareu.models.load import add_lora, load_model, load_tokenizer, save_model
 from dareu.models.without_weights import model_without_weights
-from dareu.runs.files import disk_full, out_of_memory
+from dareu.runs.files import disk_full, out_of_memory, unwritable
 
 Weights = dict[str, torch.Tensor]
 
@@ -314,8 +315,6 @@ def test_generation_settings_are_kept_for_the_folder_and_not_used_here(copy: Pat
 
 
 def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
-    from safetensors import SafetensorError
-
     told = disk_full(SafetensorError("I/O error: No space left on device (os error 28)"), tmp_path)
     assert isinstance(told, RunError) and "disk is full" in told.cause and str(tmp_path) in told.cause
     torch_says = "[enforce fail at inline_container.cc:672] . unexpected pos 1394496 vs 1394388"
@@ -324,12 +323,24 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
     outer.__cause__ = OSError(28, "No space left on device", "weights")
     assert "weights" in str(disk_full(outer, tmp_path))
     assert disk_full(OSError(13, "Permission denied"), tmp_path) is None
+    assert disk_full(
+        RuntimeError("basic_ios::clear: iostream error"), tmp_path
+    )  # torch, at the end of a file
+    copied = shutil.Error([("store/a", "run/a", "[Errno 28] No space left on device: 'store/a' -> 'run/a'")])
+    assert "written to run/a" in str(
+        disk_full(copied, tmp_path)
+    )  # where the copy goes, not where it comes from
+    told = unwritable(tmp_path / "run.json", OSError(28, "No space left on device"))
+    assert "disk is full" in told.cause and "run.json" in told.cause
+    assert disk_full(told, tmp_path / "store") is None  # a message of our own keeps its place
 
 
 def test_used_up_memory_names_the_keys(tmp_path: Path) -> None:
     keys = "finetune.micro_batch_size or model.max_length"
     for error in (
         MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        SafetensorError("Cannot allocate memory (os error 12)"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError(
             "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000000 bytes."

@@ -9,14 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
 from dareu.cli.share import add_export, add_push, run_export, run_push
-from dareu.errors import ConfigError, DareuError, RunError, printable
+from dareu.errors import ConfigError, DareuError, RunError, first_line, printable
 from dareu.runs import ranks
 
 T = TypeVar("T")
@@ -24,6 +24,8 @@ T = TypeVar("T")
 BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 PAUSE = 3.0  # seconds between a failure of several processes and their end
 RESEND = 0.05  # seconds until a signal that Python dropped is sent again
+NOT_MAPPED = "failed to map segment"  # what the loader of libraries says where memory is limited
+LIMITS = "Free memory, or raise the limit of this process (`ulimit -v`, the batch system's)."
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
 CONFIG_DIR = "a folder of your own YAML files, laid out like configs/"
 FINISHED = "the folder of a finished run"
@@ -143,14 +145,36 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
         if unknown:
             args.overrides = [*args.overrides, *unknown]
+        _check_working_directory()
         with _terminable(), _one_of_several(args):
-            return COMMANDS[args.command](args)
+            code = COMMANDS[args.command](args)
+            sys.stdout.flush()
+            return code
     except DareuError as error:
         return _failed(error.exit_code, error.cause, error.cure)
     except Terminated:
         return _failed(143, "terminated; the same command continues from here.")
     except KeyboardInterrupt:
         return _failed(130, "interrupted; the same command continues from here.")
+    except BrokenPipeError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at the end
+        with suppress(BrokenPipeError):
+            _failed(
+                1,
+                "what read the output has ended, and so the command ends.",
+                "The same command continues from here.",
+            )
+        return 1
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and NOT_MAPPED not in str(error):
+            raise
+        cause = (
+            "There is not enough memory for this process"
+            if isinstance(error, MemoryError)
+            else first_line(error)
+        )
+        return _failed(2, f"{printable(cause)}.", LIMITS)
     except OSError as error:
         if error.errno not in BAD_PATH or error.filename is None:
             raise
@@ -160,6 +184,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not ranks.lost_peer(error):
             raise
         return _failed(1, ranks.LOST, ranks.GOES_ON)
+
+
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise RunError(
+            "The folder in which this command was started has been deleted.", "Change into one that exists."
+        ) from None
 
 
 def _failed(code: int, cause: str, cure: str = "") -> int:
@@ -366,6 +399,8 @@ def _store(args: argparse.Namespace) -> int:
     if args.cache_dir and not store.root.is_dir():
         raise ConfigError(f"There is no folder {store.root}.", "Give the folder that cache_dir names.")
     artifacts = store.artifacts()
+    if args.cache_dir and not artifacts:
+        raise ConfigError(f"{store.root} holds no finished stage.", "Give the folder that cache_dir names.")
     wrong = {str(path): said for path in artifacts if (said := artifact_damage(path, checksums=True))}
     if args.json:
         _print_json({"store": str(store.root), "artifacts": len(artifacts), "damaged": wrong})

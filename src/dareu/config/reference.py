@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from dareu.config.compose import config_folder
+from dareu.config.compose import config_folder, options
 from dareu.config.keys import Key, schema_keys
 from dareu.errors import ConfigError, nearest
 
@@ -33,6 +33,10 @@ def find_keys(name: str) -> list[Key]:
     keys = [key for key in schema_keys() if key.path == name or key.path.startswith(f"{name}.")]
     if not keys:
         known = list(dict.fromkeys(key.path for key in schema_keys()))
+        group, _, value = name.rpartition("=")
+        if found := [g for g, names in options().items() if value in names and group in ("", g)]:
+            shown = f"`dareu train {found[0]}={value} --print` shows the keys that it sets."
+            raise ConfigError(f"'{name}' is no key: {value} is a value of {found[0]}=.", shown)
         ends = [path for path in known if path.rpartition(".")[2] == name.rpartition(".")[2]]
         raise ConfigError(f"There is no key '{name}'.", nearest(name, ends or known))
     return keys

@@ -113,7 +113,7 @@ def write_receipt(run: Path, records: bool = False) -> Path:
     Raises:
         RunError: As `make_receipt`; another command is at work in the folder, or it cannot be written to.
     """
-    with held(run):
+    with held(run, "The record is written there: give a copy that you may write to."):
         receipt = make_receipt(run, records)
         write_json(run / JSON_FILE, receipt)
         write_text(run / MARKDOWN_FILE, to_markdown(receipt))

@@ -4,13 +4,14 @@ import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from dareu.errors import RunError
+from dareu.errors import DareuError, RunError
 
 FULL = (
     "No space left on device",
@@ -18,13 +19,15 @@ FULL = (
     "Disk quota exceeded",
     "PytorchStreamWriter failed",
     "] . unexpected pos",
-)  # the last two are torch's
+    "iostream error",
+)  # the last three are torch's
 
 NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
-)  # of CUDA, of the CPU, of the CPU on Windows
+    "Cannot allocate memory",
+)  # of CUDA, of the CPU, of the CPU on Windows, of the system
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -105,33 +108,50 @@ def check_writable(path: Path, what: str = "The folder", cure: str = "Give anoth
 
 def unwritable(path: Path, error: OSError) -> RunError:
     """The error for a place that cannot be written to."""
+    if full := disk_full(error, path):
+        return full
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        if not there.exists():
+            return RunError(
+                f"{path} cannot be written: {there} is a link that leads nowhere.",
+                "Make its target, or delete it.",
+            )
         what = "folder" if there.is_dir() else "file"
         return RunError(f"{path} cannot be written: {there} is a {what}.", f"Move that {what} away.")
     return RunError(
         f"{path} cannot be written: {error.strerror or error}.",
-        "Give a folder that you may write to, on a disk with space left.",
+        "Give a folder that you may write to.",
     )
 
 
 def disk_full(error: BaseException, place: Path) -> RunError | None:
-    """What to say where `error`, or what it was raised from, means that a disk is full; None where it means none.
+    """What to say where `error`, or what it was raised from, means that a disk is full; None where it means none, and
+    where `error` is a message of our own, which names its place.
 
     safetensors and torch have errors of their own for it, which say so in their text alone.
     """
-    seen: BaseException | None = error
+    seen = None if isinstance(error, DareuError) else error
     while seen is not None:
         number = getattr(seen, "errno", None)
         text = str(seen)
         if number in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in FULL):
             return RunError(
-                f"The disk is full: nothing more can be written to {getattr(seen, 'filename', None) or place}.",
-                "Make room, or choose another cache_dir and run_dir; the same command goes on from "
-                "the last checkpoint.",
+                f"The disk is full: nothing more can be written to {_target(seen) or place}.",
+                "Make room, or choose another folder; a run goes on from its last checkpoint when its command is given "
+                "again.",
             )
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _target(error: BaseException) -> Any:
+    """The file that `error` says could not be written; of a copy the second of its two, None where it says none."""
+    if isinstance(error, shutil.Error) and isinstance(
+        error.args[0], list
+    ):  # of a folder: rows of (from, to, reason)
+        return error.args[0][0][1]
+    return getattr(error, "filename2", None) or getattr(error, "filename", None)
 
 
 def out_of_memory(error: BaseException, what: str, keys: str) -> RunError | None:
@@ -143,8 +163,8 @@ def out_of_memory(error: BaseException, what: str, keys: str) -> RunError | None
     """
     seen: BaseException | None = error
     while seen is not None:
-        torch_says = isinstance(seen, RuntimeError) and any(sign in str(seen) for sign in NO_MEMORY)
-        if isinstance(seen, MemoryError) or torch_says:
+        told = not isinstance(seen, DareuError) and any(sign in str(seen) for sign in NO_MEMORY)
+        if isinstance(seen, MemoryError) or told:
             return RunError(
                 f"There is not enough memory for {what}.",
                 f"Lower {keys}; model.gradient_checkpointing=true and model.dtype=bfloat16 take less as well. "

@@ -150,14 +150,14 @@ class RunFolder:
 
 
 @contextmanager
-def held(folder: str | Path) -> Iterator[None]:
+def held(folder: str | Path, cure: str = "Give another run_dir.") -> Iterator[None]:
     """Within it no other command writes into `folder`, which is made where it is missing.
 
     Raises:
         RunError: Another command is at work there, or the folder cannot be written to.
     """
     path = Path(folder).expanduser()
-    check_writable(path)
+    check_writable(path, cure=cure)
     lock = _locked(path, "", wait=False)
     try:
         yield

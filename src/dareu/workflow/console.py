@@ -28,6 +28,10 @@ class SafeConsole(RichConsole):
                 segment = Segment(printable(segment.text), segment.style)
             yield segment
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command, which says that it ends, and why; Rich would end in silence."""
+        raise BrokenPipeError("what read the output has ended")
+
 
 @dataclass
 class Console:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from rich.markup import escape
 
+from dareu.errors import ModelError
 from dareu.runs.files import out_of_memory
 from dareu.runs.manifest import content_key
 from dareu.runs.store import MANIFEST, Building, artifact_damage
@@ -109,7 +110,7 @@ class Stage(ABC):
         """Name the keys where memory is used up."""
         try:
             yield
-        except (MemoryError, RuntimeError) as caught:
+        except (MemoryError, RuntimeError, OSError, ModelError) as caught:
             error = out_of_memory(caught, f"the stage '{self.title}'", self.memory_keys)
             if error is None:
                 raise
