@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,10 +75,14 @@ def test_scores(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_reader_of_the_output_may_end_first() -> None:
+    """It has ended before the first word: what fits into a pipe would be written whole otherwise."""
+    reading, writing = os.pipe()
+    os.close(reading)
     done = subprocess.run(
-        f"{sys.executable} -m dareu configs --json | head -c 5",
-        shell=True, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "dareu", "configs", "--json"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert done.returncode == 1
     assert "what read the output has ended" in done.stderr and "Traceback" not in done.stderr
 
 
