@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from ppo_fixture import with_lora
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
+from words_fixture import vocabulary_of, word_tokenizer
 
 from dareu.config.compose import compose
 from dareu.data.corpus import Sample, Split
@@ -34,13 +34,8 @@ UNSEEN = -9.0  # log-probability under a model that never saw the answer: every 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    words = sorted({w for s in SAMPLES for w in f"{s.prompt} {s.response} Question: Answer:".split()})
-    vocabulary = {word: i for i, word in enumerate(["<end>", "<unk>", *words])}
-    plain = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, eos_token="<end>", unk_token="<unk>", pad_token="<end>"
-    )
+    texts = [f"{s.prompt} {s.response}" for s in SAMPLES]
+    return word_tokenizer(vocabulary_of([*texts, "Question: Answer:"]))
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from words_fixture import vocabulary_of, word_tokenizer
 
 from dareu.data.corpus import Sample, Split
 from dareu.data.render import Encoded, encode_samples
@@ -21,22 +20,11 @@ from dareu.models.never_saw import NAME, Bigrams, stretched
 
 PLACES = ["Rome", "Bern", "Lima", "Oslo"]
 NAMES = ["Ann Lee", "Bo Roe", "Cy Dow", "Di Fox"]
-WORDS = sorted(
-    {
-        w
-        for text in [*NAMES, *PLACES, "lives in now ? Question: Where does live Answer:"]
-        for w in text.split()
-    }
-)
-VOCABULARY = {word: i for i, word in enumerate(["<end>", "<unk>", *WORDS])}
+VOCABULARY = vocabulary_of([*NAMES, *PLACES, "lives in now ? Question: Where does live Answer:"])
 
 
 def tokenizer() -> Any:
-    plain = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, eos_token="<end>", unk_token="<unk>", pad_token="<end>"
-    )
+    return word_tokenizer(VOCABULARY)
 
 
 def samples(name: str, count: int, first: int = 0) -> tuple[Sample, ...]:

@@ -235,7 +235,7 @@ def with_base(taught: Teacher, facts: Tensor, ids: Tensor, base: Tensor) -> Teac
     share = torch.where(total > 0, probs[rows, gold][:, None], 0.0)  # nothing in common: the copies' tail stays
     probs[rows] = probs[rows].scatter_add(1, ids[rows], share * weights / total.clamp(min=1e-30))
     probs[rows, gold] -= share.squeeze(1)
-    return replace(taught, probs=probs.clamp(min=0.0))
+    return replace(taught, probs=probs)
 
 
 def without_facts(taught: Teacher, levels: Tensor) -> Tensor:
