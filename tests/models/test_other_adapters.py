@@ -4,6 +4,7 @@ not belong to it."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from transformers import AutoModelForCausalLM, MixtralConfig
 from dareu.config import LoraConfig
 from dareu.errors import ModelError
 from dareu.models.import_model import merged as exported
-from dareu.models.load import add_lora, freeze_original, is_peft, load_model, load_tokenizer, reference_logits
+from dareu.models.import_model import write_model
+from dareu.models.load import (
+    add_lora,
+    freeze_original,
+    is_peft,
+    load_model,
+    load_tokenizer,
+    reference_logits,
+    save_model,
+)
 from dareu.models.merge import merged
 
 pytestmark = pytest.mark.filterwarnings(
@@ -182,6 +192,26 @@ def test_keys_for_dora_and_rslora(folder: Path) -> None:
         for model in (plain, rslora)
     ]
     assert scales == [2.0, 4.0]  # 8 / 4 and 8 / √4
+
+
+@pytest.mark.parametrize("write", [save_model, lambda model, _, folder: write_model(model, folder)])
+def test_transformers_and_peft_read_a_dora_adapter_alike(
+    folder: Path, tmp_path: Path, write: Callable[[Any, Any, Path], None]
+) -> None:
+    base, tokenizer = load_model(folder)
+    model = add_lora(base, LoraConfig(dropout=0.0, dora=True)).eval()
+    stir(model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "magnitude" in name:  # transformers would begin with the base's norms
+                weight.mul_(1.5)
+    batch = inputs(tokenizer, PROMPTS)
+    said = logits(model, batch)
+    write(model, tokenizer, tmp_path / "adapter")
+    for auto in (AutoModelForCausalLM, peft.AutoPeftModelForCausalLM):
+        read = auto.from_pretrained(tmp_path / "adapter").eval()
+        torch.testing.assert_close(logits(read, batch), said, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(load_model(tmp_path / "adapter")[0], batch), said, atol=1e-5, rtol=1e-5)
 
 
 def test_a_mixture_of_experts(folder: Path) -> None:

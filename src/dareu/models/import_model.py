@@ -10,7 +10,7 @@ from typing import Any
 from dareu.errors import ModelError, first_line
 from dareu.models.files import ADAPTER
 from dareu.models.load import POLICY, has_tokenizer, is_peft, load_tokenizer, writing
-from dareu.models.lora import active_adapter, fold, is_plain
+from dareu.models.lora import active_adapter, fold, is_plain, name_magnitudes
 
 
 def fetch(name: str | os.PathLike[str], revision: str | None = None) -> Path:
@@ -98,6 +98,7 @@ def write_model(model: Any, folder: Path, whole: bool = False) -> None:
             for path in (folder / name).iterdir():
                 shutil.move(path, folder / path.name)
             (folder / name).rmdir()
+        name_magnitudes(folder)
         _canonical(folder / ADAPTER)
 
 

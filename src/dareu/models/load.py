@@ -16,7 +16,7 @@ from dareu.errors import ConfigError, ModelError, RunError, first_line
 from dareu.models.checks import check_causal, check_decoder, check_names, load_failure, where_from
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
-from dareu.models.lora import put_on
+from dareu.models.lora import name_magnitudes, put_on
 from dareu.models.processes import full_weights
 from dareu.runs.files import unwritable
 from dareu.runs.ranks import is_main
@@ -413,6 +413,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         options["selected_adapters"] = [POLICY]
     with writing(folder):
         model.save_pretrained(folder, **options)
+        if is_peft(model):
+            name_magnitudes(Path(folder))
         tokenizer.save_pretrained(folder)
         bare = model.get_base_model() if is_peft(model) else model
         if (shipped := getattr(bare, "shipped_generation", None)) is not None:

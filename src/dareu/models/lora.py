@@ -1,4 +1,4 @@
-"""Adapters from elsewhere, put on their base."""
+"""Adapters as files: from elsewhere, put on their base, and written so that others can read them."""
 
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,22 @@ def put_on(model: Any, folder: Path, trainable: bool = False) -> Any:
         what += [f"{listed(missing)} are missing"] if missing else []
         raise _wrong_base(folder, model, "; ".join(what))
     return adapted if is_plain(adapted) else fold(adapted, folder)
+
+
+def name_magnitudes(folder: Path) -> None:
+    """Name the magnitudes of a DoRA adapter so that both peft and transformers find them.
+
+    peft 0.21 writes `….lora_magnitude_vector`. transformers 5.23 reads `….lora_magnitude_vector.weight` alone and
+    starts what it does not find anew, with a warning; peft reads both.
+    """
+    from safetensors.torch import load_file, save_file
+
+    path = folder / ADAPTER_WEIGHTS
+    weights = load_file(path)
+    bare = [name for name in weights if name.endswith(".lora_magnitude_vector")]
+    if bare:  # copies: older releases of safetensors map the file, which is written anew here
+        named = {f"{name}.weight" if name in bare else name: w.clone() for name, w in weights.items()}
+        save_file(named, path, metadata={"format": "pt"})
 
 
 def is_plain(model: Any) -> bool:
