@@ -15,9 +15,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dareu.config import HFConfig
 from dareu.config.compose import compose, options
+from dareu.models import cpu_matmul
 from dareu.models.checks import check_decoder
 from dareu.models.load import add_lora
-from dareu.workflow.prepare import unpinned
+from dareu.workflow.prepare import slow_bfloat16, unpinned
 
 
 def shape(
@@ -153,3 +154,19 @@ def test_what_is_not_pinned_is_said_and_a_folder_needs_no_pin(tmp_path: Path) ->
     assert unpinned(compose(["model=hf", f"model.path={tmp_path}"])) == []
     [note] = unpinned(compose(["model=hf", "model.path=some/where"]))
     assert note.startswith("some/where ") and "model.revision" in note
+
+
+def test_bfloat16_on_a_cpu_without_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = compose(["experiment=tofu_smollm2", f"model.path={tmp_path}", "method=dareu_warm", "device=cpu"])
+    for supported in (True, False):
+        monkeypatch.setattr(cpu_matmul, "bfloat16_is_emulated", lambda supported=supported: not supported)
+        assert len(slow_bfloat16(asked)) == (not supported)
+    [note] = slow_bfloat16(asked)
+    cure = note.partition(": add ")[2].rstrip(".").split()
+    assert "model.dtype=float32" in cure and "method.warm_start.optim.bf16=false" in cure
+    cured = compose(
+        ["experiment=tofu_smollm2", f"model.path={tmp_path}", "method=dareu_warm", "device=cpu", *cure]
+    )
+    assert slow_bfloat16(cured) == slow_bfloat16(compose(["device=cpu"])) == []

@@ -1,4 +1,4 @@
-"""Matrix products in float32 by oneDNN, on CPUs where the library that torch calls for them is slow.
+"""Which arithmetic is slow on this CPU, and float32 products by oneDNN where torch calls a slower library for them.
 
 torch leaves float32 products on x86 to MKL, which does not use the AVX-512 units of processors that are not Intel's.
 oneDNN, which torch brings along and calls for bfloat16, does: about twice the speed at the size of a training batch.
@@ -34,6 +34,12 @@ def _maker() -> str:
     except OSError:
         return platform.processor()
     return next((line for line in lines if line.startswith("vendor_id")), "")
+
+
+def bfloat16_is_emulated() -> bool:
+    """Whether this CPU has no AVX-512 or Arm instructions by which oneDNN multiplies in bfloat16."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and not supported()
 
 
 def _call(x: Tensor, weight: Tensor) -> Tensor:

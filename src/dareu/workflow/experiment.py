@@ -28,7 +28,7 @@ from dareu.workflow.context import Context
 from dareu.workflow.figures import Figures
 from dareu.workflow.library_settings import freeze_imports, quiet_libraries
 from dareu.workflow.memory import check_run_memory, memory_parts
-from dareu.workflow.prepare import prepare
+from dareu.workflow.prepare import prepare, slow_bfloat16
 from dareu.workflow.results import make_results, read_results, write_run
 from dareu.workflow.sequential import SequentialRequest, requests_key, sequential_requests, unlearn_in_turn
 from dareu.workflow.stages import Artifact, Checkpoint, Stage, Stages
@@ -245,7 +245,7 @@ def planned(config: RunConfig, corpus: Corpus | None = None) -> dict[str, Any]:
             "n_forget": len(split.forget),
             "n_retain": len(split.retain),
         },
-        "notes": [forget_note(split), *context.notes],
+        "notes": [forget_note(split), *context.notes, *slow_bfloat16(context.config)],
         "stages": [
             {"stage": one.title + suffix, "key": one.key(), "stored": one.done()}
             for one, suffix in order

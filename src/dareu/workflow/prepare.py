@@ -1,6 +1,6 @@
 """Before anything is written: the data are read and split, and everything that can be checked is checked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
     if unnamed and (said := unnamed.note(len(split.forget))):
         notes.append(said)
     console.print(escape(forget_note(split)))
-    for note in notes:
+    for note in [*notes, *slow_bfloat16(config)]:
         console.print(f"[yellow]![/] {escape(note)}")
     return Context(
         config=config,
@@ -130,6 +130,30 @@ def unpinned(config: RunConfig) -> list[str]:
         for key, what, revision in read
         if what is not None and revision is None and not Path(what).expanduser().exists()
     ]
+
+
+def slow_bfloat16(config: RunConfig) -> list[str]:
+    """A note with the keys that ask for bfloat16, on a CPU that has no instructions for it."""
+    from dareu.models.cpu_matmul import bfloat16_is_emulated
+    from dareu.models.load import pick_device
+
+    keys = list(_bfloat16_keys(config.model_dump(mode="json"), ""))
+    if not keys or pick_device(config.device).type != "cpu" or not bfloat16_is_emulated():
+        return []
+    return [
+        "This processor has no instructions for bfloat16, so that training in it is some ten times slower than in "
+        f"float32: add {' '.join(keys)}."
+    ]
+
+
+def _bfloat16_keys(settings: dict[str, Any], path: str) -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _bfloat16_keys(value, f"{path}{key}.")
+        elif key == "bf16" and value is True:
+            yield f"{path}{key}=false"
+        elif key == "dtype" and value == "bfloat16":
+            yield f"{path}{key}=float32"
 
 
 def requested_names(config: RunConfig) -> list[str]:
