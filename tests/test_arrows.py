@@ -33,6 +33,7 @@ FORBIDDEN = {
     "tuning": {"cli", "api", "__main__"},
     "cli": (ROOMS - {"report"}) | {"api", "torch", "__main__"},
     "api": (ROOMS - {"report"}) | BASE - {"errors", "config"} | {"cli", "torch", "__main__"},
+    "moved": {"torch"},
     "__main__": ROOMS | FACES - {"cli", "__main__"} | BASE,
 }
 # What the report may read of rooms beside it: what metrics are, intervals, how results are typed; which texts hold a

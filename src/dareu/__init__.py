@@ -3,8 +3,11 @@
 `import dareu` loads no torch; the names below are resolved when they are first used.
 """
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from dareu.moved import OldPaths
 
 if TYPE_CHECKING:
     from dareu.api import Unlearner
@@ -14,6 +17,8 @@ try:
     __version__ = version("dareu")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
+
+sys.meta_path.append(OldPaths())
 
 __all__ = ["Unlearner", "__version__", "results_frame"]
 

@@ -111,6 +111,13 @@ def test_every_named_model_is_looked_at() -> None:
     assert set(MODELS) == set(options()["model"]) - {"tiny", "hf"}
 
 
+def test_template_options_go_by_their_name_in_other_tools_too() -> None:
+    config = compose(["model=hf", "model.path=x", "model.chat_template_kwargs={enable_thinking: false}"])
+    assert config.model.template_options == {"enable_thinking": False}
+    both = compose(["model=qwen3_0_6b", "model.chat_template_kwargs={a: 1}"])
+    assert both.model.template_options == {"enable_thinking": False, "a": 1}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_named_model(name: str) -> None:
     path, parameters, made = MODELS[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers.pre_tokenizers import Split as SplitAt
 from transformers import PreTrainedTokenizerFast
 
@@ -175,7 +175,6 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-DATED = "{{ strftime_now('%d %b %Y') }}" + CHATML
 THINKING = CHATML + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
 
 
@@ -202,6 +201,20 @@ def test_an_answer_ends_as_the_template_ends_it(template: str, end: str) -> None
     assert end_token(tokenizer) == tokenizer.eos_token_id
 
 
+def test_white_space_before_the_end_belongs_to_the_answer() -> None:
+    llama2 = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+        "{% else %}{{ ' ' + m['content'] + ' </s>' }}{% endif %}{% endfor %}"
+    )
+    tokenizer = chatty(llama2)
+    ids = encode(tokenizer, "Who?", "Ann").response_ids
+    assert tokenizer.decode(ids) == "Ann </s>"
+    assert ids[:-2] == tokenizer("Ann")["input_ids"]
+    tokenizer.add_special_tokens({"extra_special_tokens": [AddedToken("<stop>", lstrip=True)]})
+    tokenizer.chat_template = llama2.replace("</s>", "<stop>")  # a token that takes the space before it
+    assert len(encode(tokenizer, "Who?", "Ann").response_ids) == len(ids) - 1
+
+
 def test_text_that_spells_control_tokens_stays_text() -> None:
     tokenizer = chatty(CHATML)
     start, end = (tokenizer.convert_tokens_to_ids(t) for t in ("<|im_start|>", "<|im_end|>"))
@@ -224,8 +237,18 @@ def hf(**keys: Any) -> HFConfig:
     return HFConfig(path="some/model", **keys)
 
 
-def test_todays_date_stands_still() -> None:
-    tokenizer = chatty(DATED)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "{{ strftime_now('%d %b %Y') }}",
+        "{% set form = '%d %b %Y' %}{{ strftime_now(form) }}",
+        "{{ strftime_now(format='%d %b %Y') }}",
+        "{% macro day(form) %}{{ strftime_now(form) }}{% endmacro %}{{ day('%d %b %Y') }}",
+        "  {% if strftime_now is defined %}{{ strftime_now('%d %b') + strftime_now(\" %Y\") }}{% endif %}",
+    ],
+)
+def test_todays_date_stands_still(call: str) -> None:
+    tokenizer = chatty(call + CHATML)
     assert render_prompt(tokenizer, "Who?").startswith("26 Jul 2024<|im_start|>user\nWho?")
     set_template(tokenizer, hf(template_date="2026-11-28"))
     assert render_prompt(tokenizer, "Who?").startswith("28 Nov 2026")

@@ -29,6 +29,8 @@ SPELT = [
     ("Jean-Luc Roy", "Jean\u2011Luc Roy"),
     ("ipek", "İpek"),
     ("A\u00adda Finch", "Ada Finch"),
+    ("Jane Doe", "Jane\ufe0f Do\u034fe"),
+    ("\u0645\u062d\u0645\u062f", "\u0645\u062d\u0645\u0640\u0640\u062f"),
 ]
 
 
@@ -103,17 +105,31 @@ def test_names_in_text() -> None:
         ("['a' 'b'\n 'c']", ["a", "b", "c"]),
         ("array(['a', 'b'], dtype=object)", ["a", "b"]),
         ("('a', 'b')", ["a", "b"]),
+        ("[np.str_('a'), np.str_(\"b's\")]", ["a", "b's"]),
+        ("['call np.abs(3)', 'b']", ["call np.abs(3)", "b"]),
+        ("{'a', 'b'}", ["a", "b"]),
+        ("frozenset({'a'})", ["a"]),
+        ("array(['a', 'b'], dtype='<U1')", ["a", "b"]),
         ("['it\\'s', None, 3]", ["it's", None, 3]),
         ("[1 2 3]", [1, 2, 3]),
         ("[]", []),
         ("[sic]", None),
         ("[a] and b", None),
         ("('quoted')", None),
+        ('"Dune" [sic]', None),
         ("plain", None),
     ],
 )
 def test_lists_in_cells(text: str, items: list[Any] | None) -> None:
     assert parse_list(text) == items
+
+
+@pytest.mark.parametrize(
+    "text", ["['a', 'b'", "['a', ['b']]", '{"0": "a"}', "[('a', 1)]", "[“a”, “b”]", "dict_values(['a'])", "[u'a']"]
+)
+def test_what_begins_as_a_list_and_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="begins as a list"):
+        parse_list(text)
 
 
 def test_a_list_that_was_shortened_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -141,7 +141,9 @@ class HFConfig(Strict):
         description="the tokenizer's chat template; the name of one of several; none: lines of question and answer",
     )
     template_options: dict[str, str | bool | int | float | None] = Field(
-        {}, description="variables that the chat template reads, such as {enable_thinking: false}"
+        {},
+        description="variables that the chat template reads, such as {enable_thinking: false}; understood as "
+        "chat_template_kwargs too, their name in vLLM and TRL",
     )
     template_date: Annotated[str, Field(pattern=r"\d{4}-\d{2}-\d{2}")] = Field(
         PINNED_DATE, description="what a chat template that writes today's date takes for today"
@@ -155,6 +157,14 @@ class HFConfig(Strict):
         None,
         description="sdpa, eager, flash_attention_2, …; null: transformers' choice. eager trains faster on a CPU",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_of_others(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and isinstance(others := tree.get("chat_template_kwargs"), dict):
+            tree = {key: value for key, value in tree.items() if key != "chat_template_kwargs"}
+            tree["template_options"] = {**(tree.get("template_options") or {}), **others}
+        return tree
 
     @model_validator(mode="after")
     def _quantised_weights_are_frozen(self) -> HFConfig:

@@ -9,41 +9,46 @@ from dareu.errors import DataError
 
 _STRING = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
-_ITEM = re.compile(rf"{_STRING}|{_NUMBER}|None|nan|null", re.DOTALL)
+_PLAIN = rf"(?:{_STRING}|{_NUMBER}|None|nan|null)"
+_ITEM = re.compile(rf"np\.\w+\({_PLAIN}\)|{_PLAIN}", re.DOTALL)  # NumPy 2 names the type of an item
 # NumPy writes no commas between items; Python's own reader would join its strings into one.
-_LIST = re.compile(rf"[\[(]\s*(?:(?:{_ITEM.pattern})\s*,?\s*)*[\])]", re.DOTALL)
-_ARRAY = re.compile(r"array\((?P<list>.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL)
-_LEFT_OUT = re.compile(rf"[\[(]\s*(?:(?:{_ITEM.pattern})\s*,?\s*)+\.\.\.", re.DOTALL)
+_LIST = re.compile(rf"[\[({{]\s*(?:(?:{_ITEM.pattern})\s*,?\s*)*[\])}}]", re.DOTALL)
+_CALL = re.compile(r"(?:array|list|tuple|set|frozenset|deque)\((?P<list>.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL)
+_LEFT_OUT = re.compile(rf"[\[({{]\s*(?:(?:{_ITEM.pattern})\s*,?\s*)+\.\.\.", re.DOTALL)
+_BEGINS = re.compile(r"""(?:\w+\()?[\[{][\s\[({]*(?:[\w.]+\()?[bu]?["'“‘]""")
 
 
 def parse_list(text: str) -> list[Any] | None:
     """The items of a list that `text` spells; None where it spells none, such as "[sic]" or "[a] and b".
 
-    `["a", "b"]` (JSON), `['a', "b's"]` (Python), `['a' 'b']` and `array(['a', 'b'], dtype=object)` (NumPy), one after
-    another. Items may be strings, numbers or nothing.
+    `["a", "b"]` (JSON), `['a', "b's"]` or `{'a', 'b'}` (Python), `['a' 'b']`, `array(['a', 'b'], dtype=object)` or
+    `[np.str_('a')]` (NumPy), one after another. Items may be strings, numbers or nothing.
 
     Raises:
-        ValueError: The list was shortened when it was written (`['a' ... 'z']`).
+        ValueError: The list was shortened when it was written (`['a' ... 'z']`), or begins as one and cannot be read.
     """
-    text = text.strip()
-    array = _ARRAY.fullmatch(text)
-    if array:
-        text = array["list"].strip()
-    if text[:1] not in ("[", "("):
-        return None
+    whole = text = text.strip()
+    call = _CALL.fullmatch(text)
+    if call:
+        text = call["list"].strip()
     try:
         value = json.loads(text)
-        return value if isinstance(value, list) else None
+        if isinstance(value, list):
+            return value
     except (ValueError, RecursionError):
         pass
     if _LEFT_OUT.match(text):
         raise ValueError("a list that was shortened with '...' when it was written")
-    if text[0] == "(" and "," not in text or not _LIST.fullmatch(text):
-        return None
-    return [_value(item) for item in _ITEM.findall(text)]
+    if _LIST.fullmatch(text) and ("," in text or text[0] != "("):
+        return [_value(item) for item in _ITEM.findall(text)]
+    if _BEGINS.match(whole):
+        raise ValueError("what begins as a list and is none")
+    return None
 
 
 def _value(item: str) -> Any:
+    if item.startswith("np."):
+        item = item.partition("(")[2][:-1]
     if item in ("None", "nan", "null"):
         return None
     try:

@@ -5,6 +5,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import regex
+
 from dareu.data.words import words
 from dareu.errors import DataError, nearest
 
@@ -21,6 +23,8 @@ OPENERS = frozenset((
     "In", "Is", "It", "Of", "On", "The", "This", "To", "Was", "Were", "What", "When", "Where", "Which", "Who", "Whose",
     "Why", "Will", "With", "Would",
 ))  # fmt: skip
+# What shows nothing within a name, such as a zero-width space; and the Arabic sign that only widens a word.
+_UNSEEN = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}\u0640]")
 _ONE_SIGN = str.maketrans("’‘ʼ`´‐‑‒–—−", "'''''------")  # of apostrophes and of hyphens
 # A letter of a script that writes words with spaces between them; in others a name has no boundaries to look for.
 SPACED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ԰-֏א-ת؀-ۿऀ-෿Ⴀ-ჿ]")
@@ -34,8 +38,7 @@ def canonical(name: str) -> str:
     string, and so do the apostrophes and hyphens of "O'Hara" and "Jean-Luc". Letters and accents themselves stay: "Jose
     Nunez" is another name.
     """
-    text = unicodedata.normalize("NFKC", name)
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", name))
     # The small letter of the Turkish İ is i with a second dot.
     text = text.casefold().replace("i\u0307", "i").translate(_ONE_SIGN)
     return " ".join(unicodedata.normalize("NFKC", text).split())
@@ -48,12 +51,10 @@ def folded(text: str) -> tuple[str, list[tuple[int, int]]]:
         The text; and for each of its characters the offsets (start, end) of what it stands for in `text`, such as a
         letter and the accents that follow it.
     """
-    plain = text.isascii() or (
-        unicodedata.is_normalized("NFKC", text) and not any(unicodedata.category(c) == "Cf" for c in text)
-    )
+    plain = text.isascii() or (unicodedata.is_normalized("NFKC", text) and not _UNSEEN.search(text))
     if plain:
         return text.translate(_ONE_SIGN), [(i, i + 1) for i in range(len(text))]
-    kept = [i for i, c in enumerate(text) if unicodedata.category(c) != "Cf"]
+    kept = [i for i, c in enumerate(text) if not _UNSEEN.match(c)]
     visible = "".join(text[i] for i in kept)
     out: list[str] = []
     places: list[tuple[int, int]] = []

@@ -18,7 +18,7 @@ from dareu.config.models import PINNED_DATE
 from dareu.data.corpus import Sample, Task
 from dareu.errors import DataError, ModelError, first_line
 
-_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<form>[^'"]*)(?P=quote)\s*\)""")
+_DATE_PART = re.compile(r"%-?[A-Za-z]")
 JOINER = "\u2060"  # word joiner: no width, no break
 
 
@@ -141,9 +141,16 @@ def render_turns(tokenizer: Any, turns: Sequence[tuple[str, str]], answer_next: 
 
 
 def _dated(template: str, date: str) -> str:
-    """`template` with `date` where it asks for today's: a trained model meets the same prompt on every day."""
+    """`template` with `date` where it asks for today's: a trained model meets the same prompt on every day.
+
+    A macro stands in for the function that templates call; transformers passes no function to a template.
+    """
+    if "strftime_now" not in template:
+        return template
     day = datetime.fromisoformat(date)
-    return _TODAY.sub(lambda m: m["quote"] + day.strftime(m["form"]) + m["quote"], template)
+    parts = sorted(set(_DATE_PART.findall(template)))
+    filled = "".join(f" | replace({part!r}, {day.strftime(part)!r})" for part in parts)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{filled} }}}}{{% endmacro %}}\n{template}"
 
 
 def end_token(tokenizer: Any, task: Task = "qa") -> int:
@@ -152,29 +159,38 @@ def end_token(tokenizer: Any, task: Task = "qa") -> int:
     Gemma, Phi and ChatML models close a turn with a token of their own; the end-of-text token never follows an answer
     there, and a likelihood with it would be of a text that the model never writes.
     """
+    return ending(tokenizer, task)[1]
+
+
+def ending(tokenizer: Any, task: Task = "qa") -> tuple[str, int]:
+    """White space that the chat template writes between an answer and its end, as Llama 2's does, and `end_token`."""
     eos: int = tokenizer.eos_token_id
     template = getattr(tokenizer, "chat_template", None)
     if task == "completion" or not isinstance(template, str):
-        return eos
-    known: dict[str, int] = tokenizer.__dict__.setdefault("_dareu_ends", {})
+        return "", eos
+    known: dict[str, tuple[str, int]] = tokenizer.__dict__.setdefault("_dareu_ends", {})
     if template not in known:
         known[template] = _ending(tokenizer, eos)
     return known[template]
 
 
-def _ending(tokenizer: Any, eos: int) -> int:
+def _ending(tokenizer: Any, eos: int) -> tuple[str, int]:
     answer = "Zanzibar"
     try:
         rendered = render_turns(tokenizer, [("user", "Where?"), ("assistant", answer)], answer_next=False)
     except ModelError:  # a template of questions alone
-        return eos
+        return "", eos
     after = rendered.rpartition(answer)[2]
     tokens = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
     pattern = "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token)
     first = re.search(pattern, after) if pattern else None
     if first is None or after[: first.start()].strip():
-        return eos
-    return int(tokenizer.convert_tokens_to_ids(first.group()))
+        return "", eos
+    gap, end = after[: first.start()], first.group()
+    with_gap, without = (tokenizer(text + end)["input_ids"] for text in (answer + gap, answer))
+    if with_gap == without:  # some tokens take the space before them
+        gap = ""
+    return gap, int(tokenizer.convert_tokens_to_ids(end))
 
 
 def _control(tokenizer: Any) -> re.Pattern[str] | None:
@@ -247,8 +263,8 @@ def encode(tokenizer: Any, prompt: str, response: str, task: Task = "qa", max_le
         DataError: They are longer than `max_length`.
     """
     prompt_ids = tokenizer(render_prompt(tokenizer, prompt, task), add_special_tokens=False)["input_ids"]
-    text = response_text(tokenizer, response, task)
-    response_ids = [*plain_ids(tokenizer, text), end_token(tokenizer, task)]
+    gap, end = ending(tokenizer, task)
+    response_ids = [*plain_ids(tokenizer, response_text(tokenizer, response, task) + gap), end]
     if len(prompt_ids) + len(response_ids) > max_length:
         raise DataError(
             f"A prompt and its response take {len(prompt_ids) + len(response_ids)} tokens, more than "

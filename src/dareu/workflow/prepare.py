@@ -17,7 +17,7 @@ from dareu.data.render import (
     control_note,
     cut_completions,
     encode_samples,
-    end_token,
+    ending,
     render_prompt,
     set_template,
 )
@@ -167,7 +167,9 @@ def requested_names(config: RunConfig) -> list[str]:
 
 def _rendering(tokenizer: Any) -> dict[str, Any]:
     """See `Context.rendering`."""
-    return {"prompt": render_prompt(tokenizer, "Who?"), "end": end_token(tokenizer)}
+    gap, end = ending(tokenizer)
+    gap_key = {"gap": gap} if gap else {}
+    return {"prompt": render_prompt(tokenizer, "Who?"), "end": end} | gap_key
 
 
 def _cut(config: RunConfig, corpus: Corpus, tokenizer: Any) -> Corpus:

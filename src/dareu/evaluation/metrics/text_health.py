@@ -27,12 +27,15 @@ def is_repetitive(text: str) -> bool:
 
     Occurrences may overlap, so two words that alternate for eight words are repetitive. Where most words are single
     characters (of Chinese, Japanese, Thai, …) it is 8-grams: four words of such a script have some eight characters.
+    There a character may end one word and begin the next, so that three of them are no word three times (นกกกไข่).
     """
     if _WITHIN.search(text):
         return True
     tokens = words(text)
     n = 8 if 2 * sum(map(is_character, tokens)) > len(tokens) else 4
-    if any(a == b == c for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)):
+    if any(
+        a == b == c and not is_character(a) for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)
+    ):
         return True
     return max(Counter(_ngrams(tokens, n)).values(), default=0) >= 3
 
