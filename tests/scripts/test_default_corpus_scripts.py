@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import bench_evaluation  # noqa: E402
 import leaderboard  # noqa: E402
 import meta_evaluation as meta  # noqa: E402
+import unseen_levels  # noqa: E402
 
 from dareu.config.compose import compose  # noqa: E402
 from dareu.errors import ConfigError  # noqa: E402
@@ -175,3 +176,19 @@ def test_the_costs_of_an_evaluation() -> None:
     body = bench_evaluation.body_of(found)
     assert "| `evaluation=fast`, CPU seconds | 8.5 |" in body
     assert "`generate` | .90 |" in body and "`generate` | 1.10 |" in body
+
+
+def test_distances_of_the_estimates_from_the_retrained_model() -> None:
+    rows = [
+        {
+            "seed": seed,
+            "probability": {"original": 0.9, "retrained": 0.1, "holdout": 0.1 + by},
+            "ROUGE": {"original": 1.0, "retrained": 0.5, "renamed": 0.5 - by},
+        }
+        for seed, by in ((71, 0.1), (72, -0.2))
+    ]
+    lines = unseen_levels.body_of(rows).splitlines()
+    assert lines[0] == "2 corpora, means."
+    # Differences .1 and −.2: the mean is −.05, the mean distance .15, the largest .2.
+    assert "| probability | .900 | .100 | holdout | .050 | -.050 | .150 | .200 |" in lines
+    assert "| ROUGE | 1.000 | .500 | renamed | .550 | .050 | .150 | .200 |" in lines
