@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dareu.config.compose import GROUPS, compose, options
+from dareu.config.choices import GROUPS, options
+from dareu.config.compose import compose
 from dareu.errors import ConfigError
 from dareu.report.run_tables import results_html, results_text
 from dareu.workflow.from_memory import IN_MEMORY, check_model, make_corpus

@@ -15,6 +15,7 @@ from pipeline_fixture import LOSS, SMALL, process, store
 
 from dareu.cli import commands
 from dareu.cli.commands import main
+from dareu.config.choices import methods_with
 from dareu.config.compose import compose
 from dareu.errors import ConfigError
 
@@ -42,7 +43,10 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
         ("forget.owners=[null]", r"goes in quotes: \"forget.owners=\['null'\]\""),
         ("forget.owners=[Ann,true]", r"goes in quotes: \"forget.owners=\['true'\]\""),
         ("foo.bar=1", r"unknown key 'foo'. Known: seed, "),  # "forget" is no near miss
-        ("method.lr=1e-3", r"unknown key 'method.lr'. Nearest: method\.optim\.lr"),
+        ("method.lr=1e-3", r"unknown key 'method.lr'. Its full name is method\.optim\.lr or"),
+        ("forget.owner=[Ann]", r"'forget.owner'. Nearest: forget\.owners\."),  # not data.columns.owner
+        ("betaa=1", r"'betaa'. Nearest: method\.params\.beta\."),
+        ("cubic=1", r"'cubic'. Its full name is method\.cubic, a key of method=scurenewton\."),
     ],
 )
 def test_what_is_named_and_not_used_is_an_error(override: str, message: str) -> None:
@@ -53,8 +57,33 @@ def test_what_is_named_and_not_used_is_an_error(override: str, message: str) -> 
 def test_a_short_name_is_completed() -> None:
     with pytest.raises(ConfigError, match=r"Its full name is method\.params\.beta"):
         compose(["method=npo", "beta=0.3"])
-    with pytest.raises(ConfigError, match=r"'method\.beta'. Nearest: method\.params\.beta"):
+    with pytest.raises(ConfigError, match=r"'method\.beta'. Its full name is method\.params\.beta\."):
         compose(["method=npo", "method.beta=0.3"])
+
+
+@pytest.mark.parametrize("key", ["beta", "method.beta"])
+def test_a_key_of_other_methods_names_them(key: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"is method\.params\.beta, a key of method=altpo, idk_dpo, npo, simnpo, "
+    ):
+        compose([f"{key}=0.3"])
+    with pytest.raises(ConfigError, match=rf"'{key}'. Its full name is method\.params\.beta, a key of"):
+        compose(values={key: 0.3})  # from Python
+    with pytest.raises(ConfigError, match=r"where method\.kind=rl; it is a key of method=altpo"):
+        compose(["method.params.beta=0.3"])
+
+
+def test_a_key_is_that_of_a_method_which_another_begins_from(tmp_path: Path) -> None:
+    """dareu_grpo begins from dareu_rloo, and that from dareu, which says that it is of kind rl; ten methods have it."""
+    assert {"dareu", "dareu_rloo", "dareu_grpo"} <= set(methods_with("method.data_epochs"))
+    with pytest.raises(ConfigError, match="method=dareu, dareu_grpo, .* and 2 more"):
+        compose(["method=npo", "data_epochs=3"])
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("defaults: [npo, _self_]\nparams: {pull: 1}\n")
+    with pytest.raises(
+        ConfigError, match=r"'pull'. Its full name is method\.params\.pull, a key of method=mine\."
+    ):
+        compose(["pull=2"], str(tmp_path))
 
 
 def test_an_empty_value_from_python_is_an_error() -> None:
@@ -205,6 +234,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
         (["store", "verify", "nowhere"], "There is no folder"),
         (["store", "verify", "."], "holds no finished stage"),
         (["configs", "npo"], "npo is a value of method="),
+        (["configs", "beta"], "method.params.beta."),
         (["configs", "method=npo"], "npo is a value of method="),
     ],
 )
@@ -240,7 +270,7 @@ def test_evaluate_prints_its_configuration(capsys: pytest.CaptureFixture[str]) -
     [
         (
             ["method=npo", "method.scrambled=true"],
-            "Nearest: method.scrambled_weight, method.scrambled_batch_size",
+            "Nearest: method.scrambled_batch_size, method.scrambled_weight",
         ),
         (
             ["method=dareu", "method.optim.name=muon"],

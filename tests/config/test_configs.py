@@ -165,7 +165,7 @@ def test_a_key_that_no_yaml_writes_can_be_set(key: str) -> None:
         ("method.reward.granulrity=token", "Nearest: method.reward.granularity"),
         ("lr=3", "finetune.lr or attributor.optim.lr or method.optim.lr"),
         ("+seeed=3", "Nearest: seed"),
-        ("method.params.beta=1", "unknown key 'method.params' where method.kind=rl"),
+        ("method.params.beta=1", "unknown key 'method.params.beta' where method.kind=rl"),
         ("method.optim.steps=3", "data_epochs, prompts_per_batch and updates_per_batch"),
         ("method.optim.batch_size=3", "data_epochs, prompts_per_batch and updates_per_batch"),
         ("attributor.blind=false", "not valid: method.reward.blind=true needs attributor.blind=true"),

@@ -438,7 +438,7 @@ def _configs(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_configs, show_keys
 
     if args.json:
-        from dareu.config.compose import options
+        from dareu.config.choices import options
         from dareu.config.reference import lines
 
         names = ("key", "allowed", "default", "meaning")

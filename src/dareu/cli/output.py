@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from dareu.config.compose import options
+from dareu.config.choices import options
 from dareu.config.reference import lines
 from dareu.errors import ConfigError, nearest, printable
 from dareu.report import comparison
 from dareu.report.figures import BY_KEY
 from dareu.report.run_tables import print_results
+from dareu.report.stacked import Stacked
 from dareu.runs.files import write_text
 from dareu.workflow.console import SafeConsole
 
@@ -92,9 +93,10 @@ def show_plan(plan: dict[str, Any]) -> None:
     console = SafeConsole(highlight=False)
     for note in plan["notes"]:
         console.print(escape(note))
-    table = Table(title="Stages", title_justify="left")
-    for column in ("stage", "in the store", "key"):
-        table.add_column(column)
+    table = Stacked(title="Stages", title_justify="left")
+    table.add_column("stage", min_width=14)
+    table.add_column("in the store")
+    table.add_column("key")
     for stage in plan["stages"]:
         table.add_row(escape(stage["stage"]), "yes" if stage["stored"] else "no", stage["key"])
     console.print(table)
@@ -151,7 +153,7 @@ def show_keys(names: Sequence[str]) -> None:
 def show_attributor(report: dict[str, Any]) -> None:
     """Where the classifier lies (`folder`) and how good it is; its warnings were printed when it was made or loaded."""
     console = SafeConsole(highlight=False)
-    table = Table(title="Attribution classifier", title_justify="left", show_header=False)
+    table = Stacked(title="Attribution classifier", title_justify="left", show_header=False)
     for name, label in ATTRIBUTOR.items():
         value = report.get(name)
         table.add_row(label, "–" if value is None else f"{value:.3f}")
@@ -173,7 +175,7 @@ def show_scores(rows: Sequence[dict[str, Any]], as_json: bool, top: int = 5) -> 
     console = SafeConsole(highlight=False)
     for row in rows:
         text = row["text"] if len(row["text"]) < 90 else row["text"][:89] + "…"
-        table = Table(title=escape(text), title_justify="left")
+        table = Stacked(title=escape(text), title_justify="left")
         table.add_column("owner")
         table.add_column("probability", justify="right")
         for owner, p in list(row["probabilities"].items())[:top]:

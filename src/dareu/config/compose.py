@@ -7,19 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dareu.config import RunConfig, parse
+from dareu.config.choices import GROUPS, config_folder, options
 from dareu.errors import ConfigError, nearest
 
 PATHS = ("original", "retrained", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
-GROUPS = ("model", "data", "method", "evaluation", "logging", "experiment")
-
-
-def config_folder() -> Path:
-    """The folder of YAML files: inside the installed package, or at the top of the source tree."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "configs", package.parents[1] / "configs"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise ConfigError("The configuration files of dareu were not found.", "Install the package again.")
 
 
 def compose(
@@ -29,7 +20,7 @@ def compose(
 
     `values` (dotted key → any value, such as a list of names) win over them and need no quoting.
     """
-    return parse(compose_tree(overrides, config_dir, values or {}))
+    return parse(compose_tree(overrides, config_dir, values or {}), config_dir)
 
 
 def compose_tree(
@@ -50,7 +41,6 @@ def compose_tree(
                 raise ConfigError(f"'{left[0]}' is not set.", f"Add {left[0]}=… to the command.")
             plain: dict[str, Any] = dict(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
             plain = with_recommended(plain, overrides)
-            _hint_at_full_keys(overrides, plain)
             for key, value in (values or {}).items():
                 if not isinstance(value, str) or key != "forget.owners":  # the types report that one
                     check_value(key, value)
@@ -82,30 +72,6 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _hint_at_full_keys(overrides: Sequence[str], tree: Mapping[str, Any]) -> None:
-    """Check for keys such as `beta`, whose full name is `method.params.beta`.
-
-    Raises:
-        ConfigError: Names the full key.
-    """
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if key in RunConfig.model_fields or "." in key or "/" in key or key in GROUPS:
-            continue
-        full = [
-            path for path in _paths(tree) if path.endswith(f".{key}") and not path.startswith("method.search")
-        ]
-        if full:
-            raise ConfigError(f"unknown key '{key}'.", f"Its full name is {' or '.join(full[:3])}.")
-
-
-def _paths(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in tree.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{prefix}{key}.")
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -141,22 +107,6 @@ def hydra_started() -> Iterator[None]:
     finally:
         GlobalHydra.instance().hydra = before
         VersionBase.instance().version_base = base
-
-
-def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
-    """What can be chosen: group → option → the first comment line of its YAML."""
-    groups: dict[str, dict[str, str]] = {}
-    for group in GROUPS:
-        groups[group] = {}
-        for folder in [config_folder(), *([Path(config_dir)] if config_dir else [])]:
-            for path in sorted((folder / group).glob("*.yaml")):
-                groups[group][path.stem] = _first_comment(path)
-    return groups
-
-
-def _first_comment(path: Path) -> str:
-    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
-    return next((line[2:] for line in lines if not line.startswith("# @")), "")
 
 
 def search_path(config_dir: str | None) -> list[str]:

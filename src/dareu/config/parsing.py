@@ -5,10 +5,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dareu.config.choices import PARAMS, loss_settings, methods_with
 from dareu.config.keys import UNIONS, allowed_values, keys_named, schema_keys
 from dareu.config.run import RunConfig
 from dareu.errors import ConfigError, nearest
 
+NAMED = 8  # methods that a message lists
 _LENGTH = "; data_epochs, prompts_per_batch and updates_per_batch say how long it trains"
 # Keys of methods that are a loss, and what reinforcement has in their place.
 _ELSEWHERE = {
@@ -19,8 +21,11 @@ _ELSEWHERE = {
 }
 
 
-def parse(tree: dict[str, Any]) -> RunConfig:
+def parse(tree: dict[str, Any], config_dir: str | None = None) -> RunConfig:
     """A composed config (plain dict) as a `RunConfig`.
+
+    Args:
+        config_dir: The user's own YAML files, whose methods a message may name.
 
     Raises:
         ConfigError: It names each key that is wrong, what the key may be, and the nearest keys of one that is unknown.
@@ -28,7 +33,7 @@ def parse(tree: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        messages = list(dict.fromkeys(_message(dict(item), tree) for item in error.errors()))
+        messages = list(dict.fromkeys(_message(dict(item), tree, config_dir) for item in error.errors()))
         raise ConfigError(
             "The configuration is not valid: " + "; ".join(messages) + ".",
             "Run `dareu configs` for what can be chosen, `dareu configs KEY` for what a key may be, "
@@ -40,13 +45,15 @@ def _as_yaml(value: Any) -> str:
     return "null" if value is None else f"{value!r:.80}"
 
 
-def _message(item: dict[str, Any], tree: dict[str, Any]) -> str:
+def _message(item: dict[str, Any], tree: dict[str, Any], config_dir: str | None) -> str:
     """One error of pydantic's in one clause."""
     # pydantic puts the tag of a variant (tiny, rl, …) into the path, and the alternatives of a type behind it.
     parts = [str(p) for i, p in enumerate(item["loc"]) if i != 1 or item["loc"][0] not in UNIONS]
     whole = ".".join(parts)
     if item["type"] == "extra_forbidden":
-        return _unknown(whole, tree)
+        below = item.get("input") if whole == PARAMS else None
+        path = f"{PARAMS}.{next(iter(below))}" if isinstance(below, dict) and below else whole
+        return _unknown(path, tree, config_dir)
     path = _longest_key(parts)
     given = item.get("input")
     got = "" if isinstance(given, dict) else f" (got {_as_yaml(given)})"
@@ -84,24 +91,47 @@ def _variant(path: str, tree: dict[str, Any]) -> str:
     return f"{top}.{UNIONS[top]}={chosen.get(UNIONS[top])}"
 
 
-def _unknown(path: str, tree: dict[str, Any]) -> str:
-    """What to say of a key that is not there: that another variant has it, or the nearest keys."""
-    top = path.partition(".")[0]
-    chosen = tree.get(top)
-    params = chosen.get("params") if isinstance(chosen, dict) else None
-    own = [f"{top}.params.{name}" for name in params] if isinstance(params, dict) else []
-    known = list(dict.fromkeys([*(key.path for key in schema_keys()), *own]))
+def _unknown(path: str, tree: dict[str, Any], config_dir: str | None) -> str:
+    """What to say of a key that is not there: where one of its name is, which methods have it, or the nearest keys."""
+    top, above, name = path.partition(".")[0], path.rpartition(".")[0], path.rpartition(".")[2]
+    variant = _variant(path, tree)
+    params = [f"{PARAMS}.{setting}" for setting in loss_settings(config_dir)]
+    known = list(dict.fromkeys([*(key.path for key in schema_keys()), *params]))
     if path in known and top in UNIONS:
-        variant = _variant(path, tree)
         more = _ELSEWHERE.get(path, "") if variant == "method.kind=rl" else ""
-        return f"unknown key '{path}' where {variant}{more}"
-    above, _, name = path.rpartition(".")
-    close = get_close_matches(
-        path, [key for key in known if key.rpartition(".")[0] == above], n=1, cutoff=0.6
-    )
-    same = [key for key in known if key.rpartition(".")[2] == name]  # the right name in the wrong place
-    below = [key for key in same if key.startswith(f"{above}.")]
+        return f"unknown key '{path}' where {variant}{more or f'; it is {_key_of(path, config_dir)}'}"
+    named = sorted((key for key in known if key.endswith(f".{name}")), key=lambda key: key.count("."))
+    below = [key for key in named if key.startswith(f"{above}.")]
     longer = [key for key in known if key.startswith(f"{path}_")]  # scrambled: scrambled_batch_size
-    return f"unknown key '{path}'. {nearest(path, below or longer or close or same or known)}".removesuffix(
-        "."
-    )
+    near = longer or _alike(name, [key for key in known if key.rpartition(".")[0] == above], 0.7)
+    if places := below or (named if not near else []):  # the right name in the wrong place
+        chosen = [key for key in places if key in _chosen(tree)]
+        found = " or ".join(chosen[:3]) or f"{places[0]}, {_key_of(places[0], config_dir)}"
+        return f"unknown key '{path}'. Its full name is {found}"
+    near = near or _alike(name, known, 0.8)
+    clause = f"Nearest: {', '.join(near[:3])}" if near else nearest(path, known).removesuffix(".")
+    return f"unknown key '{path}'. {clause}"
+
+
+def _alike(name: str, keys: list[str], cutoff: float) -> list[str]:
+    """Those of `keys` whose last word is most like `name`."""
+    words = dict.fromkeys(key.rpartition(".")[2] for key in keys)
+    best = get_close_matches(name, list(words), n=1, cutoff=cutoff)
+    return [key for key in keys if key.rpartition(".")[2] in best]
+
+
+def _chosen(tree: dict[str, Any]) -> set[str]:
+    """The keys that runs with the variants of `tree` have."""
+    method = tree.get("method")
+    params = method.get("params") if isinstance(method, dict) else None
+    schema = {key.path for key in schema_keys() if key.variant in ("", _variant(key.path, tree))}
+    return schema | {f"{PARAMS}.{name}" for name in (params if isinstance(params, dict) else ())}
+
+
+def _key_of(path: str, config_dir: str | None) -> str:
+    """Which methods, or which other variants, have a key."""
+    names = list(dict.fromkeys(key.variant for key in keys_named(path)))
+    if path.startswith("method."):
+        names = methods_with(path, config_dir)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"a key of {'method=' * path.startswith('method.')}{', '.join(names[:NAMED])}{more}"

@@ -3,11 +3,8 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
-import yaml
-
-from dareu.config.compose import config_folder, options
+from dareu.config.choices import PARAMS, loss_settings, options, yaml_files
 from dareu.config.keys import Key, schema_keys
 from dareu.errors import ConfigError, nearest
 
@@ -21,7 +18,6 @@ A default is that of the schema: what a key has where no YAML file and no overri
 set others for their model, data, method or experiment; what wins is, from the weakest to the strongest: schema, model,
 data, method, experiment, command line.
 """
-PARAMS = "method.params"
 
 
 def find_keys(name: str) -> list[Key]:
@@ -33,6 +29,7 @@ def find_keys(name: str) -> list[Key]:
     keys = [key for key in schema_keys() if key.path == name or key.path.startswith(f"{name}.")]
     if not keys:
         known = list(dict.fromkeys(key.path for key in schema_keys()))
+        known += [f"{PARAMS}.{setting}" for setting in loss_settings()]
         group, _, value = name.rpartition("=")
         if found := [g for g, names in options().items() if value in names and group in ("", g)]:
             shown = f"`dareu train {found[0]}={value} --print` shows the keys that it sets."
@@ -42,7 +39,7 @@ def find_keys(name: str) -> list[Key]:
     return keys
 
 
-def loss_settings(name: str) -> list[tuple[str, str, str, str]]:
+def settings_of_losses(name: str) -> list[tuple[str, str, str, str]]:
     """The settings of losses below `method.params`, as in `lines`: all of them, or the one called `name`.
 
     They are no keys of the schema: each loss has its own, with the values of its YAML file.
@@ -50,23 +47,19 @@ def loss_settings(name: str) -> list[tuple[str, str, str, str]]:
     Raises:
         ConfigError: No loss has the setting.
     """
-    values: dict[str, dict[str, Any]] = {}
-    meanings: dict[str, str] = {}
-    for path in sorted((config_folder() / "method").glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        for key, value in (yaml.safe_load(text).get("params") or {}).items():
-            values.setdefault(key, {})[path.stem] = value
-            said = re.search(rf"^ +{re.escape(key)}:.*? +# (.+)$", text, re.MULTILINE)
-            meanings[key] = meanings.get(key) or (said.group(1) if said else "")
+    values = loss_settings()
     wanted = name.removeprefix(PARAMS).strip(".")
     if wanted and wanted not in values:
-        raise ConfigError(f"No loss has a setting '{wanted}'.", nearest(wanted, list(values)))
+        raise ConfigError(f"No loss has a setting '{wanted}'.", nearest(wanted, values))
+    files = yaml_files("method")
     rows = []
     for key in [wanted] if wanted else sorted(values):
         of = values[key]
         defaults = ", ".join(f"{json.dumps(value)} ({method})" for method, value in of.items())
-        where = f"docs/methods/{next(iter(of))}.md"
-        rows.append((f"{PARAMS}.{key}", "a setting of the loss", defaults, meanings[key] or f"see {where}"))
+        texts = (files[method].read_text(encoding="utf-8") for method in of)
+        said = (re.search(rf"^ +{re.escape(key)}:.*? +# (.+)$", text, re.MULTILINE) for text in texts)
+        meaning = next((found[1] for found in said if found), f"see docs/methods/{next(iter(of))}.md")
+        rows.append((f"{PARAMS}.{key}", "a setting of the loss", defaults, meaning))
     return rows
 
 
@@ -102,7 +95,9 @@ def _cell(text: str) -> str:
 
 def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
     """(key, what it may be, default, meaning) for each name and the keys below it."""
-    params = [row for name in names if f"{name}.".startswith(f"{PARAMS}.") for row in loss_settings(name)]
+    params = [
+        row for name in names if f"{name}.".startswith(f"{PARAMS}.") for row in settings_of_losses(name)
+    ]
     schema = [name for name in names if not name.startswith(f"{PARAMS}.")]
     keys = [key for name in schema for key in find_keys(name) if not key.group]
     several = {key.path for key in keys if len({k.variant for k in keys if k.path == key.path}) > 1}

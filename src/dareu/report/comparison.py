@@ -13,6 +13,7 @@ from rich.text import Text
 from dareu.report.aggregate import COLUMNS, Row, Run, aggregate, remarks
 from dareu.report.figures import BROKEN, COMPARED, DAMAGE, DASH, WORST, Figure
 from dareu.report.loading import load_runs
+from dareu.report.stacked import Stacked
 from dareu.report.templates import template
 
 __all__ = ["aggregate", "comparison_table", "load_runs", "to_csv", "to_latex", "to_markdown"]
@@ -60,7 +61,7 @@ def comparison_table(runs: Sequence[Run], sort: str = "retrain_similarity") -> T
     caption = Text("\n".join([*remarks(runs, rows), LEGEND]))
     caption.highlight_regex(r"(?m)^Warning:.*$", "bold yellow")
     caption.highlight_regex(r"(?m)^Failed:.*$", "red")
-    table = Table(
+    table = Stacked(
         caption=caption,
         caption_justify="left",
         caption_style="",
@@ -70,9 +71,9 @@ def comparison_table(runs: Sequence[Run], sort: str = "retrain_similarity") -> T
         pad_edge=False,
         header_style="dim",
     )
-    table.add_column("method", overflow="fold", min_width=12)
+    table.add_column("method", min_width=12)
     for figure in figures:
-        table.add_column(figure.short, justify="right", no_wrap=True)
+        table.add_column(figure.short, justify="right")
     table.add_column("runs", justify="right")
     for i, row in enumerate(rows):
         cells = [Text(_cell(row, f, "\n±"), style="bold green" if f.key in row.best else "") for f in figures]

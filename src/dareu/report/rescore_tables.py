@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.damage import damages
 from dareu.report.figures import MODELS, dig, show_any
+from dareu.report.stacked import Stacked
 from dareu.report.templates import template
 
 ASIDE = ("intervals", "extra")
@@ -27,8 +27,8 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
     }
     names |= {(row.key, ""): row.title for row in rows if row.level == "model"}
     models = [m for m in MODELS if m in results["models"]]
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    table.add_column("figure")
+    table = Stacked(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
+    table.add_column("figure", min_width=16)
     for model in models:
         table.add_column("the log" if model == "unlearned" else model, justify="right")
     sections = dict.fromkeys(s for m in models for s in results["models"][m] if s not in ASIDE)

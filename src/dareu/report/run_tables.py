@@ -26,6 +26,7 @@ from dareu.report.figures import (
 from dareu.report.forget_quality import quality_of
 from dareu.report.knowledge import knowledge_left, worst
 from dareu.report.sequential import rounds_table
+from dareu.report.stacked import Stacked
 from dareu.report.templates import template
 from dareu.report.verdict import verdict
 
@@ -44,12 +45,12 @@ def run_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def run_table(results: Mapping[str, Any]) -> Table:
     """Original, retrained and unlearned model; ROUGE-L recall, attribution and broken text, each 0 to 1."""
     title = Text(f"{results.get('method', 'run')}, seed {results.get('seed', '?')}", style="bold")
-    table = Table(
+    table = Stacked(
         title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False, header_style="dim"
     )
-    table.add_column("model", no_wrap=True, vertical="bottom")
+    table.add_column("model", vertical="bottom")
     for figure in FIGURES:
-        table.add_column(figure.short, justify="right", no_wrap=True)
+        table.add_column(figure.short, justify="right")
     for row in run_rows(results):
         style = "bold" if row["model"] == "unlearned" else ""
         table.add_row(row["model"], *(show(row[f.key]) for f in FIGURES), style=style)

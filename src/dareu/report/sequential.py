@@ -9,6 +9,7 @@ from rich.text import Text
 from dareu.config.tables import read_table
 from dareu.report import drawing as svg
 from dareu.report.figures import MODELS, dig, number, show
+from dareu.report.stacked import Stacked
 
 Entry = Mapping[str, Any]
 
@@ -61,7 +62,7 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
     if not rows:
         return None
     shown = [one for one in _columns(rows) if one["short"]]
-    table = Table(
+    table = Stacked(
         title=Text("Round by round: forget ROUGE-L so far, of this round and of earlier ones", style="bold"),
         title_justify="left",
         box=None,
@@ -70,9 +71,9 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
         header_style="dim",
     )
     table.add_column("round", justify="right")
-    table.add_column("owners", overflow="fold", min_width=12, max_width=24)
+    table.add_column("owners", no_wrap=False, min_width=12, max_width=24)
     for one in shown:
-        table.add_column(one["short"], justify="right", no_wrap=True)
+        table.add_column(one["short"], justify="right")
     for row in rows:
         cells = [show(row[one["key"]]) for one in shown]
         table.add_row(str(row["round"]), Text(named(row["owners"], 2)), *cells)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
 from dareu.config import Count, Strict
-from dareu.config.compose import check_overrides, config_folder, options
+from dareu.config.choices import options, yaml_files
+from dareu.config.compose import check_overrides
 from dareu.errors import ConfigError, nearest
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.figures import BY_KEY
@@ -131,9 +131,8 @@ def _value(override: str) -> Any:
 
 def searchable(name: str, config_dir: str | None) -> bool:
     """Whether a method's own YAML has a `search` block: variants that only inherit one are not tuned twice."""
-    folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
-    paths = [folder / "method" / f"{name}.yaml" for folder in folders]
-    return any(re.search(r"(?m)^search:", p.read_text(encoding="utf-8")) for p in paths if p.is_file())
+    text = yaml_files("method", config_dir)[name].read_text(encoding="utf-8")
+    return bool(re.search(r"(?m)^search:", text))
 
 
 def _refuse(key: str) -> None:
