@@ -16,7 +16,7 @@ from dareu.evaluation.metrics.base import Metric, Records, each, lazily, of_fiel
 from dareu.evaluation.probes.registry import PROBES, field_of
 
 GROUP = "dareu.metrics"
-DEFINITIONS = 3  # raise it where a metric changes: it is then computed again, from the stored answers
+DEFINITIONS = 4  # raise it where a metric changes: it is then computed again, from the stored answers
 # Raise it where a model is asked something else or its likelihoods change: answers are then made again.
 MEASURED = 1
 # Inputs that are known only once every model of a run has answered.
