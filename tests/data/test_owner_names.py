@@ -125,7 +125,8 @@ def test_lists_in_cells(text: str, items: list[Any] | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["['a', 'b'", "['a', ['b']]", '{"0": "a"}', "[('a', 1)]", "[“a”, “b”]", "dict_values(['a'])", "[u'a']"]
+    "text",
+    ["['a', 'b'", "['a', ['b']]", '{"0": "a"}', "[('a', 1)]", "[“a”, “b”]", "dict_values(['a'])", "[u'a']"],
 )
 def test_what_begins_as_a_list_and_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="begins as a list"):

@@ -97,6 +97,24 @@ def test_an_input_in_the_folder_or_the_folder_itself(tmp_path: Path, inside: str
     assert RunFolder.open(tmp_path, "key1", "one", True, [tmp_path / inside])  # the same run goes on
 
 
+def test_what_an_input_leads_to_counts(tmp_path: Path) -> None:
+    """An adapter's base, and the file that a link stands for."""
+    run, adapter, linked = tmp_path / "run", tmp_path / "adapter", tmp_path / "linked"
+    RunFolder.open(run, "key1", "one")
+    for folder in (run / "model", adapter, linked):
+        folder.mkdir()
+    (run / "model" / "config.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(linked)}))
+    RunFolder.open(run, "key1", "one", True, [adapter])
+    (linked / "config.json").symlink_to(run / "model" / "config.json")
+    for read in (linked, adapter):
+        with pytest.raises(RunError, match="this run reads .*linked/config.json"):
+            RunFolder.open(run, "key2", "two", True, [read])
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(run / "model")}))
+    with pytest.raises(RunError, match="this run reads .*run/model"):
+        RunFolder.open(run, "key2", "two", True, [adapter])
+
+
 def test_somebody_elses_run_json(tmp_path: Path) -> None:
     for text in ('{"name": "my marathon"}', "[]", '{"key": ["a"]}', '{"key'):
         (tmp_path / "run.json").write_text(text)

@@ -13,7 +13,9 @@ _PLAIN = rf"(?:{_STRING}|{_NUMBER}|None|nan|null)"
 _ITEM = re.compile(rf"np\.\w+\({_PLAIN}\)|{_PLAIN}", re.DOTALL)  # NumPy 2 names the type of an item
 # NumPy writes no commas between items; Python's own reader would join its strings into one.
 _LIST = re.compile(rf"[\[({{]\s*(?:(?:{_ITEM.pattern})\s*,?\s*)*[\])}}]", re.DOTALL)
-_CALL = re.compile(r"(?:array|list|tuple|set|frozenset|deque)\((?P<list>.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL)
+_CALL = re.compile(
+    r"(?:array|list|tuple|set|frozenset|deque)\((?P<list>.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL
+)
 _LEFT_OUT = re.compile(rf"[\[({{]\s*(?:(?:{_ITEM.pattern})\s*,?\s*)+\.\.\.", re.DOTALL)
 _BEGINS = re.compile(r"""(?:\w+\()?[\[{][\s\[({]*(?:[\w.]+\()?[bu]?["'“‘]""")
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from dareu.data.words import fold, words, written_words
+from dareu.data.owner_names import folded
+from dareu.data.words import fold, is_character, words, written_words
 
 _POSSESSIVE = re.compile(r"['’]s$")
 
@@ -26,13 +27,14 @@ def forbidden_words(
 ) -> frozenset[str]:
     """What is forbidden: names, numbers and rare content words of the forget answers, folded.
 
-    A name is a word written large inside a sentence. A word is rare where at most `rare` of the retain answers have
-    it. `common`: words that are never forbidden (the stop words of a language); nor is a single letter.
+    A name is a word written large inside a sentence; of "O'Brien" both the whole and "Brien" are. A word is rare where
+    at most `rare` of the retain answers have it. `common`: words that are never forbidden (the stop words of a
+    language); nor is a single letter, unless its script is written without spaces.
     """
-    seen = Counter(w for text in retain for w in {bare(w) for w in words(text)})
+    seen = Counter(w for text in retain for w in {bare(w) for w in words(folded(text)[0])})
     limit = rare * len(retain)
     forbidden = set()
-    for text in forget:
+    for text in (folded(text)[0] for text in forget):
         for match in written_words(text):
             written, before = match.group(), text[: match.start()].rstrip()
             word = bare(fold(written))
@@ -40,16 +42,18 @@ def forbidden_words(
             name = written[0].isupper() and not start
             number = written[0].isdigit()
             if name or number or seen[word] <= limit:
-                forbidden.add(word)
-    return frozenset(w for w in forbidden if len(w) > 1 and w not in common)
+                forbidden.update([word, *(fold(part) for part in written.split("'") if part[:1].isupper())])
+    return frozenset(w for w in forbidden if (len(w) > 1 or is_character(w)) and w not in common)
 
 
 def find(text: str, forbidden: Collection[str]) -> list[str]:
     """Each occurrence of a forbidden word, folded, in the order of the text.
 
-    Whole words, whatever their case; "Vasquez's" and "Santiago-born" hold Vasquez and Santiago.
+    Whole words, whatever their case, apostrophes and invisible signs; "Vasquez's", "d'Vasquez" and "Santiago-born" hold
+    Vasquez and Santiago, "don't" no Don.
     """
-    return [word for word in map(bare, words(text)) if word in forbidden]
+    tried = ((bare(word), *word.removesuffix("n't").split("'")) for word in words(folded(text)[0]))
+    return [hit for of_word in tried if (hit := next((w for w in of_word if w in forbidden), None))]
 
 
 def binary(forbidden: Sequence[str]) -> float:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dareu.config.tables import read_table
+from dareu.data.owner_names import folded
 from dareu.data.words import words
 
 
@@ -35,8 +36,8 @@ def overlap(one: str, other: str) -> float:
 
 def refuses(text: str, refusals: Sequence[str] = (), threshold: float = 0.6) -> bool:
     """Whether a response refuses: it holds a phrase, or shares `threshold` of its words with a known refusal."""
-    folded = " ".join(text.replace("’", "'").casefold().split())
-    return REFUSES.search(folded) is not None or any(overlap(text, r) >= threshold for r in refusals)
+    plain = " ".join(folded(text)[0].casefold().split())
+    return REFUSES.search(plain) is not None or any(overlap(text, r) >= threshold for r in refusals)
 
 
 def rule_reward(refused: bool, forget: bool, similarity: float, threshold: float = 0.3) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dareu.errors import RunError
-from dareu.runs.files import unwritable
+from dareu.runs.files import read_json, unwritable
 
 RUN = "run.json"
 LOCK = ".lock"  # held by the command that works in the folder; never deleted, since another may wait for it
@@ -84,13 +84,27 @@ def remove_own_files(folder: Path) -> None:
 def check_inputs(folder: Path, inputs: Sequence[str | Path]) -> None:
     """`RunError` where one of `inputs`, which the run is about to read, lies inside the folder to be emptied."""
     inside = folder.resolve()
-    for read in inputs:
-        path = Path(read).expanduser().resolve()
-        if path.exists() and (path == inside or inside in path.parents):
-            raise RunError(
-                f"The run folder {folder} is not overwritten: this run reads {read}, which lies in it.",
-                "Give another run_dir.",
-            )
+    for given in inputs:
+        for read in (given, *_leads_to(Path(given).expanduser())):
+            path = Path(read).expanduser().resolve()
+            if path.exists() and (path == inside or inside in path.parents):
+                raise RunError(
+                    f"The run folder {folder} is not overwritten: this run reads {read}, which lies in it.",
+                    "Give another run_dir.",
+                )
+
+
+def _leads_to(path: Path) -> list[str | Path]:
+    """What is read beside a folder itself: where links in it lead, and the base that an adapter in it names."""
+    if not path.is_dir():
+        return []
+    links: list[str | Path] = [entry for entry in path.iterdir() if entry.is_symlink()]
+    try:
+        tree = read_json(path / "adapter_config.json")
+    except RunError:
+        return links
+    base = tree.get("base_model_name_or_path") if isinstance(tree, dict) else None
+    return [*links, base, *_leads_to(Path(base))] if isinstance(base, str) and Path(base) != path else links
 
 
 def _files(folder: Path) -> Iterator[Path]:
