@@ -30,7 +30,12 @@ def folder_key(folder: Path) -> str:
 
 def imported_key(folder: Path) -> str:
     """Content key of a model that was trained elsewhere."""
-    return content_key({"original": folder_key(folder)})
+    return imported_as(folder_key(folder))
+
+
+def imported_as(key: str) -> str:
+    """`imported_key` of the folder whose `folder_key` this is."""
+    return content_key({"original": key})
 
 
 def training_samples(corpus: Corpus, without: Sequence[str] = ()) -> tuple[Sample, ...]:

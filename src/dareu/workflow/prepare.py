@@ -266,10 +266,20 @@ def run_tokenizer(config: RunConfig, corpus: Corpus) -> Any:
     return tokenizer
 
 
+def _reads_base(config: RunConfig) -> bool:
+    """Whether a run with `original=` loads the base as well: to train the retrained model, or for a method's teachers."""
+    from dareu.methods.registry import method_of
+
+    if config.retrain and not config.retrained:
+        return True
+    here = isinstance(config.model, HFConfig) and Path(config.model.path).is_dir()
+    return here and method_of(config.method).reads_calibration(config)
+
+
 def _base(config: RunConfig, corpus: Corpus, rendering: dict[str, Any] | None) -> dict[str, Any]:
     """See `Context.base`."""
     model = config.model
-    if config.original and (config.retrained or not config.retrain):
+    if config.original and not _reads_base(config):
         return {}
     if not isinstance(model, HFConfig):
         background = load_background(config.data, model.pretrain)

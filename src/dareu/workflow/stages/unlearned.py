@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dareu.config import HFConfig
+from dareu.models.files import ADAPTER
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import samples_key
@@ -26,14 +27,15 @@ if TYPE_CHECKING:
 
 
 class Unlearned(Stage):
-    """`start` with the forget set unlearned. The artifact holds `model/`, `training.jsonl` and how training ended.
+    """A model with the forget set unlearned. The artifact holds `model/`, `training.jsonl` and how training ended.
 
     Args:
         context: The request.
-        start: The model that is unlearned: the original, or the result of the request before.
+        original: The original model.
         attributor: Fitted only where the method reads it.
         retrained: With `method.evaluate_every` what the best weights are chosen by; None: the original.
-        base: What the original was fine-tuned from; None where that is not known.
+        base: What the original was fine-tuned from, where that is known and no adapter on it.
+        start: The model that is unlearned, where it is not the original: the result of the request before.
     """
 
     name = "unlearned"
@@ -42,15 +44,17 @@ class Unlearned(Stage):
     def __init__(
         self,
         context: Context,
-        start: Stage,
+        original: Stage,
         attributor: AttributorStage,
         retrained: Stage | None = None,
         base: BaseModelStage | None = None,
+        start: Stage | None = None,
     ) -> None:
         from dareu.methods.registry import method_of
 
         super().__init__(context, f"unlearned by {context.config.method.name}")
-        self.start, self.attributor, self.retrained, self.base = start, attributor, retrained, base
+        self.original, self.start = original, start or original
+        self.attributor, self.retrained, self.base = attributor, retrained, base
         self.chooses = getattr(context.config.method, "evaluate_every", None) is not None
         self.method = method_of(context.config.method)
         self.logs: Path | None = None  # where a logger may write
@@ -78,6 +82,8 @@ class Unlearned(Stage):
         if config.original:  # of a model that was fine-tuned here, its key covers these
             tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
             tree["data"] = samples_key(context.corpus.samples)
+        if config.original and self.base is not None and self.method.reads_calibration(config):
+            tree["base"] = self.base.key()
         if context.split.calibration and self.method.reads_calibration(config):
             tree["calibration"] = samples_key(context.split.calibration)
         if self.chooses:
@@ -167,15 +173,18 @@ class Unlearned(Stage):
             device=str(pick_device(context.config.device)),
             response_limit=response_limit(context, tokenizer),
             attributor_folder=self.attributor.folder,
-            base=self._base(policy),
+            base=self._base(policy, tokenizer),
             progress=context.console.progress,
         )
 
-    def _base(self, policy: Any) -> Callable[[], AbstractContextManager[Any]] | None:
-        """Opens the base: the policy without its adapter, or the model that the original was trained from."""
-        from dareu.models.load import is_peft, pick_device
+    def _base(self, policy: Any, tokenizer: Any) -> Callable[[], AbstractContextManager[Any]] | None:
+        """Opens the base: the policy without its adapter, or the model that the original was trained from.
 
-        if is_peft(policy):
+        The adapter that a full original gets for unlearning stands on the original itself, and does not count.
+        """
+        from dareu.models.load import is_peft, load_tokenizer, pick_device
+
+        if is_peft(policy) and (self.original.get().model / ADAPTER).is_file():
 
             @contextmanager
             def without_adapter() -> Iterator[Any]:
@@ -183,8 +192,25 @@ class Unlearned(Stage):
                     yield policy
 
             return without_adapter
-        base, device = self.base, str(pick_device(self.context.config.device))
-        return None if base is None else lambda: nullcontext(base.load()[0].to(device))
+        base, config = self.base, self.context.config
+        if base is None:
+            return None
+        if config.original:
+            model = config.model
+            assert isinstance(model, HFConfig)
+            own, others = (
+                tokenizer.get_vocab(),
+                load_tokenizer(
+                    model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
+                ).get_vocab(),
+            )
+            if own != others:
+                self.context.console.print(
+                    f"  [dim]the base {model.path} has other tokens than the original: it is not read[/]"
+                )
+                return None
+        device = str(pick_device(config.device))
+        return lambda: nullcontext(base.load()[0].to(device))
 
     def _get(self) -> Artifact:
         fresh = not self.done()
