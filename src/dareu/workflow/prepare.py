@@ -267,7 +267,7 @@ def run_tokenizer(config: RunConfig, corpus: Corpus) -> Any:
 
 
 def _reads_base(config: RunConfig) -> bool:
-    """Whether a run with `original=` loads the base as well: to train the retrained model, or for a method's teachers."""
+    """Whether a run with `original=` loads the base too: to train the retrained model, or for a method's teachers."""
     from dareu.methods.registry import method_of
 
     if config.retrain and not config.retrained:
