@@ -85,7 +85,9 @@ def test_what_facts_had_goes_where_copies_and_base_agree(
     tokenizer: Any, policy: Any, known_base: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = len(probabilities(policy, tokenizer, SAMPLES[0].prompt, SAMPLES[0].response)[1])
-    monkeypatch.setattr(counterfactual, "expected_logprobs", lambda context: [torch.full((count,), UNSEEN)])
+    monkeypatch.setattr(
+        counterfactual, "expected_logprobs", lambda context, told: [torch.full((count,), UNSEEN)]
+    )
     (found,) = teachers_for(
         context(tokenizer, policy, known_base), CounterfactualSettings(top_k=len(tokenizer))
     )

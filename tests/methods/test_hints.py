@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,8 +76,7 @@ def test_the_line_of_owners_nobody_saw_at_the_likelier_hint(
     """
 
     def read(model: str, _: Any, rows: Sequence[Encoded], size: int) -> list[Tensor]:
-        if model == "base":
-            return [base_logprobs(row) for row in rows]
+        assert model == "original"
         named = [torch.tensor([t == NAME for t in unnamed(row)]) for row in rows]
         return [torch.where(n, 7.0, 2 * h) for n, h in zip(named, hints(rows, with_base), strict=True)]
 
@@ -88,12 +86,12 @@ def test_the_line_of_owners_nobody_saw_at_the_likelier_hint(
         corpus=SimpleNamespace(task="qa"),
         tokenizer=tokenizer(),
         policy="original",
-        base=(lambda: nullcontext("base")) if with_base else None,
         config=SimpleNamespace(seed=1, evaluation=SimpleNamespace(batch_size=8)),
         encode=encoded,
     )
-    (found,) = expected_logprobs(context)
     (row,) = encoded(SPLIT.forget)
+    told = [base_logprobs(each) for each in [row, *encoded(SPLIT.calibration)]]
+    (found,) = expected_logprobs(context, told if with_base else None)
     (expected,) = stretched([2 * h for h in hints([row], with_base)])
     assert torch.allclose(found, expected, atol=1e-3)
     place = row.response_ids.index(VOCABULARY["Oslo"])

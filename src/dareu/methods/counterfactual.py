@@ -98,6 +98,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
         fact_levels,
         likeliest,
         teacher,
+        token_logprobs_of,
         with_base,
         without_facts,
     )
@@ -106,11 +107,15 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     config, split, tokenizer = context.config, context.split, context.tokenizer
     fakes = fakes_for(split, settings.names, config)
     task, length, size = context.corpus.task, config.model.max_length, config.evaluation.batch_size
-    expected = expected_logprobs(context)
-    told: Sequence[SoftTargets | None] = [None] * len(expected)
+    rows = context.encode(split.forget)
+    hints: Sequence[Tensor] | None = None
+    told: Sequence[SoftTargets | None] = [None] * len(rows)
     if context.base is not None:
-        with context.base() as base:
-            told = kept_distributions(context, context.encode(split.forget), settings.top_k, base)
+        with context.base() as base:  # with LoRA the policy is the base within
+            read = [*rows, *context.encode(split.calibration)]
+            hints = token_logprobs_of(base, tokenizer, read, size)
+            told = kept_distributions(context, rows, settings.top_k, base)
+    expected = expected_logprobs(context, hints)
 
     def one(sample: Sample, unseen: Tensor, given: SoftTargets | None) -> SoftTargets:
         name, others = fakes[str(sample.owner)]
@@ -129,11 +134,14 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
     return share_out(parts, lambda part: one(*part), lambda own: track(own, label))
 
 
-def expected_logprobs(context: MethodContext) -> list[Tensor]:
+def expected_logprobs(context: MethodContext, told: Sequence[Tensor] | None) -> list[Tensor]:
     """The log-probability (T,) of each forget answer's tokens under a model that never saw them (`models.never_saw`).
 
     The line is fitted to the original on the corpus's `calibration` samples, outside of their owners' names, which the
     questions give; without such samples it is the usual one.
+
+    Args:
+        told: The base's log-probabilities of the forget and the calibration answers; None where no base is known.
     """
     import torch
 
@@ -160,9 +168,7 @@ def expected_logprobs(context: MethodContext) -> list[Tensor]:
         bigrams.logprobs(unnamed(row, mine))
         for row, mine in zip([*rows, *others], [*named, *others_named], strict=True)
     ]
-    if context.base is not None:
-        with context.base() as base:
-            told = token_logprobs_of(base, tokenizer, [*rows, *others], size)
+    if told is not None:
         hints = [torch.maximum(*pair) for pair in zip(hints, told, strict=True)]
     counted = ~torch.tensor([mine for row in others_named for mine in row], dtype=torch.bool)
     line = usual_line()
