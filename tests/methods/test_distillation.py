@@ -127,3 +127,12 @@ def test_a_run_of_each(store: Path, tmp_path: Path, name: str, more: list[str]) 
     found = train(store, tmp_path / "run", f"method={name}", *more)
     assert found["method"] == name and 1 <= found["outcome"]["steps"] <= 3
     assert find_method(name) is not None and (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_a_fresh_adapter_on_a_full_original_is_refused_before_training(tmp_path: Path) -> None:
+    given = ["model=hf", f"model.path={tmp_path}", f"original={tmp_path}", "method=fresh_adapter"]
+    config = compose(given)
+    with pytest.raises(ConfigError, match="is a full model"):
+        FRESH.validate(config)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    FRESH.validate(config)

@@ -10,6 +10,7 @@ UNDO (arXiv 2506.06278) reports that distilling into noised weights resists rele
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig, RunConfig
@@ -18,6 +19,7 @@ from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.counterfactual import Counterfactual, CounterfactualSettings
 from dareu.methods.distillation import READS, kept_distributions
+from dareu.models.files import ADAPTER
 from dareu.training.losses import SoftTargets, divergence_from_targets
 
 
@@ -52,6 +54,12 @@ class FreshAdapter(Counterfactual):
             raise ConfigError(
                 "method=fresh_adapter trains a new LoRA adapter on the base, and this model has none.",
                 "Use a model with model.adapter=lora, or method=counterfactual.",
+            )
+        if config.original and not (Path(config.original) / ADAPTER).is_file():
+            raise ConfigError(
+                f"The original {config.original} is a full model, so there is no base without the forgotten samples "
+                "below a new adapter.",
+                "method=fresh_adapter needs an original that is a LoRA adapter; method=counterfactual does not.",
             )
 
     def samples(self, context: MethodContext) -> Sequence[Sample]:
