@@ -1,12 +1,13 @@
 """The notebook interface: takes data and a model, returns a model that has forgotten."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from dareu.config.choices import GROUPS, options
 from dareu.config.compose import compose
-from dareu.errors import ConfigError
+from dareu.errors import ConfigError, expect, texts_of
 from dareu.report.run_tables import results_html, results_text
 from dareu.workflow.from_memory import IN_MEMORY, check_model, make_corpus
 from dareu.workflow.session import Session
@@ -67,7 +68,7 @@ class Unlearner(Session):
         seed: Seeds the whole run.
         run_dir: Folder of results, report and unlearned model; default `runs/<method>-seed<seed>-<key>`.
         cache_dir: The artifact store, where finished stages are kept for the next time.
-        overrides: Hydra overrides, such as ["method.optim.lr=1e-4", "experiment=paper_tofu_qwen3"].
+        overrides: Hydra overrides, one or several, such as ["method.optim.lr=1e-4", "experiment=paper_tofu_qwen3"].
         config_dir: A folder of your own YAML files, laid out like `configs/`.
         verbose: Whether to print stages and draw progress bars.
         settings: The same as `overrides`, as keywords of any Python value: `**{"method.optim.lr": 1e-4}`,
@@ -96,11 +97,19 @@ class Unlearner(Session):
         seed: int | None = None,
         run_dir: str | Path | None = None,
         cache_dir: str | Path | None = None,
-        overrides: Sequence[str] = (),
+        overrides: str | Sequence[str] = (),
         config_dir: str | Path | None = None,
         verbose: bool = True,
         **settings: Any,
     ) -> None:
+        objects = "an object of transformers, a folder or a name; rows go in as data="
+        for name, given in (("model", model), ("tokenizer", tokenizer)):
+            fits = given is None or isinstance(given, str | PathLike) or hasattr(given, "save_pretrained")
+            expect(fits, name, given, objects)
+        fits = columns is None or isinstance(columns, Mapping)
+        expect(fits, "columns", columns, 'a mapping such as {"prompt": "question"}')
+        as_keywords = 'a list such as ["seed=3"]; a mapping goes in as keywords, **{"method.optim.lr": 1e-4}'
+        overrides = texts_of(overrides, "overrides", as_keywords)
         if model is None and tokenizer is not None:
             raise ConfigError(
                 "A tokenizer was passed without a model.",
@@ -118,7 +127,8 @@ class Unlearner(Session):
         values |= {key: value for key, value in options.items() if value is not None}
         if forget is not None:
             named = [forget] if isinstance(forget, str) else forget
-            values["forget.owners"] = [str(o) for o in named] if isinstance(named, Iterable) else named
+            listed = isinstance(named, Iterable) and not isinstance(named, Mapping)
+            values["forget.owners"] = [str(o) for o in named] if listed else named
         elif not any(key.lstrip("+").startswith(("forget.", "rounds")) for key in (*overrides, *values)):
             raise ConfigError("No owner to forget was named.", "Set forget=[…] to owners of the data.")
         values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 # What acts on a terminal: control characters but tab and line feed, and marks that reorder what is shown.
 _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -56,6 +57,24 @@ class TrainingError(DareuError):
     """Training that cannot go on, such as a loss that is no longer finite."""
 
     exit_code = 3
+
+
+def expect(fits: bool, argument: str, value: object, wanted: str) -> None:
+    """Check an argument of a call from Python. `ConfigError`, which says what came, unless it `fits`."""
+    if not fits:
+        shown = " ".join(repr(value).split())
+        shown = f"{shown[:60]}…" if len(shown) > 60 else shown
+        raise ConfigError(f"{argument} is {shown}, of the type {type(value).__name__}.", f"Give {wanted}.")
+
+
+def texts_of(value: Any, argument: str, wanted: str) -> list[str]:
+    """One text or several as a list. `ConfigError`, which names the argument and an item, for anything else."""
+    several = isinstance(value, Iterable) and not isinstance(value, bytes | Mapping)
+    expect(several, argument, value, wanted)
+    listed = [value] if isinstance(value, str) else list(value)
+    for i, item in enumerate(listed):
+        expect(isinstance(item, str), f"{argument}[{i}]", item, wanted)
+    return listed
 
 
 def reason_of(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from unlearner_fixture import DAREU, GONE, NPO, QUESTIONS, ROWS, THINGS, TINY, load, logits
 
 import dareu.api
-from dareu import Unlearner
+from dareu import Unlearner, results_frame
 from dareu.config import AuthorsConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.sources.authors import make_authors
@@ -146,6 +147,13 @@ def test_texts_are_completed(store: Path) -> None:
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
+
+class Headless:
+    """Saved as a model is, as a tokenizer can be too."""
+
+    def save_pretrained(self, folder: Path) -> None: ...
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], type[DareuError], str]] = {
     "unknown owner": ({"forget": ["Nobody"]}, DataError, "'Nobody', who owns no sample"),
     "everybody": ({"forget": list(THINGS)}, DataError, "would forget all 4 owners"),
@@ -177,9 +185,45 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DareuError], str]] = {
     "tokenizer alone": ({"tokenizer": "."}, ConfigError, "without a model"),
     "no folder": ({"model": "./nowhere"}, ModelError, "no model folder ./nowhere"),
     "empty folder": ({"model": "."}, ModelError, "no config.json"),
-    "no model object": ({"model": object()}, ModelError, "of the type object"),
+    "no model object": ({"model": object()}, ConfigError, "model is <object .* rows go in as data="),
+    "a model without a head": ({"model": Headless()}, ModelError, "Headless is no causal language model"),
+    "data in the model's place": ({"model": ROWS, "data": None}, ConfigError, r"model is \[.*type list.* as data="),
+    "data in the tokenizer's place": ({"model": ".", "tokenizer": ROWS}, ConfigError, "tokenizer is .*list"),
+    "a number for a tokenizer": ({"model": ".", "tokenizer": 5}, ConfigError, "tokenizer is 5, of the type int"),
+    "a list of columns": ({"columns": ["q"]}, ConfigError, r"columns is \['q'\], of the type list. Give a mapping"),
+    "a mapping of overrides": ({"overrides": {"seed": 3}}, ConfigError, "overrides is {'seed': 3}.* as keywords"),
+    "a number of overrides": ({"overrides": [3]}, ConfigError, r"overrides\[0\] is 3, of the type int"),
+    "a mapping of owners": ({"forget": {"owners": GONE}}, ConfigError, "'forget.owners' must be a list"),
     "two sources": ({"overrides": ["data=authors"]}, ConfigError, "data.name=authors"),
 }  # fmt: skip
+
+
+CALLS: dict[str, tuple[Callable[[Unlearner], Any], str]] = {
+    "a number of prompts": (lambda u: u.generate(3), "prompts is 3, of the type int. Give a text or a list of texts"),
+    "no prompt": (lambda u: u.generate(["a", None]), r"prompts\[1\] is None, of the type NoneType"),
+    "prompts by name": (lambda u: u.generate({"a": "b"}), "prompts is {'a': 'b'}, of the type dict"),
+    "temperature": (lambda u: u.generate("a", temperature="hot"), "temperature is 'hot', of the type str. Give 0"),
+    "too hot": (lambda u: u.generate("a", temperature=101), "temperature is 101"),
+    "no token": (lambda u: u.generate("a", max_new_tokens=0), "max_new_tokens is 0.* a whole number from 1 on"),
+    "seed": (lambda u: u.generate("a", seed="x"), "seed is 'x'"),
+    "a number of texts": (lambda u: u.attribute(4), "text is 4, of the type int"),
+    "a number as text": (lambda u: u.attribute([4]), r"text\[0\] is 4"),
+    "a number as a folder": (lambda u: u.save_pretrained(4), "folder is 4, of the type int"),
+    "a number as a run": (lambda u: results_frame(3), r"runs\[0\] is 3, of the type int"),
+    "runs in a list": (lambda u: results_frame(["r1"]), r"runs\[0\] is \['r1'\].* results_frame\(\*runs\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_says_which_argument_is_wrong_and_what_came(name: str, tmp_path: Path) -> None:
+    call, message = CALLS[name]
+    with pytest.raises(ConfigError, match=message):
+        call(Unlearner(data=ROWS, forget=GONE))
+    assert not any(tmp_path.iterdir())
+
+
+def test_one_override_needs_no_list() -> None:
+    assert Unlearner(data=ROWS, forget=GONE, overrides="seed=3").config.seed == 3
 
 
 @pytest.mark.parametrize("name", MISTAKES)

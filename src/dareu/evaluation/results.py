@@ -6,12 +6,13 @@ Sections are open: a metric of another package, or of a later version, stays whe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from dareu.errors import RunError
+from dareu.errors import RunError, expect
 from dareu.runs.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -180,7 +181,9 @@ def results_frame(*runs: str | Path | Results | dict[str, Any]) -> pd.DataFrame:
 
 def _read(runs: Sequence[str | Path | Results | dict[str, Any]]) -> list[tuple[str, Results]]:
     named: list[tuple[str, Results]] = []
-    for run in runs:
+    for i, run in enumerate(runs):
+        known = isinstance(run, str | PathLike | Results | dict)
+        expect(known, f"runs[{i}]", run, "folders, files or results, one argument each: results_frame(*runs)")
         if isinstance(run, Results):
             named.append(("", run))
         elif isinstance(run, dict):

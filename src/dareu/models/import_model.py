@@ -71,12 +71,8 @@ def tokenizer_of(model: Any, tokenizer: Any) -> Any:
 
 def check_object(model: Any) -> None:
     """`ModelError` unless `model` is a causal language model of transformers or peft."""
-    if not (hasattr(model, "save_pretrained") and hasattr(model, "get_output_embeddings")):
-        raise ModelError(
-            f"The model is of the type {type(model).__name__}.",
-            "Give a transformers or peft model, a folder, or a name.",
-        )
-    if model.get_output_embeddings() is None or getattr(model.config, "is_encoder_decoder", False):
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is None or getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(
             f"{type(model).__name__} is no causal language model.", "Load it with AutoModelForCausalLM."
         )

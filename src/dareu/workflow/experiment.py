@@ -117,7 +117,9 @@ class Run:
         if not folder.finished:
             return None
         folder.release()
-        self.console.print(f"This {what} is finished already: {escape(str(folder.path))}")
+        logger = self.stages.context.config.logging.report_to
+        more = "" if logger == "none" else f"; logging={logger} writes nothing now."
+        self.console.print(f"This {what} is finished already: {escape(str(folder.path))}{more}")
         return ranks.on_main(lambda: read_results(folder.path, self.tuning))
 
     def unlearn(self, evaluate: bool) -> Artifact:

@@ -1,6 +1,7 @@
 """A run in steps, for a caller who looks in between: unlearn, ask the models, evaluate, save."""
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, overload
 
@@ -8,7 +9,7 @@ from dareu.config import RunConfig
 from dareu.data.corpus import Corpus
 from dareu.data.render import render_prompt
 from dareu.data.sequential import split_run
-from dareu.errors import ConfigError, RunError
+from dareu.errors import ConfigError, RunError, expect, texts_of
 from dareu.models.files import ADAPTER
 from dareu.runs import ranks
 from dareu.runs.files import check_writable
@@ -107,16 +108,17 @@ class Session:
             temperature: 0 is greedy decoding.
             seed: Of sampling; default: the run's.
         """
-        if not 0 <= temperature <= 100:
-            raise ConfigError(
-                f"A temperature of {temperature} is out of range.", "Give 0 (greedy) up to 100."
-            )
+        listed = texts_of(prompts, "prompts", "a text or a list of texts")
+        number = hasattr(temperature, "__float__") and 0 <= temperature <= 100
+        expect(number, "temperature", temperature, "0 (greedy) up to 100")
+        for name, value, least in (("max_new_tokens", max_new_tokens, 1), ("seed", seed, 0)):
+            whole = value is None or (hasattr(value, "__index__") and value >= least)
+            expect(whole, name, value, f"a whole number from {least} on, or None")
         with quiet_libraries(self.config.threads):
             from dareu.models.generate import generate
 
             model, tokenizer = self._load(of)
             context = self._stages_of_run().stages.context
-            listed = [prompts] if isinstance(prompts, str) else prompts
             answers = generate(
                 model,
                 tokenizer,
@@ -140,7 +142,7 @@ class Session:
         "(nobody)" stands for broken text and text of no owner. Works before `fit` as well; the classifier is
         then made first.
         """
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = texts_of(text, "text", "a text or a list of texts")
         with quiet_libraries(self.config.threads):
             scores = [row["probabilities"] for row in score(self._stages_of_run().stages, texts)]
         return scores[0] if isinstance(text, str) else scores
@@ -155,6 +157,7 @@ class Session:
             RunError: `folder` is a file, cannot be written to, or holds an adapter, which would be loaded in place of
                 whole weights.
         """
+        expect(isinstance(folder, str | PathLike), "folder", folder, "the path of a folder")
         folder = Path(folder)
         with quiet_libraries(self.config.threads):
             from dareu.models.import_model import merged

@@ -216,7 +216,12 @@ class Unlearned(Stage):
         fresh = not self.done()
         artifact = super()._get()
         outcome = artifact.extra
-        say = self.context.console.print
+        say, logger = self.context.console.print, self.context.config.logging.report_to
+        if not fresh and logger != "none":
+            say(
+                f"[yellow]! logging={logger} writes nothing: the unlearned model comes from the store. "
+                "Its training.jsonl holds what was logged; with another cache_dir it is trained again.[/]"
+            )
         if fresh and outcome.get("stopped"):
             say(f"  [dim]stopped after {outcome['steps']} updates: {outcome['stopped']}[/]")
         if fresh and (best := outcome.get("best")):
