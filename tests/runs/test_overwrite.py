@@ -15,7 +15,7 @@ from dareu.cli.commands import main
 from dareu.errors import RunError
 from dareu.report.receipt import write_receipt
 from dareu.runs.folder import RunFolder, copy_into, held, input_paths
-from dareu.runs.owned import own_files
+from dareu.runs.owned import check_inputs, own_files
 
 __all__ = ["store"]
 
@@ -113,6 +113,16 @@ def test_what_an_input_leads_to_counts(tmp_path: Path) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(run / "model")}))
     with pytest.raises(RunError, match="this run reads .*run/model"):
         RunFolder.open(run, "key2", "two", True, [adapter])
+
+
+def test_adapters_that_name_each_other_as_their_base(tmp_path: Path) -> None:
+    for name, base in (("one", "two"), ("two", "one")):
+        (tmp_path / name).mkdir()
+        text = json.dumps({"base_model_name_or_path": str(tmp_path / base)})
+        (tmp_path / name / "adapter_config.json").write_text(text)
+    check_inputs(tmp_path / "run", [tmp_path / "one"])
+    with pytest.raises(RunError, match="lies in it"):
+        check_inputs(tmp_path / "two", [tmp_path / "one"])
 
 
 def test_somebody_elses_run_json(tmp_path: Path) -> None:

@@ -94,17 +94,21 @@ def check_inputs(folder: Path, inputs: Sequence[str | Path]) -> None:
                 )
 
 
-def _leads_to(path: Path) -> list[str | Path]:
+def _leads_to(folder: Path) -> Iterator[Path]:
     """What is read beside a folder itself: where links in it lead, and the base that an adapter in it names."""
-    if not path.is_dir():
-        return []
-    links: list[str | Path] = [entry for entry in path.iterdir() if entry.is_symlink()]
-    try:
-        tree = read_json(path / "adapter_config.json")
-    except RunError:
-        return links
-    base = tree.get("base_model_name_or_path") if isinstance(tree, dict) else None
-    return [*links, base, *_leads_to(Path(base))] if isinstance(base, str) and Path(base) != path else links
+    seen: set[Path] = set()
+    while folder.is_dir() and folder not in seen:  # two adapters may name each other
+        seen.add(folder)
+        yield from (entry for entry in folder.iterdir() if entry.is_symlink())
+        try:
+            tree = read_json(folder / "adapter_config.json")
+        except RunError:
+            return
+        base = tree.get("base_model_name_or_path") if isinstance(tree, dict) else None
+        if not isinstance(base, str):
+            return
+        folder = Path(base)
+        yield folder
 
 
 def _files(folder: Path) -> Iterator[Path]:
