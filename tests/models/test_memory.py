@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,6 +22,17 @@ def test_by_hand() -> None:
     assert parts["logits"] == 8 * 8 * 1024 * 12 / MIB == 0.75
     assert parts["sampling"] == 32 * 16 * 2 * 128 * 4 / MIB == 0.5
     assert parts["total"] == pytest.approx(8 + parts["activations"] + 0.75)
+
+
+def test_a_base_beside_the_model() -> None:
+    """Two models of 4 MiB where an update of an adapter takes less than the second."""
+    adapter = replace(SIZE, trainable=1024)
+    small = Work(rows=1, length=16, answers=8)
+    assert estimate(adapter, small)["total"] < 5
+    parts = estimate(adapter, replace(small, base=True))
+    assert parts["base"] == 4 and parts["total"] == 8
+    large = Work(rows=8, length=16, answers=8)  # all weights: what stays is larger than the second model
+    assert estimate(SIZE, replace(large, base=True))["total"] == estimate(SIZE, large)["total"] > 8
 
 
 def test_muon_keeps_one_moment_of_a_matrix() -> None:

@@ -16,6 +16,7 @@ from dareu.config import HFConfig
 from dareu.config.compose import compose
 from dareu.models.load import load_base, load_model, load_tokenizer, save_model
 from dareu.workflow.console import Console
+from dareu.workflow.memory import memory_parts
 from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Stages
 from dareu.workflow.stages.unlearned import _policy
@@ -113,3 +114,11 @@ def test_the_result_depends_on_the_base_that_it_reads(made: dict[str, Path], tmp
         for path in ("base", "full")
     ]
     assert npo[0] == npo[1]  # reads no base
+
+
+def test_the_estimate_of_memory_counts_a_base_that_is_loaded(made: dict[str, Path], tmp_path: Path) -> None:
+    counted = {
+        (path, original): memory_parts(stages_of(made, tmp_path / "store", path, original).context)["base"]  # type: ignore[index]
+        for path, original in (("base", "full"), ("base", "adapter"), ("full", "full"))
+    }
+    assert counted["base", "full"] > 0 == counted["base", "adapter"] == counted["full", "full"]

@@ -63,7 +63,8 @@ class Work:
     """One update. `rows` × `length` tokens pass through the model, `answers` of the `length` tokens have logits;
     `sampled` rows are generated at once; `checkpointing` keeps one value a token, layer and unit of width; `frozen`: a
     second copy of what is trained stays as reference; `engine`: which of `CUT` shares the model among `processes`;
-    `muon`: the optimizer of matrices. Rows are those of one process.
+    `muon`: the optimizer of matrices; `base`: the base model is loaded beside the model before training, for teachers.
+    Rows are those of one process.
     """
 
     rows: int
@@ -76,10 +77,13 @@ class Work:
     processes: int = 1
     engine: str = "ddp"
     muon: bool = False
+    base: bool = False
 
 
 def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, float]:
-    """MiB by part; `total` is the peak on a device of that kind: what stays, and the larger of update and sampling."""
+    """MiB by part; `total` is the peak on a device of that kind: what stays, and the larger of update and sampling; or
+    two models, where the base is loaded before training.
+    """
     activation = 2 if work.bf16 else size.bytes
     tokens, counted = work.rows * work.length, work.rows * work.answers
     block = STORED + size.dropped
@@ -93,13 +97,15 @@ def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, flo
         "logits": counted * size.vocabulary * 3 * 4,
         "sampling": work.sampled * work.length * size.layers * size.cached * size.bytes,
     }
-    for name in CUT[work.engine]:
+    parts["base"] = parts["weights"] if work.base else 0
+    for name in CUT[work.engine]:  # the base is whole in each process
         parts[name] /= work.processes
     if "weights" in CUT[work.engine]:  # a block whole while it works, and the next one
         parts["weights"] += 2 * size.parameters * size.bytes / size.layers
     update = parts["activations"] + parts["logits"]
     stays = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer"))
-    parts["total"] = (stays + max(update, parts["sampling"])) * HELD.get(device.partition(":")[0], 1.0)
+    peak = max(stays + max(update, parts["sampling"]), parts["weights"] + parts["base"])
+    parts["total"] = peak * HELD.get(device.partition(":")[0], 1.0)
     return {name: value / MIB for name, value in parts.items()}
 
 

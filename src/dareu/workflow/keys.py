@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dareu.data.corpus import Corpus, Sample
 from dareu.models.files import ADAPTER, adapter_base
@@ -30,12 +31,16 @@ def folder_key(folder: Path) -> str:
 
 def imported_key(folder: Path) -> str:
     """Content key of a model that was trained elsewhere."""
-    return imported_as(folder_key(folder))
+    return content_key({"original": folder_key(folder)})
 
 
-def imported_as(key: str) -> str:
-    """`imported_key` of the folder whose `folder_key` this is."""
-    return content_key({"original": key})
+def names_a_base(base: Mapping[str, Any], imported: str | None) -> bool:
+    """Whether `model.path` is another model than the original that was given: what that was fine-tuned from.
+
+    `base`, `imported`: of the run's `Context`.
+    """
+    content = base.get("content")
+    return bool(base) and (content is None or content_key({"original": content}) != imported)
 
 
 def training_samples(corpus: Corpus, without: Sequence[str] = ()) -> tuple[Sample, ...]:

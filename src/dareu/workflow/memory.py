@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig
+from dareu.models.files import ADAPTER
 from dareu.runs.ranks import world_size
 from dareu.workflow.context import Context
+from dareu.workflow.keys import names_a_base
 
 CHARACTERS = 3.5  # of a token, about
 
@@ -55,9 +59,20 @@ def memory_parts(context: Context) -> dict[str, float] | None:
         rows = optim.micro_batch_size or -(-(getattr(optim, "batch_size", None) or sampled) // processes)
         beside = getattr(method, "retain_batch_size", None) or rows
         muon = method.optimizer == "muon"
-        works.append(work(rows + min(beside, rows), sampled, True, optim.bf16, muon))
+        unlearning = work(rows + min(beside, rows), sampled, True, optim.bf16, muon)
+        works.append(replace(unlearning, base=_loads_base(context, lora is not None)))
     device = str(pick_device(config.device))
     return max((estimate(size, one, device) for one in works), key=lambda parts: parts["total"])
+
+
+def _loads_base(context: Context, lora: bool) -> bool:
+    """Whether the method reads a base that is another model than the policy without its adapter."""
+    from dareu.methods.registry import method_of
+
+    config = context.config
+    below = lora and (not config.original or (Path(config.original) / ADAPTER).is_file())
+    known = not config.original or names_a_base(context.base, context.imported)
+    return known and not below and method_of(config.method).reads_calibration(config)
 
 
 def check_run_memory(context: Context) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dareu.data.corpus import Split
 from dareu.workflow.context import Context
-from dareu.workflow.keys import imported_as
+from dareu.workflow.keys import names_a_base
 from dareu.workflow.stages.attributor import AttributorStage
 from dareu.workflow.stages.audit import Auditors
 from dareu.workflow.stages.base import Stage
@@ -47,7 +47,9 @@ class Stages:
             self.original,
             self.attributor,
             self.retrained,
-            self.base if isinstance(self.original, FineTuned) or _names_a_base(context) else None,
+            self.base
+            if isinstance(self.original, FineTuned) or names_a_base(context.base, context.imported)
+            else None,
             start,
         )
 
@@ -93,9 +95,3 @@ class Stages:
     def evaluate(self, unlearned: Stage, compared: bool = True) -> dict[str, Evaluated]:
         """The figures of `evaluations`."""
         return {which: one.read() for which, one in self.evaluations(unlearned, compared).items()}
-
-
-def _names_a_base(context: Context) -> bool:
-    """Whether `model.path` is another model than the original that was given, so what that was fine-tuned from."""
-    content = context.base.get("content")
-    return bool(context.base) and (content is None or imported_as(content) != context.imported)
