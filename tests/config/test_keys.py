@@ -59,7 +59,7 @@ def with_value(key: Key, value: Any) -> dict[str, Any]:
 def test_a_number_out_of_range_has_one_message(key: Key) -> None:
     bounds = key.bounds or {}
     low, high = bounds.get("ge", bounds.get("gt", 0)), bounds.get("le", bounds.get("lt", 0))
-    wrong: list[Any] = [math.inf, -math.inf, math.nan, True, low - 1, high + 1, 10**30, "many"]
+    wrong: list[Any] = [math.inf, -math.inf, math.nan, True, low - 1, high + 1, 10**30, "many", "", {}, {"a": 1}]
     wrong += [low] if "gt" in bounds else []
     wrong += [high] if "lt" in bounds else []
     for value in wrong:

@@ -42,7 +42,9 @@ class Strict(BaseModel):
         defaults = {
             name: field.default.model_dump(exclude_unset=True)
             for name, field in cls.model_fields.items()
-            if isinstance(tree.get(name), dict) and type(field.default) is field.annotation
+            if isinstance(tree.get(name), dict)
+            and isinstance(field.default, BaseModel)
+            and type(field.default) is field.annotation
         }
         return tree | {name: own | tree[name] for name, own in defaults.items()}
 
