@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, Gemma4TextConfig, LlamaConfig, LlamaForCausalLM, MambaConfig
 
 from dareu.errors import ConfigError
 from dareu.models.memory import MIB, ModelSize, Work, available_mib, check_memory, estimate, size_of
@@ -64,6 +64,16 @@ def llama() -> LlamaForCausalLM:
     )  # fmt: skip
     with torch.device("meta"):
         return LlamaForCausalLM(shape)
+
+
+def test_layers_that_differ_and_models_without_attention() -> None:
+    """Gemma 4 has heads of two widths, Mamba has none; both configs refuse what a Llama's says."""
+    shape = dict(vocab_size=100, hidden_size=32, num_hidden_layers=2)
+    heads = dict(intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16)
+    gemma = Gemma4TextConfig(**shape, **heads, global_head_dim=48, hidden_size_per_layer_input=8)
+    with torch.device("meta"):
+        assert size_of(AutoModelForCausalLM.from_config(gemma), None).cached == 2 * 2 * (16 + 48) / 2
+        assert size_of(AutoModelForCausalLM.from_config(MambaConfig(**shape)), None).cached == 0
 
 
 def test_engines_share_the_model_among_processes() -> None:

@@ -14,7 +14,7 @@ import torch
 from models_fixture import PROMPTS, inputs, make_folder
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, MixtralConfig
+from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 
 from dareu.config import LoraConfig
 from dareu.errors import ModelError
@@ -212,6 +212,19 @@ def test_transformers_and_peft_read_a_dora_adapter_alike(
         read = auto.from_pretrained(tmp_path / "adapter").eval()
         torch.testing.assert_close(logits(read, batch), said, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(logits(load_model(tmp_path / "adapter")[0], batch), said, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_that_all_linear_does_not_fit() -> None:
+    """peft takes no adapter on two of Mamba's layers."""
+    shape = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
+    cures: list[tuple[Any, str]] = [
+        ("all-linear", "model.adapter=none"),
+        (["queries"], "leave it at all-linear"),
+    ]
+    for targets, cure in cures:
+        with pytest.raises(ModelError, match=f"No LoRA adapter could be added: .*{cure}"):
+            add_lora(AutoModelForCausalLM.from_config(shape), LoraConfig(target_modules=targets))
+    add_lora(AutoModelForCausalLM.from_config(shape), LoraConfig(target_modules=["in_proj"]))
 
 
 def test_a_mixture_of_experts(folder: Path) -> None:

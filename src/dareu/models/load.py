@@ -284,7 +284,9 @@ def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any
             ) from error
         raise ModelError(
             f"No LoRA adapter could be added: {first_line(error)}.",
-            "Name layers of this model in model.lora.target_modules, or leave it at all-linear.",
+            "Name layers of this model in model.lora.target_modules, or set model.adapter=none."
+            if config.target_modules == "all-linear"
+            else "Name layers of this model in model.lora.target_modules, or leave it at all-linear.",
         ) from error
 
 

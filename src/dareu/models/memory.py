@@ -135,22 +135,30 @@ def size_of(
         if dropout:
             read = sum(m.in_features for m in linear)
             dropped = 2 * read / (config.num_hidden_layers * config.hidden_size)
-    heads = int(config.num_attention_heads)
-    kept = int(getattr(config, "num_key_value_heads", None) or heads)
-    head_width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     return ModelSize(
         parameters=parameters,
         trainable=trainable,
         layers=int(config.num_hidden_layers),
         width=int(config.hidden_size),
         vocabulary=int(config.vocab_size),
-        cached=2 * kept * head_width,
+        cached=_cached(config),
         bytes=BYTES[dtype],
         dropped=dropped,
         quantised=quantised,
         packed=QUANTISED.get(quantization or "", 0.0),
         matrices=matrices,
     )
+
+
+def _cached(config: Any) -> int:
+    """Keys and values that a layer keeps of a token: the mean of layers that differ, 0 without attention."""
+    layers = list(getattr(config, "per_layer_config", None) or [config])
+    kept = 0
+    for layer in layers:
+        heads = getattr(layer, "num_attention_heads", None) or 0
+        width = getattr(layer, "head_dim", None) or (layer.hidden_size // heads if heads else 0)
+        kept += 2 * (getattr(layer, "num_key_value_heads", None) or heads) * width
+    return kept // len(layers)
 
 
 def available_mib(device: str) -> float | None:
