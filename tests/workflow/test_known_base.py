@@ -14,12 +14,14 @@ from unlearner_fixture import ROWS
 
 from dareu.config import HFConfig
 from dareu.config.compose import compose
+from dareu.errors import ModelError
 from dareu.models.load import load_base, load_model, load_tokenizer, save_model
 from dareu.workflow.console import Console
 from dareu.workflow.memory import memory_parts
 from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Stages
 from dareu.workflow.stages.unlearned import _policy
+from dareu.workflow.validate import check_folders
 
 
 def logits(model: Any, tokenizer: Any) -> torch.Tensor:
@@ -122,3 +124,19 @@ def test_the_estimate_of_memory_counts_a_base_that_is_loaded(made: dict[str, Pat
         for path, original in (("base", "full"), ("base", "adapter"), ("full", "full"))
     }
     assert counted["base", "full"] > 0 == counted["base", "adapter"] == counted["full", "full"]
+
+
+def test_an_original_of_another_shape_than_the_retrained_model_is_refused(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    own = json.loads((made["full"] / "config.json").read_text())
+    wider = Path(shutil.copytree(made["full"], tmp_path / "wider"))
+    (wider / "config.json").write_text(json.dumps(own | {"num_hidden_layers": own["num_hidden_layers"] + 1}))
+    full = f"original={made['full']}"
+    said = f"num_hidden_layers {own['num_hidden_layers']} and "
+    for model in (["model=hf", f"model.path={wider}"], ["model=tiny"]):
+        with pytest.raises(ModelError, match=said):
+            check_folders(compose([*model, full]))
+        check_folders(compose([*model, full, "retrain=false"]))
+        check_folders(compose([*model, full, f"retrained={made['full']}"]))
+    check_folders(compose(["model=hf", f"model.path={made['base']}", full]))

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.data.fictitious_names import Nameless, nameless
 from dareu.errors import ConfigError, ModelError
-from dareu.models.files import ADAPTER, adapter_base, check_files
+from dareu.models.files import ADAPTER, CONFIG, adapter_base, check_files, config_folder_of
 from dareu.runs import ranks
+from dareu.runs.files import read_json
 
+SHAPE = ("hidden_size", "n_embd", "num_hidden_layers", "n_layer")
 REPLACE_NAMES = ("counterfactual", "fresh_adapter")  # losses that put invented names in place of the owner's
 
 
@@ -20,16 +23,45 @@ def check_folders(config: RunConfig) -> None:
     """Check the model folders that the configuration names. Loads no heavy library.
 
     Raises:
-        ModelError: A folder is missing, or holds no model.
+        ModelError: A folder is missing, or holds no model; or the retrained model would be of another shape than the
+            original.
     """
     if isinstance(config.model, HFConfig):
         check_model_folder(config.model.path)
     if config.original:
         check_model_folder(config.original, must_be_local=True)
+        _check_base(config, config.original)
     for folder in config.retrained_folders:
         check_model_folder(folder, must_be_local=True)
     if config.attributor.backbone.path:
         check_model_folder(config.attributor.backbone.path)
+
+
+def _check_base(config: RunConfig, original: str) -> None:
+    """Check that the retrained model is of the original's shape, where it is trained here and both can be read."""
+    if config.retrained_folders or not config.retrain:
+        return
+    model = config.model
+    if isinstance(model, HFConfig):
+        base, named = _shape(model.path), f"the base {model.path}"
+    else:
+        base, named = {"hidden_size": model.hidden_size, "num_hidden_layers": model.layers}, "the built-in model"
+    own = _shape(original)
+    if differ := [key for key in SHAPE if key in base.keys() & own.keys() and base[key] != own[key]]:
+        said = ", ".join(f"{key} {own[key]} and {base[key]}" for key in differ)
+        raise ModelError(
+            f"The original {original} and {named}, of which the retrained model would be made, differ: {said}.",
+            "Set model=hf model.path=BASE, the model that the original was fine-tuned from; or retrained=FOLDER, or "
+            "retrain=false.",
+        )
+
+
+def _shape(path: str) -> dict[str, Any]:
+    """What `config.json` says of a model in a local folder; empty where it cannot be read."""
+    file = Path(config_folder_of(path)).expanduser() / CONFIG
+    tree = read_json(file) if file.is_file() else {}
+    text = tree.get("text_config")
+    return text if isinstance(text, dict) else tree
 
 
 def check_run(config: RunConfig) -> None:
