@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 # What acts on a terminal: control characters but tab and line feed, and marks that reorder what is shown.
@@ -57,6 +58,18 @@ class TrainingError(DareuError):
     """Training that cannot go on, such as a loss that is no longer finite."""
 
     exit_code = 3
+
+
+def check_folder(
+    path: str | Path, cure: str, error: type[DareuError] = RunError, what: str = "folder"
+) -> Path:
+    """`path` as a folder that exists; an `error`, which says whether a file stands there or nothing, if it does not."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise error(
+            f"{path} is a file, not a {what}." if folder.exists() else f"There is no {what} {path}.", cure
+        )
+    return folder
 
 
 def expect(fits: bool, argument: str, value: object, wanted: str) -> None:

@@ -230,15 +230,28 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     [
         (["receipt", "nowhere"], "There is no run folder nowhere."),
         (["receipt", "nowhere", "--verify"], "There is no run folder nowhere."),
-        (["rescore", "nowhere"], "There is no nowhere."),
+        (["rescore", "nowhere"], "There is no file and no folder nowhere."),
         (["store", "verify", "nowhere"], "There is no folder"),
+        (["export", "nowhere"], "There is no run folder nowhere."),
+        (["configs", "--config-dir", "nowhere"], "There is no folder nowhere."),
+        (["receipt", "file"], "file is a file, not a run folder."),
+        (["receipt", "file", "--verify"], "file is a file, not a run folder."),
+        (["export", "file"], "file is a file, not a run folder."),
+        (["push", "file", "a/b"], "file is a file, not a run folder."),
+        (["compare", "file"], "file is a file, not a folder."),
+        (["evaluate", "file"], "file is a file, not a model folder."),
+        (["store", "verify", "file"], "file is a file, not a folder."),
+        (["configs", "--config-dir", "file"], "file is a file, not a folder."),
+        (["train", "--config-dir", "file"], "file is a file, not a folder."),
+        (["train", "data=tofu", "data.path=file"], "file is a file, not a folder."),
+        (["train", "original=file"], "file is a file, not a model folder."),
         (["store", "verify", "."], "holds no finished stage"),
         (["configs", "npo"], "npo is a value of method="),
         (["configs", "beta"], "method.params.beta."),
         (["configs", "method=npo"], "npo is a value of method="),
     ],
 )
-def test_a_folder_that_is_not_there(
+def test_a_folder_that_is_not_there_or_is_a_file(
     command: list[str],
     said: str,
     tmp_path: Path,
@@ -246,6 +259,7 @@ def test_a_folder_that_is_not_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("hello")
     assert main(command) in (2, 3)
     assert said in capsys.readouterr().err
 

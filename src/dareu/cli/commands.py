@@ -16,7 +16,7 @@ from typing import TypeVar
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
 from dareu.cli.share import add_export, add_push, run_export, run_push
-from dareu.errors import ConfigError, DareuError, RunError, first_line, printable
+from dareu.errors import ConfigError, DareuError, RunError, check_folder, first_line, printable
 from dareu.runs import ranks
 
 T = TypeVar("T")
@@ -395,12 +395,12 @@ def _compare(args: argparse.Namespace) -> int:
 def _store(args: argparse.Namespace) -> int:
     from dareu.runs.store import ArtifactStore, artifact_damage
 
-    store = ArtifactStore(Path(args.cache_dir.removeprefix("cache_dir=")) if args.cache_dir else None)
-    if args.cache_dir and not store.root.is_dir():
-        raise ConfigError(f"There is no folder {store.root}.", "Give the folder that cache_dir names.")
+    given = args.cache_dir and args.cache_dir.removeprefix("cache_dir=")
+    cure = "Give the folder that cache_dir names."
+    store = ArtifactStore(check_folder(Path(given).expanduser(), cure, ConfigError) if given else None)
     artifacts = store.artifacts()
-    if args.cache_dir and not artifacts:
-        raise ConfigError(f"{store.root} holds no finished stage.", "Give the folder that cache_dir names.")
+    if given and not artifacts:
+        raise ConfigError(f"{store.root} holds no finished stage.", cure)
     wrong = {str(path): said for path in artifacts if (said := artifact_damage(path, checksums=True))}
     if args.json:
         _print_json({"store": str(store.root), "artifacts": len(artifacts), "damaged": wrong})
@@ -418,9 +418,7 @@ def _store(args: argparse.Namespace) -> int:
 def _receipt(args: argparse.Namespace) -> int:
     from dareu.report.receipt import JSON_FILE, verify_receipt, write_receipt
 
-    run = Path(args.run)
-    if not run.is_dir():
-        raise RunError(f"There is no run folder {run}.", "Give the folder of a finished run.")
+    run = check_folder(args.run, "Give the folder of a finished run.", what="run folder")
     if args.verify:
         wrong = verify_receipt(run)
         if args.json:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.config.keys import keys_named
-from dareu.errors import ConfigError
+from dareu.errors import ConfigError, check_folder
 
 GROUPS = ("model", "data", "method", "evaluation", "logging", "experiment")
 PARAMS = "method.params"  # above the settings of losses, which are no keys of the schema
@@ -21,8 +21,11 @@ def config_folder() -> Path:
 
 
 def yaml_files(group: str, config_dir: str | None = None) -> dict[str, Path]:
-    """Option → its YAML file, the user's own behind those of dareu."""
-    folders = [config_folder(), *([Path(config_dir).expanduser()] if config_dir else [])]
+    """Option → its YAML file, the user's own behind those of dareu. `ConfigError` where `config_dir` is no folder."""
+    folders = [config_folder()]
+    if config_dir is not None:
+        cure = "Give a folder of your own YAML files, laid out like configs/."
+        folders.append(check_folder(Path(config_dir).expanduser(), cure, ConfigError))
     return {path.stem: path for folder in folders for path in sorted((folder / group).glob("*.yaml"))}
 
 

@@ -152,10 +152,6 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    if config_dir is not None and not Path(config_dir).expanduser().is_dir():
-        raise ConfigError(
-            f"There is no folder {config_dir}.", "--config-dir takes a folder of your own YAML files."
-        )
     known = options(config_dir)
     parser = OverridesParser.create()
     for override in overrides:

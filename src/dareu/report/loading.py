@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from dareu.errors import RunError
+from dareu.errors import RunError, check_folder
 from dareu.evaluation.results import FILE, Results
 from dareu.runs.files import read_json
 
@@ -30,11 +30,9 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
         below = () if here else (p.parent for name in (RESULTS, FAILURE) for p in path.rglob(name))
         runs_there = [path] if here else sorted(set(below))
         if not runs_there:
-            raise RunError(
-                f"{path} holds no {RESULTS}." if path.is_dir() else f"There is no folder {path}.",
-                "Give a run folder, or a folder of run folders; an interrupted run goes on if its command "
-                "is given again.",
-            )
+            cure = "Give a run folder, or a folder of them; an interrupted run goes on if its command is given again."
+            check_folder(path, cure)
+            raise RunError(f"{path} holds no {RESULTS}.", cure)
         folders += [f for f in runs_there if f.resolve() not in {g.resolve() for g in folders}]
     runs = [_load(folder) for folder in folders]
     # A run that failed early has no data_key; it stands with finished runs of the same configuration.

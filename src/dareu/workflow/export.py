@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from dareu.errors import ConfigError, RunError, first_line
+from dareu.errors import ConfigError, RunError, check_folder, first_line
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.report.loading import read_results, run_config
 from dareu.report.model_card import model_card, public_results
@@ -166,11 +166,10 @@ def _copy_own(run: Path, model: Path, target: Path) -> None:
 
 
 def _model_of(run: str | Path) -> Path:
-    model = Path(run) / "model"
+    cure = "Give the folder that `dareu train` named."
+    model = check_folder(run, cure, what="run folder") / "model"
     if not (model / ADAPTER).is_file() and not (model / "config.json").is_file():
-        raise RunError(
-            f"{run} is no finished run: it has no model/.", "Give the folder that `dareu train` named."
-        )
+        raise RunError(f"{run} is no finished run: it has no model/.", cure)
     return model
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.data.fictitious_names import Nameless, nameless
-from dareu.errors import ConfigError, ModelError
+from dareu.errors import ConfigError, ModelError, check_folder
 from dareu.models.files import ADAPTER, CONFIG, adapter_base, check_files, config_folder_of
 from dareu.runs import ranks
 from dareu.runs.files import read_json
@@ -115,18 +115,13 @@ def check_model_folder(path: str, must_be_local: bool = False) -> None:
     Raises:
         ModelError: It has not, or `must_be_local` and there is no such folder.
     """
-    folder = Path(path)
-    if not folder.exists():
-        if must_be_local or path.startswith((".", "/", "~")):
-            raise ModelError(
-                f"There is no model folder {path}.", "Give the folder that save_pretrained wrote."
-            )
+    if not (Path(path).exists() or must_be_local or path.startswith((".", "/", "~"))):
         return  # a hub id
-    if not folder.is_dir():
-        raise ModelError(f"{path} is a file.", "Give the folder that save_pretrained wrote.")
+    cure = "Give the folder that save_pretrained wrote."
+    folder = check_folder(path, cure, ModelError, "model folder")
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         below = folder / "model"
-        cure = f"Give {below}." if below.is_dir() else "Give the folder that save_pretrained wrote."
+        cure = f"Give {below}." if below.is_dir() else cure
         raise ModelError(f"The model folder {path} has no config.json.", cure)
     check_files(folder)
     if (folder / ADAPTER).is_file():

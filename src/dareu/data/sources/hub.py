@@ -11,7 +11,7 @@ from dareu.config import HubSource
 from dareu.data.corpus import Corpus, Sample, Task
 from dareu.data.in_memory import rows_of
 from dareu.data.readers import READERS, Row, read_rows
-from dareu.errors import DataError, first_line
+from dareu.errors import DataError, check_folder, first_line
 
 
 def hub_rows(
@@ -66,8 +66,7 @@ def local_files(folder: Path, config: str | None, split: str) -> list[Path]:
     Raises:
         DataError: There is no such folder or no such file; the message lists what is there.
     """
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder} (data.path).", "Give the folder of the data set.")
+    check_folder(folder, "data.path takes the folder of the data set.", DataError)
     patterns = _front_matter(folder, config, split)
     if not patterns and config:
         patterns = [f"{config}.*", f"{config}/{split}[.-]*", f"{config}/{split}/*", f"{config}_{split}.*"]

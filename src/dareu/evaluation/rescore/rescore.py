@@ -34,7 +34,10 @@ def read_log(path: str | Path, model: str = "unlearned") -> Log:
     """
     path = Path(path)
     if not path.exists():
-        raise RunError(f"There is no {path}.", "Give a run folder, or a log as an evaluation wrote it.")
+        raise RunError(
+            f"There is no file and no folder {path}.",
+            "Give a run folder, or a log as an evaluation wrote it.",
+        )
     if path.is_dir() or path.suffix == ".jsonl":
         log = read_own(path, model)
     else:
