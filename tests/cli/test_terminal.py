@@ -79,7 +79,10 @@ def test_the_reader_of_the_output_may_end_first() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "dareu", "configs", "--json"], stdout=writing, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dareu", "configs", "--json"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     os.close(writing)
     assert done.returncode == 1
@@ -95,11 +98,16 @@ def test_a_folder_of_work_that_was_deleted_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
-    [(MemoryError(), "not enough memory"), (ImportError("a.so: failed to map segment"), "a.so")],
+    "error",
+    [
+        MemoryError(),
+        ImportError("a.so: failed to map segment"),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail] not enough memory: you tried to allocate 8 bytes"),
+    ],
 )
 def test_memory_that_is_used_up_outside_of_a_stage_is_one_message(
-    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def work(_: object) -> int:
         raise error
@@ -107,4 +115,18 @@ def test_memory_that_is_used_up_outside_of_a_stage_is_one_message(
     monkeypatch.setitem(commands.COMMANDS, "configs", work)
     assert main(["configs"]) == 2
     said = capsys.readouterr().err
-    assert told in said and "ulimit" in said
+    assert "There is not enough memory for this process." in said and "ulimit" in said
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("no module"), OSError(5, "Input/output error"), RuntimeError("x")]
+)
+def test_other_errors_are_not_taken_for_used_up_memory(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(_: object) -> int:
+        raise error
+
+    monkeypatch.setitem(commands.COMMANDS, "configs", work)
+    with pytest.raises(type(error)):
+        main(["configs"])

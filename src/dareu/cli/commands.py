@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a command needs it, so that `--help` answers at once."""
 
 import argparse
+import codecs
 import errno
 import json
 import os
@@ -16,7 +17,7 @@ from typing import TypeVar
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
 from dareu.cli.share import add_export, add_push, run_export, run_push
-from dareu.errors import ConfigError, DareuError, RunError, check_folder, first_line, printable
+from dareu.errors import ConfigError, DareuError, RunError, check_folder, printable
 from dareu.runs import ranks
 
 T = TypeVar("T")
@@ -24,8 +25,11 @@ T = TypeVar("T")
 BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 PAUSE = 3.0  # seconds between a failure of several processes and their end
 RESEND = 0.05  # seconds until a signal that Python dropped is sent again
-NOT_MAPPED = "failed to map segment"  # what the loader of libraries says where memory is limited
-LIMITS = "Free memory, or raise the limit of this process (`ulimit -v`, the batch system's)."
+# Signs of ours that a terminal may lack. Names and texts of the data keep their letters' numbers.
+PLAIN = {
+    "✓": "ok", "✗": "failed:", "…": "...", "–": "-", "−": "-", "─": "-", "→": "->", "←": "<-", "±": "+-", "×": "x",
+    "≥": ">=", "≤": "<=", "·": ".", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
 OVERRIDES = "Hydra overrides, such as method=npo seed=42 forget.count=1 (see `dareu configs`)"
 CONFIG_DIR = "a folder of your own YAML files, laid out like configs/"
 FINISHED = "the folder of a finished run"
@@ -166,24 +170,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "The same command continues from here.",
             )
         return 1
-    except (MemoryError, ImportError) as error:
-        if isinstance(error, ImportError) and NOT_MAPPED not in str(error):
-            raise
-        cause = (
-            "There is not enough memory for this process"
-            if isinstance(error, MemoryError)
-            else first_line(error)
-        )
-        return _failed(2, f"{printable(cause)}.", LIMITS)
-    except OSError as error:
-        if error.errno not in BAD_PATH or error.filename is None:
-            raise
-        cure = "Check the path and your rights there."
-        return _failed(2, printable(f"{error.filename}: {error.strerror}."), cure)
-    except RuntimeError as error:
-        if not ranks.lost_peer(error):
-            raise
-        return _failed(1, ranks.LOST, ranks.GOES_ON)
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        from dareu.runs.files import out_of_memory
+
+        if told := out_of_memory(error):
+            return _failed(told.exit_code, told.cause, told.cure)
+        if isinstance(error, OSError) and error.errno in BAD_PATH and error.filename is not None:
+            where = printable(f"{error.filename}: {error.strerror}.")
+            return _failed(2, where, "Check the path and your rights there.")
+        if isinstance(error, RuntimeError) and ranks.lost_peer(error):
+            return _failed(1, ranks.LOST, ranks.GOES_ON)
+        raise
 
 
 def _check_working_directory() -> None:
@@ -273,13 +270,21 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """What stands for signs that an encoding lacks: those of `PLAIN`, else their numbers."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacked = error.object[error.start : error.end]
+    return "".join(PLAIN.get(c, c.encode("ascii", "backslashreplace").decode()) for c in lacked), error.end
+
+
 def _printable_streams() -> None:
-    """Signs that the terminal's encoding lacks are spelt out, not an error."""
+    """Signs that the terminal's encoding lacks are replaced by what it has, not an error."""
+    codecs.register_error("plainly", _plainly)
     for stream in (sys.stdout, sys.stderr):
         if (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8" and hasattr(
             stream, "reconfigure"
         ):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="plainly")
 
 
 def _print_json(tree: object) -> None:

@@ -27,7 +27,8 @@ NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "Cannot allocate memory",
-)  # of CUDA, of the CPU, of the CPU on Windows, of the system
+    "failed to map segment",
+)  # of CUDA, of the CPU, of the CPU on Windows, of the system, of the loader of libraries
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -154,22 +155,23 @@ def _target(error: BaseException) -> Any:
     return getattr(error, "filename2", None) or getattr(error, "filename", None)
 
 
-def out_of_memory(error: BaseException, what: str, keys: str) -> RunError | None:
+def out_of_memory(error: BaseException, what: str = "this process", keys: str = "") -> RunError | None:
     """What to say where `error`, or what it was raised from, means that memory is used up; None where it means none.
 
     Args:
         what: What was under way.
-        keys: The configuration keys that lower what it takes.
+        keys: The configuration keys that lower what it takes; none: the limit of the process is named.
     """
     seen: BaseException | None = error
     while seen is not None:
         told = not isinstance(seen, DareuError) and any(sign in str(seen) for sign in NO_MEMORY)
         if isinstance(seen, MemoryError) or told:
-            return RunError(
-                f"There is not enough memory for {what}.",
+            cure = (
                 f"Lower {keys}; model.gradient_checkpointing=true and model.dtype=bfloat16 take less as well. "
-                "`dareu train --dry-run` estimates each part. The same command goes on from the last checkpoint.",
+                "`dareu train --dry-run` estimates each part. The same command goes on from the last checkpoint."
             )
+            limit = "Free memory, or raise the limit of this process (`ulimit -v`, the batch system's)."
+            return RunError(f"There is not enough memory for {what}.", cure if keys else limit)
         seen = seen.__cause__ or seen.__context__
     return None
 
