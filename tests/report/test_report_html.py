@@ -135,6 +135,18 @@ def test_page_is_replaced(tmp_path: Path) -> None:
     assert write_report(folder).read_text().startswith("<!doctype html>")
 
 
+def test_what_methods_log_has_a_title() -> None:
+    """What the methods logged in a run each; a name of another package is its own title."""
+    logged = (
+        "loss forget_loss retain_loss scrambled_loss retain_kl kl_retain dual grad_norm learning_rate step_norm "
+        "model_decrease curvature clip_fraction empty_share entropy kl_loss kl_old kl_original kl_anchor "
+        "response_length reward reward_forget reward_retain silent_groups stop_repetitive stop_attribution "
+        "stop_nobody unfinished_share distill explained_variance rollout_attribution saturated_share value_loss"
+    )
+    found = curves([dict.fromkeys(logged.split(), 1.0)])
+    assert not [c["name"] for c in found if not c["known"]] and len(found) == 33
+
+
 def test_only_logged_curves_are_drawn(tmp_path: Path) -> None:
     found = curves(
         [
@@ -236,11 +248,12 @@ def test_what_is_shown_as_zero_is_called_zero() -> None:
     [
         (
             {"exact": (0.0, -0.1, 0.1), "leak_rouge": (-0.01, -0.1, 0.1), "membership_loss": (0.9, 0.8, 1.0)},
-            "Answers no longer show the forgotten data; membership attacks still do (k .90).",
+            "The forgotten data still shows in membership attacks (knowledge left .90), and no longer in answers.",
         ),
         (
             {"exact": (0.1, 0.05, 0.2), "probability": (0.6, 0.5, 0.7), "membership_loss": (0.9, 0.8, 1.0)},
-            "Answers show little of the forgotten data (k .10); membership attacks and likelihoods still do (k .90).",
+            "The forgotten data still shows in membership attacks and likelihoods (knowledge left .90), "
+            "but little in answers (.10).",
         ),
         (
             {"exact": (0.5, 0.4, 0.6), "membership_loss": (0.9, 0.8, 1.0)},

@@ -21,7 +21,6 @@ SEVERE = 0.15  # a loss on the retain or test set, of ROUGE-L or of answers, fro
 SPELT_OUT = 4  # metrics that a finding of no difference names with their figures
 MUCH, SOME = 0.5, 0.15  # knowledge left, as a share of what separates the original from the retrained model
 HEALTH = (*BROKEN, "broken")
-NO_LONGER = "no longer show the forgotten data"
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,16 @@ def _no_target(results: Mapping[str, Any]) -> Point | None:
 
 
 def _both(most: Mapping[str, float]) -> str:
-    """What no longer shows the forgotten data and what still does, in a sentence; empty where all or none does."""
+    """In what the forgotten data still shows and in what no longer, in a sentence; empty where it is in all or none."""
     still = [name for name, k in most.items() if k >= SOME]
     gone = [name for name, k in most.items() if k < SOME]
     if not still or not gone:
         return ""
     trace, much = (show(max(most[name] for name in names), 2) for names in (gone, still))
-    less = f"show little of the forgotten data (k {trace})" if trace != ".00" else NO_LONGER
-    return f"{_listed(gone).capitalize()} {less}; {_listed(still)} still do (k {much})."
+    less = (
+        f"but little in {_listed(gone)} ({trace})" if trace != ".00" else f"and no longer in {_listed(gone)}"
+    )
+    return f"The forgotten data still shows in {_listed(still)} (knowledge left {much}), {less}."
 
 
 def _listed(names: Sequence[str]) -> str:
