@@ -14,7 +14,7 @@ import torch
 from models_fixture import PROMPTS, inputs, make_folder
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
+from transformers import AutoConfig, AutoModelForCausalLM, MambaConfig, MixtralConfig
 
 from dareu.config import LoraConfig
 from dareu.errors import ModelError
@@ -74,6 +74,9 @@ def saved(folder: Path, config: Any, target: Path, rows: int | None = None) -> A
         (peft.LoraConfig(**ALL, use_dora=True), True),
         (peft.LoraConfig(**ALL, use_rslora=True, rank_pattern={"q_proj": 4}), True),
         (peft.LoraConfig(**QV, bias="lora_only"), False),
+        (peft.LoraConfig(**QV, trainable_token_indices=[5, 6]), False),
+        (peft.LoraConfig(**QV, layers_to_transform=[1], alpha_pattern={"q_proj": 7}), True),
+        (peft.LoraConfig(**QV, init_lora_weights="pissa"), True),
         (peft.LoraConfig(**LORA, target_modules=["q_proj", "lm_head"]), False),
         (peft.LoraConfig(**LORA, target_modules=["q_proj", "embed_tokens"]), False),
         (peft.LoraConfig(**QV, modules_to_save=["embed_tokens", "lm_head"]), False),
@@ -98,7 +101,7 @@ def saved(folder: Path, config: Any, target: Path, rows: int | None = None) -> A
             False,
         ),
     ],
-    ids=["dora", "rslora", "bias", "head", "embedding", "saved", "ia3", "adalora"],
+    ids=["dora", "rslora", "bias", "tokens", "layers", "pissa", "head", "embedding", "saved", "ia3", "adalora"],
 )
 def test_what_is_loaded_says_what_was_saved(folder: Path, tmp_path: Path, config: Any, plain: bool) -> None:
     before = saved(folder, config, tmp_path / "adapter")
@@ -126,6 +129,29 @@ def test_an_adapter_on_a_resized_embedding(folder: Path, tmp_path: Path) -> None
     batch = inputs(read, ["Who <one>", "<two> by"])
     torch.testing.assert_close(logits(model, batch), logits(before, batch), atol=1e-3, rtol=1e-3)
     assert model.generation_config.suppress_tokens == list(range(len(read), rows))
+
+
+def test_an_adapter_with_biases_of_its_own(folder: Path, tmp_path: Path) -> None:
+    """Merged they change the base's biases, which folding for a while would not put back."""
+    config = peft.LoraConfig(**QV, lora_bias=True)
+    saved(folder, config, tmp_path / "adapter")
+    with pytest.raises(ModelError, match="cannot be merged: .*bias"):
+        load_model(tmp_path / "adapter")
+    shape = AutoConfig.from_pretrained(folder)
+    shape.attention_bias = True
+    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path / "biased")
+    load_tokenizer(folder).save_pretrained(tmp_path / "biased")
+    before = saved(tmp_path / "biased", config, tmp_path / "other")
+    model, tokenizer = load_model(tmp_path / "other")
+    batch = inputs(tokenizer, PROMPTS)
+    torch.testing.assert_close(logits(model, batch), logits(before, batch), atol=1e-3, rtol=1e-3)
+    assert not is_peft(model)
+
+
+def test_an_adapter_that_acts_from_some_tokens_on_is_refused(folder: Path, tmp_path: Path) -> None:
+    saved(folder, peft.LoraConfig(**QV, alora_invocation_tokens=[2, 3]), tmp_path / "adapter")
+    with pytest.raises(ModelError, match="of the kind activated LORA"):
+        load_model(tmp_path / "adapter")
 
 
 def test_prompt_tuning_has_no_weights(folder: Path, tmp_path: Path) -> None:

@@ -45,6 +45,31 @@ def test_inside_libraries_are_quiet_and_afterwards_as_before() -> None:
     assert state() == before
 
 
+def modes() -> tuple[object, ...]:
+    """What a caller may have set: gradients, inference mode, default type and device, autocast."""
+    return (
+        torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(),
+        torch.get_default_device().type, torch.is_autocast_enabled("cpu"),
+    )  # fmt: skip
+
+
+def test_modes_of_torch_are_the_usual_ones_inside_and_the_callers_afterwards() -> None:
+    usual = (True, False, torch.float32, "cpu", False)
+    assert modes() == usual
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        with torch.inference_mode(), torch.device("meta"), torch.autocast("cpu", torch.bfloat16):
+            theirs = modes()
+            with quiet_libraries():
+                assert modes() == usual
+                torch.ones(2, requires_grad=True).sum().backward()
+            assert modes() == theirs == (False, True, torch.bfloat16, "meta", True)
+        with torch.no_grad(), quiet_libraries():
+            assert modes() == usual
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_an_error_inside_restores_all_too() -> None:
     before = state()
     try:

@@ -122,6 +122,24 @@ def test_a_finished_run_is_left_alone(run: Path, store: Path, capsys: pytest.Cap
     assert "finished already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_a_model_that_was_harmed_in_a_finished_run_is_written_again(
+    harm: str, run: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(run, store)
+    file = run / "model" / ("model.safetensors" if harm == "cut" else "tokenizer.json")
+    whole = file.read_bytes()
+    if harm == "cut":
+        file.write_bytes(whole[: len(whole) // 2])
+    else:
+        file.unlink()
+    train(store, run, *PPO)
+    said = capsys.readouterr().err
+    assert "It is written again." in said and "finished already" in said
+    assert file.read_bytes() == whole
+    assert set(snapshot(run, store)) == set(before)
+
+
 def test_a_report_that_a_killed_process_did_not_write_is_written(run: Path, store: Path) -> None:
     page = (run / "report.html").read_bytes()
     (run / "report.html").unlink()

@@ -199,8 +199,11 @@ def config_folder_of(path: str | Path) -> str | Path:
 
 
 def _check_adapter(folder: Path) -> None:
-    kind = str(adapter_settings(folder).get("peft_type"))
-    if kind in PROMPTS:
+    settings = adapter_settings(folder)
+    kind = str(settings.get("peft_type"))
+    if settings.get("alora_invocation_tokens"):  # it acts from these tokens on, and merged it would act everywhere
+        kind = f"activated {kind}"
+    if kind in PROMPTS or kind.startswith("activated"):
         raise ModelError(
             f"The adapter folder {folder} is of the kind {kind}, which has no weights to merge.",
             "Use a LoRA adapter or a full model.",

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -355,7 +356,8 @@ def freeze_original(model: Any) -> Any:
     """
     if not is_peft(model):
         return copy.deepcopy(model).eval().requires_grad_(False)
-    model.add_adapter(ORIGINAL, model.peft_config[POLICY])
+    # PiSSA and its like take from the base what a new adapter begins with; this one gets the policy's weights.
+    model.add_adapter(ORIGINAL, replace(model.peft_config[POLICY], init_lora_weights=True))
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
         parts = name.split(".")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dareu.errors import ModelError
+from dareu.errors import ModelError, first_line
 from dareu.models.checks import listed
 from dareu.models.files import ADAPTER_WEIGHTS, adapter_settings
 
@@ -63,16 +63,19 @@ def name_magnitudes(folder: Path) -> None:
 
 
 def is_plain(model: Any) -> bool:
-    """Whether it is LoRA (DoRA and rsLoRA too) on layers between embedding and head, and trains nothing else."""
+    """Whether it is LoRA (DoRA and rsLoRA too) on layers between embedding and head, and trains nothing else.
+
+    Not biases, whole layers, or single tokens of the embedding.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import ModulesToSaveWrapper
+    from peft.utils.other import AuxiliaryTrainingWrapper
 
     config = model.peft_config[active_adapter(model)]
-    if config.peft_type != "LORA" or config.bias != "none":
+    if config.peft_type != "LORA" or config.bias != "none" or config.lora_bias:
         return False
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     return not any(isinstance(end, BaseTunerLayer) for end in ends) and not any(
-        isinstance(module, ModulesToSaveWrapper) for module in model.modules()
+        isinstance(module, AuxiliaryTrainingWrapper) for module in model.modules()
     )
 
 
@@ -88,7 +91,12 @@ def fold(model: Any, where: object) -> Any:
             "Use a LoRA adapter or a full model.",
         )
     untie(model)
-    return model.base_model.merge_and_unload(adapter_names=[active_adapter(model)])
+    try:
+        return model.base_model.merge_and_unload(adapter_names=[active_adapter(model)])
+    except RuntimeError as error:  # such as a bias for which the base's layer has no place
+        raise ModelError(
+            f"The adapter {where} cannot be merged: {first_line(error)}.", "Use a LoRA adapter or a full model."
+        ) from error
 
 
 def untie(model: Any) -> None:

@@ -41,10 +41,10 @@ WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 
 @contextmanager
 def quiet_libraries(threads: int | None = None) -> Iterator[None]:
-    """Neither advice nor progress bars of other libraries inside, and torch on so many threads.
+    """Neither advice nor progress bars of other libraries inside, and torch on so many threads, in its usual modes.
 
-    Everything that is changed is restored at the end: environment, warning filters, log levels, bars, threads. May
-    be entered again inside, which quiets what has been imported since.
+    Everything that is changed is restored at the end: environment, warning filters, log levels, bars, threads, modes.
+    May be entered again inside, which quiets what has been imported since.
 
     Args:
         threads: Threads of torch; None leaves them alone.
@@ -65,12 +65,29 @@ def quiet_libraries(threads: int | None = None) -> Iterator[None]:
         if datasets is not None and not datasets.are_progress_bars_disabled():
             stack.callback(datasets.enable_progress_bars)
             datasets.disable_progress_bars()
+        if "torch" in sys.modules:
+            _usual_modes(stack)
         if threads is not None:
             import torch
 
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(threads)
         yield
+
+
+def _usual_modes(stack: ExitStack) -> None:
+    """Gradients, float32, no autocast and the CPU where no other is named: a caller may have chosen otherwise."""
+    import torch
+
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+    torch.set_default_dtype(torch.float32)
+    for kind in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(kind):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+    if torch.get_default_device().type != "cpu":
+        stack.enter_context(torch.device("cpu"))
 
 
 def _quiet_transformers(stack: ExitStack) -> None:

@@ -7,14 +7,16 @@ from typing import Any
 
 from dareu.data.corpus import Sample
 from dareu.data.duplicates import duplicates_tree
+from dareu.errors import ModelError, RunError
 from dareu.evaluation.comparison import NO_RETRAINED
 from dareu.evaluation.metrics.rouge import tokenisers
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
+from dareu.models.files import check_files
 from dareu.runs.files import write_json, write_jsonl
 from dareu.runs.folder import RunFolder
 from dareu.runs.manifest import git_revision, peak_memory_mb, versions
 from dareu.runs.provenance import FILE as PROVENANCE
-from dareu.runs.provenance import provenance
+from dareu.runs.provenance import provenance, read_provenance
 from dareu.workflow.figures import Figures
 from dareu.workflow.sequential import SequentialRequest
 from dareu.workflow.stages import Artifact, Stage, Stages
@@ -142,6 +144,24 @@ def write_run(
         _write_samples(part / "samples", request.figures().records)
         shutil.copyfile(request.unlearned.get().path / "training.jsonl", part / "training.jsonl")
     write_results(folder.path, results)
+
+
+def broken_model(folder: Path) -> str | None:
+    """What is wrong with the model in a finished run's folder; None where it is whole, or was taken away as a whole.
+
+    Files that a person has changed there stay.
+    """
+    model = folder / "model"
+    if not model.is_dir() or not (folder / PROVENANCE).is_file():
+        return None
+    try:
+        for name in read_provenance(folder)["models"]["unlearned"]:
+            if not (model / name).is_file():
+                return f"{model / name} is missing."
+        check_files(model)
+    except (RunError, ModelError) as error:
+        return error.cause
+    return None
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
