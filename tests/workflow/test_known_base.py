@@ -17,6 +17,7 @@ from dareu.config.compose import compose
 from dareu.errors import ModelError
 from dareu.models.load import load_base, load_model, load_tokenizer, save_model
 from dareu.workflow.console import Console
+from dareu.workflow.keys import names_a_base
 from dareu.workflow.memory import memory_parts
 from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Stages
@@ -140,3 +141,8 @@ def test_an_original_of_another_shape_than_the_retrained_model_is_refused(
         check_folders(compose([*model, full, "retrain=false"]))
         check_folders(compose([*model, full, f"retrained={made['full']}"]))
     check_folders(compose(["model=hf", f"model.path={made['base']}", full]))
+
+
+def test_which_runs_name_a_base() -> None:
+    assert names_a_base({"path": "hub/id", "revision": "main"}, "a")
+    assert not names_a_base({}, "a") and not names_a_base({"model": {"name": "tiny"}, "seed": 1}, "a")

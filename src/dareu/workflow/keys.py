@@ -39,8 +39,9 @@ def names_a_base(base: Mapping[str, Any], imported: str | None) -> bool:
 
     `base`, `imported`: of the run's `Context`.
     """
-    content = base.get("content")
-    return bool(base) and (content is None or content_key({"original": content}) != imported)
+    if "content" in base:
+        return content_key({"original": base["content"]}) != imported
+    return "path" in base  # on the hub
 
 
 def training_samples(corpus: Corpus, without: Sequence[str] = ()) -> tuple[Sample, ...]:

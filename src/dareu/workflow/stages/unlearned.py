@@ -82,8 +82,8 @@ class Unlearned(Stage):
         if config.original:  # of a model that was fine-tuned here, its key covers these
             tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
             tree["data"] = samples_key(context.corpus.samples)
-        if config.original and self.base is not None and self.method.reads_calibration(config):
-            tree["base"] = self.base.key()
+        if config.original and self.method.reads_calibration(config):
+            tree["base"] = self.base.key() if self.base else None
         if context.split.calibration and self.method.reads_calibration(config):
             tree["calibration"] = samples_key(context.split.calibration)
         if self.chooses:
@@ -197,7 +197,7 @@ class Unlearned(Stage):
             return None
         if config.original:
             model = config.model
-            assert isinstance(model, HFConfig)
+            assert isinstance(model, HFConfig)  # `names_a_base`
             own, others = (
                 tokenizer.get_vocab(),
                 load_tokenizer(
