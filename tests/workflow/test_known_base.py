@@ -146,3 +146,20 @@ def test_an_original_of_another_shape_than_the_retrained_model_is_refused(
 def test_which_runs_name_a_base() -> None:
     assert names_a_base({"path": "hub/id", "revision": "main"}, "a")
     assert not names_a_base({}, "a") and not names_a_base({"model": {"name": "tiny"}, "seed": 1}, "a")
+
+
+def test_a_full_original_without_a_base_or_with_an_adapter_is_told(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    def told(path: str, original: str, *more: str) -> str:
+        return " ".join(stages_of(made, tmp_path / "store", path, original, *more).context.notes)
+
+    assert "model.path=BASE" in (said := told("full", "full")) and "model.adapter=none" in said
+    said = told("base", "full")
+    assert "model.path=BASE" not in said and "model.adapter=none" in said
+    for fine in (
+        told("base", "full", "model.adapter=none"),
+        told("base", "adapter"),
+        told("full", "full", "method=npo"),
+    ):
+        assert "full model" not in fine

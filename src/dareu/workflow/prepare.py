@@ -31,7 +31,7 @@ from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
 from dareu.workflow.context import Context
 from dareu.workflow.given_adapter import with_given_adapter
-from dareu.workflow.keys import folder_key, imported_key, samples_key
+from dareu.workflow.keys import folder_key, imported_key, names_a_base, samples_key
 from dareu.workflow.library_settings import quiet_libraries, without_collecting
 from dareu.workflow.validate import (
     check_data,
@@ -76,7 +76,11 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
     duplicates = tuple(find_duplicates(split.forget, split.retain))
     unnamed = nameless_of(config, split)
     console = console or Console()
-    notes = kept + _notes(config, corpus, split, duplicates, tokenizer)
+    base, imported = (
+        _base(config, corpus, rendering),
+        imported_key(Path(config.original)) if config.original else None,
+    )
+    notes = kept + _notes(config, corpus, split, duplicates, tokenizer) + base_note(config, base, imported)
     if unnamed and (said := unnamed.note(len(split.forget))):
         notes.append(said)
     console.print(escape(forget_note(split)))
@@ -90,8 +94,8 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
         requests=tuple(requests),
         store=store,
         console=console,
-        base=_base(config, corpus, rendering),
-        imported=imported_key(Path(config.original)) if config.original else None,
+        base=base,
+        imported=imported,
         answer_room=room,
         rendering=rendering,
         duplicates=duplicates,
@@ -130,6 +134,25 @@ def unpinned(config: RunConfig) -> list[str]:
         for key, what, revision in read
         if what is not None and revision is None and not Path(what).expanduser().exists()
     ]
+
+
+def base_note(config: RunConfig, base: dict[str, Any], imported: str | None) -> list[str]:
+    """A note where a method that reads the base gets a full original and no base, or an adapter to unlearn with."""
+    from dareu.methods.registry import method_of
+
+    full = config.original and not (Path(config.original) / ADAPTER).is_file()
+    if not (
+        full and isinstance(config.model, HFConfig) and method_of(config.method).reads_calibration(config)
+    ):
+        return []
+    cures = (
+        []
+        if names_a_base(base, imported)
+        else ["name the model that it was fine-tuned from (model.path=BASE)"]
+    )
+    if config.model.adapter == "lora":
+        cures.append("train all weights where memory allows (model.adapter=none)")
+    return [f"The original is a full model. To forget more, {' and '.join(cures)}."] if cures else []
 
 
 def slow_bfloat16(config: RunConfig) -> list[str]:
