@@ -98,8 +98,9 @@ def reason_of(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """A clause naming the entries of `known` nearest to `name`, or all of them if they are few."""
     names = [str(k) for k in known]
-    close = difflib.get_close_matches(str(name), names, n=n, cutoff=0.5)
+    folded = {one.casefold(): one for one in reversed(names)}
+    close = difflib.get_close_matches(str(name).casefold(), list(folded), n=n, cutoff=0.5)
     if close:
-        return "Nearest: " + ", ".join(close) + "."
+        return "Nearest: " + ", ".join(folded[one] for one in close) + "."
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return f"Known: {shown}." if names else ""

@@ -230,6 +230,36 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "cause", "cure"),
+    [
+        ("trian", "There is no command 'trian'.", "Nearest: train."),
+        ("export RUN --format onnx", "There is no --format 'onnx'.", "Known: merged, gguf."),
+        ("compare", "The following arguments are required: RUN.", "See `dareu compare --help`."),
+        ("--colour", "Unknown option --colour.", "See `dareu --help`."),
+        (
+            "train --method npo",
+            "Unknown option --method.",
+            "no dashes: method=VALUE. See `dareu train --help`.",
+        ),
+        ("train npo", "'npo' cannot be read as key=value.", "Write method=npo."),
+        ("train method=NPO", "There is no method 'NPO'.", "Nearest: npo"),
+        (
+            "train forget.owners=[Jane Doe]",
+            "'forget.owners=[Jane' cannot be read",
+            "The shell cuts at spaces",
+        ),
+        ("train method = npo", "'method' cannot be read", "Beside = there is no space."),
+    ],
+)
+def test_a_line_that_is_written_in_another_way(
+    command: str, cause: str, cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and told[0].startswith(f"dareu: {cause}") and cure in told[1]
+
+
+@pytest.mark.parametrize(
     ("command", "said"),
     [
         (["receipt", "nowhere"], "There is no run folder nowhere."),

@@ -5,6 +5,7 @@ import codecs
 import errno
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from dareu.cli.rescore import add_arguments as add_rescore
 from dareu.cli.rescore import run as rescore
 from dareu.cli.share import add_export, add_push, run_export, run_push
-from dareu.errors import ConfigError, DareuError, RunError, check_folder, printable
+from dareu.errors import ConfigError, DareuError, RunError, check_folder, nearest, printable
 from dareu.runs import ranks
 
 T = TypeVar("T")
@@ -49,11 +50,21 @@ class Terminated(KeyboardInterrupt):
     """The process received SIGTERM."""
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors are told as those of a configuration are."""
+
+    def error(self, message: str) -> NoReturn:
+        choice = re.search(r"argument (.+): invalid choice: '(.*?)'.* \(choose from (.+)\)", message)
+        if choice is None:
+            raise ConfigError(f"{message[:1].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+        what, name, known = choice.groups()
+        what = "command" if what == "COMMAND" else what
+        raise ConfigError(f"There is no {what} '{name}'.", nearest(name, known.replace("'", "").split(", ")))
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(
-        prog="dareu", description="Make a fine-tuned language model forget chosen data owners."
-    )
+    top = Parser(prog="dareu", description="Make a fine-tuned language model forget chosen data owners.")
     top.add_argument("--version", action="store_true", help="print the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
@@ -132,21 +143,26 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for a mistake in the command, 3 for failed training."""
     _printable_streams()
-    top = parser()
-    args, unknown = top.parse_known_args(_as_options(sys.argv[1:] if argv is None else argv))
-    if args.version:
-        from dareu import __version__
-
-        print(__version__)
-        return 0
-    if args.command is None:
-        top.print_help()
-        return 0
     try:
+        top = parser()
+        args, unknown = top.parse_known_args(_as_options(sys.argv[1:] if argv is None else argv))
+        if args.version:
+            from dareu import __version__
+
+            print(__version__)
+            return 0
+        if args.command is None and not unknown:
+            top.print_help()
+            return 0
         # Hydra's own signs, such as ++key=value and ~key, reach it untouched.
         bad = [u for u in unknown if u.startswith("-") or not hasattr(args, "overrides")]
         if bad:
-            raise DareuError(f"Unknown option {bad[0]}.", f"See `dareu {args.command} --help`.")
+            key = bad[0].lstrip("-").partition("=")[0]
+            cure = f"Keys have no dashes: {key}=VALUE. " if hasattr(args, "overrides") else ""
+            raise DareuError(
+                f"Unknown option {bad[0]}.",
+                f"{cure}See `dareu{f' {args.command}' if args.command else ''} --help`.",
+            )
         if unknown:
             args.overrides = [*args.overrides, *unknown]
         _check_working_directory()

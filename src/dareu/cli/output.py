@@ -104,7 +104,9 @@ def show_plan(plan: dict[str, Any]) -> None:
     if parts is None:
         console.print("Memory: not known before the model is loaded.")
         return
-    shown = ", ".join(f"{name} {value:.0f}" for name, value in parts.items() if name != "total" and value >= 0.5)
+    shown = ", ".join(
+        f"{name} {value:.0f}" for name, value in parts.items() if name != "total" and value >= 0.5
+    )
     console.print(f"Memory, estimated: {parts['total']:.0f} MiB ({shown}).")
     if plan["memory_warning"]:
         console.print(f"[yellow]! {escape(plan['memory_warning'])}[/]")

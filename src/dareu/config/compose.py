@@ -160,7 +160,7 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
         except HydraException:
             read = None
         if read is None or not read.key_or_group:
-            raise ConfigError(f"'{override}' cannot be read as key=value.", _readable(override))
+            raise ConfigError(f"'{override}' cannot be read as key=value.", _readable(override, known))
         if read.is_sweep_override() and not sweep:
             raise ConfigError(
                 f"'{override}' names several values.",
@@ -178,12 +178,16 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
                     raise ConfigError(f"There is no {name} '{choice}'.", nearest(str(choice), known[name]))
 
 
-def _readable(override: str) -> str:
+def _readable(override: str, known: Mapping[str, Mapping[str, str]]) -> str:
     """How to write an override that cannot be read."""
     key, sign, value = override.partition("=")
+    if groups := [group for group, names in known.items() if override in names]:
+        return f"Write {groups[0]}={override}."
+    if value[:1] in ("[", "{") and value[-1] not in "]}":
+        return f"The shell cuts at spaces: put the whole in its quotes, '{key}=[Jane Doe,John Roe]'."
     if not (key and sign):
         return (
-            "After = there is no space. Where a value has one, the whole goes in the shell's quotes: "
+            "Beside = there is no space. Where a value has one, the whole goes in the shell's quotes: "
             "'data.path=my folder/rows.jsonl'."
         )
     plain = value and '"' not in value and value[0] not in "[{"
