@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,21 @@ def texts_of(value: Any, argument: str, wanted: str) -> list[str]:
     return listed
 
 
+def require(package: str, what: str, extra: str) -> None:
+    """`ConfigError` where `what` needs a package of one of our extras, and that is not installed."""
+    if find_spec(package) is None:
+        raise ConfigError(f"{what} needs a package that is not installed.", f"pip install 'dareu[{extra}]'")
+
+
 def reason_of(error: BaseException) -> str:
     """The cause of an error of ours, else its type and what it says."""
     return error.cause if isinstance(error, DareuError) else f"{type(error).__name__}: {error}"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """The first few of `names`, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 
 from dareu.attribution import train as training
+from dareu.attribution.backbone import build_backbone
 from dareu.attribution.causal import CausalAttributor
 from dareu.attribution.examples import make_nobody
 from dareu.attribution.heldout import unseen_texts
@@ -196,6 +197,25 @@ def test_pretrained_backbone(causal_folder: Path, tmp_path: Path, adapter: str, 
     steps.stop = 10**9
     resumed, again = fit(config=config, work_dir=tmp_path / "work")
     assert same_weights(resumed, fitted) and again == report
+
+
+def test_adapter_as_set(causal_folder: Path) -> None:
+    settings = {
+        "r": 4,
+        "alpha": 8.0,
+        "dropout": 0.25,
+        "dora": True,
+        "rslora": True,
+        "target_modules": ["q_proj"],
+    }
+    config = toy_config(backbone={"path": str(causal_folder), "lora": settings})
+    model, _ = build_backbone(config, 3, None)
+    adapted = {name: layer for name, layer in model.named_modules() if hasattr(layer, "lora_A")}
+    assert adapted and all(name.endswith("q_proj") for name in adapted)
+    for layer in adapted.values():
+        assert layer.r["default"] == 4 and layer.lora_dropout["default"].p == 0.25
+        assert layer.scaling["default"] == 8 / 4**0.5  # rsLoRA; alpha / r without
+        assert "default" in layer.lora_magnitude_vector  # DoRA
 
 
 def test_backbones_that_cannot_be_used(tmp_path: Path) -> None:

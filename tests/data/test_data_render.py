@@ -13,9 +13,7 @@ from dareu.config import HFConfig
 from dareu.data.corpus import Sample
 from dareu.data.render import (
     JOINER,
-    Encoded,
     check_template,
-    collate,
     control_note,
     cut_completions,
     encode,
@@ -96,36 +94,6 @@ def test_too_long() -> None:
     assert len(encode_samples(tokenizer, samples, "qa", 8)[0]) == 8
     with pytest.raises(DataError, match="take 8 tokens, more than model.max_length=7.*'abc'"):
         encode_samples(tokenizer, samples, "qa", 7)
-
-
-ROWS = [Encoded([7, 8], [9, END]), Encoded([5], [END])]
-
-
-def test_collate_right() -> None:
-    assert collate(ROWS, pad_id=END) == {
-        "input_ids": [[7, 8, 9, END], [5, END, END, END]],
-        "attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0]],
-        "labels": [
-            [-100, -100, 9, END],
-            [-100, END, -100, -100],
-        ],  # the real end is a label, the pads are not
-    }
-
-
-def test_collate_left() -> None:
-    assert collate(ROWS, pad_id=END, side="left") == {
-        "input_ids": [[7, 8, 9, END], [END, END, 5, END]],
-        "attention_mask": [[1, 1, 1, 1], [0, 0, 1, 1]],
-        "labels": [[-100, -100, 9, END], [-100, -100, -100, END]],
-    }
-
-
-def test_collate_to_a_multiple() -> None:
-    for side in ("left", "right"):
-        batch = collate(ROWS, pad_id=6, side=side, multiple_of=3)
-        assert all(len(row) == 6 for rows in batch.values() for row in rows)
-        assert [sum(row) for row in batch["attention_mask"]] == [4, 2]
-    assert all(len(row) == 4 for row in collate(ROWS, pad_id=6, multiple_of=2)["labels"])
 
 
 def test_cut_completions() -> None:

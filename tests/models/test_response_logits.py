@@ -46,6 +46,25 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_pads_are_masked_by_length_and_have_no_label() -> None:
+    short = [Encoded([7, 8], [9, PAD]), Encoded([5], [PAD])]
+    right = {name: values.tolist() for name, values in to_batch(short, PAD, "cpu").items()}
+    assert right == {
+        "input_ids": [[7, 8, 9, PAD], [5, PAD, PAD, PAD]],
+        "attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0]],
+        "labels": [
+            [IGNORE, IGNORE, 9, PAD],
+            [IGNORE, PAD, IGNORE, IGNORE],
+        ],  # the real end is a label, the pads are not
+    }
+    left = {name: values.tolist() for name, values in to_batch(short, PAD, "cpu", "left").items()}
+    assert left == {
+        "input_ids": [[7, 8, 9, PAD], [PAD, PAD, 5, PAD]],
+        "attention_mask": [[1, 1, 1, 1], [0, 0, 1, 1]],
+        "labels": [[IGNORE, IGNORE, 9, PAD], [IGNORE, IGNORE, IGNORE, PAD]],
+    }
+
+
 def llama() -> Any:
     torch.manual_seed(0)
     return loud(LlamaForCausalLM(LlamaConfig(**SHAPE))).eval()

@@ -235,7 +235,8 @@ def test_a_missing_package_is_told_with_its_extra(
     from dareu.tuning import options as tune_options
 
     real = tune_options.find_spec
-    monkeypatch.setattr(tune_options, "find_spec", lambda name: None if name == module else real(name))
+    for place in ("dareu.errors.find_spec", "dareu.tuning.options.find_spec"):
+        monkeypatch.setattr(place, lambda name: None if name == module else real(name))
     assert tuned(store, tmp_path / "run", "methods=npo", *asked) == 2
     assert f"pip install '{extra}'" in capsys.readouterr().err and not (tmp_path / "run").exists()
 

@@ -12,6 +12,7 @@ from transformers import (
 from dareu.config import AttributorConfig, BackboneConfig
 from dareu.errors import ModelError, first_line
 from dareu.models.checks import check_names
+from dareu.models.lora import peft_config
 from dareu.models.passes import evaluating
 from dareu.models.tiny import llama_shape
 
@@ -56,20 +57,11 @@ def build_backbone(config: AttributorConfig, classes: int, tokenizer: Any | None
 
 
 def _with_lora(model: Any, backbone: BackboneConfig) -> Any:
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import get_peft_model
 
-    lora = backbone.lora
-    return get_peft_model(
-        model,
-        LoraConfig(
-            task_type=TaskType.TOKEN_CLS,  # keeps the new head trainable
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            exclude_modules=["score", "classifier"],  # "all-linear" would adapt the head besides training it
-        ),
-    )
+    # The task keeps the new head trainable; "all-linear" would adapt it besides.
+    head = {"task_type": "TOKEN_CLS", "exclude_modules": ["score", "classifier"]}
+    return get_peft_model(model, peft_config(backbone.lora, **head))
 
 
 def _check_causal(model: Any, path: str) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scipy.special import softmax
 
-from dareu.attribution.base import uniform
+from dareu.attribution.base import WholeTextAttributor, uniform
 from dareu.attribution.score import fit_temperature
 from dareu.config import Count, Strict
 from dareu.data.corpus import Sample, Task
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 FITTED = 100  # reworded answers that the temperature is fitted on
 DEFAULT_LENGTH = 512
+STATE = ("names", "fakes", "questions", "task", "settings", "temperature")  # what is saved beside the weights
 
 
 class CounterfactualSettings(Strict):
@@ -56,27 +58,27 @@ def evidence(real: Sequence[float], others: Sequence[Sequence[float | None]]) ->
     return np.cumsum(np.array(gains, dtype=float))
 
 
-class CounterfactualAttributor:
+@dataclass(eq=False)
+class CounterfactualAttributor(WholeTextAttributor):
     """The original model, the owners' names, their questions, and fictitious names for each of them."""
 
+    kind = "counterfactual"
     nobody = True
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        names: dict[str, str],
-        fakes: dict[str, list[str]],
-        questions: dict[str, list[tuple[str, str]]],
-        task: Task,
-        settings: CounterfactualSettings,
-        temperature: float = 1.0,
-    ) -> None:
-        self.model, self.tokenizer, self.task = model, tokenizer, task
-        self.names, self.fakes, self.questions = names, fakes, questions
-        self.owners, self.settings, self.temperature = list(names), settings, temperature
+    model: Any
+    tokenizer: Any
+    names: dict[str, str]
+    fakes: dict[str, list[str]]
+    questions: dict[str, list[tuple[str, str]]]
+    task: Task
+    settings: CounterfactualSettings
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.owners = list(self.names)
         self._words = {
-            owner: [frozenset(words(response)) for _, response in rows] for owner, rows in questions.items()
+            owner: [frozenset(words(response)) for _, response in rows]
+            for owner, rows in self.questions.items()
         }
 
     @classmethod
@@ -203,20 +205,10 @@ class CounterfactualAttributor:
         """`attributor.json`, `counterfactual.json` (names, questions, temperature) and, with `weights`, `model/`."""
         from dareu.models.load import save_model
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         if weights:
             save_model(self.model, self.tokenizer, folder / "model")
-        state = {
-            "names": self.names,
-            "fakes": self.fakes,
-            "questions": self.questions,
-            "task": self.task,
-            "settings": self.settings.model_dump(),
-            "temperature": self.temperature,
-        }
-        (folder / "attributor.json").write_text(json.dumps({"kind": "counterfactual"}), encoding="utf-8")
-        (folder / "counterfactual.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+        state = {name: getattr(self, name) for name in STATE} | {"settings": self.settings.model_dump()}
+        self.write_state(folder, "counterfactual.json", state)
 
     @classmethod
     def load(
@@ -226,17 +218,6 @@ class CounterfactualAttributor:
         without them."""
         from dareu.models.load import load_model
 
-        folder = Path(folder)
         state = json.loads((folder / "counterfactual.json").read_text(encoding="utf-8"))
-        model, tokenizer = loaded or load_model(folder / "model", device=device)
-        questions = {o: [(q, a) for q, a in rows] for o, rows in state["questions"].items()}
-        return cls(
-            model,
-            tokenizer,
-            state["names"],
-            state["fakes"],
-            questions,
-            state["task"],
-            CounterfactualSettings.model_validate(state["settings"]),
-            state["temperature"],
-        )
+        settings = CounterfactualSettings.model_validate(state.pop("settings"))
+        return cls(*(loaded or load_model(folder / "model", device=device)), settings=settings, **state)

@@ -137,9 +137,8 @@ class SubstringAttributor(NearestAttributor):
         super().__init__(*args, **kwargs)
         tokens = [words(text) for text in self.texts]
         self.vocabulary = {word: i for i, word in enumerate(dict.fromkeys(w for t in tokens for w in t))}
-        ids = [
-            [*(self.vocabulary[word] for word in one), -1] for one in tokens
-        ]  # −1 ends a text: no run crosses it
+        # −1 ends a text: no run crosses it.
+        ids = [[*(self.vocabulary[word] for word in one), -1] for one in tokens]
         self.corpus = np.array([i for one in ids for i in one], dtype=int)
         self.starts = np.cumsum([0, *(len(one) for one in ids[:-1])])
 

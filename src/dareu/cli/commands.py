@@ -475,11 +475,10 @@ def _config(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # RunCon
     from dareu.config.compose import as_yaml, compose
 
     config = compose(args.overrides, args.config_dir)
-    if (
-        args.config_dir and config.overwrite and config.run_dir
-    ):  # `overwrite` must not empty the user's own folder
+    if args.config_dir and config.overwrite and config.run_dir:
         from dareu.runs.owned import check_inputs
 
+        # `overwrite` must not empty the user's own folder.
         check_inputs(Path(config.run_dir).expanduser(), [args.config_dir])
     if args.print:
         _print_json(config.model_dump(mode="json")) if args.json else print(as_yaml(config), end="")

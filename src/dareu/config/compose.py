@@ -8,6 +8,7 @@ from typing import Any
 
 from dareu.config import RunConfig, parse
 from dareu.config.choices import GROUPS, config_folder, options
+from dareu.config.tables import leaves
 from dareu.errors import ConfigError, nearest
 
 PATHS = ("original", "retrained", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
@@ -44,7 +45,7 @@ def compose_tree(
             for key, value in (values or {}).items():
                 if not isinstance(value, str) or key != "forget.owners":  # the types report that one
                     check_value(key, value)
-                _put(plain, key, value)
+                put(plain, key, value)
             return plain
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from None
@@ -58,23 +59,14 @@ def with_recommended(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str
     recommended = (tree.get("per_method") or {}).get(tree["method"]["name"], {})
     changed = {o.lstrip("+").partition("=")[0] for o in overrides} - {"method"}  # which chooses the method
     tree = {key: value for key, value in tree.items() if key != "per_method"}
-    for key, value in _leaves(recommended):
+    for key, value in leaves(recommended):
         path = f"method.{key}"
         if not any(path == one or path.startswith(f"{one}.") for one in changed):
-            _put(tree["method"], key, value)
+            put(tree["method"], key, value)
     return tree
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of all that is no mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+def put(tree: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key; the types tell of one that does not exist."""
     first, _, rest = key.partition(".")
     if not rest:
@@ -82,7 +74,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
         return
     if not isinstance(tree.get(first), dict):
         tree[first] = {}
-    _put(tree[first], rest, value)
+    put(tree[first], rest, value)
 
 
 def as_yaml(config: RunConfig) -> str:
@@ -149,16 +141,9 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
 
     All `ConfigError`, checked here because Hydra's messages are long or missing.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     known = options(config_dir)
-    parser = OverridesParser.create()
     for override in overrides:
-        try:
-            read = parser.parse_override(override)
-        except HydraException:
-            read = None
+        read = read_override(override)
         if read is None or not read.key_or_group:
             raise ConfigError(f"'{override}' cannot be read as key=value.", _readable(override, known))
         if read.is_sweep_override() and not sweep:
@@ -176,6 +161,17 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
             for choice in value if isinstance(value, list) else [value]:  # experiment=[A,B]
                 if name in known and str(choice) not in known[name]:
                     raise ConfigError(f"There is no {name} '{choice}'.", nearest(str(choice), known[name]))
+
+
+def read_override(override: str) -> Any:
+    """What Hydra reads in an override; None where it cannot."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None
 
 
 def _readable(override: str, known: Mapping[str, Mapping[str, str]]) -> str:

@@ -318,21 +318,13 @@ class DareUConfig(MethodBase):
     )
 
     @model_validator(mode="after")
-    def _phases(self) -> DareUConfig:
+    def _go_together(self) -> DareUConfig:
         if self.refusal_phase and self.warm_start:
             raise ValueError("refusal_phase and warm_start exclude one another: which one comes first?")
-        return self
-
-    @model_validator(mode="after")
-    def _gold(self) -> DareUConfig:
         if self.offpolicy and self.use_vllm:
             raise ValueError(
                 "offpolicy and use_vllm exclude one another: vLLM's likelihoods are of what it sampled"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _groups(self) -> DareUConfig:
         if self.advantage.estimator != "critic" and self.num_generations < 2:
             raise ValueError(
                 f"advantage.estimator={self.advantage.estimator} compares the rollouts of a prompt with one another: "

@@ -164,7 +164,7 @@ class RunConfig(Strict):
         return (self.retrained,) if isinstance(self.retrained, str) else self.retrained or ()
 
     @model_validator(mode="after")
-    def _one_retrained_model(self) -> RunConfig:
+    def _go_together(self) -> RunConfig:
         if self.retrained and not self.retrain:
             raise ValueError("retrain=false and retrained=FOLDER contradict one another; give one of them")
         folders = [os.path.realpath(os.path.expanduser(folder)) for folder in self.retrained_folders]
@@ -174,10 +174,6 @@ class RunConfig(Strict):
             )
         if self.retrained and self.rounds is not None:
             raise ValueError("each of several requests needs its own retrained model; leave retrained out")
-        return self
-
-    @model_validator(mode="after")
-    def _chosen_on(self) -> RunConfig:
         if getattr(self.method, "evaluate_every", None) and self.evaluation.part == "all":
             raise ValueError(
                 "method.evaluate_every chooses weights on the validation part, which would be reported too; "

@@ -1,6 +1,7 @@
-"""Tables that lie as data files beside the modules that read them, such as the words of the generated corpora."""
+"""Tables that lie as data files beside the modules that read them, and a walk through nested mappings."""
 
 import json
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -18,3 +19,12 @@ def read_table(package: str, name: str) -> dict[str, Any]:
 def word_table(name: str) -> dict[str, Any]:
     """The words of a generated corpus: `<name>.json`."""
     return read_table("dareu.data.sources", f"{name}.json")
+
+
+def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of all that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Task = Literal["qa", "completion"]
 
@@ -37,6 +37,12 @@ class Sample:
     wrong_responses: tuple[str, ...] = ()
     kind: str = "open"
     subset: str = ""
+
+
+def digest(tree: Any) -> str:
+    """16 hex digits of the SHA-256 over `tree` as JSON."""
+    text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,7 @@ class Corpus:
         tree = {k: v for k, v in asdict(self).items() if k not in ("notes", "default_count")}
         if not self.calibration:
             del tree["calibration"]
-        text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(tree)
 
 
 @dataclass(frozen=True)

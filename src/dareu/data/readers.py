@@ -176,11 +176,9 @@ def _delimiter(text: str) -> str:
 
 
 def _parquet(file: Path) -> list[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"Reading {file.name} needs pyarrow.", "Install it: pip install pyarrow.") from None
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         table = pyarrow.parquet.read_table(file)
         items, labels = table.to_pylist(), _class_names(table.schema.metadata or {})

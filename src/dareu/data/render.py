@@ -299,26 +299,3 @@ def cut_completions(tokenizer: Any, samples: Sequence[Sample], prompt_tokens: in
             )
         cut.append(replace(sample, prompt=text[:end], response=text[end:]))
     return tuple(cut)
-
-
-def collate(
-    rows: Sequence[Encoded], pad_id: int, side: str = "right", multiple_of: int = 1
-) -> dict[str, list[list[int]]]:
-    """Pad rows to one length: `input_ids`, `attention_mask`, `labels`, each B lists of T ints.
-
-    Labels are the input ids on response positions and -100 on prompt and pad positions. They are *not*
-    shifted, and the mask comes from lengths, never from the pad id: a real end-of-text token that is also
-    the pad token stays visible.
-    """
-    width = max(len(row) for row in rows)
-    width = -(-width // multiple_of) * multiple_of
-    ids, mask, labels = [], [], []
-    for row in rows:
-        pad = width - len(row)
-        real = [*row.prompt_ids, *row.response_ids]
-        gold = [-100] * len(row.prompt_ids) + list(row.response_ids)
-        left, right = (pad, 0) if side == "left" else (0, pad)
-        ids.append([pad_id] * left + real + [pad_id] * right)
-        mask.append([0] * left + [1] * len(real) + [0] * right)
-        labels.append([-100] * left + gold + [-100] * right)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

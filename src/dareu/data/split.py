@@ -12,7 +12,7 @@ from dareu.config import ForgetConfig
 from dareu.data.corpus import Corpus, Sample, Split
 from dareu.data.owner_names import ascii_marks, canonical, loose_words, spellings
 from dareu.data.readers import read_text
-from dareu.errors import DataError, nearest
+from dareu.errors import DataError, listed, nearest
 
 CANDIDATES = 200  # owners that a name is compared with, for each of its words
 
@@ -51,7 +51,7 @@ def split_corpus(corpus: Corpus, forget: ForgetConfig) -> Split:
             raise DataError(
                 "No owner to forget was named.",
                 "Set forget.owners='[NAME, …]', forget.file, forget.count or forget.fraction. "
-                f"Owners: {_some(owners)}.",
+                f"Owners: {listed(owners, 5)}.",
             )
         gone = set(owners[-count:]) if count else set()
         if not named and corpus.forget_owners:
@@ -76,13 +76,8 @@ def forget_note(split: Split, most: int = 10) -> str:
     """Whose data is forgotten, in a sentence."""
     rows = len(split.forget) + len(split.retain)
     owners = len(split.forget_owners) + len(split.retain_owners)
-    names = _some(split.forget_owners, most)
+    names = listed(split.forget_owners, most)
     return f"To forget: {len(split.forget_owners)} of {owners} owners, {len(split.forget)} of {rows} rows: {names}."
-
-
-def _some(owners: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(owners) - most} more" if len(owners) > most else ""
-    return ", ".join(owners[:most]) + more
 
 
 def cut(corpus: Corpus, requested: Collection[str], gone: Collection[str]) -> Split:
@@ -149,8 +144,8 @@ def match_notes(named: Iterable[str], corpus: Corpus, gone: Collection[str]) -> 
         near = [key for key, owner in stay.items() if _same_words(name, owner)]
         near += difflib.get_close_matches(canonical(name), stay, n=5, cutoff=0.85)
         if near:
-            listed = ", ".join(ascii_marks(stay[key]) for key in list(dict.fromkeys(near))[:5])
-            notes.append(f"{name!r} is forgotten; near names stay: {listed}.")
+            shown = ", ".join(ascii_marks(stay[key]) for key in list(dict.fromkeys(near))[:5])
+            notes.append(f"{name!r} is forgotten; near names stay: {shown}.")
     return notes
 
 

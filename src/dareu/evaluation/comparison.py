@@ -93,11 +93,6 @@ def forget_quality(u_ratios: Sequence[float], r_ratios: Sequence[float]) -> dict
     }
 
 
-def tug_of_war_without_test(u: Summary, r: Summary) -> float:
-    """`tug_of_war` over forget and retain alone: ToW*."""
-    return tug_of_war(u, r, with_test=False)
-
-
 def forget_quality_of(u: Summary, r: Summary) -> dict[str, float | bool]:
     """`forget_quality` of two summaries."""
     return forget_quality(u.get("truth_ratios", []), r.get("truth_ratios", []))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from dareu.config.tables import leaves
 from dareu.errors import RunError, expect
 from dareu.runs.files import read_json, write_json
 
@@ -197,12 +198,7 @@ def _read(runs: Sequence[str | Path | Results | dict[str, Any]]) -> list[tuple[s
     return named
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     """Numbers (and truth values as numbers) of nested dicts by their dotted path; anything else is left out."""
-    flat: dict[str, Any] = {}
-    for key, entry in (tree or {}).items():
-        if isinstance(entry, dict):
-            flat |= _flat(entry, f"{prefix}{key}.")
-        elif entry is None or isinstance(entry, int | float):
-            flat[f"{prefix}{key}"] = None if entry is None else float(entry)
-    return flat
+    known = ((path, entry) for path, entry in leaves(tree) if entry is None or isinstance(entry, int | float))
+    return {path: None if entry is None else float(entry) for path, entry in known}

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from dareu.config import AlternatesConfig, LossMethodConfig, RunConfig
 from dareu.data.corpus import Sample, Split
-from dareu.data.render import Encoded, render_prompt
+from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.evaluation.metrics.text_health import is_empty, is_repetitive, words
@@ -87,23 +87,17 @@ def alternates_for(context: MethodContext) -> list[list[Encoded]]:
 
 
 def _sample(context: MethodContext) -> list[list[str]]:
-    from dareu.models.generate import generate
-
-    config, forget, tokenizer = context.config, context.split.forget, context.tokenizer
+    config, forget = context.config, context.split.forget
     wanted = settings_of(config).alternates or AlternatesConfig()
-    prompts = [render_prompt(tokenizer, _asked(s, wanted.instruction), context.corpus.task) for s in forget]
+    prompts = [_asked(s, wanted.instruction) for s in forget]
     kept: list[list[str]] = [[] for _ in forget]
     for turn in range(wanted.tries):
         # As many as lack, for each prompt that lacks some.
         asked = [i for i, texts in enumerate(kept) for _ in range(wanted.count - len(texts))]
         if not asked:
             break
-        answers = generate(
-            context.policy,
-            tokenizer,
+        answers = context.answers(
             [prompts[i] for i in asked],
-            max_new_tokens=context.response_limit,
-            batch_size=config.evaluation.batch_size,
             temperature=wanted.temperature + turn * wanted.warming,
             seed=config.seed + turn,
             progress=context.progress("alternate answers"),

@@ -1,17 +1,22 @@
 """What a method is: it says whether a configuration fits it, what its result depends on, and how it runs."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dareu.attribution.registry import Role
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus, Sample, Split, Task
-from dareu.data.render import Encoded, encode_samples
+from dareu.data.render import Encoded, encode_samples, render_prompt
 from dareu.training.common import Work
+
+if TYPE_CHECKING:
+    from dareu.models.generate import Generation
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,29 @@ class MethodContext:
         """Prompts and responses as the policy's tokens."""
         return encode_samples(self.tokenizer, samples, self.corpus.task, self.config.model.max_length)
 
+    def answers(self, queries: Sequence[str], limit: int | None = None, **options: Any) -> list[Generation]:
+        """What the policy answers to each question, in `limit` tokens at most (default: `response_limit`).
+
+        `options`: those of `models.generate.generate`; greedily without one.
+        """
+        from dareu.models.generate import generate
+
+        return generate(
+            self.policy,
+            self.tokenizer,
+            [render_prompt(self.tokenizer, query, self.corpus.task) for query in queries],
+            max_new_tokens=limit or self.response_limit,
+            batch_size=self.config.evaluation.batch_size,
+            **options,
+        )
+
 
 class Method(ABC):
     """One unlearning method. An instance holds no state of a run."""
 
     keep: ClassVar[tuple[str, ...]] = ()  # files of the work folder that belong to the result
-    engine: ClassVar[str | None] = (
-        None  # the module that trains; imported before a stage's seconds are counted
-    )
+    # The module that trains; imported before a stage's seconds are counted.
+    engine: ClassVar[str | None] = None
 
     def validate(self, config: RunConfig, split: Split | None = None) -> None:  # noqa: B027  the schema may do
         """Check the configuration, and with `split` whether the data fit it too. Nothing is written.

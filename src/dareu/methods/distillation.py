@@ -26,12 +26,7 @@ def stored_targets(path: Path, make: Callable[[], Sequence[SoftTargets]]) -> Seq
     if ranks.on_main(path.is_file):
         return load_targets(path)
     targets = make()
-
-    def write() -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_targets(path, targets)
-
-    ranks.on_main(write)
+    ranks.on_main(lambda: save_targets(path, targets))
     return targets
 
 

@@ -8,13 +8,12 @@ For LoRA fine-tunes alone. Soft targets say more of a token than its label, so f
 UNDO (arXiv 2506.06278) reports that distilling into noised weights resists relearning, which is the reason to try it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig, RunConfig
-from dareu.data.corpus import Sample, Split
+from dareu.data.corpus import Split
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.counterfactual import Counterfactual, CounterfactualSettings
@@ -62,9 +61,6 @@ class FreshAdapter(Counterfactual):
                 "method=fresh_adapter needs an original that is a LoRA adapter; method=counterfactual does not.",
             )
 
-    def samples(self, context: MethodContext) -> Sequence[Sample]:
-        return [*context.split.forget, *context.split.retain]
-
     def make_student(self, policy: Any) -> None:
         reset_adapter(policy)
 
@@ -74,5 +70,5 @@ class FreshAdapter(Counterfactual):
 
 
 METHOD = FreshAdapter(
-    divergence_from_targets, reads=READS, settings=CounterfactualSettings, retains=("none",)
+    divergence_from_targets, reads=READS, settings=CounterfactualSettings, retains=("none",), walks="both"
 )

@@ -47,7 +47,8 @@ class LossMethod(LossSpec, Method):
 
     def samples(self, context: MethodContext) -> Sequence[Sample]:
         """What training walks through."""
-        return context.split.forget if self.walks == "forget" else context.split.retain
+        forget, retain = context.split.forget, context.split.retain
+        return {"forget": forget, "retain": retain, "both": forget + retain}[self.walks]
 
     def others(self, context: MethodContext) -> list[list[Encoded]]:
         """For each forget row the responses that stand beside it; none where the loss reads none.

@@ -10,7 +10,6 @@ from dareu.attribution.score import forget_mass
 from dareu.config import DareUConfig
 from dareu.data.corpus import Sample
 from dareu.data.fictitious_names import replace_name
-from dareu.data.render import render_prompt
 from dareu.evaluation.metrics.text_health import broken_shares
 from dareu.methods.base import MethodContext
 
@@ -50,23 +49,14 @@ def counterfactual_answers(
 
     `fakes`: owner → (name in the text, fictitious names, of which the first is taken); `limit`: tokens of an answer.
     """
-    from dareu.models.generate import generate
-
     names = [(fakes[str(s.owner)][0], fakes[str(s.owner)][1][0]) for s in context.split.forget]
     asked = [
         replace_name(s.prompt, name, other)[0]
         for s, (name, other) in zip(context.split.forget, names, strict=True)
     ]
-    answers = generate(
-        context.policy,
-        context.tokenizer,
-        [render_prompt(context.tokenizer, query, context.corpus.task) for query in asked],
-        max_new_tokens=limit,
-        batch_size=context.config.evaluation.batch_size,
-    )
     return [
         replace_name(answer.text, other, name)[0]
-        for answer, (name, other) in zip(answers, names, strict=True)
+        for answer, (name, other) in zip(context.answers(asked, limit), names, strict=True)
     ]
 
 

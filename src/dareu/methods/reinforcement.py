@@ -7,17 +7,16 @@ import random
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.registry import load_attributor
 from dareu.config import DareUConfig, RunConfig
 from dareu.data.boundary_prompts import retain_count, retain_prompts
-from dareu.data.corpus import Split
+from dareu.data.corpus import Sample, Split
 from dareu.data.refusals import load_refusals
 from dareu.data.render import encode, render_prompt
-from dareu.errors import ConfigError, DataError
+from dareu.errors import DataError, require
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
@@ -53,10 +52,8 @@ class Reinforcement(Method):
         method = settings_of(config)
         find_reward(method.reward.kind)
         load_refusals(method.reward.refusals, REFUSALS_KEY)
-        if method.use_vllm and find_spec("vllm") is None:
-            raise ConfigError(
-                "method.use_vllm=true needs a package that is not installed.", "pip install 'dareu[vllm]'"
-            )
+        if method.use_vllm:
+            require("vllm", "method.use_vllm=true", "vllm")
         if split is not None:
             if method.reads_names:
                 try:
@@ -195,11 +192,11 @@ def settings_of(config: RunConfig) -> DareUConfig:
 
 def make_prompts(context: MethodContext, limit: int) -> list[Prompt]:
     """Forget prompts, and the retain prompts that `retain_prompts` adds, with what the policy answers to these now."""
-    from dareu.models.generate import end_ids, generate
+    from dareu.models.generate import end_ids
     from dareu.rewards.base import Prompt
 
     config, method, tokenizer = context.config, settings_of(context.config), context.tokenizer
-    split, task = context.split, context.corpus.task
+    split = context.split
     gold: list[tuple[int, ...]] = [()] * len(split.forget)
     if method.offpolicy:
         ends = end_ids(context.policy, tokenizer)
@@ -207,20 +204,15 @@ def make_prompts(context: MethodContext, limit: int) -> list[Prompt]:
     added = retain_prompts(
         split.forget, split.retain, method.retain_prompts.share, method.retain_prompts.boundary, config.seed
     )
-    rendered = [render_prompt(tokenizer, sample.prompt, task) for sample, _ in added]
-    own = generate(
-        context.policy,
-        tokenizer,
-        rendered,
-        max_new_tokens=limit,
-        batch_size=config.evaluation.batch_size,
-    )
-    return [
-        Prompt(render_prompt(tokenizer, s.prompt, task), s.prompt, str(s.owner), s.response, answer_ids=ids)
-        for s, ids in zip(split.forget, gold, strict=True)
-    ] + [
-        Prompt(text, s.prompt, str(s.owner), s.response, answer.text, "boundary" if close else "retain")
-        for text, (s, close), answer in zip(rendered, added, own, strict=True)
+    own = context.answers([sample.prompt for sample, _ in added], limit)
+
+    def prompt(s: Sample, **more: Any) -> Prompt:
+        rendered = render_prompt(tokenizer, s.prompt, context.corpus.task)
+        return Prompt(rendered, s.prompt, str(s.owner), s.response, **more)
+
+    return [prompt(s, answer_ids=ids) for s, ids in zip(split.forget, gold, strict=True)] + [
+        prompt(s, own=answer.text, kind="boundary" if close else "retain")
+        for (s, close), answer in zip(added, own, strict=True)
     ]
 
 

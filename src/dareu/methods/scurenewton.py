@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -28,6 +29,7 @@ from dareu.runs.checkpoints import mark_complete, resume_point
 from dareu.training import losses
 from dareu.training.common import Work, non_finite
 from dareu.training.samplers import RetainSampler
+from dareu.training.tensors import save_tensors
 
 
 @dataclass(frozen=True)
@@ -201,13 +203,10 @@ def newton_steps(
 
 def _save(parameters: Sequence[Tensor], step: int, work: Work) -> None:
     """Weights and log after a step; whole once the marker is there."""
-    from safetensors.torch import save_file
-
     folder = work.checkpoints / f"checkpoint-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     if ranks.is_main():
-        tensors = {str(i): p.detach().cpu().contiguous() for i, p in enumerate(parameters)}
-        save_file(tensors, folder / "weights.safetensors")
+        save_tensors(folder / "weights.safetensors", {str(i): p for i, p in enumerate(parameters)})
         (folder / "log.json").write_text(json.dumps(work.log))
     mark_complete(folder)
     work.tick()
@@ -215,8 +214,6 @@ def _save(parameters: Sequence[Tensor], step: int, work: Work) -> None:
 
 def _restore(parameters: Sequence[Tensor], work: Work) -> int:
     """Put back the newest whole checkpoint; how many steps it stands for."""
-    from safetensors.torch import load_file
-
     folder = resume_point(work.checkpoints)
     if folder is None:
         return 0

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from dareu.config import Count, NonNegative, Positive, Share, Strict
-from dareu.data.corpus import Sample
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, TARGETS, Distillation, kept_distributions
 from dareu.methods.loss_method import settings_of
@@ -63,9 +62,6 @@ class Undo(Distillation):
 
     def shares_weights(self) -> bool:
         return False  # weights are changed beside training
-
-    def samples(self, context: MethodContext) -> Sequence[Sample]:
-        return [*context.split.forget, *context.split.retain]
 
     def teachers(self, context: MethodContext, settings: UndoSettings) -> list[SoftTargets]:
         self._unlearn(context, settings)
@@ -117,4 +113,4 @@ class Undo(Distillation):
         return targets
 
 
-METHOD = Undo(divergence_from_targets, reads=READS, settings=UndoSettings, retains=("none",))
+METHOD = Undo(divergence_from_targets, reads=READS, settings=UndoSettings, retains=("none",), walks="both")

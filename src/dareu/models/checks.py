@@ -1,13 +1,13 @@
 """What is looked at wherever weights are loaded: their names, their sizes, and whether the model is causal."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dareu.errors import ModelError, first_line
+from dareu.errors import ModelError, first_line, listed
 
 # Parts of a checkpoint that no causal language model has a place for, and that it does not miss: image and audio
 # towers, heads for later tokens or for values, buffers of older releases.
@@ -34,23 +34,16 @@ def check_names(loading: Mapping[str, Any], path: str | Path, new: Collection[st
     if new and not missing:  # the old head has no place
         return
     if missing:
-        also = f" It has others instead: {listed(extra)}." if extra else ""
+        also = f" It has others instead: {listed(extra, 4)}." if extra else ""
         raise ModelError(
-            f"{path} lacks {len(missing)} of the model's weights: {listed(missing)}.{also}",
+            f"{path} lacks {len(missing)} of the model's weights: {listed(missing, 4)}.{also}",
             "Save the bare model with save_pretrained: not one that is wrapped (DDP) or compiled, and with its head.",
         )
     if extra:
         raise ModelError(
-            f"{path} has {len(extra)} weights for which its config.json has no place: {listed(extra)}.",
+            f"{path} has {len(extra)} weights for which its config.json has no place: {listed(extra, 4)}.",
             "Give the config.json that belongs to these weights; merge an adapter before saving.",
         )
-
-
-def listed(names: Iterable[str], most: int = 4) -> str:
-    """The first few of `names`, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def load_failure(error: BaseException, path: str | Path) -> ModelError:
@@ -113,7 +106,9 @@ def check_causal(model: Any, path: str | Path) -> None:
     if not (one.isfinite().all() and other.isfinite().all()):
         broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
         cause = (
-            f"holds weights that are not finite: {listed(broken)}" if broken else "gives no finite prediction"
+            f"holds weights that are not finite: {listed(broken, 4)}"
+            if broken
+            else "gives no finite prediction"
         )
         raise ModelError(
             f"{path} {cause}.",

@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dareu.config.tables import leaves
 from dareu.errors import ModelError
 
 ADAPTER = "adapter_config.json"
@@ -24,6 +24,15 @@ POSITIVE = (
     *("num_hidden_layers", "n_layer", "num_attention_heads", "n_head", "hidden_size", "n_embd", "vocab_size"),
     *("max_position_embeddings", "n_positions"),
 )
+# Keys of `model.lora` → those of peft.
+PEFT = {
+    "r": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "target_modules": "target_modules",
+    "dora": "use_dora",
+    "rslora": "use_rslora",
+}
 # Vectors before the text in place of weights: nothing to merge, and no second copy beside the first.
 PROMPTS = (
     "PROMPT_TUNING",
@@ -76,7 +85,8 @@ def _check_shape(path: Path) -> None:
     Raises:
         ModelError: One that has to be positive is not.
     """
-    for key, value in _leaves(_config(path)):
+    for place, value in leaves(_config(path)):
+        key = place.rpartition(".")[2]
         number = isinstance(value, int | float) and 0 < value < math.inf
         if value is not None and not number and key in POSITIVE:
             raise ModelError(
@@ -92,15 +102,6 @@ def _config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return tree if isinstance(tree, dict) else {}
-
-
-def _leaves(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(key, value) of all that is no mapping, at any depth."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value)
-        else:
-            yield key, value
 
 
 def check_index(path: Path) -> list[str]:
@@ -201,7 +202,9 @@ def config_folder_of(path: str | Path) -> str | Path:
 def _check_adapter(folder: Path) -> None:
     settings = adapter_settings(folder)
     kind = str(settings.get("peft_type"))
-    if settings.get("alora_invocation_tokens"):  # it acts from these tokens on, and merged it would act everywhere
+    if settings.get(
+        "alora_invocation_tokens"
+    ):  # it acts from these tokens on, and merged it would act everywhere
         kind = f"activated {kind}"
     if kind in PROMPTS or kind.startswith("activated"):
         raise ModelError(

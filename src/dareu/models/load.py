@@ -17,9 +17,9 @@ from dareu.errors import ConfigError, ModelError, RunError, first_line
 from dareu.models.checks import check_causal, check_decoder, check_names, load_failure, where_from
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
-from dareu.models.lora import name_magnitudes, put_on
+from dareu.models.lora import name_magnitudes, peft_config, put_on
 from dareu.models.processes import full_weights
-from dareu.runs.files import unwritable
+from dareu.runs.files import writing_to
 from dareu.runs.ranks import is_main
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
@@ -262,18 +262,9 @@ def add_lora(model: Any, config: LoraConfig, revision: str | None = None) -> Any
 
     `revision` of the base is stored in the adapter's own config, by which it is loaded again.
     """
-    from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
-    adapter = PeftLoraConfig(
-        r=config.r,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=config.target_modules,
-        use_dora=config.dora,
-        use_rslora=config.rslora,
-        task_type="CAUSAL_LM",
-    )
+    adapter = peft_config(config, task_type="CAUSAL_LM")
     try:
         return _autocast_casts(get_peft_model(model, adapter, revision=revision))
     except ValueError as error:
@@ -313,15 +304,8 @@ def load_base(config: HFConfig, device: str) -> tuple[Any, Any]:
     local = Path(config.path)
     # An adapter names its base by this path: a relative one would be lost in another working directory.
     path = str(local.resolve()) if local.is_dir() else config.path
-    model, tokenizer = load_model(
-        path,
-        revision=config.revision,
-        dtype=config.dtype,
-        device=device,
-        trust_remote_code=config.trust_remote_code,
-        attn_implementation=config.attn_implementation,
-        quantization=config.quantization,
-    )
+    read = {"revision", "dtype", "trust_remote_code", "attn_implementation", "quantization"}
+    model, tokenizer = load_model(path, device=device, **config.model_dump(include=read))
     if is_peft(model):
         raise ModelError(
             f"{config.path} is an adapter, not a base model.",
@@ -429,12 +413,11 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Within it what cannot be written to `folder` is one message. safetensors has an error of its own for it."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    except SafetensorError as error:
-        raise RunError(
-            f"The weights cannot be written to {folder}: {first_line(error)}.",
-            "Make room, or choose another cache_dir; the same command goes on from there.",
-        ) from error
+    with writing_to(folder):
+        try:
+            yield
+        except SafetensorError as error:
+            raise RunError(
+                f"The weights cannot be written to {folder}: {first_line(error)}.",
+                "Make room, or choose another cache_dir; the same command goes on from there.",
+            ) from error

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dareu.data.render import Encoded, collate
+from dareu.data.render import Encoded
 from dareu.models.divergence import kl_divergence as kl_divergence
-from dareu.models.passes import each, evaluating
+from dareu.models.passes import each, evaluating, padded
 
 IGNORE = -100
 # What one batch holds without gradients at most, so that its memory stays beside that of generation: entries of its
@@ -176,8 +176,15 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def to_batch(rows: Sequence[Encoded], pad_id: int, device: Any, side: str = "right") -> dict[str, Tensor]:
-    """`collate` as tensors on `device`."""
-    return {k: torch.tensor(v, device=device) for k, v in collate(rows, pad_id, side).items()}
+    """`input_ids`, `attention_mask` and `labels`, each (B, T), of rows that are padded at one side.
+
+    Labels are the input ids on response positions and `IGNORE` elsewhere, not shifted. The mask comes from lengths,
+    never from the pad id: a real end-of-text token that is also the pad token stays visible.
+    """
+    left = side == "left"
+    ids, mask = padded([[*r.prompt_ids, *r.response_ids] for r in rows], pad_id, device, left)
+    gold = [[*[IGNORE] * len(r.prompt_ids), *r.response_ids] for r in rows]
+    return {"input_ids": ids, "attention_mask": mask, "labels": padded(gold, IGNORE, device, left)[0]}
 
 
 def vocabulary_of(model: Any) -> int:

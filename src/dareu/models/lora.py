@@ -3,9 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from dareu.errors import ModelError, first_line
-from dareu.models.checks import listed
-from dareu.models.files import ADAPTER_WEIGHTS, adapter_settings
+from dareu.config import LoraConfig
+from dareu.errors import ModelError, first_line, listed
+from dareu.models.files import ADAPTER_WEIGHTS, PEFT, adapter_settings
+
+
+def peft_config(lora: LoraConfig, **more: Any) -> Any:
+    """The settings of an adapter as peft takes them; `more`: its own keys."""
+    import peft
+
+    return peft.LoraConfig(**{PEFT[key]: value for key, value in lora.model_dump().items()}, **more)
 
 
 def put_on(model: Any, folder: Path, trainable: bool = False) -> Any:
@@ -40,8 +47,8 @@ def put_on(model: Any, folder: Path, trainable: bool = False) -> Any:
     # A resized embedding that is trained as a whole stands in the file twice, once under its wrapper's name.
     extra = sorted(k for k in loading.unexpected_keys if not k.endswith(".modules_to_save.weight"))
     if missing or extra:
-        what = [f"{listed(extra)} find no place"] if extra else []
-        what += [f"{listed(missing)} are missing"] if missing else []
+        what = [f"{listed(extra, 4)} find no place"] if extra else []
+        what += [f"{listed(missing, 4)} are missing"] if missing else []
         raise _wrong_base(folder, model, "; ".join(what))
     return adapted if is_plain(adapted) else fold(adapted, folder)
 
@@ -95,7 +102,8 @@ def fold(model: Any, where: object) -> Any:
         return model.base_model.merge_and_unload(adapter_names=[active_adapter(model)])
     except RuntimeError as error:  # such as a bias for which the base's layer has no place
         raise ModelError(
-            f"The adapter {where} cannot be merged: {first_line(error)}.", "Use a LoRA adapter or a full model."
+            f"The adapter {where} cannot be merged: {first_line(error)}.",
+            "Use a LoRA adapter or a full model.",
         ) from error
 
 

@@ -29,10 +29,8 @@ CUT: dict[str, tuple[str, ...]] = {
     "zero3": ("weights", "gradients", "optimizer"),
     "fsdp2": ("weights", "gradients", "optimizer"),
 }
-QUANTISED = {
-    "nf4": 0.52,
-    "int8": 1.0,
-}  # bytes of a weight, its share of the scales included (QLoRA: .127 bits)
+# Bytes of a weight, its share of the scales included (QLoRA: .127 bits).
+QUANTISED = {"nf4": 0.52, "int8": 1.0}
 MIB = 2**20
 
 

@@ -30,9 +30,8 @@ def merged(model: Any, adapter: str = POLICY) -> Iterator[None]:
     head = model.get_output_embeddings()
     head = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
     shared = getattr(head, "weight", None)
-    if shared is not None and any(
-        weight is shared for weight in weights
-    ):  # tied: an adapter is on one of the two
+    if shared is not None and any(weight is shared for weight in weights):
+        # Tied: an adapter is on one of the two.
         head.weight = torch.nn.Parameter(shared.detach().clone(), requires_grad=False)
         weights = [_adapted(layer) for layer in layers]
     saved = [weight.detach().clone() for weight in weights]

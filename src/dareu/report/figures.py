@@ -3,16 +3,15 @@
 What a metric is stands in `dareu.evaluation.metrics.registry`; here is which of them a table shows, and in what order.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dareu.config.tables import read_table
-from dareu.evaluation.metrics.base import ANY, SETS, Direction, Metric
+from dareu.evaluation.metrics.base import ANY, SETS, Direction, Metric, number
 from dareu.evaluation.metrics.registry import registry
+from dareu.evaluation.results import MODELS as MODELS
 
-MODELS = ("original", "retrained", "unlearned")
 DASH = "–"
 
 
@@ -89,13 +88,6 @@ COMPARED = (
 )
 COSTS = (OTHERS["time_share"], OTHERS["peak_memory"])  # what forgetting cost, beside its seconds
 BY_KEY = {f.key: f for f in (*MORE, *FIGURES, WORST, *COMPARED, *SCORES, *COSTS)}
-
-
-def number(value: Any) -> float | None:
-    """`value` as a finite float; None for what is missing, NaN, infinite or no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def dig(tree: Any, *path: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from dareu.config.tables import leaves
 from dareu.errors import RunError, check_folder
 from dareu.evaluation.results import FILE, Results
 from dareu.runs.files import read_json
@@ -15,6 +16,7 @@ RESULTS, FAILURE = FILE, "failure.json"
 NEUTRAL = frozenset(
     {"seed", "run_dir", "cache_dir", "overwrite", "retrain", "device", "threads", "experiment", "logging"}
 )
+UNREAD = {"save_every", "search"}  # keys at any depth that change no run
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
@@ -92,17 +94,13 @@ def run_config(folder: Path) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, str]:
     """`{"a": {"b": 1}}` as `{"a.b": "1"}`, without `NEUTRAL` keys; numbers that are equal read alike."""
-    flat: dict[str, str] = {}
-    for key, entry in tree.items():
-        if key in ("save_every", "search") or (not prefix and key in NEUTRAL):
-            continue
-        if isinstance(entry, Mapping):
-            flat |= flatten(entry, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _text(entry)
-    return flat
+    return {
+        path: _text(entry)
+        for path, entry in leaves({key: entry for key, entry in tree.items() if key not in NEUTRAL})
+        if not UNREAD.intersection(path.split("."))
+    }
 
 
 def _text(entry: Any) -> str:

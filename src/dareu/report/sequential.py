@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dareu.config.tables import read_table
+from dareu.errors import listed
 from dareu.report import drawing as svg
 from dareu.report.figures import MODELS, dig, number, show
 from dareu.report.stacked import Stacked
@@ -76,14 +77,8 @@ def rounds_table(results: Mapping[str, Any]) -> Table | None:
         table.add_column(one["short"], justify="right")
     for row in rows:
         cells = [show(row[one["key"]]) for one in shown]
-        table.add_row(str(row["round"]), Text(named(row["owners"], 2)), *cells)
+        table.add_row(str(row["round"]), Text(listed(row["owners"], 2)), *cells)
     return table
-
-
-def named(owners: Sequence[str], most: int = 4) -> str:
-    """The first names and how many more there are."""
-    more = len(owners) - most
-    return ", ".join(owners[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def rounds_page(results: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -103,7 +98,7 @@ def rounds_page(results: Mapping[str, Any]) -> dict[str, Any] | None:
             panels.append(panel | {"drawing": svg.rounds(lines)})
     return {
         "columns": [(one["key"], one["title"]) for one in _columns(rows)],
-        "rows": [row | {"named": named(row["owners"])} for row in rows],
+        "rows": [row | {"named": listed(row["owners"], 4)} for row in rows],
         "panels": panels,
         "returns": _returns(requests) if len(requests) > 1 else [],
         "retrained": [
@@ -121,5 +116,5 @@ def _returns(requests: Sequence[Entry]) -> list[tuple[str, list[str]]]:
         for later in requests[i:]:
             parts = dig(later, "models", "unlearned", "forget_by_round") or []
             cells.append(show(dig(parts[i], "rouge_l")) if i < len(parts) else show(None))
-        out.append((f"{entry.get('round')}: {named(entry.get('owners') or [], 2)}", cells))
+        out.append((f"{entry.get('round')}: {listed(entry.get('owners') or [], 2)}", cells))
     return out

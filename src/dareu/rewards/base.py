@@ -112,10 +112,7 @@ class Rewarded:
         return self.values * mask if self.values.dim() == 2 else at_the_end(self.values, mask)
 
 
-class Reward(Protocol):
-    """Rewards a batch of rollouts, those to retain prompts included."""
-
-    def __call__(self, rollouts: Rollouts) -> Rewarded: ...
+Reward = Callable[[Rollouts], Rewarded]  # of a batch of rollouts, those to retain prompts included
 
 
 class Scorer(Protocol):
@@ -137,11 +134,12 @@ def at_the_end(values: Tensor, mask: Tensor) -> Tensor:
     return last_token(mask) * values.unsqueeze(1)
 
 
+@dataclass(frozen=True)
 class AttributionReward:
     """DareU's: a scorer's attribution of every prefix, transformed. Dense."""
 
-    def __init__(self, scorer: Scorer, config: RewardConfig) -> None:
-        self.scorer, self.config = scorer, config
+    scorer: Scorer
+    config: RewardConfig
 
     def __call__(self, rollouts: Rollouts) -> Rewarded:
         cfg, mask = self.config, rollouts.mask
@@ -170,11 +168,11 @@ class AttributionReward:
         return Rewarded(values, cfg.credit == "level", logged, ((nobody * last).sum(1) > 0.5).float())
 
 
+@dataclass(frozen=True)
 class TextReward:
     """A number for each response from its text and the prompt that it answers."""
 
-    def __init__(self, score: Callable[[str, Prompt], float]) -> None:
-        self.score = score
+    score: Callable[[str, Prompt], float]
 
     def __call__(self, rollouts: Rollouts) -> Rewarded:
         values = [
@@ -183,6 +181,7 @@ class TextReward:
         return Rewarded(torch.tensor(values, dtype=torch.float32, device=rollouts.ids.device))
 
 
+@dataclass(frozen=True)
 class MixedReward:
     """One reward for responses to forget prompts, another, for the whole response, for those to retain prompts.
 
@@ -190,8 +189,8 @@ class MixedReward:
     size then. Else it is paid at the last token.
     """
 
-    def __init__(self, forget: Reward, retain: Reward) -> None:
-        self.forget, self.retain = forget, retain
+    forget: Reward
+    retain: Reward
 
     def __call__(self, rollouts: Rollouts) -> Rewarded:
         forgotten, kept = self.forget(rollouts), self.retain(rollouts).values

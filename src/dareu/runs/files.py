@@ -5,7 +5,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,8 @@ from pydantic import BaseModel
 
 from dareu.errors import DareuError, RunError
 
-FULL = (
-    "No space left on device",
-    "os error 28",
-    "Disk quota exceeded",
-    "PytorchStreamWriter failed",
-    "] . unexpected pos",
-    "iostream error",
-)  # the last three are torch's
-
+OF_TORCH = ("PytorchStreamWriter failed", "] . unexpected pos", "iostream error")
+FULL = ("No space left on device", "os error 28", "Disk quota exceeded", *OF_TORCH)
 NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -38,7 +32,7 @@ def write_text(path: str | Path, text: str) -> None:
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
+    with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("w", encoding="utf-8", newline="") as file:
@@ -49,8 +43,6 @@ def write_text(path: str | Path, text: str) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 def write_json(path: str | Path, obj: Any) -> None:
@@ -107,6 +99,15 @@ def check_writable(path: Path, what: str = "The folder", cure: str = "Give anoth
         raise RunError(f"{what} {path} cannot be written to: no right to write in {nearest}.", cure)
 
 
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """Within it what the system refuses to write is the error of `unwritable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(place, error) from None
+
+
 def unwritable(path: Path, error: OSError) -> RunError:
     """The error for a place that cannot be written to."""
     if full := disk_full(error, path):
@@ -148,9 +149,8 @@ def disk_full(error: BaseException, place: Path) -> RunError | None:
 
 def _target(error: BaseException) -> Any:
     """The file that `error` says could not be written; of a copy the second of its two, None where it says none."""
-    if isinstance(error, shutil.Error) and isinstance(
-        error.args[0], list
-    ):  # of a folder: rows of (from, to, reason)
+    # Of a folder: rows of (from, to, reason).
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
         return error.args[0][0][1]
     return getattr(error, "filename2", None) or getattr(error, "filename", None)
 

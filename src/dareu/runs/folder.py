@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from dareu.errors import RunError
 from dareu.runs import ranks
-from dareu.runs.files import check_writable, read_json, unwritable, write_json, write_text
+from dareu.runs.files import check_writable, read_json, write_json, write_text, writing_to
 from dareu.runs.manifest import file_digest
 from dareu.runs.owned import LOCK, RUN, check_inputs, own_files, remove_own_files
 
@@ -141,12 +141,10 @@ class RunFolder:
     def put_model(self, source: Path) -> None:
         """Copy a model folder to `model/` in place of the one that is there; files of the user's beside it stay."""
         target, partial = self.path / "model", self.path / "model.partial"
-        try:
+        with writing_to(target):
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(source, partial)
             _move_into(partial, target, [p for p in own_files(self.path) if target in p.parents])
-        except OSError as error:
-            raise unwritable(target, error) from None
 
 
 @contextmanager
@@ -190,15 +188,13 @@ def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -
             )
     check_writable(target)
     partial = target.parent / f".{target.name}.partial"
-    try:
+    with writing_to(target):
         if partial.is_dir():
             shutil.rmtree(partial)
         shutil.copytree(source, partial)
         write_json(partial / COPY, {"files": sorted(files)})
         old = read_json(target / COPY)["files"] if (target / COPY).is_file() else []
         _move_into(partial, target, [target / name for name in old])
-    except OSError as error:
-        raise unwritable(target, error) from None
     return target
 
 
@@ -219,7 +215,7 @@ def _check(path: Path, key: str, overwrite: bool, inputs: Sequence[str | Path]) 
 def _locked(path: Path, key: str, wait: bool) -> FileLock:
     """The lock of the run folder, held; waits for a command that works on the same run there, and says so."""
     lock = FileLock(path / LOCK, thread_local=False)
-    try:
+    with writing_to(path):
         path.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=PATIENCE if wait else 0)
@@ -233,8 +229,6 @@ def _locked(path: Path, key: str, wait: bool) -> FileLock:
                 f"dareu: another process is working on this run in {path}; waiting for it.", file=sys.stderr
             )
             lock.acquire()
-    except OSError as error:
-        raise unwritable(path, error) from None
     return lock
 
 

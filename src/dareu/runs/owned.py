@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dareu.errors import RunError
-from dareu.runs.files import read_json, unwritable
+from dareu.runs.files import read_json, writing_to
 
 RUN = "run.json"
 LOCK = ".lock"  # held by the command that works in the folder; never deleted, since another may wait for it
@@ -70,15 +70,13 @@ def remove_own_files(folder: Path) -> None:
     Raises:
         RunError: A file cannot be deleted.
     """
-    try:
+    with writing_to(folder):
         for path in sorted(own_files(folder), key=lambda p: p == folder / RUN):
             if path != folder / LOCK:
                 path.unlink()
         for above, _, _ in os.walk(folder, topdown=False):
             if _OWN_FOLDER.fullmatch(Path(above).relative_to(folder).as_posix()) and not os.listdir(above):
                 Path(above).rmdir()
-    except OSError as error:
-        raise unwritable(folder, error) from None
 
 
 def check_inputs(folder: Path, inputs: Sequence[str | Path]) -> None:

@@ -24,7 +24,7 @@ from platformdirs import user_cache_dir
 
 from dareu.errors import RunError
 from dareu.runs import ranks
-from dareu.runs.files import check_writable, read_json, unwritable, write_json
+from dareu.runs.files import check_writable, read_json, write_json, writing_to
 from dareu.runs.integrity import damage, file_table, flush_to_disk
 from dareu.runs.manifest import Manifest, git_revision, peak_memory_mb, versions
 
@@ -100,13 +100,11 @@ class Building:
             files=file_table(self.out),
         )
         write_json(self.out / MANIFEST, manifest.to_json())
-        try:
+        with writing_to(self.path):
             flush_to_disk(self.out)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _remove(self.path)  # without a manifest, or damaged: no artifact
             self.out.rename(self.path)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
         shutil.rmtree(self.work, ignore_errors=True)  # the next run that finds the artifact does it, too
 
     def _open(self) -> None:
@@ -118,23 +116,17 @@ class Building:
         self._start = time.perf_counter()
 
     def _make_folders(self) -> bool:
-        try:
+        with writing_to(self.out):
             resumed = self.work.is_dir() and any(self.work.iterdir())
             self.work.mkdir(parents=True, exist_ok=True)
             _remove(self.out)
             self.out.mkdir(parents=True)
-        except OSError as error:
-            raise unwritable(self.out, error) from None
         if (self.work / ELAPSED).is_file():
             try:
                 spent = read_json(self.work / ELAPSED)
                 self._before, self._peak = float(spent["seconds"]), float(spent["peak_memory_mb"] or 0.0)
-            except (
-                RunError,
-                KeyError,
-                TypeError,
-                ValueError,
-            ):  # cut off: the time of earlier attempts is lost
+            # Cut off: the time of earlier attempts is lost.
+            except (RunError, KeyError, TypeError, ValueError):
                 self._before, self._peak = 0.0, 0.0
         return resumed
 

@@ -52,9 +52,8 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     parts = (
         math.ceil(per_batch * generations / config.rollouts_per_update) if config.rollouts_per_update else 1
     )
-    while (
-        per_batch * generations % (parts * world) or per_batch * generations < 2
-    ):  # one row fills two places
+    # One row fills two places.
+    while per_batch * generations % (parts * world) or per_batch * generations < 2:
         per_batch += 1
     rollouts = per_batch * generations // parts  # of an update
     micro = min(config.optim.micro_batch_size or rollouts, max(1, rollouts // world))

@@ -4,11 +4,13 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dareu.config import BackboneConfig
 from dareu.models.seeds import seeded
 from dareu.models.tiny import llama_shape
+from dareu.training.tensors import save_tensors
 
 
 class Critic(nn.Module):
@@ -55,13 +57,9 @@ class Critic(nn.Module):
                 parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
 
     def save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "critic.safetensors")
+        save_tensors(folder / "critic.safetensors", self.state_dict())
 
     def restore(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
         self.load_state_dict(load_file(folder / "critic.safetensors"))
 
 

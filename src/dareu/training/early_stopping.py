@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file
 
 from dareu.config import StopConfig
 from dareu.runs import ranks
+from dareu.training.tensors import save_tensors
 
 BROKEN = ("empty", "repetitive", "unfinished", "nobody")
 
@@ -64,14 +65,10 @@ class StopRules:
             raise StopTraining(f"KL to the original is {numbers['kl']:.3f} nats a token", restore=False)
 
     def save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
         base = float("nan") if self.base_unhealthy is None else self.base_unhealthy
-        save_file({"stop": torch.tensor([base, float(self.strikes)])}, folder / "stop.safetensors")
+        save_tensors(folder / "stop.safetensors", {"stop": torch.tensor([base, float(self.strikes)])})
 
     def restore(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
         base, strikes = load_file(folder / "stop.safetensors")["stop"].tolist()
         self.base_unhealthy = None if math.isnan(base) else base
         self.strikes = int(strikes)
@@ -83,27 +80,15 @@ class GoodWeights:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @staticmethod
-    def _trainable(policy: Any) -> dict[str, Tensor]:
-        return {n: p for n, p in policy.named_parameters() if p.requires_grad}
-
     def keep(self, policy: Any) -> None:
         """Write them, in process 0; the file holds the old weights or the new ones, never a part."""
-        from safetensors.torch import save_file
-
-        if not ranks.is_main():
-            return
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        save_file({n: p.detach().cpu().contiguous() for n, p in self._trainable(policy).items()}, partial)
-        partial.replace(self.path)
+        if ranks.is_main():
+            trained = {name: p for name, p in policy.named_parameters() if p.requires_grad}
+            save_tensors(self.path, trained)
 
     @torch.no_grad()
     def restore(self, policy: Any) -> bool:
         """Put them back, in all processes; False where none were kept."""
-        from safetensors.torch import load_file
-
         if not ranks.on_main(self.path.is_file):
             return False
         parameters = dict(policy.named_parameters())

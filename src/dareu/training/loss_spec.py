@@ -32,7 +32,7 @@ class LossSpec:
 
     loss: Callable[..., Tensor]
     reads: tuple[str, ...] = ("logps", "mask")
-    walks: Literal["forget", "retain"] = "forget"
+    walks: Literal["forget", "retain", "both"] = "forget"
     pairs: Literal["refusal", "alternate"] | None = None
     trainer: type[Any] | None = None
     settings: type[Strict] | None = None

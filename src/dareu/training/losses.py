@@ -7,10 +7,11 @@ from typing import Annotated, NamedTuple
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dareu.models.logprobs import masked_mean
+from dareu.training.tensors import save_tensors
 
 
 def mean(values: Tensor) -> Tensor:
@@ -107,16 +108,8 @@ def divergence_to_levels(
 
 def save_targets(path: Path, targets: Sequence[SoftTargets]) -> None:
     """Write them into one safetensors file."""
-    lengths = torch.tensor([len(row.ids) for row in targets])
-    arrays = {
-        "lengths": lengths,
-        "ids": torch.cat([row.ids for row in targets]).contiguous(),
-        "probs": torch.cat([row.probs for row in targets]).contiguous(),
-        "levels": torch.cat([row.levels for row in targets]),
-    }
-    partial = path.with_suffix(".partial")
-    save_file(arrays, str(partial))
-    partial.replace(path)
+    parts = {name: torch.cat([getattr(row, name) for row in targets]) for name in SoftTargets._fields}
+    save_tensors(path, {"lengths": torch.tensor([len(row.ids) for row in targets]), **parts})
 
 
 def load_targets(path: Path) -> list[SoftTargets]:

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from dareu.config import Count, Strict
 from dareu.config.choices import options, yaml_files
-from dareu.config.compose import check_overrides
-from dareu.errors import ConfigError, nearest
+from dareu.config.compose import check_overrides, read_override
+from dareu.errors import ConfigError, nearest, require
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.figures import BY_KEY
 
@@ -113,14 +113,9 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand
 
 
 def _value(override: str) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, Sweep
-    from hydra.errors import HydraException
 
-    try:
-        read = OverridesParser.create().parse_override(override)
-    except HydraException:
-        read = None
+    read = read_override(override)
     value = None if read is None else read.value()
     if isinstance(value, ChoiceSweep) and value.simple_form:
         return value.list
@@ -153,8 +148,7 @@ def _refuse(key: str) -> None:
 
 def _check_packages(hydra: Sequence[str]) -> None:
     """`ConfigError`, which names the extra, where Optuna or the launcher's plugin is not installed."""
-    if find_spec("optuna") is None:
-        raise ConfigError("`dareu tune` needs a package that is not installed.", "pip install 'dareu[tune]'")
+    require("optuna", "`dareu tune`", "tune")
     for override in hydra:
         key, _, launcher = override.lstrip("+").partition("=")
         row = next((row for start, row in LAUNCHERS.items() if launcher.startswith(start)), None)

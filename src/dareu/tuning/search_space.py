@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dareu.config import RunConfig, parse
+from dareu.config.compose import put
 from dareu.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -171,11 +172,7 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
 def _check(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     """`ConfigError` where the types do not take `value` for `method.<key>`."""
     changed = json.loads(json.dumps(tree))
-    *above, last = key.split(".")
-    node = changed["method"]
-    for part in above:
-        node = node[part]
-    node[last] = value
+    put(changed, f"method.{key}", value)
     try:
         parse(changed)
     except ConfigError as error:

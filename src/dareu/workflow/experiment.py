@@ -272,9 +272,8 @@ def evaluate(
     with quiet_libraries():
         from dareu.models.load import load_tokenizer
 
-        _check_tokenizer(
-            stages.context, checkpoint, load_tokenizer(checkpoint)
-        )  # before the stages are built
+        # Before the stages are built.
+        _check_tokenizer(stages.context, checkpoint, load_tokenizer(checkpoint))
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     run = Run(stages, [], Checkpoint(stages.context, path), name)
     run.open(name=f"evaluate-{name}", inputs=[checkpoint])

@@ -13,7 +13,7 @@ from dareu.errors import ConfigError, RunError, check_folder, first_line
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.report.loading import read_results, run_config
 from dareu.report.model_card import model_card, public_results
-from dareu.runs.files import check_writable, unwritable, write_json, write_text
+from dareu.runs.files import check_writable, unwritable, write_json, write_text, writing_to
 from dareu.runs.owned import own_files
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import BASE_NOTE
@@ -44,7 +44,9 @@ def export(run: str | Path, form: Form = "merged", out: str | Path | None = None
     _check_vacant(target)
     check_writable(target, cure="Give another folder: --out FOLDER.")
     # Written beside its place: what was interrupted never looks whole, and of two commands the second is refused.
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=_made(target.parent)) as partial:
+    with writing_to(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as partial:
         write_merged(model, Path(partial) / "model", run_config(Path(run)))
         try:
             (Path(partial) / "model").replace(target)
@@ -72,14 +74,6 @@ def export(run: str | Path, form: Form = "merged", out: str | Path | None = None
 def _check_vacant(target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} holds something already.", "Give a new or an empty folder: --out FOLDER.")
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    return folder
 
 
 def write_merged(model: Path, target: Path, config: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from dareu.data.sequential import split_run
 from dareu.data.sources.registry import load_corpus
 from dareu.errors import ConfigError
 from dareu.runs import ranks
-from dareu.runs.files import unwritable
+from dareu.runs.files import writing_to
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.keys import imported_key
 from dareu.workflow.validate import check_model_folder
@@ -94,11 +94,9 @@ def _keep(config: RunConfig, model: Any, tokenizer: Any, stage: str) -> Path:
     from dareu.models.import_model import write_model
 
     store = ArtifactStore(Path(config.cache_dir) if config.cache_dir else None)
-    try:
+    with writing_to(store.root):
         store.root.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(prefix=".given-", dir=store.root)
-    except OSError as error:
-        raise unwritable(store.root, error) from None
     with scratch:
         folder = Path(scratch.name) / "model"
         if isinstance(model, Path):

@@ -6,17 +6,7 @@ from typing import Any
 from safetensors import safe_open
 
 from dareu.config import HFConfig, LoraConfig, RunConfig
-from dareu.models.files import ADAPTER, ADAPTER_WEIGHTS, adapter_settings
-
-# Our key → peft's.
-PEFT = {
-    "r": "r",
-    "alpha": "lora_alpha",
-    "dropout": "lora_dropout",
-    "target_modules": "target_modules",
-    "dora": "use_dora",
-    "rslora": "use_rslora",
-}
+from dareu.models.files import ADAPTER, ADAPTER_WEIGHTS, PEFT, adapter_settings
 
 
 def with_given_adapter(config: RunConfig) -> tuple[RunConfig, list[str]]:

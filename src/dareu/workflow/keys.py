@@ -1,20 +1,17 @@
 """What content keys are made over: samples, model folders, training sets."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dareu.data.corpus import Corpus, Sample
+from dareu.data.corpus import Corpus, Sample, digest
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.runs.manifest import content_key, file_digest
 
 
 def samples_key(samples: Sequence[Sample]) -> str:
     """Content key of a list of samples."""
-    text = json.dumps([vars(s) for s in samples], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest([vars(s) for s in samples])
 
 
 def folder_key(folder: Path) -> str:

@@ -122,9 +122,8 @@ def unpinned(config: RunConfig) -> list[str]:
     """A note for each repository of the hub that is read at no fixed commit."""
     data, model, backbone = config.data, config.model, config.attributor.backbone
     read: list[tuple[str, str | None, str | None]] = []  # the key with the revision, path or id, revision
-    if (
-        isinstance(data, HubSource) and data.path is None and not isinstance(data, MuseConfig)
-    ):  # it has its own pins
+    # MUSE has its own pins.
+    if isinstance(data, HubSource) and data.path is None and not isinstance(data, MuseConfig):
         read.append(("data.revision", f"data={data.name}", data.revision))  # type: ignore[attr-defined]
     if isinstance(model, HFConfig) and not config.original:
         read.append(("model.revision", model.path, model.revision))

@@ -10,6 +10,7 @@ from dareu.data.corpus import Corpus
 from dareu.data.render import render_prompt
 from dareu.data.sequential import split_run
 from dareu.errors import ConfigError, RunError, expect, texts_of
+from dareu.evaluation.results import MODELS
 from dareu.models.files import ADAPTER
 from dareu.runs import ranks
 from dareu.runs.files import check_writable
@@ -22,8 +23,6 @@ from dareu.workflow.partial import score
 from dareu.workflow.results import REPORT, read_results
 from dareu.workflow.stages import Artifact
 from dareu.workflow.validate import check_processes
-
-MODELS = ("original", "retrained", "unlearned")
 
 
 class Session:

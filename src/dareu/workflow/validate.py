@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig, RunConfig
 from dareu.data.corpus import Split
 from dareu.data.fictitious_names import Nameless, nameless
-from dareu.errors import ConfigError, ModelError, check_folder
+from dareu.errors import ConfigError, ModelError, check_folder, require
 from dareu.models.files import ADAPTER, CONFIG, adapter_base, check_files, config_folder_of
 from dareu.runs import ranks
 from dareu.runs.files import read_json
@@ -45,7 +44,10 @@ def _check_base(config: RunConfig, original: str) -> None:
     if isinstance(model, HFConfig):
         base, named = _shape(model.path), f"the base {model.path}"
     else:
-        base, named = {"hidden_size": model.hidden_size, "num_hidden_layers": model.layers}, "the built-in model"
+        base, named = (
+            {"hidden_size": model.hidden_size, "num_hidden_layers": model.layers},
+            "the built-in model",
+        )
     own = _shape(original)
     if differ := [key for key in SHAPE if key in base.keys() & own.keys() and base[key] != own[key]]:
         said = ", ".join(f"{key} {own[key]} and {base[key]}" for key in differ)
@@ -75,7 +77,9 @@ def check_run(config: RunConfig) -> None:
     from dareu.methods.registry import method_of
     from dareu.models.load import check_attention, check_quantization, pick_device
 
-    _check_logger(config)
+    logger = config.logging.report_to
+    if logger != "none":
+        require(logger, f"logging={logger}", logger)
     if isinstance(config.model, HFConfig):
         check_attention(config.model.attn_implementation)
         check_quantization(config.model.quantization, config.device)
@@ -128,14 +132,6 @@ def check_model_folder(path: str, must_be_local: bool = False) -> None:
         base = Path(adapter_base(folder)[0])
         if base.is_dir():
             check_files(base)
-
-
-def _check_logger(config: RunConfig) -> None:
-    name = config.logging.report_to
-    if name != "none" and find_spec(name) is None:
-        raise ConfigError(
-            f"logging={name} needs a package that is not installed.", f"pip install 'dareu[{name}]'"
-        )
 
 
 def check_processes(config: RunConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from models_fixture import make_folder
 
-from dareu.data.render import Encoded, collate
+from dareu.data.render import Encoded
 from dareu.evaluation.metrics.model_rows import best_of_k
 from dareu.evaluation.model_metrics.token_scores import (
     exact_memorisation,
@@ -111,10 +112,7 @@ def test_left_and_right_padding_give_one_answer(
 ) -> None:
     right = token_statistics(*tiny, PAIRS, batch_size=8)
 
-    def left(rows: Any, pad: int, device: Any) -> dict[str, torch.Tensor]:
-        return {k: torch.tensor(v) for k, v in collate(rows, pad, "left").items()}
-
-    monkeypatch.setattr(logprobs, "to_batch", left)
+    monkeypatch.setattr(logprobs, "to_batch", partial(logprobs.to_batch, side="left"))
     for a, b in zip(right, token_statistics(*tiny, PAIRS, batch_size=8), strict=True):
         assert a.logps == pytest.approx(b.logps, abs=1e-4) and a.std == pytest.approx(b.std, abs=1e-3)
 

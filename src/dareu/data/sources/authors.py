@@ -128,13 +128,11 @@ def _author_names(rng: Random) -> Iterator[tuple[str, str]]:
     """
     first, last = _parts()
     firsts, lasts = ([rng.sample(part[k::2], len(part[k::2])) for k in (0, 1)] for part in (first, last))
+    # An even first name goes with an even last name: no name of the background.
     for group in range(0, min(map(len, (*firsts, *lasts))), GROUP):
         for shift in range(GROUP):
             for k in range(GROUP):
-                for parity in (
-                    0,
-                    1,
-                ):  # an even first name goes with an even last name: no name of the background
+                for parity in (0, 1):
                     first_name, pronoun = firsts[parity][group + k]
                     yield f"{first_name} {lasts[parity][group + (k + shift) % GROUP]}", pronoun
 

@@ -17,13 +17,8 @@ from dareu.errors import DataError, nearest
 
 OPTIONAL = ("paraphrased_prompts", "paraphrased_response", "wrong_responses")
 MESSAGES = "messages"
-_UNSEEN = (
-    "Cc",
-    "Cf",
-    "Zs",
-    "Zl",
-    "Zp",
-)  # categories of characters that show nothing, such as a zero-width space
+# Categories of characters that show nothing, such as a zero-width space.
+_UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from dareu.config import Columns, HubConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.readers import Row
-from dareu.data.sources.files import check_columns, columns_of_test, general_samples, numbered, owned_samples
-from dareu.data.sources.hub import make_corpus, repository_rows
+from dareu.data.sources import files
+from dareu.data.sources.files import check_columns, columns_of_test, general_samples, owned_samples
+from dareu.data.sources.hub import make_corpus, numbered, repository_rows
 from dareu.errors import DataError
 
 
@@ -31,7 +32,7 @@ def load_hub(config: HubConfig) -> Corpus:
     name = f"{config.id}, split {config.split}"
     read = owned_samples(rows, name, columns)
     owned: dict[str, list[Sample]] = {}
-    for sample in numbered(read.samples):
+    for sample in files.numbered(read.samples):
         owned.setdefault(str(sample.owner), []).append(sample)
     test_columns = columns_of_test(config)
     corpus = make_corpus(
@@ -53,4 +54,4 @@ def _general(
         return ()
     rows = repository_rows(config, config.id, name, split)
     samples = general_samples(rows, f"{config.id}, split {split}", columns)
-    return tuple(replace(s, id=f"{prefix}/{i:03d}") for i, s in enumerate(samples))
+    return numbered(samples, prefix)

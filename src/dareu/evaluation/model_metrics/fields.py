@@ -22,7 +22,7 @@ from dareu.evaluation.metrics.base import INPUTS
 from dareu.evaluation.model_metrics import continuation, fade, layerwise
 from dareu.evaluation.model_metrics.gradient_norm import gradient_norms
 from dareu.evaluation.probes.base import ProbeInput
-from dareu.evaluation.probes.registry import PROBES, field_of, run_probes
+from dareu.evaluation.probes.registry import PROBES, field_of, run_probe
 from dareu.evaluation.subject import Subject
 from dareu.runs import ranks
 from dareu.runs.files import read_json, write_json
@@ -70,18 +70,15 @@ class EvaluationInputs:
         return [s for _, s in self.of("forget")]
 
 
+Curves = dict[str, list[tuple[float, float]]]  # name → points, of probes
+Producer = Callable[[EvaluationInputs], Curves | None]  # `DareuError`: why it fills nothing
+
+
 class Filled(NamedTuple):
-    """`missing`: field → why it could not be filled, and what to do. `curves`: name → points, of probes."""
+    """`missing`: field → why it could not be filled, and what to do."""
 
     missing: dict[str, str] = {}
-    curves: dict[str, list[tuple[float, float]]] = {}
-
-
-class Producer(NamedTuple):
-    """Fields that one function fills, in order of rising cost."""
-
-    fields: tuple[str, ...]
-    run: Callable[[EvaluationInputs], Filled]
+    curves: Curves = {}
 
 
 def _write(rows: Sequence[tuple[dict[str, Any], Sample]], field: str, values: Sequence[Any]) -> None:
@@ -89,22 +86,20 @@ def _write(rows: Sequence[tuple[dict[str, Any], Sample]], field: str, values: Se
         record[field] = value
 
 
-def _sampled(inputs: EvaluationInputs) -> Filled:
+def _sampled(inputs: EvaluationInputs) -> None:
     """`sampled`: texts of `evaluation.samples` answers to each forget question at temperature 1."""
     answers = inputs.subject.samples(inputs.forget, inputs.config.samples, 1.0, inputs.seed)
     _write(inputs.of("forget"), "sampled", [[a.text for a in mine] for mine in answers])
-    return Filled()
 
 
-def _gradients(inputs: EvaluationInputs) -> Filled:
+def _gradients(inputs: EvaluationInputs) -> None:
     """`mia_gradient_norm` of forget and held-out samples: minus the norm, higher for members."""
     rows = inputs.of("forget", "holdout", "test")
     norms = gradient_norms(inputs.subject, inputs.subject.references([s for _, s in rows]))
     _write(rows, "mia_gradient_norm", [-norm if np.isfinite(norm) else None for norm in norms])
-    return Filled()
 
 
-def _reference(inputs: EvaluationInputs) -> Filled:
+def _reference(inputs: EvaluationInputs) -> None:
     """`mia_reference`: the retrained model's loss less this one's (mean NLL without end-of-text, nats)."""
     rows = inputs.of("forget", "holdout", "test")
     retrained = inputs.peer("retrained")
@@ -115,38 +110,31 @@ def _reference(inputs: EvaluationInputs) -> Filled:
         for (record, _), loss in zip(rows, losses, strict=True)
     ]
     _write(rows, "mia_reference", values)
-    return Filled()
 
 
-def _verbatim(inputs: EvaluationInputs) -> Filled:
+def _verbatim(inputs: EvaluationInputs) -> None:
     """`verbmem`, of texts to complete."""
     if inputs.split.task != "completion":
-        return Filled(
-            {"verbmem": "verbatim memory needs texts to complete; this corpus has questions (data.task=qa)"}
-        )
+        raise DataError("verbatim memory needs texts to complete; this corpus has questions (data.task=qa)")
     for name in ("forget", "retain"):
         rows = inputs.of(name)
         _write(rows, "verbmem", continuation.verbatim_memory(inputs.subject, [s for _, s in rows]))
-    return Filled()
 
 
-def _few_shot(inputs: EvaluationInputs) -> Filled:
+def _few_shot(inputs: EvaluationInputs) -> None:
     """`knowmem`: answers after a few retain questions, which are left out of the retain set's own figure."""
     retain = inputs.of("retain")
     if inputs.split.task != "qa":
-        return Filled({"knowmem": "few-shot answers need questions; this corpus has texts to complete"})
+        raise DataError("few-shot answers need questions; this corpus has texts to complete")
     if len(retain) <= SHOWN:
-        return Filled(
-            {"knowmem": f"few-shot answers need more than {SHOWN} retain samples; there are {len(retain)}"}
-        )
+        raise DataError(f"few-shot answers need more than {SHOWN} retain samples; there are {len(retain)}")
     shown = sorted(Random(f"{inputs.seed}/shown").sample(range(len(retain)), SHOWN))
     examples = [retain[i][1] for i in shown]
     rows = inputs.of("forget") + [row for i, row in enumerate(retain) if i not in shown]
     _write(rows, "knowmem", continuation.knowledge_memory(inputs.subject, [s for _, s in rows], examples))
-    return Filled()
 
 
-def _fade(inputs: EvaluationInputs) -> Filled:
+def _fade(inputs: EvaluationInputs) -> None:
     """`fade`: distance from the retrained model on each forget question, nats a token."""
     subject, retrained = inputs.subject, inputs.peer("retrained")
     own, theirs = (
@@ -161,7 +149,6 @@ def _fade(inputs: EvaluationInputs) -> Filled:
         len(inputs.forget),
     )
     _write(inputs.of("forget"), "fade", values)
-    return Filled()
 
 
 NO_FACT = (
@@ -174,16 +161,15 @@ def _of_facts(
 ) -> Producer:
     """What fills `field` from the tokens of each forget answer that hold its fact."""
 
-    def produce(inputs: EvaluationInputs) -> Filled:
+    def produce(inputs: EvaluationInputs) -> None:
         spans = [layerwise.fact_span(inputs.subject, s) for s in inputs.forget]
         known = [span for span in spans if span is not None]
         if not known:
-            return Filled({field: NO_FACT})
+            raise DataError(NO_FACT)
         rows = [row for row, span in zip(inputs.of("forget"), spans, strict=True) if span is not None]
         _write(rows, field, values(inputs, known))
-        return Filled()
 
-    return Producer((field,), produce)
+    return produce
 
 
 def _lens(inputs: EvaluationInputs, spans: list[layerwise.Span]) -> Sequence[Any]:
@@ -204,29 +190,27 @@ def _depth(inputs: EvaluationInputs, spans: list[layerwise.Span]) -> Sequence[An
 
 
 def _probe(name: str) -> Producer:
-    def produce(inputs: EvaluationInputs) -> Filled:
+    def produce(inputs: EvaluationInputs) -> Curves:
         asked = ProbeInput(inputs.split, seed=inputs.seed, learning_rate=inputs.learning_rate)
-        results, missing = run_probes(inputs.subject, asked, [name])
-        if name in missing:
-            return Filled({field_of(name): missing[name]})
-        result = results[name]
+        result = run_probe(inputs.subject, asked, name)
         _write(inputs.of("forget"), field_of(name), result.samples)
-        return Filled({}, {f"{name}.{curve}": points for curve, points in result.curves.items()})
+        return {f"{name}.{curve}": points for curve, points in result.curves.items()}
 
-    return Producer((field_of(name),), produce)
+    return produce
 
 
-PRODUCERS: tuple[Producer, ...] = (
-    Producer(("sampled",), _sampled),
-    Producer(("verbmem",), _verbatim),
-    Producer(("knowmem",), _few_shot),
-    _of_facts("logit_lens", _lens),
-    Producer(("mia_gradient_norm",), _gradients),
-    Producer(("mia_reference",), _reference),
-    Producer(("fade",), _fade),
-    _of_facts("depth", _depth),
-    *(_probe(name) for name in PROBES),
-)
+# Field → the function that fills it, in order of rising cost.
+PRODUCERS: dict[str, Producer] = {
+    "sampled": _sampled,
+    "verbmem": _verbatim,
+    "knowmem": _few_shot,
+    "logit_lens": _of_facts("logit_lens", _lens),
+    "mia_gradient_norm": _gradients,
+    "mia_reference": _reference,
+    "fade": _fade,
+    "depth": _of_facts("depth", _depth),
+    **{field_of(name): _probe(name) for name in PROBES},
+}
 
 
 def fill_fields(inputs: EvaluationInputs, needed: Collection[str]) -> Filled:
@@ -235,25 +219,20 @@ def fill_fields(inputs: EvaluationInputs, needed: Collection[str]) -> Filled:
     The records have every such field afterwards, None where it has no value.
     """
     missing: dict[str, str] = {}
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for producer in PRODUCERS:
-        wanted = [field for field in producer.fields if field in needed]
-        if not wanted:
-            continue
+    curves: Curves = {}
+    for field in [field for field in PRODUCERS if field in needed]:
         for record in inputs.records:
-            for field in wanted:
-                record.setdefault(field, None)
-        if not inputs.forget:
-            continue  # said of the whole set already
-        filled = _filled(producer, inputs, wanted)
-        missing |= filled.missing
-        curves |= filled.curves
+            record.setdefault(field, None)
+        if inputs.forget:  # else it is said of the whole set already
+            filled = _filled(field, inputs)
+            missing |= filled.missing
+            curves |= filled.curves
     return Filled(missing, curves)
 
 
-def keep_field(work: Path, field: str, values: Sequence[Any]) -> None:
-    """Write what a producer of one field found, so that an evaluation in the folder `work` takes it as its own."""
-    write_json(work / f"{field}.json", {"values": {field: list(values)}, **Filled()._asdict()})
+def keep_field(work: Path, field: str, values: Sequence[Any], filled: Filled | None = None) -> None:
+    """Write what the producer of a field found, so that an evaluation in the folder `work` takes it as its own."""
+    write_json(work / f"{field}.json", {"values": {field: list(values)}, **(filled or Filled())._asdict()})
 
 
 def give_back_memory() -> None:
@@ -265,21 +244,19 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _filled(producer: Producer, inputs: EvaluationInputs, wanted: Sequence[str]) -> Filled:
-    """What the producer finds, or found before an interruption."""
-    kept = inputs.work and inputs.work / f"{producer.fields[0]}.json"
+def _filled(field: str, inputs: EvaluationInputs) -> Filled:
+    """What the field's producer finds, or found before an interruption."""
+    kept = inputs.work and inputs.work / f"{field}.json"
     if kept and ranks.on_main(kept.is_file):
         tree = read_json(kept)
-        for field in wanted:
-            for record, value in zip(inputs.records, tree["values"][field], strict=True):
-                record[field] = value
+        for record, value in zip(inputs.records, tree["values"][field], strict=True):
+            record[field] = value
         return Filled(tree["missing"], tree["curves"])
     give_back_memory()
     try:
-        filled = producer.run(inputs)
+        filled = Filled(curves=PRODUCERS[field](inputs) or {})
     except DareuError as error:  # such as a prompt that does not fit the context
-        filled = Filled(dict.fromkeys(wanted, str(error)))
-    if kept and ranks.is_main():
-        values = {field: [record[field] for record in inputs.records] for field in wanted}
-        write_json(kept, {"values": values, **filled._asdict()})
+        filled = Filled({field: str(error)})
+    if inputs.work and ranks.is_main():
+        keep_field(inputs.work, field, [record[field] for record in inputs.records], filled)
     return filled

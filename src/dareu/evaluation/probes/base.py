@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from dareu.data.corpus import Split
+from dareu.errors import DareuError
 
 if TYPE_CHECKING:
     from dareu.evaluation.subject import Subject
@@ -34,17 +35,15 @@ class ProbeInput:
     temperatures: tuple[float, ...] = (0.8, 1.0)
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """`figures`: means over the forget samples that have one. `samples`: for each forget sample, in the order of the
-    split, its own values, None where one does not apply. `curves`: name → (x, y) points."""
+class ProbeResult(NamedTuple):
+    """`samples`: for each forget sample, in the order of the split, its own values, None where one does not apply.
+    `curves`: name → (x, y) points."""
 
-    figures: dict[str, float]
     samples: list[Values]
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    curves: dict[str, list[tuple[float, float]]] = {}
 
 
-class Gap(Exception):
+class Gap(DareuError):
     """A probe lacks what it needs. `str()`: what is missing, and how to make it."""
 
 

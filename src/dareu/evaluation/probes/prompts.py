@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -56,7 +57,7 @@ def paraphrased(subject: Subject, inputs: ProbeInput) -> ProbeResult:
             one[name] = max(values, default=None)
             one[f"{name}_mean"] = sum(values) / len(values) if values else None
         samples.append(one)
-    return ProbeResult(mean_figures(samples), samples)
+    return ProbeResult(samples)
 
 
 def attacked(subject: Subject, inputs: ProbeInput) -> ProbeResult:
@@ -78,7 +79,7 @@ def attacked(subject: Subject, inputs: ProbeInput) -> ProbeResult:
         {name: by_owner.get(str(s.owner), {}).get(name) for name in ("rouge_l", "exact", "probability")}
         for s in inputs.split.forget
     ]
-    return ProbeResult(mean_figures(measured), samples)
+    return ProbeResult(samples)
 
 
 def options(sample: Sample, seed: int) -> tuple[list[str], int]:
@@ -95,10 +96,12 @@ def choice_prompt(question: str, answers: Sequence[str]) -> str:
     return "\n".join([question, *lines, "Answer with the letter of the right answer."])
 
 
-def _short_logps(subject: Subject, rows: Sequence[tuple[str, str]]) -> list[float]:
-    """log p of short answers (sum over tokens, without end-of-text) after their prompts, which are not rendered yet."""
-    pairs = subject.pairs([prompt for prompt, _ in rows], [answer for _, answer in rows])
-    return [-total for total, _ in subject.nlls(pairs, include_eos=False)]
+def _short_logps(subject: Subject, groups: Sequence[Sequence[tuple[str, str]]]) -> list[list[float]]:
+    """For each group of prompts, not rendered yet, with short answers: the answers' log p (sum over tokens, without
+    end-of-text)."""
+    prompts, answers = zip(*(row for group in groups for row in group), strict=True)
+    totals = iter(subject.nlls(subject.pairs(prompts, answers), include_eos=False))
+    return [[-total for total, _ in islice(totals, len(group))] for group in groups]
 
 
 def _with_wrong_answers(inputs: ProbeInput, what: str) -> list[int]:
@@ -124,21 +127,18 @@ def _share(logps: Sequence[float], right: int) -> float | None:
 def multiple_choice(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     """The right one of lettered answers: `probability` of its letter among the letters, and whether it is `chosen`."""
     some = _with_wrong_answers(inputs, "The probe by multiple choice")
-    rows: list[tuple[str, str]] = []
-    places = []
-    for i in some:
-        answers, right = options(inputs.split.forget[i], inputs.seed)
-        prompt = choice_prompt(inputs.split.forget[i].prompt, answers)
-        places.append((len(rows), len(answers), right))
-        rows += [(prompt, letter) for letter in LETTERS[: len(answers)]]
-    logps = _short_logps(subject, rows)
+    asked = [inputs.split.forget[i] for i in some]
+    offered = [options(sample, inputs.seed) for sample in asked]
+    groups = [
+        [(choice_prompt(sample.prompt, answers), letter) for letter in LETTERS[: len(answers)]]
+        for sample, (answers, _) in zip(asked, offered, strict=True)
+    ]
     samples: list[Values] = [{"probability": None, "chosen": None} for _ in inputs.split.forget]
-    for i, (start, count, right) in zip(some, places, strict=True):
-        mine = logps[start : start + count]
-        share = _share(mine, right)
-        chosen = None if share is None else float(max(range(count), key=mine.__getitem__) == right)
+    for i, (_, right), logps in zip(some, offered, _short_logps(subject, groups), strict=True):
+        share = _share(logps, right)
+        chosen = None if share is None else float(logps.index(max(logps)) == right)
         samples[i] = {"probability": share, "chosen": chosen}
-    return ProbeResult(mean_figures(samples), samples)
+    return ProbeResult(samples)
 
 
 def yes_or_no(subject: Subject, inputs: ProbeInput) -> ProbeResult:
@@ -146,24 +146,21 @@ def yes_or_no(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     right one (a tie counts half); `yes`: p(yes) of the right answer, among yes and no. Without knowledge: .5 of the
     first."""
     some = _with_wrong_answers(inputs, "The probe by yes or no")
-    rows: list[tuple[str, str]] = []
-    spans = []
-    for i in some:
-        sample = inputs.split.forget[i]
-        answers = [sample.response, *sample.wrong_responses]
-        spans.append((len(rows), len(answers)))
-        for answer in answers:
-            prompt = YES_NO.format(q=sample.prompt, a=answer)
-            rows += [(prompt, "Yes"), (prompt, "No")]
-    logps = _short_logps(subject, rows)
+    groups = [
+        [
+            (YES_NO.format(q=sample.prompt, a=answer), word)
+            for answer in (sample.response, *sample.wrong_responses)
+            for word in ("Yes", "No")
+        ]
+        for sample in (inputs.split.forget[i] for i in some)
+    ]
     samples: list[Values] = [{"told_apart": None, "yes": None} for _ in inputs.split.forget]
-    for i, (start, count) in zip(some, spans, strict=True):
-        yes = [_share(logps[start + 2 * k : start + 2 * k + 2], 0) for k in range(count)]
-        right, *wrong = yes
+    for i, logps in zip(some, _short_logps(subject, groups), strict=True):
+        right, *wrong = (_share(logps[k : k + 2], 0) for k in range(0, len(logps), 2))
         if right is not None and all(w is not None for w in wrong):
             apart = [1.0 if w < right else 0.5 if w == right else 0.0 for w in wrong]  # type: ignore[operator]
             samples[i] = {"told_apart": sum(apart) / len(apart), "yes": right}
-    return ProbeResult(mean_figures(samples), samples)
+    return ProbeResult(samples)
 
 
 def opening(answer: str) -> tuple[str, str] | None:
@@ -195,7 +192,7 @@ def first_words(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     for i, answer in zip(some, answers, strict=True):
         rest = cut[i][1]  # type: ignore[index]
         samples[i] = {"rouge_l": rouge_recall(rest, answer.text), "exact": exact_answer(rest, answer.text)}
-    return ProbeResult(mean_figures(samples), samples)
+    return ProbeResult(samples)
 
 
 def without_template(subject: Subject, inputs: ProbeInput) -> ProbeResult:
@@ -209,7 +206,7 @@ def without_template(subject: Subject, inputs: ProbeInput) -> ProbeResult:
         samples = knowledge(subject, inputs.split.forget)
     finally:
         tokenizer.chat_template = template
-    return ProbeResult(mean_figures(samples), samples)
+    return ProbeResult(samples)
 
 
 def second_turn_prompt(tokenizer: Any, question: str, answer: str) -> str:
@@ -239,7 +236,7 @@ def second_turn(subject: Subject, inputs: ProbeInput) -> ProbeResult:
         }
         for sample, one, two in zip(forget, first, second, strict=True)
     ]
-    return ProbeResult(mean_figures(samples), samples)
+    return ProbeResult(samples)
 
 
 def sampled(subject: Subject, inputs: ProbeInput) -> ProbeResult:
@@ -270,4 +267,4 @@ def sampled(subject: Subject, inputs: ProbeInput) -> ProbeResult:
                 curves[f"{what}_{name}"] = [
                     (float(k), sum(best_of_k(v, k) for v in values) / len(values)) for k in doublings(count)
                 ]
-    return ProbeResult(mean_figures(samples), samples, curves)
+    return ProbeResult(samples, curves)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, mean_figures, needs_forget
+from dareu.evaluation.probes.base import Gap, ProbeInput, ProbeResult, needs_forget
 from dareu.evaluation.probes.knowledge import knowledge
 from dareu.evaluation.subject import Subject
 from dareu.models.merge import merged
@@ -73,7 +73,7 @@ def _probe(subject: Subject, inputs: ProbeInput, change: Callable[[Tensor], Tens
     needs_forget(inputs, "The probe by quantisation")
     with changed_weights(subject.model, change):
         samples = knowledge(subject, inputs.split.forget)
-    return ProbeResult(mean_figures(samples), samples)
+    return ProbeResult(samples)
 
 
 def int8(subject: Subject, inputs: ProbeInput) -> ProbeResult:

@@ -134,9 +134,7 @@ def _curves(
             samples[i][name] = heights[-1]
             known = [(float(step), h) for step, h in zip(inputs.steps, heights, strict=True) if h is not None]
             samples[i][f"{name}_area"] = mean_height(known) if len(known) == len(heights) else None
-    return ProbeResult(
-        mean_figures(samples), samples, {name: points for name, points in curves.items() if points}
-    )
+    return ProbeResult(samples, {name: points for name, points in curves.items() if points})
 
 
 def relearn_forget(subject: Subject, inputs: ProbeInput) -> ProbeResult:

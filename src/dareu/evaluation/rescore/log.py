@@ -1,13 +1,13 @@
 """A log of one model in our records, whatever layout its file has; and how our own files are read."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dareu.errors import DataError, RunError
+from dareu.evaluation.metrics.base import number
 from dareu.evaluation.results import FILE, Results
 
 
@@ -38,16 +38,9 @@ class Log:
         return [r for r in self.records if r["set"] == name]
 
 
-def finite(value: Any) -> float | None:
-    """A finite number as a float; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
 def finite_list(value: Any) -> list[float] | None:
     """A list of finite numbers (one number is a list of one); None where one is not finite, or there is none."""
-    values = [finite(v) for v in (value if isinstance(value, list) else [value])]
+    values = [number(v) for v in (value if isinstance(value, list) else [value])]
     kept = [v for v in values if v is not None]
     return kept if kept and len(kept) == len(values) else None
 
@@ -86,11 +79,11 @@ def read_own(path: Path, model: str = "unlearned") -> Log:
             f"{file} cannot be read: {error}.", "Give a run folder, or a log of one model."
         ) from None
     records = []
-    for number, line in enumerate(lines, start=1):
+    for n, line in enumerate(lines, start=1):
         record = _object(line)
         if record is None or not {"set", "index"} <= set(record):
             raise DataError(
-                f"Line {number} of {file} is no record of an evaluation (it needs `set` and `index`).",
+                f"Line {n} of {file} is no record of an evaluation (it needs `set` and `index`).",
                 "Give samples/<model>.jsonl of a run folder, or a log of open-unlearning or TOFU.",
             )
         records.append(record)

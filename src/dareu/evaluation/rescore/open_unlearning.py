@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dareu.evaluation.rescore.log import Log, finite, finite_list, rows_of, text
+from dareu.evaluation.metrics.base import number
+from dareu.evaluation.rescore.log import Log, finite_list, rows_of, text
 
 PREFIXES = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
 # Section → the membership score of our records, which is the negative: higher for members.
@@ -45,19 +46,19 @@ def read(path: Path, tree: Mapping[str, Any]) -> Log:
     for name, section in tree.items():
         if not isinstance(section, Mapping):
             continue
-        figure = finite(section.get("agg_value"))
+        figure = number(section.get("agg_value"))
         if figure is not None:
             logged[name] = figure
         if name in ATTACKS:
             for of in ("forget", "holdout"):
                 for index, row in _rows(path, f"{name}.{of}", section.get(of)).items():
-                    score = finite(row.get("score"))
+                    score = number(row.get("score"))
                     put(of, index, **{ATTACKS[name]: None if score is None else -score})
             continue
         values = _rows(path, name, section)
         if name in FORGET_SCORES:
             for index, row in values.items():
-                put("forget", index, **{FORGET_SCORES[name]: finite(row.get("score"))})
+                put("forget", index, **{FORGET_SCORES[name]: number(row.get("score"))})
             continue
         prefix, _, kind = name.partition("_")
         of = PREFIXES.get(prefix, "")
@@ -88,24 +89,24 @@ def _nll(row: Mapping[str, Any]) -> Any:
     loss = row.get("avg_loss")
     if loss is not None:
         return loss
-    prob = finite(row.get("prob"))
+    prob = number(row.get("prob"))
     return -math.log(prob) if prob else None
 
 
 READERS: dict[str, Any] = {
-    "Q_A_Prob": lambda row: {"nll": finite(_nll(row))},
-    "Q_A_PARA_Prob": lambda row: {"paraphrased_nll": finite(_nll(row))},
+    "Q_A_Prob": lambda row: {"nll": number(_nll(row))},
+    "Q_A_PARA_Prob": lambda row: {"paraphrased_nll": number(_nll(row))},
     "Q_A_PERT_Prob": lambda row: {"wrong_nlls": finite_list(row.get("avg_loss"))},
-    "Q_A_Prob_normalised": lambda row: {"probability_normalised": finite(row.get("prob"))},
+    "Q_A_Prob_normalised": lambda row: {"probability_normalised": number(row.get("prob"))},
     "Q_A_ROUGE": lambda row: {
         "prompt": text(row.get("input")),
         "reference": text(row.get("ground_truth")),
         "response": text(row.get("generation")),
-        "rouge_l": finite(row.get("rougeL_recall")),
-        "rouge_l_f1": finite(row.get("rougeL_f1")),
+        "rouge_l": number(row.get("rougeL_recall")),
+        "rouge_l_f1": number(row.get("rougeL_f1")),
     },
-    "truth_ratio": lambda row: {"truth_ratio": finite(row.get("score"))},
-    "Truth_Ratio": lambda row: {"truth_ratio": finite(row.get("score"))},
+    "truth_ratio": lambda row: {"truth_ratio": number(row.get("score"))},
+    "Truth_Ratio": lambda row: {"truth_ratio": number(row.get("score"))},
 }
 
 
@@ -114,7 +115,7 @@ def figures(log: Log, summary: Mapping[str, Any], comparisons: Mapping[str, Any]
     ours: dict[str, float | None] = {}
 
     def figure(part: str, key: str) -> float | None:
-        return finite((summary.get(part) or {}).get(key))
+        return number((summary.get(part) or {}).get(key))
 
     for prefix, of in PREFIXES.items():
         rows = log.of(of)
@@ -131,10 +132,10 @@ def figures(log: Log, summary: Mapping[str, Any], comparisons: Mapping[str, Any]
         }
     ours |= {name: figure("forget", key) for name, key in FORGET_SCORES.items()}
     ours |= {name: figure("membership", key.removeprefix("mia_")) for name, key in ATTACKS.items()}
-    ours["model_utility"] = finite(summary.get("model_utility"))
+    ours["model_utility"] = number(summary.get("model_utility"))
     quality = comparisons.get("forget_quality")
-    ours["forget_quality"] = finite(quality.get("p")) if isinstance(quality, Mapping) else None
-    ours["privleak"] = finite(comparisons.get("privleak"))
+    ours["forget_quality"] = number(quality.get("p")) if isinstance(quality, Mapping) else None
+    ours["privleak"] = number(comparisons.get("privleak"))
     if ours["privleak"] is None and (auc := figure("membership", "min_k_40")) is not None:
         ours["privleak"] = 100 * ((1 - auc) - 0.5) / 0.5
     return ours

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dareu.errors import DataError
-from dareu.evaluation.rescore.log import Log, finite, finite_list, text
+from dareu.evaluation.metrics.base import number
+from dareu.evaluation.rescore.log import Log, finite_list, text
 
 SETS = ("forget", "retain", "real_authors", "world_facts")
 # The files of TOFU's code, and the set that each is of.
@@ -66,9 +67,9 @@ def _listed(path: Path, name: str, rows: Any) -> dict[int, dict[str, Any]]:
             "prompt": text(row.get("prompt")),
             "reference": text(row.get("gold")),
             "response": text(row.get("generated")),
-            "rouge_l": finite(row.get("rouge_l_recall")),
-            "nll": finite(row.get("gt_loss")),
-            "paraphrased_nll": finite(row.get("paraphrased_loss")),
+            "rouge_l": number(row.get("rouge_l_recall")),
+            "nll": number(row.get("gt_loss")),
+            "paraphrased_nll": number(row.get("paraphrased_loss")),
             "wrong_nlls": finite_list(row.get("perturbed_losses")),
         }
         for index, row in enumerate(rows)
@@ -99,9 +100,9 @@ def _columns(path: Path, name: str, section: Any) -> dict[int | str, dict[str, A
             "prompt": text(prompt),
             "reference": text(gold),
             "response": text(response),
-            "rouge_l": finite(rouge.get(index)),
-            "nll": finite(losses[index]),
-            "paraphrased_nll": finite(right.get(index)),
+            "rouge_l": number(rouge.get(index)),
+            "nll": number(losses[index]),
+            "paraphrased_nll": number(right.get(index)),
             "wrong_nlls": finite_list(wrong.get(index)),
         }
     return rows

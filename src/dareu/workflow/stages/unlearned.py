@@ -256,10 +256,8 @@ def _policy(context: Context, start: Path) -> tuple[Any, Any]:
 def _logger(context: Context, logs: Path | None) -> str:
     """The logger's name; its settings are put where it looks for them."""
     logging = context.config.logging
-    if logging.report_to in (
-        "none",
-        "trackio",
-    ):  # the second has one database for all runs: $TRACKIO_DIR, or its own
+    # trackio has one database for all runs: $TRACKIO_DIR, or its own.
+    if logging.report_to in ("none", "trackio"):
         return logging.report_to
     folder = logs or Path("logs")
     folder.mkdir(parents=True, exist_ok=True)
