@@ -181,6 +181,7 @@ def test_a_key_that_no_yaml_writes_can_be_set(key: str) -> None:
         ("model.heads=3", "'model': hidden_size must be a multiple of twice the heads"),
         ("forget={count:1,fraction:.5}", "give one of owners, count, fraction, file; got count, fraction"),
         ("seed=41,42", "'seed=41,42' names several values. Sweep over them with `dareu train -m`"),
+        ("data.path=a, b/rows.jsonl", "'data.path=\"a, b/rows.jsonl\"'"),
         ("forget.owners=[Zoë]", 'goes in double quotes, the whole in the shell\'s: \'forget.owners=["Zoë'),
         ("seed", "'seed' cannot be read as key=value"),
         ("folder/rows.jsonl", "Where a value has one, the whole goes in the shell's quotes: 'data.path=my folder"),

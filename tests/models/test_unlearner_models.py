@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from unlearner_fixture import GONE, QUESTIONS, ROWS, TINY, given, load, logits
 
 from dareu import Unlearner
@@ -219,3 +219,11 @@ def test_a_retrained_model_needs_to_know_its_base(elsewhere: Path) -> None:
 def test_a_model_without_a_head_is_refused(elsewhere: Path) -> None:
     with pytest.raises(ModelError, match="no causal language model"):
         given(AutoModel.from_pretrained(elsewhere))
+
+
+def test_a_model_without_weights_is_refused(elsewhere: Path) -> None:
+    shape = AutoConfig.from_pretrained(elsewhere)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(shape)
+    with pytest.raises(ModelError, match="weights that are not in memory"):
+        given(empty)

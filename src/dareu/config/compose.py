@@ -149,7 +149,8 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
         if read.is_sweep_override() and not sweep:
             raise ConfigError(
                 f"'{override}' names several values.",
-                "Sweep over them with `dareu train -m`, or write a [list].",
+                "Sweep over them with `dareu train -m`, or write a [list]."
+                + (f" {_readable(override)}" if "/" in override else ""),
             )
         name = read.key_or_group
         if read.is_delete() and name in GROUPS and name != "experiment":

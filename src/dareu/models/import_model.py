@@ -70,11 +70,16 @@ def tokenizer_of(model: Any, tokenizer: Any) -> Any:
 
 
 def check_object(model: Any) -> None:
-    """`ModelError` unless `model` is a causal language model of transformers or peft."""
+    """`ModelError` unless `model` is a causal language model of transformers or peft, with its weights here."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if head is None or getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(
             f"{type(model).__name__} is no causal language model.", "Load it with AutoModelForCausalLM."
+        )
+    if any(weight.is_meta for weight in model.parameters()):
+        raise ModelError(
+            f"{type(model).__name__} has weights that are not in memory (on the device meta).",
+            "Load it with from_pretrained outside of torch.device('meta'), without offloading; or give its folder.",
         )
 
 
