@@ -21,6 +21,7 @@ from dareu.report.page import write_report
 from dareu.report.run_tables import summary_lines
 from dareu.report.samples import sample_groups, spread, underlined
 from dareu.report.verdict import verdict
+from dareu.runs.files import write_jsonl
 
 VOID = {"meta", "input", "br", "link", "img"}
 
@@ -83,6 +84,17 @@ def test_all_samples_are_there_and_escaped(tmp_path: Path) -> None:
         < text.index("Retain: these should stay")
         < text.index("Test: owned")
     )
+
+
+def test_what_acts_on_a_terminal_is_spelt_out(tmp_path: Path) -> None:
+    """A model's answers and an owner's name: codes of terminals, and marks that turn the order of letters."""
+    folder = write_run(tmp_path / "run")
+    for name in ("original", "unlearned"):
+        rows = sample_rows(name)
+        rows[0] |= {"response": "a\x1b[31mb\x9bc\u202ed", "owner": "Bo\x07 Marsh"}
+        write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
+    raw = write_report(folder).read_text(encoding="utf-8")
+    assert not set(raw) & set("\x1b\x9b\u202e\x07") and "\\u001b" in raw and "\\u202e" in raw
 
 
 def test_owner_names_and_reasons_are_escaped(tmp_path: Path) -> None:

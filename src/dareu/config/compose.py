@@ -150,7 +150,7 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
             raise ConfigError(
                 f"'{override}' names several values.",
                 "Sweep over them with `dareu train -m`, or write a [list]."
-                + (f" {_readable(override)}" if "/" in override else ""),
+                + (f" {_readable(override, known)}" if "/" in override else ""),
             )
         name = read.key_or_group
         if read.is_delete() and name in GROUPS and name != "experiment":

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from dareu.errors import printable
 from dareu.report.figures import MODELS, SETS, number
 from dareu.runs.files import read_jsonl
 
@@ -148,5 +149,5 @@ def underlined(response: str, reference: str, question: str | None = None) -> Ma
 
 def _piece(word: str, shared: bool, telling: bool) -> Markup:
     if not shared:
-        return escape(word)
+        return escape(printable(word))
     return (Markup("<mark><u>{}</u></mark>") if telling else Markup("<u>{}</u>")).format(word)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from dareu.errors import printable
 from dareu.report.figures import show, show_any, show_seconds, show_share
 from dareu.report.knowledge import place
 
@@ -22,7 +23,7 @@ def _joined(points: Sequence[tuple[float, float]]) -> str:
 
 @cache
 def template(name: str) -> jinja2.Template:
-    """A template by its file's name; one of HTML or SVG escapes every value."""
+    """A template by its file's name; what acts on a terminal is spelt out, and HTML or SVG escapes every value."""
     marked = any(kind in name for kind in (".html", ".svg"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -30,6 +31,7 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=not marked,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters |= {
         "show": show,
