@@ -19,6 +19,7 @@ from dareu.data.render import (
     encode,
     encode_samples,
     end_token,
+    ending_note,
     render_prompt,
     response_text,
     set_template,
@@ -167,6 +168,14 @@ def test_an_answer_ends_as_the_template_ends_it(template: str, end: str) -> None
     assert encode(tokenizer, "Ann", " was", "completion").response_ids[-1] == tokenizer.eos_token_id
     tokenizer.chat_template = None
     assert end_token(tokenizer) == tokenizer.eos_token_id
+
+
+def test_an_ending_that_is_no_token_is_told() -> None:
+    plain = CHATML.replace("'<|im_end|>' + '\n'", "'[DONE]\n'")
+    note = ending_note(chatty(plain)) or ""
+    assert "ends an answer with '[DONE]'" in note and "<|end|> alone" in note
+    inst = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"  # says nothing of answers
+    assert [ending_note(chatty(t)) for t in (CHATML, inst, "{{ messages[1].nothing.at_all }}" + CHATML)] == [None] * 3
 
 
 def test_white_space_before_the_end_belongs_to_the_answer() -> None:

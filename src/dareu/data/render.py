@@ -19,6 +19,7 @@ from dareu.data.corpus import Sample, Task
 from dareu.errors import DataError, ModelError, first_line
 
 _DATE_PART = re.compile(r"%-?[A-Za-z]")
+ANSWER = "Zanzibar"  # stands for any answer where a template is looked at
 JOINER = "\u2060"  # word joiner: no width, no break
 
 
@@ -175,22 +176,39 @@ def ending(tokenizer: Any, task: Task = "qa") -> tuple[str, int]:
 
 
 def _ending(tokenizer: Any, eos: int) -> tuple[str, int]:
-    answer = "Zanzibar"
-    try:
-        rendered = render_turns(tokenizer, [("user", "Where?"), ("assistant", answer)], answer_next=False)
-    except ModelError:  # a template of questions alone
+    gap, end = _after_answer(tokenizer)
+    if end is None or gap.strip():
         return "", eos
-    after = rendered.rpartition(answer)[2]
-    tokens = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
-    pattern = "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token)
-    first = re.search(pattern, after) if pattern else None
-    if first is None or after[: first.start()].strip():
-        return "", eos
-    gap, end = after[: first.start()], first.group()
-    with_gap, without = (tokenizer(text + end)["input_ids"] for text in (answer + gap, answer))
+    with_gap, without = (tokenizer(text + end)["input_ids"] for text in (ANSWER + gap, ANSWER))
     if with_gap == without:  # some tokens take the space before them
         gap = ""
     return gap, int(tokenizer.convert_tokens_to_ids(end))
+
+
+def _after_answer(tokenizer: Any) -> tuple[str, str | None]:
+    """What the chat template writes after an answer: the text up to its first token of its own, and that token."""
+    try:
+        rendered = render_turns(tokenizer, [("user", "Where?"), ("assistant", ANSWER)], answer_next=False)
+    except ModelError:  # a template of questions alone
+        return "", None
+    after = rendered.rpartition(ANSWER)[2]
+    tokens = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
+    pattern = "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token)
+    first = re.search(pattern, after) if pattern else None
+    return (after, None) if first is None else (after[: first.start()], first.group())
+
+
+def ending_note(tokenizer: Any) -> str | None:
+    """What to say of a chat template that ends an answer with text which is no token; None for every other."""
+    if not isinstance(getattr(tokenizer, "chat_template", None), str):
+        return None
+    text = _after_answer(tokenizer)[0].strip()
+    if not text or render_prompt(tokenizer, "Where?").rstrip().endswith(text):  # every turn ends so, the question too
+        return None
+    return (
+        f"The chat template ends an answer with {text!r}, which is no token of the tokenizer: here answers end with "
+        f"{tokenizer.eos_token} alone. Add that text to the tokenizer as a token, as the model was trained with it."
+    )
 
 
 def _control(tokenizer: Any) -> re.Pattern[str] | None:

@@ -18,6 +18,7 @@ from dareu.data.render import (
     cut_completions,
     encode_samples,
     ending,
+    ending_note,
     render_prompt,
     set_template,
 )
@@ -114,6 +115,7 @@ def _notes(
         *match_notes(requested_names(config), corpus, split.forget_owners),
         duplicates_note(duplicates, len(split.forget)),
         control_note(tokenizer, [*corpus.samples, *corpus.test]),
+        ending_note(tokenizer) if corpus.task == "qa" else None,
     ]
     return [note for note in notes if note]
 
