@@ -152,7 +152,7 @@ def base_note(config: RunConfig, base: dict[str, Any], imported: str | None) -> 
         else ["name the model that it was fine-tuned from (model.path=BASE)"]
     )
     if config.model.adapter == "lora":
-        cures.append("train all weights where memory allows (model.adapter=none) or take larger steps (docs/howto)")
+        cures.append("train all weights where memory allows (model.adapter=none) or take a learning rate of .02")
     return [f"The original is a full model. To forget more, {' and '.join(cures)}."] if cures else []
 
 
