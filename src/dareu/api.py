@@ -110,10 +110,10 @@ class Unlearner(Session):
         expect(fits, "columns", columns, 'a mapping such as {"prompt": "question"}')
         as_keywords = 'a list such as ["seed=3"]; a mapping goes in as keywords, **{"method.optim.lr": 1e-4}'
         overrides = texts_of(overrides, "overrides", as_keywords)
-        if model is None and tokenizer is not None:
+        if model is None and (tokenizer is not None or finetune):
             raise ConfigError(
-                "A tokenizer was passed without a model.",
-                "Pass a model too; the built-in one makes its own tokenizer.",
+                f"{'finetune' if tokenizer is None else 'A tokenizer'} was passed without a model.",
+                "Pass a model too; the built-in one makes its own tokenizer and is trained from scratch.",
             )
         folder = None if config_dir is None else str(config_dir)
         if retrain is None:

@@ -182,7 +182,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DareuError], str]] = {
     "unknown key": ({"method.optim.lrr": 1.0}, ConfigError, "Nearest: method.optim.lr"),
     "unknown override": ({"overrides": ["method.optim.lrr=1"]}, ConfigError, "Nearest: method.optim.lr"),
     "bad value": ({"seed": "one"}, ConfigError, "'seed'"),
-    "tokenizer alone": ({"tokenizer": "."}, ConfigError, "without a model"),
+    "tokenizer alone": ({"tokenizer": "."}, ConfigError, "A tokenizer was passed without a model"),
+    "finetune alone": ({"finetune": True}, ConfigError, "finetune was passed without a model"),
     "no folder": ({"model": "./nowhere"}, ModelError, "no model folder ./nowhere"),
     "empty folder": ({"model": "."}, ModelError, "no config.json"),
     "no model object": ({"model": object()}, ConfigError, "model is <object .* rows go in as data="),
@@ -209,6 +210,7 @@ CALLS: dict[str, tuple[Callable[[Unlearner], Any], str]] = {
     "a number of texts": (lambda u: u.attribute(4), "text is 4, of the type int"),
     "a number as text": (lambda u: u.attribute([4]), r"text\[0\] is 4"),
     "a number as a folder": (lambda u: u.save_pretrained(4), "folder is 4, of the type int"),
+    "no folder": (lambda u: u.save_pretrained(""), "folder is '', of the type str"),  # Path("") is the working folder
     "a number as a run": (lambda u: results_frame(3), r"runs\[0\] is 3, of the type int"),
     "runs in a list": (lambda u: results_frame(["r1"]), r"runs\[0\] is \['r1'\].* results_frame\(\*runs\)"),
 }  # fmt: skip

@@ -241,6 +241,13 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
             "Unknown option --method.",
             "no dashes: method=VALUE. See `dareu train --help`.",
         ),
+        ("train model=a/b", "There is no model 'a/b'.", "Write model=hf model.path=a/b, if"),
+        ("train data=rows.csv", "There is no data 'rows.csv'.", "Write data=local data.path=rows.csv, if"),
+        (
+            "train data.pairs=3 data=sotu",
+            "The configuration is not valid: unknown key 'data.pairs'",
+            "Run `dareu",
+        ),
         ("train npo", "'npo' cannot be read as key=value.", "Write method=npo."),
         ("train method=NPO", "There is no method 'NPO'.", "Nearest: npo"),
         (

@@ -13,6 +13,12 @@ from dareu.errors import ConfigError, nearest
 
 PATHS = ("original", "retrained", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
 
+# How a path or an id of the hub is written where the name of an option stands.
+GIVEN = {
+    "model": "Write model=hf model.path={0}, if that is a folder or a hub id.",
+    "data": "Write data=local data.path={0}, if that is a file, or data=hub data.id={0}.",
+}
+
 
 def compose(
     overrides: Sequence[str] = (), config_dir: str | None = None, values: Mapping[str, Any] | None = None
@@ -161,7 +167,10 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: boo
             check_value(name, value)
             for choice in value if isinstance(value, list) else [value]:  # experiment=[A,B]
                 if name in known and str(choice) not in known[name]:
-                    raise ConfigError(f"There is no {name} '{choice}'.", nearest(str(choice), known[name]))
+                    cure = nearest(str(choice), known[name])
+                    if name in GIVEN and re.search(r"[/.\\]", str(choice)):
+                        cure = f"{GIVEN[name].format(choice)} `dareu configs` lists the names."
+                    raise ConfigError(f"There is no {name} '{choice}'.", cure)
 
 
 def read_override(override: str) -> Any:

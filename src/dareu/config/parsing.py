@@ -130,7 +130,7 @@ def _chosen(tree: dict[str, Any]) -> set[str]:
 
 def _key_of(path: str, config_dir: str | None) -> str:
     """Which methods, or which other variants, have a key."""
-    names = list(dict.fromkeys(key.variant for key in keys_named(path)))
+    names = list(dict.fromkeys(key.variant.replace(".name=", "=") for key in keys_named(path)))
     if path.startswith("method."):
         names = methods_with(path, config_dir)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

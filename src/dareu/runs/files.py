@@ -84,7 +84,7 @@ def _parse(path: str | Path, what: str, parse: Callable[[str], Any]) -> Any:
     except ValueError as error:
         raise RunError(
             f"{path} is not {what}: {error}.",
-            "Delete this file; the command that wrote it makes it again.",
+            "If a command wrote it, delete it: the same command makes it again. Else give another file.",
         ) from None
 
 

@@ -156,7 +156,7 @@ class Session:
             RunError: `folder` is a file, cannot be written to, or holds an adapter, which would be loaded in place of
                 whole weights.
         """
-        expect(isinstance(folder, str | PathLike), "folder", folder, "the path of a folder")
+        expect(isinstance(folder, str | PathLike) and folder != "", "folder", folder, "the path of a folder")
         folder = Path(folder)
         with quiet_libraries(self.config.threads):
             from dareu.models.import_model import merged
