@@ -74,6 +74,15 @@ def test_a_config_that_contradicts_itself_and_a_tokenizer_that_is_none(copy: Pat
         load_tokenizer(copy)
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("text", ["", "{bad", "[]", "null"])
+def test_a_file_of_settings_that_is_no_mapping(copy: Path, name: str, text: str) -> None:
+    """transformers goes on without a generation config that it cannot read: sampling settings would be lost."""
+    (copy / name).write_text(text)
+    with pytest.raises(ModelError, match=f"{name} cannot be read: it is no JSON mapping"):
+        load_model(copy)
+
+
 def test_cures_of_what_transformers_refuses(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "foo9"}))

@@ -15,6 +15,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SAVED = "Give the folder that save_pretrained wrote."
 NO_PICKLE = "Save the model again with save_pretrained; pickled .bin weights are not read."
+MAPPINGS = (CONFIG, "generation_config.json", "tokenizer_config.json")
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 POINTER = b"version https://git-lfs"
 READ = (".safetensors", ".json", ".model", ".txt", ".jinja")  # what a model or its tokenizer may be read from
@@ -59,6 +60,8 @@ def check_files(folder: Path) -> None:
                 f"{path} was not downloaded: it is a git-lfs pointer to the file.",
                 "Run git lfs pull in that folder, or download the file again.",
             )
+        if path.name in MAPPINGS and path.is_file() and _tree(path) is None:  # transformers leaves a broken one out
+            raise ModelError(f"{path} cannot be read: it is no JSON mapping.", "Download or save it again.")
     if (folder / ADAPTER).is_file():
         _check_adapter(folder)
         return
@@ -85,7 +88,7 @@ def _check_shape(path: Path) -> None:
     Raises:
         ModelError: One that has to be positive is not.
     """
-    for place, value in leaves(_config(path)):
+    for place, value in leaves(_tree(path) or {}):
         key = place.rpartition(".")[2]
         number = isinstance(value, int | float) and 0 < value < math.inf
         if value is not None and not number and key in POSITIVE:
@@ -95,13 +98,13 @@ def _check_shape(path: Path) -> None:
             )
 
 
-def _config(path: Path) -> dict[str, Any]:
-    """What a model's config says; nothing where it cannot be read, which is reported where the model is loaded."""
+def _tree(path: Path) -> dict[str, Any] | None:
+    """What a file says that holds a JSON mapping; None for a file that does not, or is not there."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
+        return None
+    return tree if isinstance(tree, dict) else None
 
 
 def check_index(path: Path) -> list[str]:
@@ -144,7 +147,7 @@ def check_whole(path: Path) -> None:
             "Download or save it again.",
         )
     odd = sorted((name, t["dtype"]) for name, t in (header or {}).items() if _is_odd(name, t))
-    if odd and "quantization_config" not in _config(path.parent / CONFIG):
+    if odd and "quantization_config" not in (_tree(path.parent / CONFIG) or {}):
         name, kind = odd[0]
         raise ModelError(
             f"{path} holds {kind} in place of weights: {name}.",
@@ -163,11 +166,8 @@ def adapter_settings(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: It cannot be read.
     """
-    try:
-        settings = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        settings = None
-    if not isinstance(settings, dict):
+    settings = _tree(folder / ADAPTER)
+    if settings is None:
         raise ModelError(f"{folder / ADAPTER} cannot be read.", SAVED)
     return settings
 
