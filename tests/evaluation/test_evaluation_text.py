@@ -46,7 +46,8 @@ def test_empty_is_no_word() -> None:
         ("a b c d x a b c d y a b c", False),  # twice, and a 3-gram
         ("a b a b a b a b", True),  # overlapping: a b a b at words 1, 3 and 5
         ("a b a b a b a", False),  # a b a b and b a b a twice each
-        ("的的的", True),
+        ("的的的", False),  # one character may end a word and begin the next
+        ("的的的的的", True),
         ("уѺуѺуѺуѺуѺ", True),  # within one word, five times
         ("уѺуѺуѺуѺ", False),  # four times
         ("hahaha, zzz, 1010101010", False),
