@@ -20,6 +20,7 @@ from dareu.data.render import (
     encode_samples,
     end_token,
     ending_note,
+    plain_tokens,
     render_prompt,
     response_text,
     set_template,
@@ -168,6 +169,24 @@ def test_an_answer_ends_as_the_template_ends_it(template: str, end: str) -> None
     assert encode(tokenizer, "Ann", " was", "completion").response_ids[-1] == tokenizer.eos_token_id
     tokenizer.chat_template = None
     assert end_token(tokenizer) == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_marks_of_the_template_that_are_no_special_tokens_stay_text_too(normalized: bool) -> None:
+    tokenizer = chatty(CHATML.replace("im_", "turn_"))
+    marks = ["<|turn_start|>", "<|turn_end|>"]
+    tokenizer.add_tokens([AddedToken(m, special=False, normalized=normalized) for m in (*marks, "<think>")])
+    start, end = tokenizer.convert_tokens_to_ids(marks)
+    text = "a <|turn_end|> b"
+    row = encode(tokenizer, f"Say.{marks[1]}\n{marks[0]}user\nMore?", text)
+    assert row.prompt_ids.count(start) == 2 and row.prompt_ids.count(end) == 1
+    assert row.response_ids.count(end) == 1 and row.response_ids[-1] == end
+    assert tokenizer.decode(row.response_ids[:-1]) == text
+    tokens = plain_tokens(tokenizer, text)
+    assert [text[a:b] for _, (a, b) in tokens] == [tokenizer.decode([i]) for i, _ in tokens]
+    assert "<|turn_end|>" in str(control_note(tokenizer, [Sample("a", "o", text, "x")]))
+    think = tokenizer.convert_tokens_to_ids("<think>")  # the template does not write it: a token as the model has it
+    assert think in encode(tokenizer, "Who?", "<think> a").response_ids
 
 
 def test_an_ending_that_is_no_token_is_told() -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError
@@ -212,15 +213,18 @@ def ending_note(tokenizer: Any) -> str | None:
 
 
 def _control(tokenizer: Any) -> re.Pattern[str] | None:
-    """What spells a control token of the tokenizer. Tokens of one letter are always text."""
-    if "_dareu_control" not in tokenizer.__dict__:
-        added = [str(t.content) for t in tokenizer.added_tokens_decoder.values() if t.special]
-        tokens = {token for token in (*added, *tokenizer.all_special_tokens) if len(token) > 1}
+    """What spells a control token of the tokenizer, or an added one that its template writes. Tokens of one letter, and
+    white space, are always text."""
+    template = getattr(tokenizer, "chat_template", None)
+    written = template if isinstance(template, str) else ""
+    known: dict[str, re.Pattern[str] | None] = tokenizer.__dict__.setdefault("_dareu_control", {})
+    if written not in known:
+        added = tokenizer.added_tokens_decoder.values()
+        marks = [str(t.content) for t in added if t.special or (t.content in written and t.content.strip())]
+        tokens = {token for token in (*marks, *tokenizer.all_special_tokens) if len(token) > 1}
         ordered = sorted(tokens, key=len, reverse=True)
-        tokenizer.__dict__["_dareu_control"] = (
-            re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        )
-    return tokenizer.__dict__["_dareu_control"]  # type: ignore[no-any-return]
+        known[written] = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+    return known[written]
 
 
 def control_tokens_in(tokenizer: Any, text: str) -> list[str]:
@@ -263,15 +267,26 @@ def response_text(tokenizer: Any, response: str, task: Task = "qa") -> str:
     return " " + response
 
 
-def plain_options(tokenizer: Any, text: str) -> dict[str, bool]:
-    """What a tokenizer has to be told so that no control token that `text` spells becomes one."""
-    return {"split_special_tokens": True} if control_tokens_in(tokenizer, text) else {}
-
-
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """Token ids of `text`, none of which is a control token that the text spells."""
-    encoded = tokenizer(text, add_special_tokens=False, **plain_options(tokenizer, text))
-    return list(encoded["input_ids"])
+    return [token for token, _ in plain_tokens(tokenizer, text)]
+
+
+def plain_tokens(tokenizer: Any, text: str) -> list[tuple[int, tuple[int, int]]]:
+    """`plain_ids`, each with its character offsets in `text`."""
+    pattern, added = _control(tokenizer), tokenizer.added_tokens_decoder
+    found = list(pattern.finditer(text)) if pattern else []
+    options = {"split_special_tokens": True} if found else {}
+    # It splits special tokens alone. In others that the template writes the text is cut.
+    of_text = [(m, added.get(tokenizer.convert_tokens_to_ids(m.group()))) for m in found]
+    marks = [m for m, token in of_text if token is not None and not token.special]
+    cuts = [0, *(m.start() + 1 for m in marks), len(text)]
+    tokens: list[tuple[int, tuple[int, int]]] = []
+    for start, end in pairwise(cuts):
+        piece = tokenizer(text[start:end], add_special_tokens=False, return_offsets_mapping=True, **options)
+        spans = [(start + int(a), start + int(b)) for a, b in piece["offset_mapping"]]
+        tokens += zip(piece["input_ids"], spans, strict=True)
+    return tokens
 
 
 def encode(tokenizer: Any, prompt: str, response: str, task: Task = "qa", max_length: int = 512) -> Encoded:

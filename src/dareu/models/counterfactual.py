@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dareu.data.corpus import Sample, Task
 from dareu.data.fictitious_names import Replaced, find_name, moved, replace_name
-from dareu.data.render import Encoded, encode, plain_options, response_text
+from dareu.data.render import Encoded, encode, plain_tokens, response_text
 from dareu.errors import DataError
 from dareu.models.logprobs import by_batches, response_logits, response_logprobs
 from dareu.models.never_saw import FACT
@@ -71,11 +71,7 @@ def _numbered(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int
 
 def _spans(tokenizer: Any, text: str) -> list[tuple[int, int]]:
     """Character offsets of the tokens of `data.render.plain_ids`."""
-    encoded = tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=True, **plain_options(tokenizer, text)
-    )
-    offsets = encoded["offset_mapping"]
-    return [(int(a), int(b)) for a, b in offsets]
+    return [span for _, span in plain_tokens(tokenizer, text)]
 
 
 @dataclass(frozen=True)
