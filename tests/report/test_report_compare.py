@@ -91,6 +91,14 @@ def test_other_models_are_not_averaged(tmp_path: Path) -> None:
     assert labels == [*firsts, "dareu, model.layers=4", "dareu, model.layers=8"]
 
 
+def test_a_row_names_no_settings_that_it_does_not_have(tmp_path: Path) -> None:
+    """Keys below `rounds` are of runs with several requests alone."""
+    run(tmp_path, "npo", 41, config="seed: 41\nforget: {count: 1}\nrounds: null\n")
+    run(tmp_path, "npo", 41, config="seed: 41\nforget: {count: null}\nrounds: {count: 2}\n")
+    labels = [r.label for r in aggregate(load_runs([tmp_path])) if r.model == "unlearned"]
+    assert sorted(labels) == ["npo, forget.count=1, rounds=null", "npo, forget.count=null, rounds.count=2"]
+
+
 def stats(mean: float, sd: float | None) -> dict[str, Stat | None]:
     return {"tug_of_war": Stat(mean, sd, 3)}
 

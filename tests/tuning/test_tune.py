@@ -192,10 +192,10 @@ def test_a_method_that_always_fails_is_named(
         ([], "needs methods. Set methods=dareu,npo, or methods=all"),
         (["methods=[npoo]"], "There is no method 'npoo'. Nearest: npo"),
         (["methods=range(3)"], "'methods=range(3)' cannot be read. Write methods=dareu,npo"),
-        (["methods=npo", "trials=1,2"], "'trials': Input should be a valid integer"),
+        (["methods=npo", "trials=1,2"], "'trials' must be a whole number from 1 to 1000000 (got [1, 2])"),
         (["methods=[npo"], "'methods=[npo' cannot be read"),
-        (["methods=npo", "trials=0"], "'trials': Input should be greater than or equal to 1"),
-        (["methods=npo", "seeds=[]"], "'seeds': List should have at least 1 item"),
+        (["methods=npo", "trials=0"], "'trials' must be a whole number from 1 to 1000000 (got 0)"),
+        (["methods=npo", "seeds=[]"], "'seeds' must be a list of whole numbers that is not empty (got [])"),
         (
             ["methods=npo", "objective=rouge"],
             "'objective': there is no objective 'rouge'; there are knowledge_left_worst, tug_of_war",

@@ -81,7 +81,7 @@ def _walk(node: dict[str, Any], defs: dict[str, Any], above: str, variant: str) 
         yield Key(
             path=path,
             variant=variant,
-            allowed=", or ".join(dict.fromkeys(map(_words, parts))),
+            allowed=in_words(field, defs),
             default=default if not group or default is None or default is MISSING else {},
             description=field.get("description", ""),
             bounds=_bounds(number) | _bounds(field) if number else None,
@@ -94,6 +94,11 @@ def _walk(node: dict[str, Any], defs: dict[str, Any], above: str, variant: str) 
                 tag = part["properties"].get(UNIONS[path], {}).get("const")
                 inner = f"{path}.{UNIONS[path]}={tag or '<another>'}"
             yield from _walk(part, defs, path, inner)
+
+
+def in_words(field: dict[str, Any], defs: dict[str, Any]) -> str:
+    """What a field of a JSON schema allows, in words."""
+    return ", or ".join(dict.fromkeys(map(_words, _parts(field, defs))))
 
 
 def _parts(field: dict[str, Any], defs: dict[str, Any]) -> list[dict[str, Any]]:
@@ -121,7 +126,14 @@ def _words(part: dict[str, Any]) -> str:
     if kind in ("integer", "number"):
         return f"{'a whole number' if kind == 'integer' else 'a number'}{_range(_bounds(part))}"
     if kind == "array":
-        return f"a list of {_words(part['items']).removeprefix('a ')}" if part.get("items") else "a list"
+        items = (
+            _words(part["items"]).removeprefix("a ").replace("number", "numbers", 1)
+            if part.get("items")
+            else ""
+        )
+        return (
+            f"a list{f' of {items}' if items else ''}{' that is not empty' if part.get('minItems') else ''}"
+        )
     if "properties" in part:
         return "keys below it"
     if kind == "string" and part.get("minLength"):

@@ -132,7 +132,7 @@ def _frozen(tree: Mapping[str, str]) -> Hashable:
 
 
 def _suffix(tree: Mapping[str, str], keys: Sequence[str]) -> str:
-    return "".join(f", {k}={tree.get(k, 'unset')}" for k in keys)
+    return "".join(f", {k}={tree[k]}" for k in keys if k in tree)
 
 
 def _about(runs: Sequence[Run]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from dareu.config import Count, Strict
 from dareu.config.choices import options, yaml_files
 from dareu.config.compose import check_overrides, read_override
+from dareu.config.keys import in_words
 from dareu.errors import ConfigError, nearest, require
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.figures import BY_KEY
@@ -93,8 +94,11 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand
     try:
         tune = TuneConfig.model_validate(own)
     except ValidationError as error:
+        fields = TuneConfig.model_json_schema()["properties"]
         problems = "; ".join(
-            f"'{'.'.join(map(str, e['loc']))}': {e['msg'].removeprefix('Value error, ')}"
+            f"'{e['loc'][0]}': {e['msg'].removeprefix('Value error, ')}"
+            if e["type"] == "value_error"
+            else f"'{e['loc'][0]}' must be {in_words(fields[str(e['loc'][0])], {})} (got {e['input']!r:.80})"
             for e in error.errors()
         )
         raise ConfigError(
