@@ -195,7 +195,7 @@ def test_a_method_that_always_fails_is_named(
         (["methods=npo", "trials=1,2"], "'trials' must be a whole number from 1 to 1000000 (got [1, 2])"),
         (["methods=[npo"], "'methods=[npo' cannot be read"),
         (["methods=npo", "trials=0"], "'trials' must be a whole number from 1 to 1000000 (got 0)"),
-        (["methods=npo", "seeds=[]"], "'seeds' must be a list of whole numbers that is not empty (got [])"),
+        (["methods=npo", "seeds=[]"], "'seeds' must be a list (not empty) of whole numbers (got [])"),
         (
             ["methods=npo", "objective=rouge"],
             "'objective': there is no objective 'rouge'; there are knowledge_left_worst, tug_of_war",

@@ -131,9 +131,8 @@ def _words(part: dict[str, Any]) -> str:
             if part.get("items")
             else ""
         )
-        return (
-            f"a list{f' of {items}' if items else ''}{' that is not empty' if part.get('minItems') else ''}"
-        )
+        filled = " (not empty)" if part.get("minItems") else ""
+        return f"a list{filled} of {items}" if items else f"a list{filled}"
     if "properties" in part:
         return "keys below it"
     if kind == "string" and part.get("minLength"):
