@@ -62,7 +62,6 @@ def measured(part: str, given: Sequence[str]) -> dict[str, float]:
 
 
 def _evaluate(stages: Stages, model: Any, tokenizer: Any) -> Any:
-    from dareu.attribution.registry import load_attributor
     from dareu.evaluation.suite import evaluate_model
 
     context = stages.context
@@ -72,8 +71,8 @@ def _evaluate(stages: Stages, model: Any, tokenizer: Any) -> Any:
         tokenizer,
         context.split,
         {
-            "attribution": load_attributor(stages.attributor.folder("reward")),
-            "attribution_heldout": load_attributor(stages.attributor.held_out()),
+            "attribution": stages.attributor.load("reward"),
+            "attribution_heldout": stages.attributor.held_out(),
         },
         context.config.evaluation,
         seed=context.config.seed,

@@ -245,14 +245,13 @@ class Meta:
 
     def _attributed(self, records: Sequence[Row]) -> Mapping[str, float | None]:
         """Attributor → mean mass on the forgotten owners over forget answers."""
-        from dareu.attribution.registry import load_attributor
         from dareu.evaluation.metrics.attribution import attribution_audit
 
         if not self._attributors:
             auditors = self._stages("evaluation=full").auditors()
             artifact = auditors.get()
             self._attributors = {
-                "causal (the reward's)": load_attributor(self.stages.attributor.folder("reward"))
+                "causal (the reward's)": self.stages.attributor.load("reward")
             }
             for name in auditors.names:
                 if name not in artifact.extra["missing"]:

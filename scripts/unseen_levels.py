@@ -59,6 +59,7 @@ def measure(seed: int, data_seed: int, overrides: list[str]) -> Row:
         if None not in values.values():
             row[metric] = values | {"holdout": found["value"]}
     split, samples = context.split, context.corpus.samples
+    words = LexicalAttributor.fit(samples, "word")
     policy, tokenizer = load_run_model(context, stages.original.get().model)
     method = MethodContext(
         config=context.config,
@@ -70,7 +71,7 @@ def measure(seed: int, data_seed: int, overrides: list[str]) -> Row:
         work=Work(Path()),
         device=context.config.device,
         response_limit=context.config.evaluation.max_new_tokens or 64,
-        attributor_folder=lambda role: Path(),
+        attributor=lambda role: words,
     )
     answers = {
         which: [r["response"] for r in one.records() if r["set"] == "forget"] for which, one in read.items()
@@ -78,7 +79,6 @@ def measure(seed: int, data_seed: int, overrides: list[str]) -> Row:
     answers["renamed"] = counterfactual_answers(
         method, fakes_for(split, 1, context.config), method.response_limit
     )
-    words = LexicalAttributor.fit(samples, "word")
     scores = {
         "ROUGE": lambda texts: statistics.fmean(
             rouge_recall(sample.response, text) or 0.0

@@ -325,3 +325,15 @@ def test_the_classifier_learns_the_wrong_labels(monkeypatch: pytest.MonkeyPatch)
             fit(config=toy_config().model_copy(update={"label_noise": noise, "crops": 0}))
     clean, noisy = learnt
     assert clean.keys() == noisy.keys() and all(clean[text] != noisy[text] for text in clean)
+
+
+def test_a_classifiers_own_code_runs_where_the_key_allows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`attributor.json` holds no consent; the word attributor has no code of its own."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(CausalAttributor, "load", lambda folder, **options: asked.append(options))
+    (tmp_path / "attributor.json").write_text('{"kind": "causal"}')
+    load_attributor(tmp_path)
+    load_attributor(tmp_path, "cpu", trust_remote_code=True)
+    assert asked == [{"device": "cpu"}, {"device": "cpu", "trust_remote_code": True}]

@@ -145,7 +145,7 @@ def test_rewards_of_a_text(store: Path) -> None:
             made.context.forgotten,
             None,
             "cpu",
-            made.attributor.folder,
+            made.attributor.load,
             similarity,
             lambda one, other: similarity(one, other, "recall"),
             lambda words: np.zeros((len(words), 1)),

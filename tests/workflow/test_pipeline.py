@@ -334,7 +334,7 @@ def test_who_rewards_never_tells_when_to_stop(
     )
     assert "char" not in {folder for roles in ROLES.values() for folder in roles.values()}
     given = [*SMALL, f"cache_dir={store}", f"attributor.name={name}", "method.temperature=0.9", *PPO]
-    assert Stages(prepare(compose(given))).attributor.held_out().name == "char"  # what evaluates the run
+    assert Stages(prepare(compose(given))).attributor.held_out().features == "char"  # what evaluates the run
     assert found["attributor"]["name"] == name
 
 

@@ -125,8 +125,8 @@ def fit_external(name: str, context: FitContext, folder: Path) -> None:
     (folder / "attributor.json").write_text(json.dumps({"kind": name}), encoding="utf-8")
 
 
-def load_attributor(folder: Path, device: str = "cpu") -> Attributor:
-    """The attributor that `save` wrote into `folder`.
+def load_attributor(folder: Path, device: str = "cpu", trust_remote_code: bool = False) -> Attributor:
+    """The attributor that `save` wrote into `folder`; a causal one's own code runs with `trust_remote_code` alone.
 
     Raises:
         ModelError: There is none that is known.
@@ -140,7 +140,8 @@ def load_attributor(folder: Path, device: str = "cpu") -> Attributor:
     kinds = _kinds()
     if kind not in kinds:
         raise ModelError(f"{path} names the unknown kind '{kind}'.", nearest(kind, kinds))
-    loaded: Attributor = kinds[kind].load().load(Path(folder), device=device)
+    options = {"trust_remote_code": True} if trust_remote_code and kind == "causal" else {}
+    loaded: Attributor = kinds[kind].load().load(Path(folder), device=device, **options)
     return loaded
 
 

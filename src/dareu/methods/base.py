@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dareu.attribution.base import Attributor
 from dareu.attribution.registry import Role
 from dareu.config import RunConfig
 from dareu.data.corpus import Corpus, Sample, Split, Task
@@ -33,7 +33,7 @@ class MethodContext:
         work: Folder of checkpoints, training log, progress label.
         device: Name of the device that the policy lies on.
         response_limit: Tokens that an answer may take.
-        attributor_folder: Where the attributor of a role lies. Only for a method whose `reads_attributor` is true.
+        attributor: Loads the attributor of a role. Only for a method whose `reads_attributor` is true.
         base: Opens the base model, which was fine-tuned into the original; None where it is not known.
         progress: A description → the label of a progress bar, or None where none is shown.
     """
@@ -47,7 +47,7 @@ class MethodContext:
     work: Work
     device: str
     response_limit: int
-    attributor_folder: Callable[[Role], Path]
+    attributor: Callable[[Role], Attributor]
     base: Callable[[], AbstractContextManager[Any]] | None = None
     progress: Callable[[str], str | None] = lambda label: None
 

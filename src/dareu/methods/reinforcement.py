@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from dareu.attribution.name_masking import NameMasker
-from dareu.attribution.registry import load_attributor
 from dareu.config import DareUConfig, RunConfig
 from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Sample, Split
@@ -249,7 +248,7 @@ def make_reward(
             context.forgotten,
             context.tokenizer,
             context.device,
-            context.attributor_folder,
+            context.attributor,
             similarity,
             partial(similarity, part="recall"),
             lambda listed: word_vectors(context.policy, context.tokenizer, listed),
@@ -261,9 +260,7 @@ def make_reward(
         # In [−1, 0], so that an answer that stays as it was costs nothing.
         helpful = TextReward(lambda text, prompt: similarity(prompt.own, text) - 1.0)
         reward = MixedReward(reward, helpful)
-    stopping = (
-        load_attributor(context.attributor_folder("stop"), context.device) if reads_attributor else None
-    )
+    stopping = context.attributor("stop") if reads_attributor else None
     return reward, critic, StoppingMonitor(stopping, context.forgotten, masker)
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dareu.attribution.base import Attributor
 from dareu.attribution.name_masking import NameMasker
-from dareu.attribution.registry import Role, load_attributor
+from dareu.attribution.registry import Role
 from dareu.config import RewardConfig
 from dareu.config.plugins import load_plugin
 from dareu.data.corpus import Corpus, Split
@@ -30,7 +30,7 @@ class RewardContext:
         forgotten: Owners forgotten so far.
         tokenizer: The policy's.
         device: Where networks of the reward belong.
-        attributor_folder: Folder of the attributor of a role; only where `RewardKind.reads_attributor`.
+        attributor: The attributor of a role, loaded; only where `RewardKind.reads_attributor`.
         similarity: (reference, response) → ROUGE-L F1 in [0, 1].
         recall: (reference, response) → ROUGE-L recall in [0, 1].
         vectors: Words → one vector each (n, d), from the original model.
@@ -43,7 +43,7 @@ class RewardContext:
     forgotten: Sequence[str]
     tokenizer: Any
     device: str
-    attributor_folder: Callable[[Role], Path]
+    attributor: Callable[[Role], Attributor]
     similarity: Callable[[str, str], float]
     recall: Callable[[str, str], float]
     vectors: Callable[[Sequence[str]], np.ndarray]
@@ -72,7 +72,7 @@ def _attribution(context: RewardContext) -> Reward:
     """DareU: how little every prefix of a response is attributable to the forgotten owners."""
     from dareu.rewards.attribution import AttributionScorer
 
-    attributor = load_attributor(context.attributor_folder("reward"), context.device)
+    attributor = context.attributor("reward")
     second, cfg = None, context.config
     if cfg.nameless:
         names = context.masker or NameMasker.fit(context.corpus.samples)

@@ -53,9 +53,7 @@ def fit_attributor(config: RunConfig, console: Console | None = None) -> tuple[P
 
 def score(stages: Stages, texts: list[str]) -> list[dict[str, Any]]:
     """For each text: the owners and the background class by falling probability."""
-    from dareu.attribution.registry import load_attributor
-
-    attributor = load_attributor(stages.attributor.folder("reward"), "cpu")
+    attributor = stages.attributor.load("reward")
     names = attributor.owners + ([BACKGROUND] if attributor.nobody else [])
     return [
         {

@@ -1,8 +1,9 @@
 """The attributors of a run, fitted on the original model's data."""
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from dareu.attribution.base import Attributor
+from dareu.attribution.registry import Role
 from dareu.data.render import render_prompt
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
@@ -83,15 +84,19 @@ class AttributorStage(Stage):
             self.context.console.print(f"[yellow]! {warning}[/]")
         return artifact
 
-    def folder(self, role: Literal["reward", "stop"]) -> Path:
-        """Where the attributor of a role lies. It is fitted first where the store has none."""
-        from dareu.attribution.registry import role_folder
+    def load(self, role: Role, device: str = "cpu") -> Attributor:
+        """The attributor of a role. It is fitted first where the store has none."""
+        from dareu.attribution.registry import load_attributor, role_folder
 
-        return self.get().path / role_folder(self.context.config.attributor.name, role)
+        config = self.context.config.attributor
+        folder = self.get().path / role_folder(config.name, role)
+        return load_attributor(folder, device, config.backbone.trust_remote_code)
 
-    def held_out(self) -> Path:
-        """Where the attributor lies that no reward reads."""
-        return self.get().path / HELD_OUT
+    def held_out(self) -> Attributor:
+        """The attributor that no reward reads."""
+        from dareu.attribution.registry import load_attributor
+
+        return load_attributor(self.get().path / HELD_OUT)
 
 
 def own_answers(context: Context, model: Any, tokenizer: Any, per_owner: int = 5) -> list[tuple[str, str]]:

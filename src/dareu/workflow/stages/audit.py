@@ -69,12 +69,11 @@ class Auditors(Stage):
     ) -> dict[str, Any]:
         """`attribution_audit` of the evaluated models, the attributor that gives the reward among the columns; and
         `missing`: column → why it is not there."""
-        from dareu.attribution.registry import load_attributor
         from dareu.evaluation.metrics.attribution import attribution_audit
 
         artifact, reward = self.get(), f"reward ({self.context.config.attributor.name})"
         missing: dict[str, str] = artifact.extra["missing"]
-        attributors = {reward: load_attributor(self.reward.folder("reward"))}
+        attributors = {reward: self.reward.load("reward")}
         attributors |= {name: self.load(artifact.path / name) for name in self.names if name not in missing}
         return attribution_audit(attributors, records, forget_owners, reward) | {"missing": missing}
 

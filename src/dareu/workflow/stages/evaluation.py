@@ -98,7 +98,6 @@ class Evaluation(Stage):
             peer.get()
 
     def build(self, building: Building) -> dict[str, Any]:
-        from dareu.attribution.registry import load_attributor
         from dareu.evaluation.suite import evaluate_model
         from dareu.models.load import pick_device
 
@@ -111,8 +110,8 @@ class Evaluation(Stage):
             tokenizer,
             self.split(),
             {
-                "attribution": load_attributor(self.attributor.folder("reward"), device),
-                "attribution_heldout": load_attributor(self.attributor.held_out()),
+                "attribution": self.attributor.load("reward", device),
+                "attribution_heldout": self.attributor.held_out(),
             },
             config.evaluation,
             seed=config.seed,

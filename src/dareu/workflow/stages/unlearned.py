@@ -161,7 +161,7 @@ class Unlearned(Stage):
         from dareu.methods.base import MethodContext
         from dareu.models.load import pick_device
 
-        context = self.context
+        context, device = self.context, str(pick_device(self.context.config.device))
         return MethodContext(
             config=context.config,
             corpus=context.corpus,
@@ -170,9 +170,9 @@ class Unlearned(Stage):
             policy=policy,
             tokenizer=tokenizer,
             work=work,
-            device=str(pick_device(context.config.device)),
+            device=device,
             response_limit=response_limit(context, tokenizer),
-            attributor_folder=self.attributor.folder,
+            attributor=lambda role: self.attributor.load(role, device),
             base=self._base(policy, tokenizer),
             progress=context.console.progress,
         )
