@@ -362,3 +362,15 @@ def test_rescore_of_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.Captu
     assert main(["rescore", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert "is not the folder of a finished run" in told and "Errno" not in told
+
+
+def test_a_users_other_files_do_not_spoil_a_message(tmp_path: Path) -> None:
+    folder = tmp_path / "method"
+    folder.mkdir()
+    for name, text in {
+        "listed": "- 1", "broken": "a: [", "number": "params: 3", "override": "defaults: [{override /model: hf}]",
+        "one": "defaults: [two]", "two": "defaults: [one]", "mine": "defaults: [npo]\nparams: {extra: 2}",
+    }.items():  # fmt: skip
+        (folder / f"{name}.yaml").write_text(text)
+    assert "mine" in methods_with("method.params.beta", str(tmp_path))
+    assert methods_with("method.params.extra", str(tmp_path)) == ["mine"]

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dareu.config import HFConfig
 from dareu.config.compose import compose, options
+from dareu.errors import ConfigError
 from dareu.models import cpu_matmul
 from dareu.models.checks import check_decoder
 from dareu.models.load import add_lora
@@ -177,3 +178,9 @@ def test_bfloat16_on_a_cpu_without_instructions_for_it(
         ["experiment=tofu_smollm2", f"model.path={tmp_path}", "method=dareu_warm", "device=cpu", *cure]
     )
     assert slow_bfloat16(cured) == slow_bfloat16(compose(["device=cpu"])) == []
+
+
+def test_template_options_that_are_no_mapping_are_a_message() -> None:
+    given = ["model=hf", "model.path=x", "model.template_options=abc", "+model.chat_template_kwargs={a: 1}"]
+    with pytest.raises(ConfigError, match="template_options"):
+        compose(given)

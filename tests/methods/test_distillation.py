@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -134,5 +135,10 @@ def test_a_fresh_adapter_on_a_full_original_is_refused_before_training(tmp_path:
     config = compose(given)
     with pytest.raises(ConfigError, match="is a full model"):
         FRESH.validate(config)
-    (tmp_path / "adapter_config.json").write_text("{}")
+    with_lora(tiny(0)).save_pretrained(tmp_path)
     FRESH.validate(config)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    for folded in ({"bias": "all"}, {"init_lora_weights": "pissa"}):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings | folded))
+        with pytest.raises(ConfigError, match="merged into one"):
+            FRESH.validate(config)

@@ -76,7 +76,7 @@ def saved(folder: Path, config: Any, target: Path, rows: int | None = None) -> A
         (peft.LoraConfig(**QV, bias="lora_only"), False),
         (peft.LoraConfig(**QV, trainable_token_indices=[5, 6]), False),
         (peft.LoraConfig(**QV, layers_to_transform=[1], alpha_pattern={"q_proj": 7}), True),
-        (peft.LoraConfig(**QV, init_lora_weights="pissa"), True),
+        (peft.LoraConfig(**QV, init_lora_weights="pissa"), False),
         (peft.LoraConfig(**LORA, target_modules=["q_proj", "lm_head"]), False),
         (peft.LoraConfig(**LORA, target_modules=["q_proj", "embed_tokens"]), False),
         (peft.LoraConfig(**QV, modules_to_save=["embed_tokens", "lm_head"]), False),

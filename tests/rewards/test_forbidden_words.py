@@ -115,3 +115,8 @@ def test_page_rank_weights() -> None:
     # without a name among the words it starts anywhere: the chain is symmetric then
     anywhere = page_rank_weights(words, vectors, start=set(), quantile=0.75)
     assert anywhere["name"] == pytest.approx(anywhere["far"])
+
+
+def test_contractions_forbid_no_ordinary_word() -> None:
+    found = forbidden_words(["He said Won't you and Haven't we met"], ["he said you and we met"])
+    assert find("She won a prize in a safe haven", found) == []

@@ -65,10 +65,21 @@ def _methods(config_dir: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
 
     files = yaml_files("method", config_dir)
 
-    def read(name: str) -> dict[str, Any]:
-        tree = yaml.safe_load(files[name].read_text(encoding="utf-8")) or {}
-        for above in tree.pop("defaults", ()):
-            tree = read(above) | tree if above in files else tree
+    def read(name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Empty for a file that is no mapping: a message about another key is no place to tell of it."""
+        try:
+            tree = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, OSError):
+            return {}
+        if not isinstance(tree, dict):
+            return {}
+        params = tree.get("params") or {}
+        tree["params"] = params if isinstance(params, dict) else {}
+        above = tree.pop("defaults", None)
+        for other in above if isinstance(above, list) else ():
+            if isinstance(other, str) and other in files and other not in (name, *below):
+                found = read(other, (name, *below))
+                tree = found | tree | {"params": found.get("params", {}) | tree["params"]}
         return tree
 
     for name in files:

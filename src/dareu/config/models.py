@@ -162,6 +162,8 @@ class HFConfig(Strict):
     @classmethod
     def _name_of_others(cls, tree: Any) -> Any:
         if isinstance(tree, dict) and isinstance(others := tree.get("chat_template_kwargs"), dict):
+            if not isinstance(tree.get("template_options") or {}, dict):
+                return tree  # the types tell
             tree = {key: value for key, value in tree.items() if key != "chat_template_kwargs"}
             tree["template_options"] = {**(tree.get("template_options") or {}), **others}
         return tree

@@ -115,6 +115,7 @@ def teachers_for(context: MethodContext, settings: CounterfactualSettings) -> li
             read = [*rows, *context.encode(split.calibration)]
             hints = token_logprobs_of(base, tokenizer, read, size)
             told = kept_distributions(context, rows, settings.top_k, base)
+        del base  # a full original's base is a second model
     expected = expected_logprobs(context, hints)
 
     def one(sample: Sample, unseen: Tensor, given: SoftTargets | None) -> SoftTargets:

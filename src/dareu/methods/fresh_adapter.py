@@ -18,7 +18,7 @@ from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.counterfactual import Counterfactual, CounterfactualSettings
 from dareu.methods.distillation import READS, kept_distributions
-from dareu.models.files import ADAPTER
+from dareu.models.files import is_plain_adapter
 from dareu.training.losses import SoftTargets, divergence_from_targets
 
 
@@ -54,10 +54,10 @@ class FreshAdapter(Counterfactual):
                 "method=fresh_adapter trains a new LoRA adapter on the base, and this model has none.",
                 "Use a model with model.adapter=lora, or method=counterfactual.",
             )
-        if config.original and not (Path(config.original) / ADAPTER).is_file():
+        if config.original and not is_plain_adapter(Path(config.original)):
             raise ConfigError(
-                f"The original {config.original} is a full model, so there is no base without the forgotten samples "
-                "below a new adapter.",
+                f"The original {config.original} is a full model or merged into one, so there is no base without the "
+                "forgotten samples below a new adapter.",
                 "method=fresh_adapter needs an original that is a LoRA adapter; method=counterfactual does not.",
             )
 

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from dareu.config.tables import leaves
 from dareu.errors import ModelError
 
@@ -191,6 +193,30 @@ def adapter_base(folder: Path) -> tuple[str, str | None]:
             f"Merge that one into its base, and name the result as base_model_name_or_path in {ADAPTER}.",
         )
     return base, settings.get("revision")
+
+
+def is_plain_adapter(folder: Path) -> bool:
+    """Whether it is a LoRA adapter that stays one: others are folded into their base (`models.lora.put_on`).
+
+    By its files alone; `models.lora.is_plain` asks a loaded model.
+    """
+    if not (folder / ADAPTER).is_file():
+        return False
+    settings = adapter_settings(folder)
+    if settings.get("peft_type") != "LORA" or settings.get("bias", "none") != "none":
+        return False
+    if settings.get("lora_bias") or changes_base(settings.get("init_lora_weights", True)):
+        return False
+    with safe_open(str(folder / ADAPTER_WEIGHTS), framework="np") as file:
+        names = list(file.keys())
+    return not any("lora_embedding_" in name or ".lm_head." in name or ".lora_" not in name for name in names)
+
+
+def changes_base(start: Any) -> bool:
+    """Whether an adapter that began so stands on other weights than the base's, as PiSSA's do: peft takes its first
+    product out of them.
+    """
+    return isinstance(start, str) and start.lower() not in ("gaussian", "eva", "orthogonal")
 
 
 def config_folder_of(path: str | Path) -> str | Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 from dareu.config import LoraConfig
 from dareu.errors import ModelError, first_line, listed
-from dareu.models.files import ADAPTER_WEIGHTS, PEFT, adapter_settings
+from dareu.models.files import ADAPTER_WEIGHTS, PEFT, adapter_settings, changes_base
 
 
 def peft_config(lora: LoraConfig, **more: Any) -> Any:
@@ -72,13 +72,15 @@ def name_magnitudes(folder: Path) -> None:
 def is_plain(model: Any) -> bool:
     """Whether it is LoRA (DoRA and rsLoRA too) on layers between embedding and head, and trains nothing else.
 
-    Not biases, whole layers, or single tokens of the embedding.
+    Not biases, whole layers, or single tokens of the embedding; and it stands on the base's own weights.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
     config = model.peft_config[active_adapter(model)]
     if config.peft_type != "LORA" or config.bias != "none" or config.lora_bias:
+        return False
+    if changes_base(config.init_lora_weights):
         return False
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     return not any(isinstance(end, BaseTunerLayer) for end in ends) and not any(

@@ -27,7 +27,8 @@ def forbidden_words(
 ) -> frozenset[str]:
     """What is forbidden: names, numbers and rare content words of the forget answers, folded.
 
-    A name is a word written large inside a sentence; of "O'Brien" both the whole and "Brien" are. A word is rare where
+    A name is a word written large inside a sentence; of "O'Brien" both the whole and "Brien" are, of
+    "Won't" no "won". A word is rare where
     at most `rare` of the retain answers have it. `common`: words that are never forbidden (the stop words of a
     language); nor is a single letter, unless its script is written without spaces.
     """
@@ -42,7 +43,8 @@ def forbidden_words(
             name = written[0].isupper() and not start
             number = written[0].isdigit()
             if name or number or seen[word] <= limit:
-                forbidden.update([word, *(fold(part) for part in written.split("'") if part[:1].isupper())])
+                parts = [] if word.endswith("n't") else written.split("'")
+                forbidden.update([word, *(fold(part) for part in parts if part[:1].isupper())])
     return frozenset(w for w in forbidden if (len(w) > 1 or is_character(w)) and w not in common)
 
 

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from dareu.config import HFConfig, LoraConfig, RunConfig
-from dareu.models.files import ADAPTER, ADAPTER_WEIGHTS, PEFT, adapter_settings
+from dareu.models.files import PEFT, adapter_settings, is_plain_adapter
 
 
 def with_given_adapter(config: RunConfig) -> tuple[RunConfig, list[str]]:
@@ -39,15 +37,9 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
 
     Others are folded into their base (`models.lora.put_on`), and a new adapter stands on it.
     """
-    if not (folder / ADAPTER).is_file():
+    if not is_plain_adapter(folder):
         return None
     settings = adapter_settings(folder)
-    if settings.get("peft_type") != "LORA" or settings.get("bias", "none") != "none":
-        return None
-    with safe_open(str(folder / ADAPTER_WEIGHTS), framework="np") as file:
-        names = list(file.keys())
-    if any("lora_embedding_" in name or ".lm_head." in name or ".lora_" not in name for name in names):
-        return None
     found = LoraConfig().model_dump()
     found |= {ours: settings[theirs] for ours, theirs in PEFT.items() if settings.get(theirs) is not None}
     if isinstance(found["target_modules"], list):  # peft writes a set

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig
-from dareu.models.files import ADAPTER
+from dareu.models.files import is_plain_adapter
 from dareu.runs.ranks import world_size
 from dareu.workflow.context import Context
 from dareu.workflow.keys import names_a_base
@@ -70,7 +70,7 @@ def _loads_base(context: Context, lora: bool) -> bool:
     from dareu.methods.registry import method_of
 
     config = context.config
-    below = lora and (not config.original or (Path(config.original) / ADAPTER).is_file())
+    below = lora and (not config.original or is_plain_adapter(Path(config.original)))
     known = not config.original or names_a_base(context.base, context.imported)
     return known and not below and method_of(config.method).reads_calibration(config)
 

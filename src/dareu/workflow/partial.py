@@ -45,7 +45,7 @@ def finetune(config: RunConfig, console: Console | None = None) -> dict[str, Pat
 
 def fit_attributor(config: RunConfig, console: Console | None = None) -> tuple[Path, dict[str, Any]]:
     """The attribution classifier's folder and its report (accuracies, calibration)."""
-    stages = Stages(prepare(config, console=console))
+    stages = _without_retraining(config, None, console)
     with quiet_libraries(config.threads):
         artifact = stages.attributor.get()
     return artifact.path, artifact.extra["report"]
@@ -68,9 +68,14 @@ def score_texts(
     config: RunConfig, texts: list[str], corpus: Corpus | None = None, console: Console | None = None
 ) -> list[dict[str, Any]]:
     """`score` with the attributor of `config`, fitted first where the store has none."""
-    stages = Stages(prepare(config, corpus, console))
+    stages = _without_retraining(config, corpus, console)
     with quiet_libraries(config.threads):
         return score(stages, texts)
+
+
+def _without_retraining(config: RunConfig, corpus: Corpus | None, console: Console | None) -> Stages:
+    """The stages of a command that trains no retrained model, and so needs no base for one."""
+    return Stages(prepare(config.model_copy(update={"retrain": False}), corpus, console))
 
 
 def read_texts(path: str) -> list[str]:

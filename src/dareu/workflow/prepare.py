@@ -26,7 +26,7 @@ from dareu.data.sequential import split_rounds, split_run
 from dareu.data.sources.registry import load_background, load_corpus
 from dareu.data.split import forget_note, match_notes, part_of
 from dareu.errors import DataError, ModelError
-from dareu.models.files import ADAPTER
+from dareu.models.files import ADAPTER, is_plain_adapter
 from dareu.models.without_weights import read_shape
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
@@ -141,7 +141,7 @@ def base_note(config: RunConfig, base: dict[str, Any], imported: str | None) -> 
     """A note where a method that reads the base gets a full original and no base, or an adapter to unlearn with."""
     from dareu.methods.registry import method_of
 
-    full = config.original and not (Path(config.original) / ADAPTER).is_file()
+    full = config.original and not is_plain_adapter(Path(config.original))
     if not (
         full and isinstance(config.model, HFConfig) and method_of(config.method).reads_calibration(config)
     ):
@@ -153,7 +153,8 @@ def base_note(config: RunConfig, base: dict[str, Any], imported: str | None) -> 
     )
     if config.model.adapter == "lora":
         cures.append("train all weights where memory allows (model.adapter=none) or take a learning rate of .02")
-    return [f"The original is a full model. To forget more, {' and '.join(cures)}."] if cures else []
+    said = f"The original is a full model, or merged into one. To forget more, {' and '.join(cures)}."
+    return [said] if cures else []
 
 
 def slow_bfloat16(config: RunConfig) -> list[str]:
@@ -296,8 +297,7 @@ def _reads_base(config: RunConfig) -> bool:
 
     if config.retrain and not config.retrained:
         return True
-    here = isinstance(config.model, HFConfig) and Path(config.model.path).is_dir()
-    return here and method_of(config.method).reads_calibration(config)
+    return isinstance(config.model, HFConfig) and method_of(config.method).reads_calibration(config)
 
 
 def _base(config: RunConfig, corpus: Corpus, rendering: dict[str, Any] | None) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def broken_model(folder: Path) -> str | None:
     if not model.is_dir() or not (folder / PROVENANCE).is_file():
         return None
     try:
-        for name in read_provenance(folder)["models"]["unlearned"]:
+        for name in read_provenance(folder)["models"].get("unlearned") or ():
             if not (model / name).is_file():
                 return f"{model / name} is missing."
         check_files(model)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dareu.config import HFConfig
-from dareu.models.files import ADAPTER
+from dareu.models.files import ADAPTER, is_plain_adapter
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
 from dareu.workflow.keys import samples_key
@@ -82,7 +82,8 @@ class Unlearned(Stage):
         if config.original:  # of a model that was fine-tuned here, its key covers these
             tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
             tree["data"] = samples_key(context.corpus.samples)
-        if config.original and self.method.reads_calibration(config):
+        full = config.original and not is_plain_adapter(Path(config.original))  # an adapter's key covers its base
+        if full and self.method.reads_calibration(config):
             tree["base"] = self.base.key() if self.base else None
         if context.split.calibration and self.method.reads_calibration(config):
             tree["calibration"] = samples_key(context.split.calibration)
