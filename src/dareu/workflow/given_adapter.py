@@ -32,6 +32,13 @@ def with_given_adapter(config: RunConfig) -> tuple[RunConfig, list[str]]:
     return changed, [f"The original is an adapter with {said}, which unlearning goes on with; {keys} {use}."]
 
 
+def keeps_adapter(config: RunConfig) -> bool:
+    """Whether unlearning goes on with the adapter of `original=`, so that the policy without it is the base."""
+    model, original = config.model, config.original
+    lora = isinstance(model, HFConfig) and model.adapter == "lora"
+    return lora and original is not None and is_plain_adapter(Path(original))
+
+
 def settings_of(folder: Path) -> dict[str, Any] | None:
     """The settings of a plain LoRA adapter, by the names of `LoraConfig`; None for a folder of any other kind.
 

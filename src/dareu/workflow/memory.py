@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from dareu.config import HFConfig
-from dareu.models.files import is_plain_adapter
 from dareu.runs.ranks import world_size
 from dareu.workflow.context import Context
+from dareu.workflow.given_adapter import keeps_adapter
 from dareu.workflow.keys import names_a_base
 
 CHARACTERS = 3.5  # of a token, about
@@ -70,7 +69,7 @@ def _loads_base(context: Context, lora: bool) -> bool:
     from dareu.methods.registry import method_of
 
     config = context.config
-    below = lora and (not config.original or is_plain_adapter(Path(config.original)))
+    below = keeps_adapter(config) if config.original else lora
     known = not config.original or names_a_base(context.base, context.imported)
     return known and not below and method_of(config.method).reads_calibration(config)
 

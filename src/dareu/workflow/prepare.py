@@ -31,7 +31,7 @@ from dareu.models.without_weights import read_shape
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
 from dareu.workflow.context import Context
-from dareu.workflow.given_adapter import with_given_adapter
+from dareu.workflow.given_adapter import keeps_adapter, with_given_adapter
 from dareu.workflow.keys import folder_key, imported_key, names_a_base, samples_key
 from dareu.workflow.library_settings import quiet_libraries, without_collecting
 from dareu.workflow.validate import (
@@ -297,7 +297,9 @@ def _reads_base(config: RunConfig) -> bool:
 
     if config.retrain and not config.retrained:
         return True
-    return isinstance(config.model, HFConfig) and method_of(config.method).reads_calibration(config)
+    if not isinstance(config.model, HFConfig) or keeps_adapter(config):  # whose base is found below it
+        return False
+    return method_of(config.method).reads_calibration(config)
 
 
 def _base(config: RunConfig, corpus: Corpus, rendering: dict[str, Any] | None) -> dict[str, Any]:

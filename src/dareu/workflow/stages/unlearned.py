@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dareu.config import HFConfig
-from dareu.models.files import ADAPTER, is_plain_adapter
+from dareu.models.files import ADAPTER
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
+from dareu.workflow.given_adapter import keeps_adapter
 from dareu.workflow.keys import samples_key
 from dareu.workflow.loading import load_run_model, note_base, response_limit
 from dareu.workflow.stages.attributor import AttributorStage
@@ -82,8 +83,8 @@ class Unlearned(Stage):
         if config.original:  # of a model that was fine-tuned here, its key covers these
             tree["adapter"] = config.model.model_dump(include={"adapter", "lora"})
             tree["data"] = samples_key(context.corpus.samples)
-        full = config.original and not is_plain_adapter(Path(config.original))  # an adapter's key covers its base
-        if full and self.method.reads_calibration(config):
+        # The key of an adapter covers its base.
+        if config.original and not keeps_adapter(config) and self.method.reads_calibration(config):
             tree["base"] = self.base.key() if self.base else None
         if context.split.calibration and self.method.reads_calibration(config):
             tree["calibration"] = samples_key(context.split.calibration)
