@@ -6,13 +6,20 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_fixture import make_results, sample_rows, write_run
+from safetensors.numpy import save_file
 
 from dareu.cli.commands import main
 from dareu.errors import RunError
 from dareu.report.receipt import to_markdown, verify_receipt, write_receipt
+from dareu.runs.folder import RunFolder
 from dareu.runs.provenance import FILE, digest, provenance, record_hash
+from dareu.workflow.figures import Figures
+from dareu.workflow.results import broken_model
+from dareu.workflow.results import write_run as finish
+from dareu.workflow.stages import Artifact
 
 
 def make_run(folder: Path) -> Path:
@@ -150,3 +157,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["receipt", str(run), "--verify"]) == 1
     assert "model/config.json has changed." in capsys.readouterr().out
     assert main(["receipt", str(tmp_path / "absent")]) == 2
+
+
+def test_a_file_of_the_users_beside_the_model_is_not_the_runs(tmp_path: Path) -> None:
+    """It may go again; a run that took it for its own wrote its model anew at every call then."""
+    made = tmp_path / "made"
+    (made / "model").mkdir(parents=True)
+    (made / "training.jsonl").write_text("")
+    (made / "model" / "config.json").write_text("{}")
+    save_file({"a": np.zeros(2, np.float32)}, made / "model" / "model.safetensors")
+    notes = tmp_path / "run" / "model" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    artifact = Artifact(made, "key", 1.0, 1.0, {}, made / "model")
+    finish(RunFolder(tmp_path / "run", "key"), make_results(), artifact, Figures({}, {}, {}, {}, 1.0))
+    assert broken_model(tmp_path / "run") is None
+    notes.unlink()
+    assert broken_model(tmp_path / "run") is None
+    (tmp_path / "run" / "model" / "config.json").unlink()
+    assert "config.json is missing" in str(broken_model(tmp_path / "run"))

@@ -140,6 +140,20 @@ def test_a_model_that_was_harmed_in_a_finished_run_is_written_again(
     assert set(snapshot(run, store)) == set(before)
 
 
+@pytest.mark.parametrize("text", ["{", '{"salt": "a", "records": {}, "models": []}'])
+def test_a_record_that_cannot_be_read_is_told_and_the_model_stays(
+    text: str, run: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = (run / "provenance.json").read_text(encoding="utf-8")
+    (run / "provenance.json").write_text(text)
+    before = snapshot(run, store)
+    train(store, run, *PPO)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "provenance.json cannot be read" in said and "Run it again into another run_dir." in said
+    assert "written again" not in said and snapshot(run, store) == before
+    (run / "provenance.json").write_text(kept)
+
+
 def test_a_report_that_a_killed_process_did_not_write_is_written(run: Path, store: Path) -> None:
     page = (run / "report.html").read_bytes()
     (run / "report.html").unlink()

@@ -53,7 +53,7 @@ def read_provenance(run: Path) -> dict[str, Any]:
     path = run / FILE
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(tree, dict) or not {"salt", "records", "models"} <= tree.keys():
+        if not _is_whole(tree):
             raise ValueError("keys are missing")
     except FileNotFoundError:
         raise RunError(
@@ -62,4 +62,14 @@ def read_provenance(run: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}.", "Run it again into another run_dir.") from None
-    return tree
+    return tree  # type: ignore[no-any-return]
+
+
+def _is_whole(tree: Any) -> bool:
+    """Whether it has the form that `provenance` gives."""
+    if not isinstance(tree, dict) or not isinstance(tree.get("salt"), str):
+        return False
+    records, models = tree.get("records"), tree.get("models")
+    if not isinstance(records, dict) or not {"count", "digest", "hashes"} <= records.keys():
+        return False
+    return isinstance(models, dict) and all(isinstance(files, dict) for files in models.values())

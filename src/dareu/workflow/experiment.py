@@ -29,7 +29,7 @@ from dareu.workflow.figures import Figures
 from dareu.workflow.library_settings import freeze_imports, quiet_libraries
 from dareu.workflow.memory import check_run_memory, memory_parts
 from dareu.workflow.prepare import prepare, slow_bfloat16
-from dareu.workflow.results import broken_model, make_results, read_results, write_run
+from dareu.workflow.results import broken_model, lost_provenance, make_results, read_results, write_run
 from dareu.workflow.sequential import SequentialRequest, requests_key, sequential_requests, unlearn_in_turn
 from dareu.workflow.stages import Artifact, Checkpoint, Stage, Stages
 from dareu.workflow.validate import check_engine, check_model_folder
@@ -116,6 +116,8 @@ class Run:
         assert folder is not None
         if not folder.finished:
             return None
+        if told := ranks.on_main(lambda: lost_provenance(folder.path)):
+            self.console.print(f"[yellow]! {escape(told)}[/]")
         if wrong := ranks.on_main(lambda: broken_model(folder.path)):
             self.console.print(f"[yellow]! {escape(wrong)} It is written again.[/]")
             self.unlearn(evaluate=False)

@@ -136,7 +136,8 @@ def write_run(
     if "given" not in unlearned.extra:
         folder.put_model(unlearned.model)
         shutil.copyfile(unlearned.path / "training.jsonl", folder.path / "training.jsonl")
-        models = {"unlearned": folder.path / "model"} | ({"original": original} if original else {})
+        # Not `model/`, where files of the user's may lie too.
+        models = {"unlearned": unlearned.model} | ({"original": original} if original else {})
         records = ((s.prompt, s.response, str(s.owner)) for s in forget)
         write_json(folder.path / PROVENANCE, provenance(records, models))
     for request in requests:
@@ -144,6 +145,15 @@ def write_run(
         _write_samples(part / "samples", request.figures().records)
         shutil.copyfile(request.unlearned.get().path / "training.jsonl", part / "training.jsonl")
     write_results(folder.path, results)
+
+
+def lost_provenance(folder: Path) -> str | None:
+    """Why no deletion record can be made of a finished run, and what to do; None where one can, or never could."""
+    try:
+        read_provenance(folder)
+    except RunError as error:
+        return str(error) if (folder / PROVENANCE).is_file() else None
+    return None
 
 
 def broken_model(folder: Path) -> str | None:
@@ -154,12 +164,13 @@ def broken_model(folder: Path) -> str | None:
     model = folder / "model"
     if not model.is_dir() or not (folder / PROVENANCE).is_file():
         return None
+    known = {} if lost_provenance(folder) else read_provenance(folder)["models"]
+    for name in known.get("unlearned") or ():
+        if not (model / name).is_file():
+            return f"{model / name} is missing."
     try:
-        for name in read_provenance(folder)["models"].get("unlearned") or ():
-            if not (model / name).is_file():
-                return f"{model / name} is missing."
         check_files(model)
-    except (RunError, ModelError) as error:
+    except ModelError as error:
         return error.cause
     return None
 
