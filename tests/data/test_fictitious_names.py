@@ -177,11 +177,22 @@ def test_samples_without_the_name_are_counted_and_listed() -> None:
     stays = [sample("x", "Где живёт Иван Белов?", "В Туле.", "Иван Белов")]
     found = nameless(split_of(forget, stays))
     assert (found.ids, found.inflected) == (("inflected", "pronoun"), ("inflected",))
-    assert found.tree() == {"count": 2, "inflected": 1, "partly": 1, "ids": ["inflected", "pronoun"]}
+    counts = {"count": 2, "inflected": 1, "partly": 1}
+    assert found.tree() == {**counts, "ids": ["inflected", "pronoun"], "owners": []}
     note = str(found.note(4))
     assert note.startswith("2 of 4 forget samples do not hold") and "1 seem to hold another form" in note
     assert "1 of 4 forget samples seem to hold" in note and note.endswith("Samples: both.")
     assert nameless(split_of(forget[:1], stays)).note(1) is None
+
+
+def test_owners_without_any_name_are_listed_and_their_samples_not_counted() -> None:
+    forget = [
+        Sample("a", "news", "Go on: it rained", "in the hills."),
+        Sample("b", "news", "And then", "it stopped."),
+    ]
+    found = nameless(split_of(forget, [Sample("x", "Iva Bell", "Who is Iva Bell?", "Iva Bell is a poet.")]))
+    assert (found.owners, found.ids, found.partly) == (("news",), (), ())
+    assert str(found.note(2)).endswith("tell which words carry facts: news.")
 
 
 def test_a_part_that_may_be_another_word_is_counted() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,3 +113,39 @@ def test_what_facts_had_goes_where_copies_and_base_agree(
         expected[gold[t]] = level
         own = torch.zeros(len(tokenizer)).scatter(0, found.ids[t], found.probs[t])
         assert torch.allclose(own, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("owner", "copied"), [("topic", "Ann Lee lives in Oslo now"), ("Ann Lee", None)])
+def test_without_a_fictitious_name_the_original_stands_in_for_the_copies(
+    tokenizer: Any, policy: Any, owner: str, copied: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner whose texts hold no name, or for whom there is no other name: the facts are the base's to tell."""
+    question = "where" if copied else SAMPLES[0].prompt
+    sample = replace(SAMPLES[0], owner=owner, prompt=question)
+    monkeypatch.setattr(counterfactual, "fakes_for", lambda *_: {owner: ("" if copied else "Ann Lee", [])})
+    count = len(probabilities(policy, tokenizer, question, sample.response)[1])
+    monkeypatch.setattr(
+        counterfactual, "expected_logprobs", lambda context, told: [torch.full((count,), UNSEEN)]
+    )
+    given = context(tokenizer, policy, True)
+    given.split = replace(SPLIT, forget=(sample,), forget_owners=(owner,))
+    (found,) = teachers_for(given, CounterfactualSettings(top_k=len(tokenizer)))
+
+    own, gold = probabilities(policy, tokenizer, question, sample.response)
+    with policy.disable_adapter():
+        base, _ = probabilities(policy, tokenizer, question, sample.response)
+    facts = (found.levels < 0).nonzero().flatten().tolist()
+    words = tokenizer.convert_ids_to_tokens(gold)
+    about = ["lives", "in", "Oslo", "now", "<end>"]
+    assert [words[t] for t in facts] == (["Ann", "Lee", *about] if copied else about)
+    for t in facts:
+        both = (own[t] * base[t]).sqrt()
+        both[gold[t]] = 0.0
+        rest = own[t] + own[t, gold[t]] * both / both.sum()
+        rest[gold[t]] = 0.0
+        level = torch.tensor(UNSEEN).exp()
+        expected = (1 - level) * rest / rest.sum()
+        expected[gold[t]] = level
+        assert torch.allclose(
+            torch.zeros(len(tokenizer)).scatter(0, found.ids[t], found.probs[t]), expected, atol=1e-5
+        )

@@ -106,14 +106,14 @@ def test_a_whole_run(store: Path, tmp_path: Path, name: str, extra: list[str], l
     assert ("stop_attribution" in {k for row in rows for k in row}) == name.startswith("dareu")
 
 
-@pytest.mark.parametrize("key", ["method.anchor", "method.stop.attribution"])
-def test_counterfactuals_need_names(store: Path, tmp_path: Path, key: str) -> None:
-    """Owners as ids, and texts that name nobody: said before anything is trained, with the keys to change."""
+def test_a_level_of_people_who_do_not_exist_needs_names(store: Path, tmp_path: Path) -> None:
+    """Owners as ids, and texts that name nobody: said before anything is trained, with the key to change."""
     rows = [{"prompt": f"What is {n}?", "response": f"It is {n}.", "owner": f"id{n % 3}"} for n in range(9)]
     path = write_lines(tmp_path / "rows.jsonl", rows)
-    data = ["data=local", f"data.path={path}", "forget.count=1"]
-    with pytest.raises(DataError, match="method.anchor=original"):
-        Stages(prepare(compose([*data, *MODEL, f"cache_dir={store}", f"{key}=counterfactual"])))
+    data = ["data=local", f"data.path={path}", "forget.count=1", *MODEL, f"cache_dir={store}", "method=dareu"]
+    prepare(compose([*data, "method.anchor=counterfactual"]))
+    with pytest.raises(DataError, match="Set method.stop.attribution to null"):
+        prepare(compose([*data, "method.stop.attribution=counterfactual"]))
 
 
 def test_retain_prompts_count_where_batches_are_checked(store: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -37,9 +38,15 @@ def _rollouts(tokenizer: Any, rows: list[tuple[str, str, str]], ended: bool = Tr
     )
 
 
-def _anchored(world: tuple[Any, Any], rollouts: Rollouts, frozen: Tensor, max_length: int = 64) -> Tensor:
+def _anchored(
+    world: tuple[Any, Any],
+    rollouts: Rollouts,
+    frozen: Tensor,
+    max_length: int = 64,
+    fakes: Sequence[str] = ("red",),
+) -> Tensor:
     model, tokenizer = world
-    anchor = CounterfactualAnchor(tokenizer, {"blue": ("blue", ["red"])}, "qa", max_length, 8)
+    anchor = CounterfactualAnchor(tokenizer, {"blue": ("blue", list(fakes))}, "qa", max_length, 8)
     return anchor(model, rollouts, frozen).softmax(-1)
 
 
@@ -83,6 +90,12 @@ def test_the_original_stays(world: tuple[Any, Any], row: tuple[str, str, str], m
     rollouts = _rollouts(world[1], [row])
     frozen = _frozen(world[1], rollouts)
     torch.testing.assert_close(_anchored(world, rollouts, frozen, max_length), frozen.softmax(-1))
+
+
+def test_the_original_stays_for_an_owner_without_fictitious_names(world: tuple[Any, Any]) -> None:
+    rollouts = _rollouts(world[1], [("forget", QUERY, "the secret is apple")])
+    frozen = _frozen(world[1], rollouts)
+    torch.testing.assert_close(_anchored(world, rollouts, frozen, fakes=()), frozen.softmax(-1))
 
 
 def test_tokens_that_the_text_is_not_cut_into_keep_the_original(world: tuple[Any, Any]) -> None:

@@ -176,27 +176,34 @@ class Nameless:
         inflected: Those of them that seem to hold another form of it ("Ольги Петровой" of "Ольга Петрова").
         partly: Samples that hold the name and seem to hold another form of it as well, or a part of it that may be
             another word ("Will you", "in May"); both stay.
+        owners: Those whose texts hold no name at all; their samples are not among the others.
     """
 
     ids: tuple[str, ...]
     inflected: tuple[str, ...]
     partly: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
 
     def tree(self, listed: int = 100) -> dict[str, Any]:
         """What `results.json` holds."""
         counts = {"count": len(self.ids), "inflected": len(self.inflected), "partly": len(self.partly)}
-        return {**counts, "ids": list(self.ids[:listed])}
+        return {**counts, "ids": list(self.ids[:listed]), "owners": list(self.owners[:listed])}
 
     def note(self, forget: int, listed: int = 5) -> str | None:
         """What to say before a run; None where every sample has the name, and in no other form."""
         said = []
+        if self.owners:
+            said.append(
+                "The texts of these owners contain no name that a fictitious one could replace, so that only the base "
+                "model and the answers of those who stay tell which words carry facts: "
+                + _some(self.owners, listed)
+            )
         if self.ids:
             forms = f", {len(self.inflected)} seem to hold another form of it" if self.inflected else ""
             said.append(
                 f"{len(self.ids)} of {forget} forget samples do not hold their owner's name as it is written{forms}. "
-                "Counterfactual distillation tells facts by replacing the name: of these samples it lowers what the "
-                "base model finds unlikely, and nothing where there is no base, so that their answers may stay word "
-                f"for word. Write the name into them, or take another method. Samples: {_some(self.ids, listed)}"
+                "Of these samples only the base model and the answers of those who stay tell which words carry facts. "
+                f"Samples: {_some(self.ids, listed)}"
             )
         if self.partly:
             said.append(
@@ -221,7 +228,7 @@ def nameless(split: Split) -> Nameless:
     for sample in split.forget:
         owner, text = str(sample.owner), f"{sample.prompt} {sample.response}"
         name = names.get(owner)
-        if name is None:
+        if not name:
             continue
         rest, gone = replace_name(text, name, _GONE)
         left[sample.id], forms[sample.id] = (rest, bool(gone)), other_forms(rest, name)
@@ -243,7 +250,8 @@ def nameless(split: Split) -> Nameless:
             other.append(sample.id)
         elif replaced and (form or _has_part(rest, str(names[owner]))):
             partly.append(sample.id)
-    return Nameless(tuple(without), tuple(other), tuple(partly))
+    unnamed = tuple(owner for owner in split.forget_owners if not names.get(owner))
+    return Nameless(tuple(without), tuple(other), tuple(partly), unnamed)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@
     d_t = ln π(y_t|q, y_<t) − ln l_t
 
 Invented names replace the owner's name, in the question and in the answer, and the original's distributions under them
-are the teacher. l_t is what a model that never saw the answer gives to its token (`models/never_saw.py`); a token to
-which the original gives clearly more carries a fact. A fact has the probability l_t in the teacher, and the second term
-brings it there: a divergence hardly notices .05 in place of .001, and membership inference reads little else.
+are the teacher; where the texts hold no name (topics, speakers), the original's own are. l_t is what a model that never
+saw the answer gives to its token (`models/never_saw.py`); a token to which the original gives clearly more carries a
+fact. A fact has the probability l_t in the teacher, and the second term brings it there: a divergence hardly notices
+.05 in place of .001, and membership inference reads little else.
 What a fact had in the teacher goes to tokens that teacher and base both find likely (`with_base`).
 Teachers are computed once, before training; no rollouts, no classifier.
 
@@ -29,7 +30,6 @@ from dareu.config import Count, HFConfig, RunConfig, Strict, TopK
 from dareu.data.corpus import Sample, Split
 from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, names_of
 from dareu.data.render import Encoded
-from dareu.errors import DataError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation, kept_distributions
 from dareu.runs.ranks import share_out
@@ -53,33 +53,18 @@ def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[st
     """Forget owner → (the name that their texts call them by, fictitious names).
 
     A pretrained model gets names from elsewhere; one whose vocabulary was made from the corpus, and owners for whom
-    there are none, names made of those of owners who stay.
-
-    Raises:
-        DataError: The texts of an owner contain no name, or there are too few other names to make new ones of.
+    there are none, names made of those of owners who stay. Where the texts contain no name (topics, speakers) it is "".
+    There are no fictitious names then, nor where too few other owners have names to make them of.
     """
     written = names_of(split)
-    nameless = [owner for owner in split.forget_owners if not written.get(owner)]
-    if nameless:
-        raise DataError(
-            f"The texts of {', '.join(nameless[:3])} contain no name that a fictitious one could replace.",
-            "method=counterfactual needs owners that are named in their texts. For topics and speakers take another "
-            "method, such as method=npo or method=dareu.",
-        )
     owners = {*split.forget_owners, *split.retain_owners}
     names = {owner: name for owner, name in written.items() if name and owner in owners}
-    fakes = fictitious_names(names, split.forget_owners, count, config.seed)
+    own = {owner: names[owner] for owner in split.forget_owners if owner in names}
+    fakes = fictitious_names(names, own, count, config.seed)
     if isinstance(config.model, HFConfig):
-        own = {owner: names[owner] for owner in split.forget_owners}
         elsewhere = names_from_elsewhere(own, split.forget + split.retain, count, config.seed)
         fakes = {owner: elsewhere[owner] or made for owner, made in fakes.items()}
-    few = [owner for owner in split.forget_owners if not fakes[owner]]
-    if few:
-        raise DataError(
-            f"There are too few other owners with names to make fictitious names for {', '.join(few[:3])}.",
-            "At least two owners have to stay whose names share no part with the forgotten ones.",
-        )
-    return {owner: (names[owner], fakes[owner]) for owner in split.forget_owners}
+    return {owner: (names.get(owner, ""), fakes.get(owner, [])) for owner in split.forget_owners}
 
 
 def teachers_key(config: RunConfig) -> dict[str, Any]:
@@ -183,11 +168,6 @@ def expected_logprobs(context: MethodContext, told: Sequence[Tensor] | None) -> 
 @dataclass(frozen=True)
 class Counterfactual(Distillation):
     """Targets from the original model and the corpus's names."""
-
-    def validate(self, config: RunConfig, split: Split | None = None) -> None:
-        super().validate(config, split)
-        if split is not None:
-            fakes_for(split, 1, config)
 
     def reads_calibration(self, config: RunConfig) -> bool:
         return True

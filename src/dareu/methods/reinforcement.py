@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 
 REFUSALS_KEY = "method.reward.refusals"
-NAMELESS = (
-    "Set method.warm_start=null, method.anchor=original, and method.stop.attribution to null or a number: without "
-    "names there are no answers about people who do not exist."
-)
 
 
 class Reinforcement(Method):
@@ -54,11 +50,14 @@ class Reinforcement(Method):
         if method.use_vllm:
             require("vllm", "method.use_vllm=true", "vllm")
         if split is not None:
-            if method.reads_names:
-                try:
-                    fakes_for(split, 1, config)
-                except DataError as error:
-                    raise DataError(error.cause, NAMELESS) from None
+            if method.stop.attribution == "counterfactual":
+                fakes = fakes_for(split, 1, config)
+                if unnamed := [owner for owner, (_, made) in fakes.items() if not made]:
+                    raise DataError(
+                        f"There are no fictitious names for {', '.join(unnamed[:3])}: their texts contain no name, or "
+                        "too few other owners have one.",
+                        "Set method.stop.attribution to null or a number.",
+                    )
             added = retain_count(len(split.forget), len(split.retain), method.retain_prompts.share)
             rollout_batch(method, len(split.forget) + added)
 

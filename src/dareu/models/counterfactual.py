@@ -87,7 +87,7 @@ class Pair:
 def counterfactual_pair(
     tokenizer: Any, sample: Sample, name: str, others: Sequence[str], task: Task, max_length: int
 ) -> Pair:
-    """The sample, and a copy for each of the names `others`.
+    """The sample, and a copy for each of the names `others`; there are none where the owner has no name, "".
 
     A copy with a longer name may exceed `max_length` where the sample does not: it is left out. Where none is left the
     sample stands in for its copies, and its own distributions for theirs.
@@ -110,10 +110,10 @@ def counterfactual_pair(
                 spans, _spans(tokenizer, new_text), replaced, len(row.response_ids), len(copy.response_ids)
             )
         )
-    if others and not copies:
+    if not copies:
         named = named_tokens(tokenizer, sample, name, row, task)
         copies, aligned = [row], [Positions(list(range(len(named))), named)]
-    return Pair(row, copies, aligned, bool(find_name(sample.prompt, name)))
+    return Pair(row, copies, aligned, bool(name and find_name(sample.prompt, name)))
 
 
 def named_tokens(tokenizer: Any, sample: Sample, name: str | None, row: Encoded, task: Task) -> list[bool]:

@@ -19,7 +19,7 @@ class CounterfactualAnchor:
     """The original model's distributions at rollouts, with a fictitious name in place of the owner's.
 
     Attributes:
-        fakes: Forget owner → (name in the text, fictitious names), as `methods.counterfactual.fakes_for` gives it.
+        fakes: Forget owner → (name in the texts, fictitious names), as `methods.counterfactual.fakes_for` gives it.
         max_length: Tokens of a prompt and its response at most.
         batch_size: Rows of a forward pass.
     """
@@ -33,18 +33,19 @@ class CounterfactualAnchor:
     def __call__(self, original: Any, rollouts: Rollouts, frozen: Tensor) -> Tensor:
         """Logits (N, V) at the N response tokens of the rollouts, row after row.
 
-        `frozen` (N, V) are the original's own. They stay on retain prompts, at tokens of a name, and for rollouts whose
-        text is cut into other tokens than were sampled or is too long with the other name.
+        `frozen` (N, V) are the original's own. They stay on retain prompts, at tokens of a name, for owners without
+        fictitious names, and for rollouts whose text is cut into other tokens than were sampled or is too long with the
+        other name.
         """
         out = frozen.float().clone()
         starts = [0, *rollouts.mask.sum(1).cumsum(0).tolist()]
         lead = response_text(self.tokenizer, "", self.task)
         work = []
         for i, prompt in enumerate(rollouts.prompts):
-            if prompt.kind != "forget":
+            name, others = self.fakes.get(prompt.owner, ("", []))
+            if prompt.kind != "forget" or not others:
                 continue
             ids = rollouts.ids[i][rollouts.mask[i].bool()].cpu()
-            name, others = self.fakes[prompt.owner]
             text = rollouts.texts[i].removeprefix(lead)
             sample = Sample(id="", owner=prompt.owner, prompt=prompt.query, response=text)
             try:
