@@ -46,7 +46,12 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
         ("method.lr=1e-3", r"unknown key 'method.lr'. Its full name is method\.optim\.lr or"),
         ("forget.owner=[Ann]", r"'forget.owner'. Nearest: forget\.owners\."),  # not data.columns.owner
         ("betaa=1", r"'betaa'. Nearest: method\.params\.beta\."),
-        ("cubic=1", r"'cubic'. Its full name is method\.cubic, a key of method=scurenewton\."),
+        ("cubic=1", r"'cubic'. Its full name is method\.cubic \(a key of method=scurenewton\)\."),
+        ("path=x", r"is data\.path \(.*\) or model\.path \(a key of model=hf\) or attributor\.backbone\.path\."),
+        ("r=4", r"is model\.lora\.r \(a key of model=hf\) or attributor\.backbone\.lora\.r\."),
+        ("method.params={foo:1}", r"'method.params.foo': method=dareu takes no method\.params\."),
+        ("method.params.betaa=1", r"'method.params.betaa': method=dareu takes no method\.params\."),
+        ("method.params.kl=1", r"is method\.reward\.kl or method\.stop\.kl\."),
     ],
 )
 def test_what_is_named_and_not_used_is_an_error(override: str, message: str) -> None:
@@ -64,10 +69,10 @@ def test_a_short_name_is_completed() -> None:
 @pytest.mark.parametrize("key", ["beta", "method.beta"])
 def test_a_key_of_other_methods_names_them(key: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"is method\.params\.beta, a key of method=altpo, idk_dpo, npo, simnpo, "
+        ConfigError, match=r"is method\.params\.beta \(a key of method=altpo, idk_dpo, npo, simnpo, "
     ):
         compose([f"{key}=0.3"])
-    with pytest.raises(ConfigError, match=rf"'{key}'. Its full name is method\.params\.beta, a key of"):
+    with pytest.raises(ConfigError, match=rf"'{key}'. Its full name is method\.params\.beta \(a key of"):
         compose(values={key: 0.3})  # from Python
     with pytest.raises(ConfigError, match=r"where method\.kind=rl; it is a key of method=altpo"):
         compose(["method.params.beta=0.3"])
@@ -81,7 +86,7 @@ def test_a_key_is_that_of_a_method_which_another_begins_from(tmp_path: Path) -> 
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text("defaults: [npo, _self_]\nparams: {pull: 1}\n")
     with pytest.raises(
-        ConfigError, match=r"'pull'. Its full name is method\.params\.pull, a key of method=mine\."
+        ConfigError, match=r"'pull'. Its full name is method\.params\.pull \(a key of method=mine\)\."
     ):
         compose(["pull=2"], str(tmp_path))
 

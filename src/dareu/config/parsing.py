@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from dareu.config.choices import PARAMS, loss_settings, methods_with
 from dareu.config.keys import UNIONS, allowed_values, keys_named, schema_keys
 from dareu.config.run import RunConfig
-from dareu.errors import ConfigError, nearest
+from dareu.errors import ConfigError, listed, nearest
 
 NAMED = 8  # methods that a message lists
+FEW = 3  # keys that a message lists
 _LENGTH = "; data_epochs, prompts_per_batch and updates_per_batch say how long it trains"
 # Keys of methods that are a loss, and what reinforcement has in their place.
 _ELSEWHERE = {
@@ -103,11 +104,16 @@ def _unknown(path: str, tree: dict[str, Any], config_dir: str | None) -> str:
     named = sorted((key for key in known if key.endswith(f".{name}")), key=lambda key: key.count("."))
     below = [key for key in named if key.startswith(f"{above}.")]
     longer = [key for key in known if key.startswith(f"{path}_")]  # scrambled: scrambled_batch_size
+    no_params = above == PARAMS and not any(key.variant == variant for key in keys_named(PARAMS))
     near = longer or _alike(name, [key for key in known if key.rpartition(".")[0] == above], 0.7)
-    if places := below or (named if not near else []):  # the right name in the wrong place
-        chosen = [key for key in places if key in _chosen(tree)]
-        found = " or ".join(chosen[:3]) or f"{places[0]}, {_key_of(places[0], config_dir)}"
-        return f"unknown key '{path}'. Its full name is {found}"
+    if places := below or (named if not near or no_params else []):  # the right name in the wrong place
+        chosen = _chosen(tree)
+        few = len(places) <= FEW
+        meant = places if few else [key for key in places if key in chosen][:FEW] or places[:1]
+        found = [key if key in chosen else f"{key} ({_key_of(key, config_dir, len(meant))})" for key in meant]
+        return f"unknown key '{path}'. Its full name is {' or '.join(found)}"
+    if no_params:
+        return f"unknown key '{path}': method={tree['method'].get('name')} takes no {PARAMS}"
     near = near or _alike(name, known, 0.8)
     clause = f"Nearest: {', '.join(near[:3])}" if near else nearest(path, known).removesuffix(".")
     return f"unknown key '{path}'. {clause}"
@@ -128,10 +134,9 @@ def _chosen(tree: dict[str, Any]) -> set[str]:
     return schema | {f"{PARAMS}.{name}" for name in (params if isinstance(params, dict) else ())}
 
 
-def _key_of(path: str, config_dir: str | None) -> str:
-    """Which methods, or which other variants, have a key."""
+def _key_of(path: str, config_dir: str | None, beside: int = 1) -> str:
+    """Which methods, or which other variants, have a key; `beside`: among how many this is told."""
     names = list(dict.fromkeys(key.variant.replace(".name=", "=") for key in keys_named(path)))
     if path.startswith("method."):
         names = methods_with(path, config_dir)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"a key of {'method=' * path.startswith('method.')}{', '.join(names[:NAMED])}{more}"
+    return f"a key of {'method=' * path.startswith('method.')}{listed(names, NAMED // beside)}"
