@@ -150,7 +150,7 @@ def test_an_adapter_with_biases_of_its_own(folder: Path, tmp_path: Path) -> None
 
 def test_an_adapter_that_acts_from_some_tokens_on_is_refused(folder: Path, tmp_path: Path) -> None:
     saved(folder, peft.LoraConfig(**QV, alora_invocation_tokens=[2, 3]), tmp_path / "adapter")
-    with pytest.raises(ModelError, match="of the kind activated LORA"):
+    with pytest.raises(ModelError, match="aLoRA, whose weights act only from its alora_invocation_tokens on"):
         load_model(tmp_path / "adapter")
 
 

@@ -53,8 +53,8 @@ def check_files(folder: Path) -> None:
     Only headers and sizes are read.
 
     Raises:
-        ModelError: Something is missing, pickled, cut, or a git-lfs pointer; or the adapter is of a kind that has no
-            weights.
+        ModelError: Something is missing, pickled, cut, or a git-lfs pointer; or the adapter is of a kind that cannot
+            be merged.
     """
     for path in sorted(folder.iterdir()):
         if path.suffix in READ and path.is_file() and _is_pointer(path):
@@ -228,14 +228,16 @@ def config_folder_of(path: str | Path) -> str | Path:
 def _check_adapter(folder: Path) -> None:
     settings = adapter_settings(folder)
     kind = str(settings.get("peft_type"))
-    if settings.get(
-        "alora_invocation_tokens"
-    ):  # it acts from these tokens on, and merged it would act everywhere
-        kind = f"activated {kind}"
-    if kind in PROMPTS or kind.startswith("activated"):
+    why = "which has no weights to merge" if kind in PROMPTS else ""
+    if settings.get("alora_invocation_tokens") is not None:
+        kind, why = (
+            "aLoRA",
+            "whose weights act only from its alora_invocation_tokens on; merged they would act everywhere",
+        )
+    if why:
         raise ModelError(
-            f"The adapter folder {folder} is of the kind {kind}, which has no weights to merge.",
-            "Use a LoRA adapter or a full model.",
+            f"The adapter folder {folder} is of the kind {kind}, {why}.",
+            "Use a plain LoRA adapter or a full model.",
         )
     if not (folder / ADAPTER_WEIGHTS).is_file():
         pickled = " (adapter_model.bin is pickled)" if (folder / "adapter_model.bin").is_file() else ""
