@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from dareu.cli.commands import main
 from dareu.config import RunConfig, parse
 from dareu.config.compose import compose, config_folder
-from dareu.config.keys import UNIONS, Key, schema_keys
+from dareu.config.keys import UNIONS, Key, allowed_values, in_words, schema_keys
 from dareu.config.reference import page
 from dareu.errors import ConfigError
 
@@ -21,6 +21,13 @@ NUMBERS = [key for key in schema_keys() if key.bounds is not None]
 def test_every_key_is_described() -> None:
     assert len({key.path for key in schema_keys() if not key.group}) >= 207
     assert not [key.path for key in schema_keys() if len(key.description) < 8]
+
+
+def test_a_list_of_lists_is_in_the_plural() -> None:
+    assert allowed_values("rounds.owners") == "a list of lists of text, or null"
+    assert allowed_values("forget.owners") == "a list of text, or null"
+    numbers = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 1}}}
+    assert in_words(numbers, {}) == "a list of lists of whole numbers at least 1"
 
 
 def test_every_number_has_a_range() -> None:

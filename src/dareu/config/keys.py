@@ -4,6 +4,7 @@ Messages, `dareu configs KEY` and `docs/config.md` all read these.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -126,11 +127,8 @@ def _words(part: dict[str, Any]) -> str:
     if kind in ("integer", "number"):
         return f"{'a whole number' if kind == 'integer' else 'a number'}{_range(_bounds(part))}"
     if kind == "array":
-        items = (
-            _words(part["items"]).removeprefix("a ").replace("number", "numbers", 1)
-            if part.get("items")
-            else ""
-        )
+        item = _words(part["items"]).removeprefix("a ") if part.get("items") else ""
+        items = re.sub(r"^(whole number|number|list|mapping)", r"\1s", item)
         filled = " (not empty)" if part.get("minItems") else ""
         return f"a list{filled} of {items}" if items else f"a list{filled}"
     if "properties" in part:
