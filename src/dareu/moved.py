@@ -14,7 +14,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "dareu.evaluation.text": ("dareu.evaluation.metrics.text_health", "dareu.data.words"),
     "dareu.models.given": ("dareu.models.import_model",),
     "dareu.pipeline": ("dareu.workflow",),
-    "dareu.pipeline.bench": ("dareu.moved",),
+    "dareu.pipeline.bench": ("dareu.workflow.prepare", "dareu.workflow.stages"),
     "dareu.pipeline.compose": ("dareu.config.compose",),
     "dareu.pipeline.prepare": ("dareu.workflow.prepare",),
     "dareu.pipeline.sweep": ("dareu.workflow.sweep",),
@@ -38,6 +38,7 @@ class OldPaths(MetaPathFinder, Loader):
         for place in places:
             names = vars(import_module(place)).items()
             vars(module).update({name: value for name, value in names if not name.startswith("__")})
+        vars(module).update(GONE.get(module.__name__, {}))
 
 
 class Bench:
@@ -58,3 +59,6 @@ class Bench:
             return getattr(self.stages, name.removesuffix("_key")).key()
         stage = getattr(self.stages, name, None)
         return getattr(self.context, name) if stage is None else stage.get()
+
+
+GONE = {"dareu.pipeline.bench": {"Bench": Bench}}  # names that no module has today
