@@ -111,9 +111,10 @@ def listed(names: Iterable[str], most: int) -> str:
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """A clause naming the entries of `known` nearest to `name`, or all of them if they are few."""
     names = [str(k) for k in known]
-    folded = {one.casefold(): one for one in reversed(names)}
-    close = difflib.get_close_matches(str(name).casefold(), list(folded), n=n, cutoff=0.5)
+    folded = [one.casefold() for one in names]
+    close = difflib.get_close_matches(str(name).casefold(), list(dict.fromkeys(folded)), n=n, cutoff=0.5)
     if close:
-        return "Nearest: " + ", ".join(folded[one] for one in close) + "."
+        spelt = [names[i] for one in close for i, other in enumerate(folded) if other == one]
+        return "Nearest: " + ", ".join(dict.fromkeys(spelt)) + "."
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return f"Known: {shown}." if names else ""

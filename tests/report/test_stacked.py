@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from report_fixture import make_results, write_run
 from rich.console import Console
+from rich.table import Table
 from test_report_rounds import with_rounds
 
 from dareu.report.comparison import comparison_table, load_runs
@@ -41,6 +42,10 @@ def test_columns_that_do_not_fit_stand_below_with_the_first_one() -> None:
         ["Top"], ["who", "A", "B"], ["abcdefghij", "111111", "222222"], [],
         ["who", "C"], ["abcdefghij", "333333"], ["Below"],
     ]  # fmt: skip
+
+
+def test_a_table_without_columns_is_an_empty_line() -> None:
+    assert printed(Stacked(), 40) == "\n" == printed(Table(), 40)
 
 
 @pytest.mark.parametrize("width", [30, 40])

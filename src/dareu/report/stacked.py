@@ -20,11 +20,11 @@ class Stacked(Table):
         super().add_column(*args, **defaults | options)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        first = self.columns[0]
-        groups = self._groups(console, options, first.min_width)
-        if len(groups) == 1:
+        least = self.columns[0].min_width if self.columns else None
+        if len(self.columns) < 3 or len(self._groups(console, options, least)) == 1:
             yield from super().__rich_console__(console, options)
             return
+        first = self.columns[0]
         natural = self._width(console, options, [first])
         least = min(natural, max(first.min_width or 0, options.max_width // 2))
         groups = self._groups(console, options, least)
