@@ -17,7 +17,7 @@ from dareu.cli import commands
 from dareu.cli.commands import main
 from dareu.config.choices import methods_with
 from dareu.config.compose import compose
-from dareu.errors import ConfigError
+from dareu.errors import ConfigError, nearest
 
 __all__ = ["store"]
 TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
@@ -57,6 +57,31 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
 def test_what_is_named_and_not_used_is_an_error(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose([override])
+
+
+def test_names_that_differ_in_case_alone_are_all_told() -> None:
+    assert nearest("nPo", ["NPO", "rmu", "npo"]) == "Nearest: NPO, npo."
+    assert nearest("Jon Lee", ["jon lee", "Jon Lea", "jon lee"]) == "Nearest: jon lee, Jon Lea."
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("forget.owners={a: b", "A { has no }. forget.owners must be a list of text, or null. The shell cuts at "
+         "spaces: the whole goes in its quotes, 'forget.owners=[Jane Doe,John Roe]'."),
+        ("rounds=[[Ann],[Bo]", "A [ has no ]. The shell cuts at spaces: the whole goes in its quotes, "
+         "'rounds=[[Jane Doe],[John Roe]]'."),
+        ("data.columns={prompt: a", "'data.columns={name: one text}'."),
+        ("model.lora.target_modules=[q", "'model.lora.target_modules=[one text,another]'."),
+        ("method.optim.lr=[1", "A [ has no ]. method.optim.lr must be a number above 0 and at most 10."),
+        ("attributor.params={a: Zoë}", """ 'attributor.params={name: "Zoë Ångström"}'."""),
+        ('model.path="a', """ 'model.path="Zoë Ångström"'."""),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_read_gets_an_example_that_fits_its_key(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose([override])
+    assert caught.value.cure.endswith(said)
 
 
 def test_a_short_name_is_completed() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dareu.config import RunConfig, parse
 from dareu.config.choices import GROUPS, config_folder, options
+from dareu.config.keys import allowed_values
 from dareu.config.tables import leaves
 from dareu.errors import ConfigError, nearest
 
@@ -189,16 +190,42 @@ def _readable(override: str, known: Mapping[str, Mapping[str, str]]) -> str:
     key, sign, value = override.partition("=")
     if groups := [group for group, names in known.items() if override in names]:
         return f"Write {groups[0]}={override}."
-    if value[:1] in ("[", "{") and value[-1] not in "]}":
-        return f"The shell cuts at spaces: put the whole in its quotes, '{key}=[Jane Doe,John Roe]'."
+    for opens, closes in ("[]", "{}"):
+        if value[:1] in ("[", "{") and value.count(opens) != value.count(closes):
+            more, less = (opens, closes) if value.count(opens) > value.count(closes) else (closes, opens)
+            return f"A {more} has no {less}.{_fitting(key, value)}"
     if not (key and sign):
         return (
             "Beside = there is no space. Where a value has one, the whole goes in the shell's quotes: "
             "'data.path=my folder/rows.jsonl'."
         )
     plain = value and '"' not in value and value[0] not in "[{"
-    example = f'{key}="{value}"' if plain else 'forget.owners=["Zoë Ångström"]'
-    return f"Text with signs or letters beyond a to z goes in double quotes, the whole in the shell's: '{example}'."
+    example = f'"{value}"' if plain else _example(key, value, '"Zoë Ångström"')
+    return (
+        "Text with signs or letters beyond a to z goes in double quotes, the whole in the shell's: "
+        f"'{key}={example}'."
+    )
+
+
+def _example(key: str, value: str, *texts: str) -> str:
+    """Texts in the form that a key takes; in that which `value` begins with, where the schema does not say."""
+    allowed = allowed_values(key)
+    if key == "rounds" or "list of lists" in allowed:
+        return f"[{','.join(f'[{text}]' for text in texts)}]"
+    if "a list" in allowed or (not allowed and value[:1] == "["):
+        return f"[{','.join(texts)}]"
+    mapping = re.search("mapping|keys below", allowed) or (not allowed and value[:1] == "{")
+    return f"{{name: {texts[0]}}}" if mapping else texts[0]
+
+
+def _fitting(key: str, value: str) -> str:
+    """What a key may be, and an example of that; of a key that takes neither a list nor a mapping the first alone."""
+    texts = ("Jane Doe", "John Roe") if re.search("owners|persons|rounds", key) else ("one text", "another")
+    example, allowed = _example(key, value, *texts), allowed_values(key)
+    may_be = f" {key} must be {allowed}." if allowed and "keys below" not in allowed else ""
+    if example == texts[0]:
+        return may_be
+    return f"{may_be} The shell cuts at spaces: the whole goes in its quotes, '{key}={example}'."
 
 
 def _values(override: Any) -> list[Any]:
