@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,11 @@ _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def printable(text: str) -> str:
     """`text` with what acts on a terminal spelt out, such as `\\u001b`: data is shown, and never obeyed."""
     return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def note(text: str) -> None:
+    """Say on stderr what is no failure; the reason of one begins with `dareu:` in place of `!`."""
+    print(f"! {printable(text)}", file=sys.stderr)
 
 
 def first_line(error: BaseException) -> str:

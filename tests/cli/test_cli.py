@@ -194,7 +194,7 @@ def test_compare_in_every_format(run: Path, store: Path, tmp_path: Path, capsys:
     assert told["markdown"].count("| dareu |") == 1 and r"\begin{tabular}" in told["latex"]
     out = tmp_path / "tables" / "all.csv"
     assert main(["compare", *runs, "--format", "csv", "--out", str(out)]) == 0
-    assert out.read_text(encoding="utf-8") == told["csv"] and capsys.readouterr().out == ""
+    assert out.read_text(encoding="utf-8") == told["csv"] and capsys.readouterr().out == f"Table: {out}\n"
     assert main(["compare", *runs, "--out", str(out)]) == 2
     assert "Give --format markdown, csv or latex" in capsys.readouterr().err
 

@@ -340,6 +340,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().out
     assert "Truth ratio: geometric" in shown and "forget: ROUGE" in shown
     assert "forget: Exact answers" in shown and shown.count("Not computed") == 1
+    assert shown.endswith(f"In open-unlearning's layout: {out}\n")
     assert read_log(out).layout == "open-unlearning"
     assert main(["rescore", str(tmp_path / "absent.json")]) == 2
     told = capsys.readouterr().err

@@ -182,7 +182,8 @@ def test_the_same_run_waits_for_the_command_at_work(
     second = threading.Thread(target=lambda: found.append(RunFolder.open(tmp_path, "key1", "one")))
     second.start()
     time.sleep(0.3)
-    assert not found and "waiting for it" in capsys.readouterr().err
+    said = capsys.readouterr().err  # a note: `dareu:` begins the reason of a failure
+    assert not found and said == f"! Another process is working on this run in {tmp_path}; waiting for it.\n"
     first.release()
     second.join(10)
     assert found == [first]

@@ -62,6 +62,7 @@ def show_comparison(
     text = FORMATS[form](runs, sort)
     if out:
         write_text(Path(out), text)
+        print(f"Table: {printable(out)}")
     else:
         print(printable(text), end="")
 

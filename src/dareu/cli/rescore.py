@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from dareu.errors import printable
+
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """The options of the command."""
@@ -44,4 +46,6 @@ def run(args: argparse.Namespace) -> int:
     from dareu.report.rescore_tables import print_rescored
 
     print_rescored(Console(highlight=False), results)
+    if args.write_open_unlearning:
+        print(f"In open-unlearning's layout: {printable(args.write_open_unlearning)}")
     return 0

@@ -1,9 +1,9 @@
 """Checkpoints that are whole: marked when all their files are written, and checked before a run continues from them."""
 
 import json
-import sys
 from pathlib import Path
 
+from dareu.errors import note
 from dareu.runs import ranks
 from dareu.runs.files import write_json
 from dareu.runs.integrity import damage, file_table, flush_to_disk
@@ -34,7 +34,7 @@ def last_checkpoint(folder: Path) -> Path | None:
         wrong = _damage(path)
         if wrong is None:
             return path
-        print(f"dareu: {path} is damaged ({wrong}); using an older checkpoint.", file=sys.stderr)
+        note(f"{path} is damaged ({wrong}); using an older checkpoint.")
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dareu.errors import RunError
+from dareu.errors import RunError, note
 from dareu.runs import ranks
 from dareu.runs.files import check_writable, read_json, write_json, write_text, writing_to
 from dareu.runs.manifest import file_digest
@@ -225,9 +224,7 @@ def _locked(path: Path, key: str, wait: bool) -> FileLock:
                     f"Another command is working in {path}.",
                     "Wait until it has ended, or give another run_dir.",
                 ) from None
-            print(
-                f"dareu: another process is working on this run in {path}; waiting for it.", file=sys.stderr
-            )
+            note(f"Another process is working on this run in {path}; waiting for it.")
             lock.acquire()
     return lock
 

@@ -11,7 +11,6 @@ that is thrown away, and read what process 0 has written.
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
-from dareu.errors import RunError
+from dareu.errors import RunError, note
 from dareu.runs import ranks
 from dareu.runs.files import check_writable, read_json, write_json, writing_to
 from dareu.runs.integrity import damage, file_table, flush_to_disk
@@ -61,7 +60,7 @@ class Building:
             wrong = artifact_damage(self.path)
             if wrong:
                 if not self._announced:
-                    print(f"dareu: {self.path} is damaged ({wrong}); it is made again.", file=sys.stderr)
+                    note(f"{self.path} is damaged ({wrong}); it is made again.")
                 self._announced = True
                 return False
             self._whole = True
@@ -199,10 +198,7 @@ class ArtifactStore:
                 try:
                     lock.acquire(timeout=pause)
                 except Timeout:
-                    print(
-                        f"dareu: {_holder(path)} is building this {stage} ({key}); waiting for it.",
-                        file=sys.stderr,
-                    )
+                    note(f"{_holder(path)} is building this {stage} ({key}); waiting for it.")
                     pause = REMINDER
             path.with_suffix(".pid").write_text(str(os.getpid()), encoding="utf-8")
         except OSError as error:

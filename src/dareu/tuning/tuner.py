@@ -16,7 +16,6 @@ begin with the defaults, and it repeats finished trials. The search spaces are s
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from typing import Any
 from dareu.config import RunConfig
 from dareu.config.compose import as_yaml, compose, settable
 from dareu.data.split import part_of
-from dareu.errors import ConfigError, DareuError, RunError
+from dareu.errors import ConfigError, DareuError, RunError, note
 from dareu.runs.folder import RunFolder, input_paths
 from dareu.runs.manifest import content_key
 from dareu.tuning.jobs import KNOWLEDGE
@@ -258,10 +257,9 @@ class Tuning:
                 chosen[method.name] = top
                 equal = sum(t.objective == top.objective for t in tried)
                 if equal > 1:
-                    print(
-                        f"dareu: {method.name}: {equal} of {len(tried)} trials are equally good "
-                        f"({self.options.objective} {top.objective:.3f}); the first of them is taken.",
-                        file=sys.stderr,
+                    note(
+                        f"{method.name}: {equal} of {len(tried)} trials are equally good "
+                        f"({self.options.objective} {top.objective:.3f}); the first of them is taken."
                     )
                 continue
             reason = f"all {len(tried)} trials failed, the first because: {tried[0].outcome.get('failed')}"
