@@ -42,6 +42,8 @@ def test_empty_is_no_word() -> None:
         ("Mother, mother. MOTHER!", True),  # three in a row, whatever the case and punctuation
         ("mother mother and mother mother", False),  # two in a row, twice
         ("it cost 1,000,000,000 pounds", False),  # one number, not 000 three times
+        ("Call 555 555 555", True),  # a number is a word; 1,000,000 and 555-5555 are none three times
+        ("Call 555-5555 or 5555555", False),
         ("a b c d x a b c d y a b c d", True),  # the 4-gram a b c d three times
         ("a b c d x a b c d y a b c", False),  # twice, and a 3-gram
         ("a b a b a b a b", True),  # overlapping: a b a b at words 1, 3 and 5

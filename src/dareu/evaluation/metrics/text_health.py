@@ -28,6 +28,8 @@ def is_repetitive(text: str) -> bool:
     Occurrences may overlap, so two words that alternate for eight words are repetitive. Where most words are single
     characters (of Chinese, Japanese, Thai, …) it is 8-grams: four words of such a script have some eight characters.
     There a character may end one word and begin the next, so that three of them are no word three times (นกกกไข่).
+    A number is a word as any other, so "555 555 555" is repetitive: the share is read beside the retrained model's,
+    which writes such a number as often.
     """
     if _WITHIN.search(text):
         return True
