@@ -352,6 +352,26 @@ def test_who_rewards_never_tells_when_to_stop(
     assert found["attributor"]["name"] == name
 
 
+@pytest.mark.parametrize(
+    ("overrides", "folders", "title"),
+    [
+        (["method=npo"], {"causal", "word", "char"}, "attribution classifier"),
+        (["attributor.name=lexical", "method=npo"], {"word", "char"}, "lexical attributor"),
+        (["attributor.name=lexical", *PPO], {"causal", "word", "char"},
+         "lexical attributor and the classifier that decides when to stop"),
+        (["attributor.name=substring", *PPO], {"substring", "word", "char"}, "substring attributor"),
+    ],
+)  # fmt: skip
+def test_the_classifier_is_trained_where_something_reads_it(
+    store: Path, overrides: list[str], folders: set[str], title: str
+) -> None:
+    stage = Stages(prepare(compose([*SMALL, f"cache_dir={store}", *overrides]))).attributor
+    made = stage.get()
+    assert {path.parent.name for path in made.path.glob("*/attributor.json")} == folders
+    assert stage.title == title and stage.load("reward").owners
+    assert made.extra["report"]["name"] in ("causal", *overrides[0].split("=")) and stage.held_out()
+
+
 def test_a_failed_run_says_why_in_its_folder(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,14 @@ def lexical_report(
     return report
 
 
+def own_report(
+    attributor: Attributor, original_responses: Sequence[tuple[str, str]], warn_below: float = 0.0
+) -> dict[str, Any]:
+    """The keys of `heldout_report` for an attributor of another kind; None for what would need another fit."""
+    report = _nothing_measured(0) | {"accuracy_original_responses": _accuracy(attributor, original_responses)}
+    return report | {"warnings": _low(report, warn_below)}
+
+
 def quarters(length: int) -> np.ndarray:
     """Quarter (0 to 3) of a response of `length` tokens in which each of them ends, shape (length,)."""
     ends: np.ndarray = np.arange(1, length + 1)

@@ -115,14 +115,16 @@ def role_folder(name: str, role: Role) -> str:
     return ROLES.get(name, {"reward": name, "stop": "word"})[role]
 
 
-def fit_external(name: str, context: FitContext, folder: Path) -> None:
+def fit_external(name: str, context: FitContext, folder: Path) -> Attributor | None:
     """Fit the attributor `name` of another package and save it into `folder`; nothing for a built-in name."""
     kind = find_attributor(name)
     if kind is None:
-        return
+        return None
     folder.mkdir(parents=True, exist_ok=True)
-    kind.fit(context).save(folder)
+    attributor: Attributor = kind.fit(context)
+    attributor.save(folder)  # type: ignore[attr-defined]
     (folder / "attributor.json").write_text(json.dumps({"kind": name}), encoding="utf-8")
+    return attributor
 
 
 def load_attributor(folder: Path, device: str = "cpu", trust_remote_code: bool = False) -> Attributor:

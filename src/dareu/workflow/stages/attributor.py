@@ -3,7 +3,7 @@
 from typing import Any
 
 from dareu.attribution.base import Attributor
-from dareu.attribution.registry import Role
+from dareu.attribution.registry import Role, role_folder
 from dareu.data.render import render_prompt
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
@@ -15,14 +15,21 @@ HELD_OUT = "char"  # evaluates the finished run and is in no reward
 
 
 class AttributorStage(Stage):
-    """The causal classifier and two lexical attributors, `word` and `char`; and one of another package where
+    """Two lexical attributors, `word` and `char`; the causal classifier where the run reads it; and another one where
     `attributor.name` is its. Who gives the reward and who decides when to stop: `attribution.registry.ROLES`."""
 
     name = "attributor"
     memory_keys = "attributor.optim.micro_batch_size or attributor.max_length"
 
     def __init__(self, context: Context, original: Stage) -> None:
-        super().__init__(context, "attribution classifier")
+        from dareu.methods.registry import method_of
+
+        config, name = context.config, context.config.attributor.name
+        stops = method_of(config.method).reads_attributor(config)
+        self.classifier = name == "causal" or (stops and role_folder(name, "stop") == "causal")
+        title = "attribution classifier" if name == "causal" else f"{name} attributor"
+        stopping = " and the classifier that decides when to stop" * (self.classifier and name != "causal")
+        super().__init__(context, title + stopping)
         self.original = original
 
     def inputs(self) -> Any:
@@ -33,19 +40,20 @@ class AttributorStage(Stage):
             "config": config.model_dump(exclude=None if config.label_noise else {"label_noise"}),
             "data": samples_key(context.corpus.samples + context.corpus.test),
             "seed": context.config.seed,
+            **({} if self.classifier else {"classifier": False}),
         }
 
     def prepare(self) -> None:
-        import dareu.attribution.train  # noqa: F401
+        if self.classifier:
+            import dareu.attribution.train  # noqa: F401
 
         self.original.get()
 
     def build(self, building: Building) -> dict[str, Any]:
-        from dareu.attribution.heldout import lexical_report
+        from dareu.attribution.heldout import lexical_report, own_report
         from dareu.attribution.lexical import LexicalAttributor
         from dareu.attribution.name_masking import NameMasker
         from dareu.attribution.registry import FitContext, fit_external
-        from dareu.attribution.train import fit_causal
         from dareu.models.load import pick_device
 
         context, config = self.context, self.context.config.attributor
@@ -54,27 +62,33 @@ class AttributorStage(Stage):
         model, tokenizer = load_run_model(context, self.original.get().model)
         answers = own_answers(context, model, tokenizer)
         masker = NameMasker.fit(samples) if config.blind else None
-        causal, report = fit_causal(
-            samples,
-            config,
-            tokenizer=tokenizer,
-            general=[s.response for s in context.corpus.test],
-            seed=seed,
-            device=device,
-            work_dir=building.work,
-            original_responses=answers,
-            masker=masker,
-            progress=context.console.progress(self.title) is not None,
-        )
-        causal.save(building.out / "causal")
+        report: dict[str, Any] = {}
+        if self.classifier:
+            from dareu.attribution.train import fit_causal
+
+            causal, report = fit_causal(
+                samples,
+                config,
+                tokenizer=tokenizer,
+                general=[s.response for s in context.corpus.test],
+                seed=seed,
+                device=device,
+                work_dir=building.work,
+                original_responses=answers,
+                masker=masker,
+                progress=context.console.progress(self.title) is not None,
+            )
+            causal.save(building.out / "causal")
         masked = tuple(masker.samples(samples)) if masker else ()
         LexicalAttributor.fit(samples + masked, "word", seed).save(building.out / "word")
         LexicalAttributor.fit(samples, "char", seed).save(building.out / HELD_OUT)
         fit = FitContext(
             context.corpus, config, model, tokenizer, answers, masker, seed, device, building.work
         )
-        fit_external(config.name, fit, building.out / config.name)
-        if config.name == "lexical":
+        other = fit_external(config.name, fit, building.out / config.name)
+        if other is not None:
+            report = own_report(other, answers, config.warn_below)
+        elif config.name == "lexical":
             report = lexical_report(samples, config.holdout, seed, answers, config.warn_below)
         return {"report": report | {"name": config.name}}
 
@@ -86,7 +100,7 @@ class AttributorStage(Stage):
 
     def load(self, role: Role, device: str = "cpu") -> Attributor:
         """The attributor of a role. It is fitted first where the store has none."""
-        from dareu.attribution.registry import load_attributor, role_folder
+        from dareu.attribution.registry import load_attributor
 
         config = self.context.config.attributor
         folder = self.get().path / role_folder(config.name, role)
