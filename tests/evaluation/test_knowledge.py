@@ -174,6 +174,16 @@ def test_damage_by_hand() -> None:
     assert damage([], [], [], "test") is None
 
 
+def test_where_nothing_is_right_nothing_can_be_lost() -> None:
+    wrong, gone = records([0.5] * 8, "test"), records([0.0] * 8, "test")
+    found = damage(wrong, gone, metrics_of("fast"), "test", wrong)
+    assert found is not None and (found["value"], found["low"], found["right_retrained"]) == (None, None, 0.0)
+    assert "beyond_original" not in found and found["metrics"]["rouge_l"] == pytest.approx(0.5)
+    models = dict.fromkeys(("original", "retrained"), wrong) | {"unlearned": gone}
+    summaries = {name: compute_metrics(rows, metrics_of("fast")) for name, rows in models.items()}
+    assert "none can be lost" in compare_models(models, summaries)["missing"]["damage.test"]
+
+
 def test_damage_beyond_the_originals_own() -> None:
     """Of 8 answers the retrained model has 7 right; the unlearned one lacks 4, the original 2, one in common."""
     retrained = records([1.0] * 7 + [0.0], "test")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dareu.data.refusals import refusals_known
 from dareu.errors import DataError
 from dareu.evaluation.beside import compare_models
 from dareu.evaluation.metrics.language import KnownWords, languages_of
@@ -54,6 +55,15 @@ def test_only_of_pretrained_models() -> None:
         assert summaries["unlearned"]["text_health"]["broken"] == share
         assert summaries["unlearned"]["text_health"]["new_words"] == 1.0
         assert rows["unlearned"][0].get("broken_words") == (None if pretrained else ["paramedic"])
+
+
+def test_refusals_are_no_broken_text() -> None:
+    """No corpus need hold "I", "sorry" and "don't"."""
+    for said, share in (("I'm sorry, I don't know.", 0.0), ("I don't knowaba.", 1.0), ("Kein Kommentar.", 0.0)):
+        rows = {"unlearned": records(said)}
+        summaries: dict[str, dict[str, Any]] = {"unlearned": {"forget": {}, "retain": {}}}
+        compare_models(rows, summaries, ENGLISH, refusals=[*refusals_known(), "Kein Kommentar."])
+        assert summaries["unlearned"]["text_health"]["broken"] == share
 
 
 def test_without_the_lists_it_is_a_named_gap(monkeypatch: pytest.MonkeyPatch) -> None:

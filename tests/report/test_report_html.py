@@ -344,6 +344,20 @@ def test_damage_is_told_with_its_share() -> None:
     assert any("right in the retrained model and wrong here: 9%" in p.text.casefold() for p in found.points)
 
 
+def test_what_was_never_right_is_not_kept() -> None:
+    results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"test": {"value": None, "right_retrained": 0.0, "n": 40}}}
+    told = next(p.text for p in verdict(results).points if p.text.startswith("Test"))
+    assert "The retrained model has 0% of them right word for word: it has little to lose." in told
+    assert "5% seen" not in told  # that were said of answers; ROUGE-L alone speaks
+
+
+def test_broken_text_does_not_hide_what_is_known() -> None:
+    results = left(a=(0.9, 0.7, 1.1)) | {"models": changed(health={"empty": 0.5})["models"]}
+    assert verdict(results).headline.startswith(
+        "Its answers to forget questions are broken text, and it has not forgotten: knowledge left .90 (.70 to 1.10) by"
+    )
+
+
 def lost(value: float, own: float, low: float, high: float) -> dict[str, Any]:
     """Damage on the test set: the unlearned model's, the original's, and the interval of the difference."""
     beyond = {"value": value - own, "low": low, "high": high}

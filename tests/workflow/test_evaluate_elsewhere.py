@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dareu.config import TinyConfig
 from dareu.config.compose import compose
 from dareu.data.sources.registry import load_corpus
 from dareu.models.tiny import make_tiny
+from dareu.report.verdict import verdict
 from dareu.workflow.prepare import tokenizer_texts
 
 OVERRIDES = [*DATA, *TRAINING, "attributor.optim.epochs=1"]
@@ -96,15 +98,30 @@ def test_three_folders_and_the_full_suite(folders: dict[str, Path], cache: Path,
 
 
 def test_retrained_models_of_several_seeds(folders: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    seeds = f"retrained=[{folders['retrained']},{folders['unlearned']},{folders['original']}]"
+    seeds = f"retrained=[{folders['retrained']},{folders['unlearned']}]"
     out = tmp_path / "run"
     assert run(folders, out, cache, "evaluation.samples=2", "evaluation=privacy", seeds) == 0
     found = results(out)
     assert set(found["models"]) == {"original", "retrained", "unlearned"}
     spread = found["retrained_seeds"]
-    assert spread["probability"]["n"] == 3 and spread["probability"]["sd"] > 0 and spread["fade"]["mean"] > 0
+    assert spread["probability"]["n"] == 2 and spread["probability"]["sd"] > 0 and spread["fade"]["mean"] > 0
     assert run(folders, tmp_path / "bad", cache, "retrained=[]") == 2
     assert run(folders, tmp_path / "bad", cache, f"retrained=[{folders['retrained']},/no/such]") == 2
+    copy = shutil.copytree(folders["original"], tmp_path / "copy")
+    assert run(folders, tmp_path / "bad", cache, f"retrained=[{folders['retrained']},{copy}]") == 2
+
+
+def test_the_original_under_another_chat_template(folders: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folders["original"], tmp_path / "copy")
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.chat_template = "Say nothing. " + tokenizer.chat_template
+    tokenizer.save_pretrained(copy)
+    assert run(folders | {"unlearned": copy}, tmp_path / "run", cache, "evaluation.samples=2") == 0
+    found = results(tmp_path / "run")
+    assert found["outcome"]["unchanged"] and found["outcome"]["other_prompt"]
+    assert dig(found, "models.unlearned.forget.probability") != dig(found, "models.original.forget.probability")
+    assert verdict(found).headline == "Nothing was unlearned: its weights are the original's."
+    assert any("puts a question otherwise" in point.text for point in verdict(found).points)
 
 
 def test_keys_that_contradict_and_folders_that_are_not_there(

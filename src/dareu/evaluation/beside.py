@@ -26,6 +26,7 @@ def compare_models(
     inputs: Mapping[str, Any] | None = None,
     seeds: Sequence[Records] = (),
     pretrained: bool = False,
+    refusals: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that relates the unlearned model to the original and the retrained one.
 
@@ -37,13 +38,14 @@ def compare_models(
         inputs: of metrics, as in `compute_metrics`.
         seeds: the records of retrained models of other seeds.
         pretrained: whether the models know more words than the corpus holds; a word of its language is not broken then.
+        refusals: sentences that decline to answer; their words are not broken either.
 
     Returns:
         The comparisons (`dareu.evaluation.comparison.compare`), `knowledge_left`, `knowledge_left_worst`, `damage`,
         `missing`: path → reason; with `seeds` `retrained_seeds`: metric → `mean`, `sd` and `n` of its forget
         figures over the retrained models; without a retrained model `never_saw`, where there is a holdout.
     """
-    _add_late(records, summaries, texts, suite, pretrained)
+    _add_late(records, summaries, texts, suite, pretrained, refusals)
     metrics = metrics_of(suite)
     result = compare(summaries, suite)
     missing: dict[str, str] = result.pop("missing")
@@ -78,6 +80,8 @@ def compare_models(
             share = damage(records["retrained"], records["unlearned"], metrics, of, known)
             if share is not None:
                 lost[of] = share
+                if share["value"] is None:
+                    missing[f"damage.{of}"] = share["reason"]
         for of in ("retain", "test"):
             if of not in lost:
                 missing[f"damage.{of}"] = f"there are no answers to {of} questions"
@@ -159,13 +163,14 @@ def _add_late(
     texts: Sequence[str] | None,
     suite: str,
     pretrained: bool,
+    refusals: Sequence[str],
 ) -> None:
     late = [metric for metric in metrics_of(suite) if any(need in LATE for need in metric.needs)]
     if not late or texts is None:
         return
     corpus = {word for text in texts for word in vocabulary(text)}
-    answers = (r.get("response") or "" for m in ("original", "retrained") for r in records.get(m, ()))
-    known: Container[str] = corpus | {word for text in answers for word in vocabulary(text)}
+    answers = [r.get("response") or "" for m in ("original", "retrained") for r in records.get(m, ())]
+    known: Container[str] = corpus | {word for text in (*answers, *refusals) for word in vocabulary(text)}
     inputs: dict[str, Any] = {"corpus_words": corpus, "character_model": CharacterModel(texts)}
     reasons = {}
     try:

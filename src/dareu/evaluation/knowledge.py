@@ -22,6 +22,7 @@ from dareu.evaluation.metrics.intervals import (
 )
 from dareu.evaluation.metrics.rouge import exact_answer
 
+NONE_RIGHT = "the retrained model has none of these answers right word for word, so that none can be lost"
 # |o − r| must be more than so many standard deviations between retrained models of different seeds.
 SEED_SDS = 3
 
@@ -192,22 +193,27 @@ def damage(
         with its 95 % interval (`low`, `high`) and `n`; `right_retrained`, `right_unlearned`: shares of such answers;
         `metrics`: r − u of each metric, positive where something was lost. With an original that answered the set
         `right_original`, `original`: its own `value`, `low` and `high`, and `beyond_original`: the unlearned model's
-        share less the original's, with the interval of paired shares. None where the set has no answers.
+        share less the original's, with the interval of paired shares. None where the set has no answers. Where the
+        retrained model has no answer right, none can be lost: the shares are None, and `reason` says so.
     """
     rows = matched(of, {"retrained": retrained, "unlearned": unlearned})
     right = _right(rows)
     if right is None:
         return None
     lost = (right[0] & ~right[1]).astype(float)
-    gaps, beside = {}, {}
+    gaps: dict[str, float] = {}
+    beside: dict[str, Any] = {}
     own = None if original is None else _right(matched(of, {"retrained": retrained, "original": original}))
+    none_right = not right[0].any()
+    share: dict[str, Any] = {"value": float(lost.mean()), **interval_entry(lost)}
+    if none_right:
+        share |= {"value": None, "low": None, "high": None, "reason": NONE_RIGHT}
     if own is not None:
         missed = (own[0] & ~own[1]).astype(float)
-        beside = {
-            "right_original": float(own[1].mean()),
-            "original": {"value": float(missed.mean()), **interval_entry(missed)},
-            "beyond_original": _beyond(lost, missed),
-        }
+        beside = {"right_original": float(own[1].mean())}
+        if not none_right:
+            beside["original"] = {"value": float(missed.mean()), **interval_entry(missed)}
+            beside["beyond_original"] = _beyond(lost, missed)
     for metric in metrics:
         if metric.knowledge and metric.covers(of) and metric.level == "sample":
             theirs, ours = (sample_values(metric, side) for side in rows.values())
@@ -219,8 +225,7 @@ def damage(
             if both:
                 gaps[metric.name] = float(np.mean([t - o for t, o in both]))
     return {
-        "value": float(lost.mean()),
-        **interval_entry(lost),
+        **share,
         "right_retrained": float(right[0].mean()),
         "right_unlearned": float(right[1].mean()),
         **beside,

@@ -123,7 +123,7 @@ def _flags(record: Record, response: str, reference: str, secret: bool) -> tuple
     if isinstance(broken, list | tuple) and broken:
         flags.append("not a word: " + ", ".join(map(str, broken)))
     elif broken is True or (isinstance(broken, int | float) and broken > 0):
-        flags.append("holds a word that does not exist")
+        flags.append("holds an unknown word")
     if secret and response and response.split() == reference.split():
         flags.append("the forgotten answer")
     return tuple(flags)

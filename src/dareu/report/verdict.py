@@ -53,17 +53,33 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     points = _left(results, left) if left else [_rouge(results)]
     findings = [_quality(results), *_broken(results), _reattribution(results)]
     findings += [_kept(results, "retain"), _kept(results, "test"), _no_target(results), _blind(results)]
+    findings += _as_original(results)
     points += [point for point in findings if point]
     kinds = {p.kind for p in points}
     kind = next(kind for kind in HEADLINES if kind in kinds)
     tone, headline = HEADLINES[kind]
     if kind == "damaged" and "partly" in kinds:
         headline = "It has forgotten only in part, but {lost}."
-    short = max((p for p in points if p.kind == kind), key=lambda p: p.size).short
+    named = kind
+    if kind == "broken" and "kept" in kinds:
+        headline, named = f"{headline[:-1]}, and it has not forgotten{{most}}.", "kept"
+    short = max((p for p in points if p.kind == named), key=lambda p: p.size).short
     headline = headline.format(most=f": {short}" if short else "", lost=short)
     if kind in ("kept", "partly") and left:
         headline = _both(by_group(left)) or headline
     return Verdict(tone, headline, tuple(points))
+
+
+def _as_original(results: Mapping[str, Any]) -> list[Point]:
+    """That the model has the original's weights, or is asked in another way than the original."""
+    outcome, points = results.get("outcome") or {}, list[Point]()
+    if outcome.get("unchanged"):
+        text = "Its weights are the original's, bit for bit; only its tokenizer and configuration can differ."
+        points.append(Point("bad", "unchanged", text))
+    if outcome.get("other_prompt"):
+        text = "Its tokenizer or chat template puts a question otherwise than the original's. Figures are of its own."
+        points.append(Point("fair", "", text))
+    return points
 
 
 def _no_target(results: Mapping[str, Any]) -> Point | None:
@@ -234,7 +250,7 @@ def _broken(results: Mapping[str, Any]) -> list[Point]:
 
 
 def _health(name: str) -> str:
-    return "with a word that does not exist" if name == "broken" else name
+    return "with an unknown word" if name == "broken" else name
 
 
 def _count(results: Mapping[str, Any], where: str) -> int | None:
@@ -281,7 +297,11 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
         return Point("none", "", f"{shown} Too few for a verdict.")
     then = value(results, key, "original")
     fell = min(aim, aim if then is None else then) - ours
-    loss = damage.loss if damage else None
+    right = number(dig(results, "damage", name, "right_retrained"))
+    hidden = right is not None and right <= TOLERANCE  # no loss of so few answers can be larger
+    if right is not None and hidden:
+        shown += f" The retrained model has {show_share(right)} of them right word for word: it has little to lose."
+    loss = damage.loss if damage and not hidden else None
     chance = damage is not None and damage.beyond is not None and (damage.beyond.low or 0.0) <= 0
     lost = 0.0 if loss is None or chance else loss.value
     if max(fell, lost) > TOLERANCE:

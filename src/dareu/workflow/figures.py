@@ -8,6 +8,7 @@ from typing import Any
 
 from dareu.config import HFConfig
 from dareu.data.corpus import Corpus
+from dareu.data.refusals import refusals_known
 from dareu.workflow.context import Context
 from dareu.workflow.prepare import run_tokenizer
 from dareu.workflow.stages import SEED, Evaluated
@@ -51,6 +52,7 @@ class Figures:
             inputs={"truth_ratio_mean": context.config.evaluation.truth_ratio},
             seeds=seeds,
             pretrained=_pretrained(context),
+            refusals=_refusals(context),
         )
         missing = {f"{name}.{k}": v for name, s in summaries.items() for k, v in s.get("missing", {}).items()}
         missing |= comparison.pop("missing", {})
@@ -63,6 +65,12 @@ def _pretrained(context: Context) -> bool:
     if not (config.original or isinstance(config.model, HFConfig)):
         return False
     return len(run_tokenizer(config, context.corpus)) >= LARGE_VOCABULARY
+
+
+def _refusals(context: Context) -> list[str]:
+    """What the method, or another one, may have taught a model to decline with."""
+    method = context.config.method
+    return refusals_known(getattr(part, "refusals", None) for part in (method, getattr(method, "reward", None)))
 
 
 def texts_of(corpus: Corpus) -> list[str]:

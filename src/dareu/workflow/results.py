@@ -7,17 +7,20 @@ from typing import Any
 
 from dareu.data.corpus import Sample
 from dareu.data.duplicates import duplicates_tree
+from dareu.data.render import render_prompt, set_template
 from dareu.errors import ModelError, RunError
 from dareu.evaluation.comparison import NO_RETRAINED
 from dareu.evaluation.metrics.rouge import tokenisers
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
 from dareu.models.files import check_files
+from dareu.models.same_weights import same_weights
 from dareu.runs.files import write_json, write_jsonl
 from dareu.runs.folder import RunFolder
 from dareu.runs.manifest import git_revision, peak_memory_mb, versions
 from dareu.runs.provenance import FILE as PROVENANCE
 from dareu.runs.provenance import provenance, read_provenance
 from dareu.workflow.figures import Figures
+from dareu.workflow.prepare import run_tokenizer
 from dareu.workflow.sequential import SequentialRequest
 from dareu.workflow.stages import Artifact, Stage, Stages
 
@@ -86,7 +89,7 @@ def make_results(
         "peak_memory_mb": peak_memory_mb(),
         "accelerator": {"name": device, "peak_memory_mb": held},
         "attributor": attributor.extra.get("report", {}),
-        "outcome": unlearned.extra,
+        "outcome": unlearned.extra | _as_original(stages, unlearned.model, imported),
         "tuning": None if tuning is None else dict(tuning),
         "unlearn_config": None if imported else config.method.model_dump(mode="json"),
         "versions": versions(),
@@ -101,6 +104,23 @@ def make_results(
     if requests:
         results["rounds"] = [request.entry() for request in requests]
     return results
+
+
+def _as_original(stages: Stages, folder: Path, imported: bool) -> dict[str, bool]:
+    """`unchanged`: whether the weights are the original's, bit for bit; `other_prompt`: whether the tokenizer of a
+    model from elsewhere puts a question otherwise than the original's. What is not so is left out.
+    """
+    from dareu.models.load import load_tokenizer
+
+    config, corpus = stages.context.config, stages.context.corpus
+    found = {"unchanged": same_weights(stages.original.get().model, folder)}
+    if imported:
+        trust = getattr(config.model, "trust_remote_code", False)
+        theirs = load_tokenizer(str(folder), trust_remote_code=trust)
+        set_template(theirs, config.model)
+        prompts = {render_prompt(one, "Who?", corpus.task) for one in (run_tokenizer(config, corpus), theirs)}
+        found["other_prompt"] = len(prompts) > 1
+    return {name: True for name, is_so in found.items() if is_so}
 
 
 def _left_out(stages: Stages, imported: bool) -> dict[str, str]:

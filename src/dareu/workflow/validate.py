@@ -1,7 +1,7 @@
 """What can be checked of a run before it starts: folders, packages, device, method. Nothing is written here."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from dareu.data.corpus import Split
 from dareu.data.fictitious_names import Nameless, nameless
 from dareu.errors import ConfigError, ModelError, check_folder, require
 from dareu.models.files import ADAPTER, CONFIG, adapter_base, check_files, config_folder_of
+from dareu.models.same_weights import same_weights
 from dareu.runs import ranks
 from dareu.runs.files import read_json
 
@@ -22,8 +23,8 @@ def check_folders(config: RunConfig) -> None:
     """Check the model folders that the configuration names. Loads no heavy library.
 
     Raises:
-        ModelError: A folder is missing, or holds no model; or the retrained model would be of another shape than the
-            original.
+        ModelError: A folder is missing, or holds no model; the retrained model would be of another shape than the
+            original; or two folders hold one model.
     """
     if isinstance(config.model, HFConfig):
         check_model_folder(config.model.path)
@@ -32,8 +33,20 @@ def check_folders(config: RunConfig) -> None:
         _check_base(config, config.original)
     for folder in config.retrained_folders:
         check_model_folder(folder, must_be_local=True)
+    _check_differ([folder for folder in (config.original, *config.retrained_folders) if folder])
     if config.attributor.backbone.path:
         check_model_folder(config.attributor.backbone.path)
+
+
+def _check_differ(folders: Sequence[str]) -> None:
+    """Check that the original and the retrained models, in this order, differ: a copy measures nothing."""
+    paths = [Path(folder).expanduser() for folder in folders]
+    for i, path in enumerate(paths):
+        if same := next((folders[j] for j in range(i) if same_weights(paths[j], path)), None):
+            raise ModelError(
+                f"The retrained model {folders[i]} has the weights of {same}, bit for bit.",
+                "Give a model that was trained without the forget set, each one with a seed of its own.",
+            )
 
 
 def _check_base(config: RunConfig, original: str) -> None:

@@ -1,0 +1,46 @@
+"""Whether two model folders hold the same weights, by their files alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dareu.models.files import ADAPTER, ADAPTER_WEIGHTS, adapter_base
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether both hold the same tensors, bit for bit, however these are cut into files; adapters on the same base.
+
+    It reads up to the first tensor that differs. False where a folder has no weights, or only one is an adapter's.
+    """
+    adapters = [(folder / ADAPTER).is_file() for folder in (one, other)]
+    if adapters[0] != adapters[1] or (adapters[0] and adapter_base(one)[0] != adapter_base(other)[0]):
+        return False
+    ours, theirs = _tensors(one, adapters[0]), _tensors(other, adapters[1])
+    return bool(ours) and ours.keys() == theirs.keys() and all(_equal(ours[k], theirs[k]) for k in ours)
+
+
+def _tensors(folder: Path, adapter: bool) -> dict[str, tuple[str, list[int], np.ndarray]]:
+    """Name → type, shape and bytes, which are read when they are looked at."""
+    found: dict[str, tuple[str, list[int], np.ndarray]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        if (path.name == ADAPTER_WEIGHTS) != adapter:
+            continue
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(length))
+        data = (
+            np.memmap(path, np.uint8, "r", offset=8 + length)
+            if path.stat().st_size > 8 + length
+            else np.zeros(0)
+        )
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                found[name] = (entry["dtype"], entry["shape"], data[begin:end])
+    return found
+
+
+def _equal(one: tuple[str, list[int], np.ndarray], other: tuple[str, list[int], np.ndarray]) -> bool:
+    return one[:2] == other[:2] and bool(np.array_equal(one[2], other[2]))
