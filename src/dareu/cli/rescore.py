@@ -8,26 +8,15 @@ from dareu.errors import printable
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    sub.add_argument(
-        "log",
-        metavar="LOG",
-        help="run folder, samples/<model>.jsonl, TOFU_EVAL.json or eval_log_aggregated.json",
-    )
-    sub.add_argument(
-        "--retrained",
-        metavar="LOG",
-        nargs="+",
-        help="the retrained model's log; more of them: of other seeds",
-    )
+    text = "run folder, samples/<model>.jsonl, TOFU_EVAL.json or eval_log_aggregated.json"
+    sub.add_argument("log", metavar="LOG", help=text)
+    text = "the retrained model's log; more of them: of other seeds"
+    sub.add_argument("--retrained", metavar="LOG", nargs="+", help=text)
     sub.add_argument("--original", metavar="LOG", help="the original model's log")
-    sub.add_argument(
-        "--truth-ratio",
-        metavar="MEAN",
-        help="geometric, arithmetic or open-unlearning; default: the log's own definition",
-    )
-    sub.add_argument(
-        "--write-open-unlearning", metavar="FILE", help="write the log there in open-unlearning's layout"
-    )
+    text = "geometric, arithmetic or open-unlearning; default: the log's own definition"
+    sub.add_argument("--truth-ratio", metavar="MEAN", help=text)
+    text = "write the log there in open-unlearning's layout"
+    sub.add_argument("--write-open-unlearning", metavar="FILE", help=text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,15 +5,10 @@ import argparse
 
 def add_export(sub: argparse.ArgumentParser) -> None:
     """The options of `dareu export`."""
-    sub.add_argument(
-        "--format",
-        choices=["merged", "gguf"],
-        default="merged",
-        help="merged: safetensors, an adapter folded in; gguf: a GGUF file beside them, by llama.cpp's converter",
-    )
-    sub.add_argument(
-        "--out", metavar="FOLDER", help="a new folder; default: beside the run, RUN-merged or RUN-gguf"
-    )
+    text = "merged: safetensors, an adapter folded in; gguf: a GGUF file beside them, by llama.cpp's converter"
+    sub.add_argument("--format", choices=["merged", "gguf"], default="merged", help=text)
+    text = "a new folder; default: beside the run, RUN-merged or RUN-gguf"
+    sub.add_argument("--out", metavar="FOLDER", help=text)
 
 
 def add_push(sub: argparse.ArgumentParser) -> None:
