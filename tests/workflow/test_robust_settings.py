@@ -43,6 +43,11 @@ def test_a_noisy_classifier_is_another_classifier_alone(tmp_path: Path) -> None:
     [
         (["forget.planted=2", "forget.count=null", "rounds.count=2"], "rounds and forget.planted contradict"),
         (["attributor.label_noise=.5", "attributor.name=lexical"], "causal classifier"),
+        (["attributor.params.foo=1"], "'causal' has no parameter 'foo' .* It has none"),
+        (["attributor.name=substring", "attributor.params.foo=1"], "'substring' has no parameter 'foo' .* It has none"),
+        (["attributor.name=encoder", "attributor.params.epoch=1"], "'epoch' .* Nearest: epochs"),
+        (["attributor.name=counterfactual", "attributor.params.name=1"], "'name' .* Nearest: names"),
+        (["method.reward.params.foo=1"], "'attribution' has no parameter 'foo' .method.reward.params"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:

@@ -30,6 +30,7 @@ class EncoderAttributor(WholeTextAttributor):
     """
 
     kind = "encoder"
+    takes = ("base", "epochs", "learning_rate", "batch_size", "holdout")
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ EXTRA = "pip install 'dareu[attributors]'"
 class NearestAttributor(WholeTextAttributor, ABC):
     """An owner's score is the highest similarity of a text with any training text of the owner; no background class."""
 
+    takes: ClassVar[tuple[str, ...]] = ()  # of `attributor.params`
     scale: ClassVar[float] = 1.0  # of a similarity, before the temperature divides it
 
     def __init__(
@@ -167,6 +168,7 @@ class EmbeddingAttributor(NearestAttributor):
     """
 
     kind = "embedding"
+    takes = ("path", "batch_size")
     scale = 20.0  # cosines lie close together
 
     def __init__(self, *args: Any, path: str | None = None, batch_size: int = 64, **kwargs: Any) -> None:

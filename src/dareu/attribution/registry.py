@@ -70,7 +70,7 @@ class FitContext:
 
 
 class AttributorKind(Protocol):
-    """A class of attributors of another package."""
+    """A class of attributors of another package. `takes`, if it has that, are the names of its `attributor.params`."""
 
     @classmethod
     def fit(cls, context: FitContext) -> Any:
@@ -108,6 +108,21 @@ def find_attributor(name: str) -> AttributorKind | None:
             "It has to name a class with the parts of dareu.attribution.registry.AttributorKind.",
         )
     return attributor
+
+
+def check_params(name: str, params: Sequence[str]) -> None:
+    """Check the names of `attributor.params`. Those of another package's attributor are its own business.
+
+    Raises:
+        ConfigError: One that no attributor of ours called `name` reads.
+    """
+    known = () if name in ROLES else getattr(find_attributor(name), "takes", None)
+    for param in params:
+        if known is not None and param not in known:
+            raise ConfigError(
+                f"The attributor '{name}' has no parameter '{param}' (attributor.params).",
+                nearest(param, known) or "It has none: leave it out.",
+            )
 
 
 def role_folder(name: str, role: Role) -> str:

@@ -79,6 +79,7 @@ class WatermarkAttributor(WholeTextAttributor):
     """
 
     kind = "watermark"
+    takes = ()
 
     def __init__(self, owners: Sequence[str]) -> None:
         self.owners = list(owners)

@@ -68,7 +68,7 @@ class AttributorConfig(Strict):
         "without a network and without a class for broken text; or one of another package",
     )
     params: dict[str, Any] = Field(
-        default_factory=dict, description="settings of an attributor of another package"
+        default_factory=dict, description="settings of an attributor other than causal and lexical"
     )
     backbone: BackboneConfig = Field(BackboneConfig(), description="the classifier's language model")
     optim: AttributorOptim = Field(AttributorOptim(), description="how the classifier is trained")

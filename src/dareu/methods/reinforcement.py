@@ -15,14 +15,14 @@ from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Sample, Split
 from dareu.data.refusals import load_refusals
 from dareu.data.render import encode, render_prompt
-from dareu.errors import DataError, require
+from dareu.errors import ConfigError, DataError, require
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
 from dareu.methods.distillation import TARGETS, stored_targets
 from dareu.methods.monitors import StoppingMonitor, counterfactual_answers, with_level
 from dareu.models.passes import word_vectors
-from dareu.rewards.registry import RewardContext, find_reward
+from dareu.rewards.registry import REWARDS, RewardContext, find_reward
 from dareu.training.common import rollout_batch
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ class Reinforcement(Method):
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         method = settings_of(config)
         find_reward(method.reward.kind)
+        if method.reward.kind in REWARDS and method.reward.params:
+            raise ConfigError(
+                f"The reward '{method.reward.kind}' has no parameter '{next(iter(method.reward.params))}' "
+                "(method.reward.params).",
+                "It has none: leave it out.",
+            )
         load_refusals(method.reward.refusals, REFUSALS_KEY)
         if method.use_vllm:
             require("vllm", "method.use_vllm=true", "vllm")

@@ -85,7 +85,7 @@ def check_run(config: RunConfig) -> None:
     Raises:
         ConfigError, ModelError: For what would otherwise end the run after minutes of work.
     """
-    from dareu.attribution.registry import check_auditors, find_attributor
+    from dareu.attribution.registry import check_auditors, check_params, find_attributor
     from dareu.evaluation.harness import check_harness
     from dareu.methods.registry import method_of
     from dareu.models.load import check_attention, check_quantization, pick_device
@@ -98,6 +98,7 @@ def check_run(config: RunConfig) -> None:
         check_quantization(config.model.quantization, config.device)
     pick_device(config.device)
     find_attributor(config.attributor.name)
+    check_params(config.attributor.name, list(config.attributor.params))
     if config.attributor.label_noise and config.attributor.name != "causal":
         raise ConfigError(
             f"attributor.label_noise is of the causal classifier; attributor.name is {config.attributor.name}.",
