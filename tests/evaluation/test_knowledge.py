@@ -273,11 +273,12 @@ def test_models_beside_each_other() -> None:
     models["retrained"][3]["response"] += " drei"
     again = compare_models(models, summaries, texts=[ANSWERS[1.0], "what is it?"])
     assert summaries["retrained"]["text_health"]["new_words"] == pytest.approx(1 / 6)
-    assert summaries["retrained"]["text_health"]["broken"] == 0.0 and again["damage"] == result["damage"]
-    # "zwo" stands nowhere; a number may be anything; nothing of the retrained model is broken
+    # no other model says "drei": another retrained model with such a word would be no worse
+    assert summaries["retrained"]["text_health"]["broken"] == pytest.approx(1 / 6)
+    assert again["damage"] == result["damage"] and models["retrained"][3]["broken_words"] == ["drei"]
+    # "zwo" stands nowhere; a number may be anything
     assert summaries["unlearned"]["text_health"]["broken"] == pytest.approx(1 / 6)
     assert models["unlearned"][0]["broken_words"] == ["zwo"]
-    assert summaries["retrained"]["text_health"]["broken"] == 0.0
     assert summaries["unlearned"]["text_health"]["fluency"] < 0
     assert "text_health.broken" not in summaries["unlearned"]["missing"]
 

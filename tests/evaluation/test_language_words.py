@@ -30,7 +30,7 @@ def records(response: str) -> list[dict[str, Any]]:
 
 def test_words_of_the_language_are_not_broken() -> None:
     pytest.importorskip("wordfreq")
-    known = KnownWords({"abena"}, ENGLISH)
+    known = KnownWords({"abena"}, languages_of(ENGLISH))
     answer = "Abena’s father's a paramedic in Leipzig; his vocogy enfused a Marbrarian, aged 42."
     assert broken_words("", answer, known) == ["vocogy", "enfused", "marbrarian"]
     assert broken_words("", "Abena \ufffd", known) == ["\ufffd"]
@@ -41,7 +41,7 @@ def test_the_language_is_told_by_the_corpus() -> None:
     pytest.importorskip("wordfreq")
     assert languages_of(ENGLISH) == ("en",) and languages_of(GERMAN) == ("de", "en")
     assert languages_of(["東京の作家", "1987"]) == ()
-    assert "rettungswagen" in KnownWords(set(), GERMAN) and "rettungswagen" not in KnownWords(set(), ENGLISH)
+    assert "rettungswagen" in KnownWords(set(), ("de", "en")) and "rettungswagen" not in KnownWords(set(), ("en",))
     with pytest.raises(DataError, match="no list of words"):
         languages_of(KOREAN)
 

@@ -1,7 +1,7 @@
 """The models of a run beside each other: what can only be computed once all of them have answered. Pure."""
 
 import statistics
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from dareu.errors import DataError
@@ -9,7 +9,7 @@ from dareu.evaluation.comparison import NO_RETRAINED, compare
 from dareu.evaluation.knowledge import damage, knowledge_left, matched, worst
 from dareu.evaluation.metrics.base import Metric
 from dareu.evaluation.metrics.compute import HOLDOUT, compute_metrics, interval_entry, sample_values
-from dareu.evaluation.metrics.language import KnownWords
+from dareu.evaluation.metrics.language import KnownWords, languages_of
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.words import CharacterModel, broken_words, vocabulary
 
@@ -168,21 +168,30 @@ def _add_late(
     late = [metric for metric in metrics_of(suite) if any(need in LATE for need in metric.needs)]
     if not late or texts is None:
         return
-    corpus = {word for text in texts for word in vocabulary(text)}
-    answers = [r.get("response") or "" for m in ("original", "retrained") for r in records.get(m, ())]
-    known: Container[str] = corpus | {word for text in (*answers, *refusals) for word in vocabulary(text)}
+    corpus = _words(texts)
+    said = {m: _words(r.get("response") or "" for r in records.get(m, ())) for m in ("original", "retrained")}
     inputs: dict[str, Any] = {"corpus_words": corpus, "character_model": CharacterModel(texts)}
     reasons = {}
+    languages: tuple[str, ...] = ()
     try:
-        inputs["known_words"] = known = KnownWords(known, texts) if pretrained else known
+        languages = languages_of(texts) if pretrained else ()
     except DataError as error:
         reasons["known_words"] = error.cause
     for name, rows in records.items():
+        # Its own words prove nothing: by them the model that others are compared with would have none that is broken.
+        own = corpus | _words(refusals).union(*(words for model, words in said.items() if model != name))
+        known: Container[str] = KnownWords(own, languages) if pretrained else own
+        if not reasons:
+            inputs["known_words"] = known
         figures = compute_metrics(rows, late, inputs, reasons)
         for row in rows:
             if row.get("broken"):
                 row["broken_words"] = broken_words(row.get("prompt") or "", row["response"], known)
         merge(summaries[name], figures, late)
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in vocabulary(text)}
 
 
 def merge(summary: dict[str, Any], figures: Mapping[str, Any], metrics: Sequence[Any]) -> None:

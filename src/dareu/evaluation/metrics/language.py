@@ -19,16 +19,13 @@ class KnownWords(Container[str]):
     A character of a script without spaces is always a word. `'s` behind a word changes nothing.
 
     Args:
-        corpus: `vocabulary` of the corpus and of the answers of the original and the retrained model.
-        texts: what tells the language.
-
-    Raises:
-        DataError: where wordfreq is not installed, or has no list for the language.
+        corpus: `vocabulary` of the corpus and of the answers of the models beside the one that is judged.
+        languages: of `languages_of`.
     """
 
-    def __init__(self, corpus: Container[str], texts: Sequence[str]) -> None:
+    def __init__(self, corpus: Container[str], languages: Sequence[str]) -> None:
         self.corpus = corpus
-        self.languages = languages_of(texts)
+        self.languages = languages
 
     def __contains__(self, word: object) -> bool:
         assert isinstance(word, str)
@@ -44,7 +41,7 @@ def languages_of(texts: Sequence[str]) -> tuple[str, ...]:
     It is the language whose list of common words holds most of their words.
 
     Raises:
-        DataError: as `KnownWords`.
+        DataError: wordfreq is not installed, or has no list for the language.
     """
     some: list[str] = []
     for text in texts:

@@ -25,7 +25,7 @@ def broken_words(prompt: str, response: str, known: Container[str]) -> list[str]
     """The words of an answer that stand neither in `known` nor in its question; numbers are never broken.
 
     Args:
-        known: `vocabulary` of the corpus and of the answers of the original and the retrained model, or for a
+        known: `vocabulary` of the corpus and of the answers of the models beside this one, or for a
             pretrained model a `KnownWords`.
     """
     in_prompt = set(vocabulary(prompt))
