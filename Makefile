@@ -7,7 +7,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # Beside PyPI, whose Linux builds bring several gigabytes of CUDA. Where it is out of reach, pip warns and goes on.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-ARGS ?= method=dareu_warm
+ARGS ?=
 # Test processes, one thread each; a file's tests stay in one process, which builds their models once.
 JOBS ?= logical
 

@@ -89,7 +89,7 @@ class Unlearner(Session):
         data: Any = None,
         *,
         forget: str | Sequence[str] | None = None,
-        method: str = "dareu",
+        method: str = "dareu_warm",
         test: Any = None,
         columns: Mapping[str, str | None] | None = None,
         finetune: bool = False,

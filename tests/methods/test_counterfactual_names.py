@@ -71,6 +71,6 @@ def test_a_topic_is_unlearned_and_the_run_says_what_tells_its_facts(
     small = [*data, *MODEL, *TRAINING, *settings]
     found = train(store, tmp_path / "run", f"method={method}", base=small)
     assert found["data"]["nameless"]["owners"] == ["news"] and found["tug_of_war_without_test"] is not None
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join("".join(capsys.readouterr()).split())
     assert "contain no name that a fictitious one could replace" in said and "carry facts: news" in said
     assert "contain no name" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

@@ -30,13 +30,13 @@ from ppo_fixture import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dareu.config import LoggingConfig
+from dareu.config import LoggingConfig, UnlearningOptim
 from dareu.errors import TrainingError
 from dareu.methods.registry import LossMethod
 from dareu.models.load import POLICY, freeze_original
 from dareu.training import losses
 from dareu.training.common import Work, last_checkpoint
-from dareu.training.loss_trainer import LossTrainer
+from dareu.training.loss_trainer import LossTrainer, batch_and_steps
 from dareu.workflow.stages.unlearned import _logger
 
 # --- what it learns -------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_no_retain_batch_comes_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_fewer_rows_than_a_batch_are_one_update_whatever_the_micro_batches(tmp_path: Path) -> None:
-    """Four rows, a batch of six: an epoch is one update, of 4 rows or of 3 and 1."""
+    """Four rows, a batch of six: an epoch is one update, of 4 rows or of 2 and 2."""
     rows = encoded(original()[1], FORGET | RETAIN)[:4]
     whole, work = train(tmp_path / "a", "gradient_ascent", rows=rows, optim={"batch_size": 6})
     cut, parts = train(
@@ -207,6 +207,33 @@ def test_fewer_rows_than_a_batch_are_one_update_whatever_the_micro_batches(tmp_p
     )
     assert [row["step"] for row in work.log] == [row["step"] for row in parts.log] == [1, 2, 3, 4]
     assert largest_difference(weights(whole), weights(cut)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("rows", "optim", "size", "steps"),
+    [
+        (100, {}, 20, None),  # 5 batches, 5 passes: 25 steps
+        (400, {}, 20, None),
+        (18, {}, 4, None),  # 18 / 5 batches
+        (6, {}, 2, 25),  # 3 batches, 15 steps in 5 passes: more passes
+        (1, {}, 1, 25),
+        (18, {"min_steps": 0}, 18, None),
+        (18, {"epochs": 0.5}, 1, 25),
+        (18, {"steps": 3}, 18, None),  # steps win
+    ],
+)
+def test_a_small_forget_set_gets_its_steps(
+    rows: int, optim: dict[str, Any], size: int, steps: int | None
+) -> None:
+    chosen = {"epochs": 5, "batch_size": 20, "min_steps": 25} | optim
+    assert batch_and_steps(UnlearningOptim(lr=1e-3, **chosen), rows) == (size, steps)
+
+
+def test_the_least_number_of_steps_is_made(tmp_path: Path) -> None:
+    rows = encoded(original()[1], FORGET | RETAIN)[:3]
+    for optim, steps in (({"epochs": 2}, 7), ({"epochs": 4}, 8)):
+        _, work = train(tmp_path / str(steps), "gradient_ascent", rows=rows, optim=optim | {"min_steps": 7})
+        assert work.log[-1]["step"] == steps
 
 
 @pytest.mark.parametrize("retain", ["kl", "nll"])

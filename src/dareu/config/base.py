@@ -92,6 +92,11 @@ class UnlearningOptim(Optim):
         description="muon: for the matrices of hidden layers, beside AdamW with a third of the rate for the rest; it "
         "needs fewer steps. Not with FSDP2 or ZeRO, which cut matrices up",
     )
+    min_steps: Whole = Field(
+        0,
+        description="optimizer steps at least, where steps is null: a small forget set is cut into smaller batches "
+        "than batch_size, and if that does not suffice it is passed over more often than epochs says",
+    )
 
 
 class AnyMethod(Strict):

@@ -187,6 +187,7 @@ class WarmStartOptim(UnlearningOptim):
         5, gt=0, le=10_000, description="passes over the forget set; parts of one are allowed"
     )
     batch_size: Count = Field(20, description="forget rows of an optimizer step")
+    min_steps: Whole = Field(25, description="optimizer steps at least, as method.optim.min_steps")
     warmup_ratio: Share = Field(0.1, description="share of the steps in which the learning rate rises from 0")
 
 
@@ -349,3 +350,14 @@ class DareUConfig(MethodBase):
     def reads_attributor(self) -> bool:
         """Whether reward or early stopping ask an attributor."""
         return self.reward.kind == "attribution" or self.stop.attribution is not None
+
+
+# The default of `method`; configs/method/dareu_warm.yaml says the same.
+DAREU_WARM = DareUConfig(
+    name="dareu_warm",
+    optim=DareUOptim(lr=1e-4),
+    data_epochs=1,
+    distill=4.0,
+    anchor="counterfactual",
+    warm_start=WarmStart(),
+)

@@ -12,7 +12,7 @@ from dareu.config.base import Count, Integer, Number, Optim, Seed, Share, Strict
 from dareu.config.data import AuthorsConfig, DataConfig, ForgetConfig, RoundsConfig
 from dareu.config.methods import MethodConfig
 from dareu.config.models import ModelConfig, TinyConfig
-from dareu.config.rl import DareUConfig
+from dareu.config.rl import DAREU_WARM, DareUConfig
 
 
 class EvaluationConfig(Strict):
@@ -154,7 +154,7 @@ class RunConfig(Strict):
         FinetuneOptim(), description="how original and retrained model are fine-tuned"
     )
     attributor: AttributorConfig = Field(AttributorConfig(), description="the attribution classifier")
-    method: MethodConfig = Field(DareUConfig(name="dareu"), description="the unlearning method")
+    method: MethodConfig = Field(DAREU_WARM, description="the unlearning method")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how models are evaluated")
     logging: LoggingConfig = Field(LoggingConfig(), description="where training logs go")
 

@@ -1,5 +1,6 @@
 """One Hugging Face Trainer that takes a loss: fine-tuning and every loss-based method."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -306,6 +307,17 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         super().log(logs, start_time)
 
 
+def batch_and_steps(optim: Optim, rows: int) -> tuple[int, int | None]:
+    """Forget rows of an optimizer step; `optim.min_steps` where `optim.epochs` passes have fewer steps, else None.
+
+    A small forget set is cut into smaller batches first, which takes no more passes over it.
+    """
+    least = optim.min_steps if isinstance(optim, UnlearningOptim) and not optim.steps else 0
+    batches = max(1, math.ceil(least / optim.epochs))
+    size = min(optim.batch_size, math.ceil(rows / batches))
+    return size, least if math.ceil(rows / size) * optim.epochs < least else None
+
+
 def train_with_loss(
     model: Any,
     tokenizer: Any,
@@ -343,9 +355,10 @@ def train_with_loss(
     connect()
     params, chosen = params or {}, method.trainer or LossTrainer
     settings = read_settings(method.settings, params) if method.settings else None
-    total, world = min(optim.batch_size, len(rows)), world_size()
+    (total, least), world = batch_and_steps(optim, len(rows)), world_size()
     micro = min(optim.micro_batch_size or total, -(-total // world))
     slices = -(-total // (micro * world))  # rounded up: fewer rows than a batch are one update too
+    micro = -(-total // (slices * world))  # even slices
     retain_size = retain_batch_size or total
     steps = (-(-len(r) // size) for r, size in ((rows, total), (retain_rows, retain_size)))
     length = chosen.length(optim, settings, *steps)
@@ -358,7 +371,7 @@ def train_with_loss(
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=slices,
             num_train_epochs=optim.epochs,
-            max_steps=optim.steps or length or -1,
+            max_steps=optim.steps or length or least or -1,
             warmup_steps=optim.warmup_ratio,
             save_steps=optim.save_every,
         )
