@@ -3,9 +3,11 @@
 Functional Alignment for Distributional Equivalence (arXiv 2510.12981) compares what each model thinks of the other's
 samples with what it thinks of its own: a symmetric Kullback–Leibler divergence of the answers' distributions. Here: the
 mean of the two directions, estimated from samples, in nats a token, so that answers of any length compare. Checked
-against the paper's abstract ("bidirectional likelihood assignments over generated samples") and against its authors'
-pages of published checkpoints (a KL divergence of what both models generate); its formula and their code were not at
-hand. Its scale may differ by a constant and by the answers' length: compare figures of one implementation.
+against the paper's abstract ("bidirectional likelihood assignments over generated samples"), its authors' pages of
+published checkpoints (a KL divergence of what both models generate) and its public reviews (OpenReview WbV6w9R2Ox: the
+symmetric KL divergence of both models' distributions, from samples drawn by top-k or nucleus sampling; here at
+temperature 1 without a cut, which the estimate of a KL divergence needs). Its formula and code were not at hand. Its
+scale may differ by a constant and by the answers' length: compare figures of one implementation.
 """
 
 from collections.abc import Sequence
