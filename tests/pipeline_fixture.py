@@ -42,7 +42,7 @@ PPO = [
     "method.stop.attribution=null",
 ]
 LOSS = ["method.optim.steps=2"]
-SMALL = [*DATA, *MODEL, *TRAINING]
+SMALL = ["method=dareu", *DATA, *MODEL, *TRAINING]
 
 # What every results.json has, by the plan in docs/architecture.md.
 FIGURES = [

@@ -49,8 +49,8 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
         ("cubic=1", r"'cubic'. Its full name is method\.cubic \(a key of method=scurenewton\)\."),
         ("path=x", r"is data\.path \(.*\) or model\.path \(a key of model=hf\) or attributor\.backbone\.path\."),
         ("r=4", r"is model\.lora\.r \(a key of model=hf\) or attributor\.backbone\.lora\.r\."),
-        ("method.params={foo:1}", r"'method.params.foo': method=dareu takes no method\.params\."),
-        ("method.params.betaa=1", r"'method.params.betaa': method=dareu takes no method\.params\."),
+        ("method.params={foo:1}", r"'method.params.foo': method=dareu_warm takes no method\.params\."),
+        ("method.params.betaa=1", r"'method.params.betaa': method=dareu_warm takes no method\.params\."),
         ("method.params.kl=1", r"is method\.reward\.kl or method\.stop\.kl\."),
     ],
 )
@@ -131,9 +131,11 @@ def test_a_folder_with_signs_in_its_name_is_read(tmp_path: Path) -> None:
 
 
 def test_an_experiment_recommends_settings_for_one_method() -> None:
-    """18 data epochs for dareu; a key of the command wins; other methods have no such key."""
-    assert compose(TOFU).method.data_epochs == 18  # type: ignore[union-attr]
-    assert compose([*TOFU, "method.data_epochs=3"]).method.data_epochs == 3  # type: ignore[union-attr]
+    """18 data epochs for dareu; a key of the command wins; the default has its own, npo no such key."""
+    alone = [*TOFU, "method=dareu"]
+    assert compose(alone).method.data_epochs == 18  # type: ignore[union-attr]
+    assert compose([*alone, "method.data_epochs=3"]).method.data_epochs == 3  # type: ignore[union-attr]
+    assert compose(TOFU).method.data_epochs == 1  # type: ignore[union-attr]
     assert not hasattr(compose([*TOFU, "method=npo"]).method, "data_epochs")
 
 

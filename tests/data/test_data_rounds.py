@@ -85,7 +85,7 @@ def test_rounds_that_do_not_fit_the_data(given: Any, told: tuple[str, str]) -> N
         (["rounds.compare=every"], "give either owners, a list of owners for each round, or count"),
         (["rounds.count=0"], "'rounds.count' must be a whole number from 1"),
         (["rounds.cuont=2"], "unknown key 'rounds.cuont'. Nearest: rounds.count"),
-        (["rounds=[Ada,Bo]"], "'rounds.owners' must be a list of list of text"),
+        (["rounds=[Ada,Bo]"], "'rounds.owners' must be a list of lists of text"),
     ],
 )  # fmt: skip
 def test_rounds_that_contradict_are_told_at_config_time(overrides: list[str], told: str) -> None:

@@ -75,7 +75,8 @@ def test_results_have_every_figure(run: Path) -> None:
         path: type(dig(found, path)) for path in FIGURES if not isinstance(dig(found, path), float | int)
     } == {}
     assert found["method"] == "dareu"
-    assert all(path.startswith("knowledge_left.") for path in found["missing"])  # too few samples to tell
+    gaps = ("knowledge_left.", "damage.")  # too few samples to tell; no answer that the retrained model has right
+    assert all(path.startswith(gaps) for path in found["missing"])
     assert found["accelerator"] == {"name": None, "peak_memory_mb": None}  # tests run on a CPU
     assert len(found["data_key"]) == 16 and found["versions"]["torch"] and found["versions"]["trl"]
     assert found["data"]["n_forget"] == 4 and found["data"]["n_retain"] == 12 and found["data"]["n_test"] == 4

@@ -169,7 +169,7 @@ def _add_late(
     if not late or texts is None:
         return
     corpus = _words(texts)
-    said = {m: _words(r.get("response") or "" for r in records.get(m, ())) for m in ("original", "retrained")}
+    said = _words(r.get("response") or "" for r in records.get("original", ()))
     inputs: dict[str, Any] = {"corpus_words": corpus, "character_model": CharacterModel(texts)}
     reasons = {}
     languages: tuple[str, ...] = ()
@@ -178,9 +178,10 @@ def _add_late(
     except DataError as error:
         reasons["known_words"] = error.cause
     for name, rows in records.items():
-        # Its own words prove nothing: by them the model that others are compared with would have none that is broken.
-        own = corpus | _words(refusals).union(*(words for model, words in said.items() if model != name))
-        known: Container[str] = KnownWords(own, languages) if pretrained else own
+        # A model's own words prove nothing. The retrained model's are no other model's either: one like it would pass
+        # where it fails itself.
+        others = corpus | _words(refusals) | (said if name != "original" else set())
+        known: Container[str] = KnownWords(others, languages) if pretrained else others
         if not reasons:
             inputs["known_words"] = known
         figures = compute_metrics(rows, late, inputs, reasons)

@@ -19,7 +19,7 @@ class KnownWords(Container[str]):
     A character of a script without spaces is always a word. `'s` behind a word changes nothing.
 
     Args:
-        corpus: `vocabulary` of the corpus and of the answers of the models beside the one that is judged.
+        corpus: as `known` of `words.broken_words`.
         languages: of `languages_of`.
     """
 

@@ -25,8 +25,8 @@ def broken_words(prompt: str, response: str, known: Container[str]) -> list[str]
     """The words of an answer that stand neither in `known` nor in its question; numbers are never broken.
 
     Args:
-        known: `vocabulary` of the corpus and of the answers of the models beside this one, or for a
-            pretrained model a `KnownWords`.
+        known: `vocabulary` of the corpus, of refusals and of the original's answers (where another model is judged), or
+            for a pretrained model a `KnownWords`.
     """
     in_prompt = set(vocabulary(prompt))
     unknown = (
