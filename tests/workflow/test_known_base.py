@@ -139,7 +139,7 @@ def test_an_original_of_another_shape_than_the_retrained_model_is_refused(
         with pytest.raises(ModelError, match=said):
             check_folders(compose([*model, full]))
         check_folders(compose([*model, full, "retrain=false"]))
-        check_folders(compose([*model, full, f"retrained={made['full']}"]))
+        check_folders(compose([*model, full, f"retrained={made['base']}"]))
     check_folders(compose(["model=hf", f"model.path={made['base']}", full]))
 
 
