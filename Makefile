@@ -18,7 +18,7 @@ PINS := $(VENV)/constraints.txt
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint notebook docs dist clean
 help:
-	@echo "make demo      install into $(VENV) and run dareu train; ARGS=\"method=npo\" in place of $(ARGS)"
+	@echo "make demo      install into $(VENV) and run dareu train; ARGS=\"method=npo\" for another method"
 	@echo "make test      ruff, mypy and pytest"
 	@echo "make lint      ruff and mypy"
 	@echo "make notebook  run the notebook in docs/ and keep its outputs"
