@@ -406,3 +406,16 @@ def test_a_users_other_files_do_not_spoil_a_message(tmp_path: Path) -> None:
         (folder / f"{name}.yaml").write_text(text)
     assert "mine" in methods_with("method.params.beta", str(tmp_path))
     assert methods_with("method.params.extra", str(tmp_path)) == ["mine"]
+
+
+def test_the_estimate_counts_the_distillation_before_the_reinforcement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Small updates of the one leave those of the other as they are."""
+    found = []
+    for keys in ([], ["method.warm_start.optim.micro_batch_size=2"], ["method.warm_start=null"]):
+        command = ["train", *SMALL, "method=dareu_warm", "method.optim.micro_batch_size=2", *keys, "--dry-run"]
+        where = [f"cache_dir={tmp_path / 'store'}", f"run_dir={tmp_path / 'run'}"]
+        assert main([*command, *where, "finetune.micro_batch_size=1", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["memory_mib"]["total"])
+    assert found[0] > found[1] >= found[2]

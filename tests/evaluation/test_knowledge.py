@@ -283,6 +283,22 @@ def test_models_beside_each_other() -> None:
     assert "text_health.broken" not in summaries["unlearned"]["missing"]
 
 
+@pytest.mark.parametrize(
+    ("judge", "found"), [("retrained", {"original": 0.5, "unlearned": 0.5, "retrained": 0.0}),
+                         (None, {"original": 0.0, "unlearned": 0.5})],
+)  # fmt: skip
+def test_whose_words_are_known(judge: str | None, found: dict[str, float]) -> None:
+    """Half of the original's answers have "zwo", half of the unlearned model's "zwo", half "drei"."""
+    models = {name: records([1.0] * 6) for name in found}
+    for row in (*models["original"][:3], *models["unlearned"][:3]):
+        row["response"] += " zwo"
+    for row in models["unlearned"][3:]:
+        row["response"] += " drei"
+    summaries = {name: compute_metrics(rows, metrics_of("fast")) for name, rows in models.items()}
+    compare_models(models, summaries, texts=[ANSWERS[1.0], "what is it?"])
+    assert {name: summary["text_health"]["broken"] for name, summary in summaries.items()} == found
+
+
 def test_without_a_retrained_model_the_gap_is_named() -> None:
     rows = records([1.0, 0.5])
     result = compare_models({"unlearned": rows}, {"unlearned": compute_metrics(rows, metrics_of("fast"))})

@@ -36,7 +36,7 @@ from dareu.methods.registry import LossMethod
 from dareu.models.load import POLICY, freeze_original
 from dareu.training import losses
 from dareu.training.common import Work, last_checkpoint
-from dareu.training.loss_trainer import LossTrainer, batch_and_steps
+from dareu.training.loss_trainer import LossTrainer, cut
 from dareu.workflow.stages.unlearned import _logger
 
 # --- what it learns -------------------------------------------------------------------------------------------
@@ -210,23 +210,27 @@ def test_fewer_rows_than_a_batch_are_one_update_whatever_the_micro_batches(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("rows", "optim", "size", "steps"),
+    ("rows", "optim", "world", "found"),
     [
-        (100, {}, 20, None),  # 5 batches, 5 passes: 25 steps
-        (400, {}, 20, None),
-        (18, {}, 4, None),  # 18 / 5 batches
-        (6, {}, 2, 25),  # 3 batches, 15 steps in 5 passes: more passes
-        (1, {}, 1, 25),
-        (18, {"min_steps": 0}, 18, None),
-        (18, {"epochs": 0.5}, 1, 25),
-        (18, {"steps": 3}, 18, None),  # steps win
+        (100, {}, 1, (20, 1, None)),  # 5 batches, 5 passes: 25 steps
+        (400, {}, 1, (20, 1, None)),
+        (18, {}, 1, (4, 1, None)),
+        (6, {}, 1, (1, 1, None)),  # batches of 2 are 3, and 15 steps
+        (4, {}, 1, (1, 1, 25)),  # 20 steps in 5 passes: more passes
+        (1, {}, 1, (1, 1, 25)),
+        (14, {"micro_batch_size": 2}, 1, (2, 2, 25)),  # batches of 3 become 4: 20 steps
+        (40, {}, 2, (5, 1, 25)),  # of 9 become 10: 20 steps
+        (100, {"micro_batch_size": 5}, 2, (5, 2, None)),
+        (18, {"min_steps": 0}, 1, (18, 1, None)),
+        (18, {"epochs": 0.5}, 1, (1, 1, 25)),
+        (18, {"steps": 3}, 1, (18, 1, None)),  # steps win
     ],
 )
 def test_a_small_forget_set_gets_its_steps(
-    rows: int, optim: dict[str, Any], size: int, steps: int | None
+    rows: int, optim: dict[str, Any], world: int, found: tuple[int, int, int | None]
 ) -> None:
     chosen = {"epochs": 5, "batch_size": 20, "min_steps": 25} | optim
-    assert batch_and_steps(UnlearningOptim(lr=1e-3, **chosen), rows) == (size, steps)
+    assert cut(UnlearningOptim(lr=1e-3, **chosen), rows, world) == found
 
 
 def test_the_least_number_of_steps_is_made(tmp_path: Path) -> None:

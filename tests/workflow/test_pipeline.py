@@ -359,7 +359,7 @@ def test_who_rewards_never_tells_when_to_stop(
         (["method=npo"], {"causal", "word", "char"}, "attribution classifier"),
         (["attributor.name=lexical", "method=npo"], {"word", "char"}, "lexical attributor"),
         (["attributor.name=lexical", *PPO], {"causal", "word", "char"},
-         "lexical attributor and the classifier that decides when to stop"),
+         "lexical attributor and the classifier that training monitors"),
         (["attributor.name=substring", *PPO], {"substring", "word", "char"}, "substring attributor"),
     ],
 )  # fmt: skip

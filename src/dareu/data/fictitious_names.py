@@ -194,15 +194,17 @@ class Nameless:
         said = []
         if self.owners:
             said.append(
-                "The texts of these owners contain no name that a fictitious one could replace, so that only the base "
-                "model and the answers of those who stay tell which words carry facts: "
+                "For these owners there are no fictitious names (their texts contain no name, or too few other "
+                "owners have one), so that only the base model, where one is known, and the answers of those who "
+                "stay tell which words carry facts: "
                 + _some(self.owners, listed)
             )
         if self.ids:
             forms = f", {len(self.inflected)} seem to hold another form of it" if self.inflected else ""
             said.append(
                 f"{len(self.ids)} of {forget} forget samples do not hold their owner's name as it is written{forms}. "
-                "Of these samples only the base model and the answers of those who stay tell which words carry facts. "
+                "Of these samples only the base model, where one is known, and the answers of those who stay tell "
+                "which words carry facts. "
                 f"Samples: {_some(self.ids, listed)}"
             )
         if self.partly:

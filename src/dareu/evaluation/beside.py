@@ -180,7 +180,9 @@ def _add_late(
     for name, rows in records.items():
         # A model's own words prove nothing. The retrained model's are no other model's either: one like it would pass
         # where it fails itself.
-        others = corpus | _words(refusals) | (said if name != "original" else set())
+        others = corpus | _words(refusals)
+        if name != "original" or "retrained" not in records:
+            others |= said
         known: Container[str] = KnownWords(others, languages) if pretrained else others
         if not reasons:
             inputs["known_words"] = known

@@ -307,15 +307,21 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         super().log(logs, start_time)
 
 
-def batch_and_steps(optim: Optim, rows: int) -> tuple[int, int | None]:
-    """Forget rows of an optimizer step; `optim.min_steps` where `optim.epochs` passes have fewer steps, else None.
+def cut(optim: Optim, rows: int, world: int) -> tuple[int, int, int | None]:
+    """Forget rows of a forward pass of each of `world` processes, such passes of an optimizer step, and
+    `optim.min_steps` where `optim.epochs` passes over the rows have fewer steps, else None.
 
     A small forget set is cut into smaller batches first, which takes no more passes over it.
     """
     least = optim.min_steps if isinstance(optim, UnlearningOptim) and not optim.steps else 0
-    batches = max(1, math.ceil(least / optim.epochs))
-    size = min(optim.batch_size, math.ceil(rows / batches))
-    return size, least if math.ceil(rows / size) * optim.epochs < least else None
+    batches = math.ceil(least / optim.epochs)
+    largest = max(1, math.ceil(rows / (batches - 1)) - 1) if batches > 1 else rows  # that makes so many batches
+    total = min(optim.batch_size, largest)
+    micro = min(optim.micro_batch_size or total, math.ceil(total / world))
+    slices = math.ceil(total / (micro * world))  # fewer rows than a batch are one update too
+    micro = math.ceil(total / (slices * world))
+    steps = math.ceil(rows / (micro * slices * world)) * optim.epochs
+    return micro, slices, least if steps < least else None
 
 
 def train_with_loss(
@@ -355,10 +361,9 @@ def train_with_loss(
     connect()
     params, chosen = params or {}, method.trainer or LossTrainer
     settings = read_settings(method.settings, params) if method.settings else None
-    (total, least), world = batch_and_steps(optim, len(rows)), world_size()
-    micro = min(optim.micro_batch_size or total, -(-total // world))
-    slices = -(-total // (micro * world))  # rounded up: fewer rows than a batch are one update too
-    micro = -(-total // (slices * world))  # even slices
+    world = world_size()
+    micro, slices, least = cut(optim, len(rows), world)
+    total = min(micro * slices * world, len(rows))
     retain_size = retain_batch_size or total
     steps = (-(-len(r) // size) for r, size in ((rows, total), (retain_rows, retain_size)))
     length = chosen.length(optim, settings, *steps)
@@ -371,7 +376,7 @@ def train_with_loss(
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=slices,
             num_train_epochs=optim.epochs,
-            max_steps=optim.steps or length or least or -1,
+            max_steps=optim.steps or max(length or 0, least or 0) or -1,
             warmup_steps=optim.warmup_ratio,
             save_steps=optim.save_every,
         )

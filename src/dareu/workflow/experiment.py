@@ -270,7 +270,7 @@ def evaluate(
     """Evaluate any checkpoint folder as if a method had made it."""
     check_model_folder(checkpoint, must_be_local=True)
     path = Path(checkpoint)
-    stages = Stages(prepare(config, corpus, console))
+    stages = Stages(prepare(config, corpus, console, unlearns=False))
     with quiet_libraries():
         from dareu.models.load import load_tokenizer
 

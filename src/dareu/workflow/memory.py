@@ -60,6 +60,11 @@ def memory_parts(context: Context) -> dict[str, float] | None:
         muon = method.optimizer == "muon"
         unlearning = work(rows + min(beside, rows), sampled, True, optim.bf16, muon)
         works.append(replace(unlearning, base=_loads_base(context, lora is not None)))
+    if warm := getattr(method, "warm_start", None):
+        rows = warm.optim.micro_batch_size or -(-warm.optim.batch_size // processes)
+        beside = warm.retain_batch_size or rows
+        muon = warm.optim.name == "muon"
+        works.append(work(rows + min(beside, rows), 0, True, warm.optim.bf16, muon))
     device = str(pick_device(config.device))
     return max((estimate(size, one, device) for one in works), key=lambda parts: parts["total"])
 

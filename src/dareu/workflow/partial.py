@@ -26,7 +26,7 @@ def finetune(config: RunConfig, console: Console | None = None) -> dict[str, Pat
     Raises:
         RunError: `run_dir` cannot be written to, another command is at work there, or it holds other models.
     """
-    stages = Stages(prepare(config, console=console))
+    stages = Stages(prepare(config, console=console, unlearns=False))
     models = {"original": stages.original}
     if stages.retrained is not None:
         models["retrained"] = stages.retrained
@@ -75,7 +75,7 @@ def score_texts(
 
 def _without_retraining(config: RunConfig, corpus: Corpus | None, console: Console | None) -> Stages:
     """The stages of a command that trains no retrained model, and so needs no base for one."""
-    return Stages(prepare(config.model_copy(update={"retrain": False}), corpus, console))
+    return Stages(prepare(config.model_copy(update={"retrain": False}), corpus, console, unlearns=False))
 
 
 def read_texts(path: str) -> list[str]:

@@ -43,12 +43,15 @@ from dareu.workflow.validate import (
 )
 
 
-def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | None = None) -> Context:
+def prepare(
+    config: RunConfig, corpus: Corpus | None = None, console: Console | None = None, unlearns: bool = True
+) -> Context:
     """Read the data and check the whole run. Nothing is written. Names and files come before heavy imports.
 
     Args:
         corpus: The data, where the caller has them in memory; else `config.data` says where they are.
         console: Where stages report to; default: the terminal.
+        unlearns: Whether the method of the configuration is run; else nothing is said of it.
 
     Raises:
         ConfigError, DataError, ModelError, RunError: For whatever would otherwise end the run after minutes of work.
@@ -75,7 +78,7 @@ def prepare(config: RunConfig, corpus: Corpus | None = None, console: Console | 
             check_data(config, request)
     rendering = _rendering(tokenizer) if isinstance(config.model, HFConfig) else None
     duplicates = tuple(find_duplicates(split.forget, split.retain))
-    unnamed = nameless_of(config, split)
+    unnamed = nameless_of(config, split) if unlearns else None
     console = console or Console()
     base, imported = (
         _base(config, corpus, rendering),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,12 @@ def nameless_of(config: RunConfig, split: Split) -> Nameless | None:
     """The forget samples that a method which replaces names leaves as they are; None for any other method."""
     method = config.method
     replaces = getattr(method, "loss", "") in REPLACE_NAMES or getattr(method, "warm_start", None)
-    return nameless(split) if replaces else None
+    if not replaces:
+        return None
+    from dareu.methods.counterfactual import fakes_for
+
+    made = fakes_for(split, 1, config)
+    return replace(nameless(split), owners=tuple(owner for owner, (_, names) in made.items() if not names))
 
 
 def check_model_folder(path: str, must_be_local: bool = False) -> None:

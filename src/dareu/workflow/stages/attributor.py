@@ -28,7 +28,7 @@ class AttributorStage(Stage):
         stops = method_of(config.method).reads_attributor(config)
         self.classifier = name == "causal" or (stops and role_folder(name, "stop") == "causal")
         title = "attribution classifier" if name == "causal" else f"{name} attributor"
-        stopping = " and the classifier that decides when to stop" * (self.classifier and name != "causal")
+        stopping = " and the classifier that training monitors" * (self.classifier and name != "causal")
         super().__init__(context, title + stopping)
         self.original = original
 

@@ -40,7 +40,10 @@ class Unlearned(Stage):
     """
 
     name = "unlearned"
-    memory_keys = "method.optim.micro_batch_size, method.prompts_per_batch or model.max_length"
+    memory_keys = (
+        "method.optim.micro_batch_size, method.warm_start.optim.micro_batch_size, method.prompts_per_batch or "
+        "model.max_length"
+    )
 
     def __init__(
         self,
