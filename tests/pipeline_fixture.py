@@ -42,7 +42,8 @@ PPO = [
     "method.stop.attribution=null",
 ]
 LOSS = ["method.optim.steps=2"]
-SMALL = ["method=dareu", *DATA, *MODEL, *TRAINING]
+SETTINGS = [*DATA, *MODEL, *TRAINING]
+SMALL = ["method=dareu", *SETTINGS]
 
 # What every results.json has, by the plan in docs/architecture.md.
 FIGURES = [

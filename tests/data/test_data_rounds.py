@@ -99,3 +99,11 @@ def test_a_list_on_the_command_line_replaces_an_experiments_rounds() -> None:
     assert found == rounds([["Ada"], ["Bo"]]) and found.count is None
     assert compose(["experiment=rounds", "rounds.count=3"]).rounds == rounds({"count": 3})
     assert compose(["experiment=rounds", "rounds=null", "forget.count=1"]).rounds is None
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_list_of_requests_and_another_key_in_either_order(swap: bool) -> None:
+    given = ["rounds=[[Ada],[Bo]]", "rounds.compare=last"]
+    for experiment in ([], ["experiment=rounds"]):
+        found = compose([*experiment, *(given[::-1] if swap else given)]).rounds
+        assert found is not None and (found.owners, found.compare) == ([["Ada"], ["Bo"]], "last")

@@ -344,10 +344,12 @@ def test_damage_is_told_with_its_share() -> None:
     assert any("right in the retrained model and wrong here: 9%" in p.text.casefold() for p in found.points)
 
 
-def test_what_was_never_right_is_not_kept() -> None:
-    results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"test": {"value": None, "right_retrained": 0.0, "n": 40}}}
+@pytest.mark.parametrize(("lost", "right"), [(None, 0.0), (0.04, 0.05)])
+def test_what_was_never_right_is_not_kept(lost: float | None, right: float) -> None:
+    entry = {"value": lost, "low": 0.0, "high": 0.1, "right_retrained": right, "n": 40}
+    results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"test": entry}}
     told = next(p.text for p in verdict(results).points if p.text.startswith("Test"))
-    assert "The retrained model has 0% of them right word for word: it has little to lose." in told
+    assert f"The retrained model has {right:.0%} of them right word for word: it has little to lose." in told
     assert "5% seen" not in told  # that were said of answers; ROUGE-L alone speaks
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pipeline_fixture import SMALL, dig, process, results, snapshot, store
+from pipeline_fixture import SETTINGS, dig, process, results, snapshot, store
 
 from dareu.cli.commands import main
 from dareu.config.compose import compose, options
@@ -31,7 +31,7 @@ ASKED = ["methods=[gradient_ascent,grad_diff]", "trials=3", "seeds=[41]", *FAST]
 
 
 def tuned(store: Path, folder: Path, *more: str) -> int:
-    return main(["tune", *SMALL, f"cache_dir={store}", f"run_dir={folder}", *more])
+    return main(["tune", *SETTINGS, f"cache_dir={store}", f"run_dir={folder}", *more])
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def test_a_trials_figure_is_that_of_the_run(folder: Path, store: Path, tmp_path:
     row = trials(folder)[1]
     given = ["method.optim.epochs=2", "seed=51", "evaluation.part=validation", *overrides_of(row["setting"])]
     where = [f"cache_dir={store}", f"run_dir={tmp_path}", "method=gradient_ascent"]
-    assert main(["train", *SMALL, *where, *given]) == 0
+    assert main(["train", *SETTINGS, *where, *given]) == 0
     assert results(tmp_path)["retrain_similarity"] == row["objective"] == row["figures"]["retrain_similarity"]
     assert results(tmp_path)["tuning"] is None
 
@@ -118,7 +118,7 @@ def test_killed_in_the_middle_it_goes_on(folder: Path, store: Path, tmp_path: Pa
     """Killed after its first trial, then given again: the trials of the whole run, and the first not made twice."""
     asked = [*ASKED, "sampler_seed=1"]
     assert tuned(store, tmp_path / "whole", *asked) == 0
-    one = process("tune", *SMALL, *asked, f"cache_dir={store}", f"run_dir={tmp_path / 'cut'}")
+    one = process("tune", *SETTINGS, *asked, f"cache_dir={store}", f"run_dir={tmp_path / 'cut'}")
     log = tmp_path / "cut" / "tune.log"
     end = time.monotonic() + 120
     while time.monotonic() < end and not (log.exists() and "trial 1/3" in log.read_text()):

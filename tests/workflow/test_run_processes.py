@@ -19,7 +19,7 @@ import pytest
 from pipeline_fixture import DATA, MODEL, TRAINING, figures, results
 from processes_fixture import TIMEOUT, start_two, two_processes
 
-from dareu.cli import commands
+from dareu.cli import commands, terminal
 from dareu.config.compose import compose
 from dareu.errors import ConfigError
 from dareu.workflow.validate import check_processes
@@ -196,7 +196,7 @@ def test_a_mistake_is_reported_once(tmp_path: Path) -> None:
 def test_commands_of_one_process(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "PAUSE", 0.0)
+    monkeypatch.setattr(terminal, "PAUSE", 0.0)
     for rank, lines in (("0", 2), ("1", 0)):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)

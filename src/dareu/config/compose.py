@@ -128,7 +128,8 @@ def settable(overrides: Sequence[str]) -> list[str]:
     accepted = []
     for o in _one_experiment(overrides):
         if o.startswith("rounds=["):  # a list does not merge into an experiment's mapping
-            accepted.append("++rounds=null")
+            accepted.insert(0, "++rounds=null")
+            o = f"rounds.owners={o.partition('=')[2]}"
         ours = plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS
         accepted.append(f"++{o}" if ours else o)
     return accepted

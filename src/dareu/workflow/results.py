@@ -118,8 +118,11 @@ def _as_original(stages: Stages, folder: Path, imported: bool) -> dict[str, bool
         trust = getattr(config.model, "trust_remote_code", False)
         theirs = load_tokenizer(str(folder), trust_remote_code=trust)
         set_template(theirs, config.model)
-        prompts = {render_prompt(one, "Who?", corpus.task) for one in (run_tokenizer(config, corpus), theirs)}
-        found["other_prompt"] = len(prompts) > 1
+        asked = set()
+        for tokenizer in (run_tokenizer(config, corpus), theirs):
+            prompt = render_prompt(tokenizer, corpus.samples[0].prompt, corpus.task)
+            asked.add((prompt, *tokenizer(prompt, add_special_tokens=False)["input_ids"]))
+        found["other_prompt"] = len(asked) > 1
     return {name: True for name, is_so in found.items() if is_so}
 
 
