@@ -125,7 +125,7 @@ def split_hydra(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 def settable(overrides: Sequence[str]) -> list[str]:
     """`key=value` as `++key=value`: a key that a YAML leaves at its default can be set too; types check its name."""
     plain = re.compile(r"[A-Za-z_][\w.]*=")
-    accepted = []
+    accepted: list[str] = []
     for o in _one_experiment(overrides):
         if o.startswith("rounds=["):  # a list does not merge into an experiment's mapping
             accepted.insert(0, "++rounds=null")
