@@ -13,6 +13,7 @@ from dareu.errors import DataError
 from dareu.evaluation.comparison import privleak_of
 from dareu.evaluation.metrics.likelihood import (
     model_utility,
+    normalised_probabilities,
     normalised_probability,
     probabilities,
     truth_ratio,
@@ -112,6 +113,12 @@ def test_multiple_choice_sets_are_normalised_and_others_are_not() -> None:
     unlikely = {"set": "world_facts", "nll": tiny, "wrong_nlls": [tiny]}
     assert probabilities([unlikely], "open-unlearning") == pytest.approx([1 / 3])
     assert probabilities([unlikely], "geometric") == pytest.approx([1 / 2])
+    assert normalised_probabilities([unlikely], "open-unlearning") == pytest.approx([1 / 3])
+    assert normalised_probabilities([unlikely, {"nll": 1.0}]) == [pytest.approx(1 / 2), None]
+    assert normalised_probabilities([{"nll": 1.0, "wrong_nlls": [math.inf]}, {"wrong_nlls": [1.0]}]) == [
+        None,
+        None,
+    ]
     assert probabilities([{"set": "forget", "nll": None}, {"set": "forget", "nll": math.inf}]) == [None, None]
 
 

@@ -202,6 +202,52 @@ def test_open_unlearnings_layout_with_holes(tmp_path: Path) -> None:
     assert results["parity"]["mia_loss"]["computed"] is None and results["parity"]["mia_loss"]["note"]
 
 
+def answers(right: float, wrong: float, count: int = 4) -> dict[str, Any]:
+    """The sections of two sets of questions whose answers have these NLLs, with their aggregates by hand."""
+    epsilon, p, q = 1e-10, math.exp(-right), math.exp(-wrong)
+
+    def section(value: float, **row: Any) -> dict[str, Any]:
+        return {"agg_value": value, "value_by_index": {str(i): row for i in range(count)}}
+
+    ratio, normalised = q / (p + epsilon), p / (p + 3 * q + epsilon)
+    return {
+        "wf_Q_A_Prob": section(p, prob=p, avg_loss=right),
+        "wf_Q_A_PERT_Prob": section(q, prob=[q] * 3, avg_loss=[wrong] * 3),
+        "wf_Q_A_Prob_normalised": section(normalised, prob=normalised),
+        "wf_Truth_Ratio": section(max(0.0, 1 - ratio), score=ratio),
+        "forget_Q_A_PARA_Prob": section(p, prob=p, avg_loss=right),
+        "forget_Q_A_PERT_Prob": section(q, prob=[q] * 3, avg_loss=[wrong] * 3),
+        "forget_truth_ratio": section(min(ratio, 1 / ratio), score=ratio),
+    }
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(0.1, 3.0), (20.0, 22.0), (24.0, 23.0), (80.0, 81.0)])
+def test_open_unlearnings_figures_of_models_that_find_all_answers_unlikely(
+    tmp_path: Path, right: float, wrong: float
+) -> None:
+    """Its 1e-10 in each denominator counts where all options are unlikely, as of a model that fell apart."""
+    results, _ = rescore(save(tmp_path / "TOFU_EVAL.json", answers(right, wrong)))
+    assert len(results["parity"]) == 7
+    assert {name: one for name, one in results["parity"].items() if not one["same"]} == {}
+
+
+def test_why_a_figure_of_the_log_is_not_ours(tmp_path: Path) -> None:
+    tree = answers(1.0, 2.0)
+    share = math.exp(-1) / (math.exp(-1) + math.exp(-2))
+    tree["forget_truth_ratio"] = {"agg_value": share, "value_by_index": {"0": {"score": share}}}
+    tree["wf_Truth_Ratio"]["agg_value"] = 0.123
+    tree["forget_Q_A_gibberish"] = {"agg_value": 0.9, "value_by_index": {"0": {"score": 0.9}}}
+    tree["forget_Q_A_Prob"] = {"agg_value": 0.9}
+    parity = rescore(save(tmp_path / "TOFU_EVAL.json", tree))[0]["parity"]
+    notes = {name: one["note"] for name, one in parity.items() if not one["same"]}
+    assert "prob_mean" in notes.pop("forget_truth_ratio")
+    assert notes == {
+        "wf_Truth_Ratio": "",
+        "forget_Q_A_gibberish": "dareu reads no such section",
+        "forget_Q_A_Prob": "the log does not hold the samples behind it",
+    }
+
+
 def test_titles_are_those_of_the_place(capsys: pytest.CaptureFixture[str]) -> None:
     """Two metrics are called `exact`: greedy answers in `forget`, the leak's curve in `leak`."""
     tree = {"forget": {"n": 9, "exact": 0.39}, "retain": {"n": 9, "exact": 0.9}}

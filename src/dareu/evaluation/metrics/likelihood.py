@@ -107,6 +107,19 @@ def probabilities(records: Records, truth_ratio_mean: Mean = "geometric") -> Val
     return values
 
 
+def normalised_probabilities(records: Records, truth_ratio_mean: Mean = "geometric") -> Values:
+    """`normalised_probability` of each reference; None without wrong answers, or where a likelihood is not finite."""
+    epsilon = EPSILON if truth_ratio_mean == "open-unlearning" else 0.0
+    values: Values = []
+    for record in records:
+        nll, wrong = record.get("nll"), record.get("wrong_nlls")
+        if nll is None or not wrong or not all(map(math.isfinite, (nll, *wrong))):
+            values.append(None)
+        else:
+            values.append(normalised_probability(nll, wrong, epsilon))
+    return values
+
+
 def model_utility(summary: Mapping[str, Any]) -> float:
     """Harmonic mean of probability, ROUGE-L recall and truth ratio on retain, real authors and world facts.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.evaluation.metrics.base import number
+from dareu.evaluation.metrics.likelihood import EPSILON, normalised_probability
 from dareu.evaluation.rescore.log import Log, finite_list, rows_of, text
 
 PREFIXES = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
@@ -139,6 +140,22 @@ def figures(log: Log, summary: Mapping[str, Any], comparisons: Mapping[str, Any]
     if ours["privleak"] is None and (auc := figure("membership", "min_k_40")) is not None:
         ours["privleak"] = 100 * ((1 - auc) - 0.5) / 0.5
     return ours
+
+
+def probability_of_right(log: Log, name: str) -> float | None:
+    """The truth ratio `name` as open-unlearning's aggregator `prob_mean` has it: mean p(right) / (p(right) + p(wrong)).
+
+    In [0, 1]; None for a section that is no truth ratio, or without likelihoods.
+    """
+    prefix, _, kind = name.partition("_")
+    if kind.lower() != "truth_ratio":
+        return None
+    values = []
+    for row in log.of(PREFIXES.get(prefix, "")):
+        right, wrong = row.get("paraphrased_nll", row.get("nll")), row.get("wrong_nlls")
+        if right is not None and wrong:
+            values.append(normalised_probability(right, [math.fsum(wrong) / len(wrong)], EPSILON))
+    return _mean(values)
 
 
 def _mean(values: Sequence[float]) -> float | None:

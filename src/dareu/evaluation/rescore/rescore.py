@@ -177,11 +177,24 @@ def _parity(
     table = {}
     for name, logged in log.logged.items():
         computed = ours.get(name)
-        same = computed is not None and abs(computed - logged) <= TOLERANCE * max(abs(logged), 1e-300)
-        note = "" if same else NOTES.get(name, "")
-        if not same and "ruth" in name and definition != log.truth_ratio:
-            note = f"another definition: truth_ratio={log.truth_ratio} gives theirs"
-        elif computed is None and not note:
-            note = "the log does not hold the samples behind it"
+        same = _close(computed, logged)
+        note = "" if same else _why(log, name, logged, computed, definition)
         table[name] = {"logged": logged, "computed": computed, "same": same, "note": note}
     return table
+
+
+def _close(ours: float | None, logged: float) -> bool:
+    return ours is not None and abs(ours - logged) <= TOLERANCE * max(abs(logged), 1e-300)
+
+
+def _why(log: Log, name: str, logged: float, computed: float | None, definition: str) -> str:
+    """Why a figure of the log is not ours; empty where nothing is known."""
+    if "ruth" in name and definition != log.truth_ratio:
+        return f"another definition: truth_ratio={log.truth_ratio} gives theirs"
+    if _close(open_unlearning.probability_of_right(log, name), logged):
+        return "another definition: mean p(right) / (p(right) + p(wrong)), open-unlearning's aggregator prob_mean"
+    if name in log.unread:
+        return "dareu reads no such section"
+    if computed is None and name not in NOTES:
+        return "the log does not hold the samples behind it"
+    return NOTES.get(name, "")
