@@ -5,8 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from dareu.config.tables import leaves
 from dareu.errors import ModelError
 
@@ -125,6 +123,25 @@ def check_index(path: Path) -> list[str]:
     return names
 
 
+def weights_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """What a safetensors file says of its tensors (name → dtype, shape, data_offsets), and where their bytes begin.
+
+    Raises:
+        ModelError: It does not say so.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if 0 < length <= path.stat().st_size - 8 else None
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        complete = all(isinstance(entry["data_offsets"][1], int) for entry in tensors.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        complete = False
+    if not complete:
+        raise ModelError(f"{path} is no safetensors file, or its beginning is cut.", "Get it again.")
+    return tensors, 8 + length
+
+
 def check_whole(path: Path) -> None:
     """Check a safetensors file's size against its header, and the types of its weights.
 
@@ -132,23 +149,14 @@ def check_whole(path: Path) -> None:
         ModelError: The header cannot be read, or the file is shorter or longer than it says; or matrices have another
             type than weights, and the config names no quantisation, so that they would be taken as they are.
     """
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if 0 < length <= size - 8 else None
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]  # type: ignore[union-attr]
-        wanted = 8 + length + max((int(t["data_offsets"][1]) for t in tensors), default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise ModelError(
-            f"{path} is no safetensors file, or its beginning is cut.", "Get it again."
-        ) from None
+    size, (tensors, begin) = path.stat().st_size, weights_header(path)
+    wanted = begin + max((t["data_offsets"][1] for t in tensors.values()), default=0)
     if size != wanted:
         raise ModelError(
             f"{path} is {'cut' if size < wanted else 'damaged'}: {size:,} bytes where its header says {wanted:,}.",
             "Download or save it again.",
         )
-    odd = sorted((name, t["dtype"]) for name, t in (header or {}).items() if _is_odd(name, t))
+    odd = sorted((name, t["dtype"]) for name, t in tensors.items() if _is_odd(name, t))
     if odd and "quantization_config" not in (_tree(path.parent / CONFIG) or {}):
         name, kind = odd[0]
         raise ModelError(
@@ -207,8 +215,7 @@ def is_plain_adapter(folder: Path) -> bool:
         return False
     if settings.get("lora_bias") or changes_base(settings.get("init_lora_weights", True)):
         return False
-    with safe_open(str(folder / ADAPTER_WEIGHTS), framework="np") as file:
-        names = list(file.keys())
+    names = weights_header(folder / ADAPTER_WEIGHTS)[0]
     return not any("lora_embedding_" in name or ".lm_head." in name or ".lora_" not in name for name in names)
 
 

@@ -1,12 +1,11 @@
 """Whether two model folders hold the same weights, by their files alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dareu.models.files import ADAPTER, ADAPTER_WEIGHTS, adapter_base, adapter_settings
+from dareu.models.files import ADAPTER, ADAPTER_WEIGHTS, adapter_base, adapter_settings, weights_header
 
 # Of an adapter: by what its tensors are scaled before they are added.
 SCALES = ("peft_type", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "use_rslora", "use_dora")
@@ -36,18 +35,11 @@ def _tensors(folder: Path, adapter: bool) -> dict[str, tuple[str, list[int], np.
     for path in sorted(folder.glob("*.safetensors")):
         if (path.name == ADAPTER_WEIGHTS) != adapter:
             continue
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header: dict[str, Any] = json.loads(file.read(length))
-        data = (
-            np.memmap(path, np.uint8, "r", offset=8 + length)
-            if path.stat().st_size > 8 + length
-            else np.zeros(0)
-        )
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                found[name] = (entry["dtype"], entry["shape"], data[begin:end])
+        tensors, start = weights_header(path)
+        data = np.memmap(path, np.uint8, "r", offset=start) if path.stat().st_size > start else np.zeros(0)
+        for name, entry in tensors.items():
+            begin, end = entry["data_offsets"]
+            found[name] = (entry["dtype"], entry["shape"], data[begin:end])
     return found
 
 
