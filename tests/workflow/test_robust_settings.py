@@ -47,6 +47,9 @@ def test_a_noisy_classifier_is_another_classifier_alone(tmp_path: Path) -> None:
         (["attributor.name=substring", "attributor.params.foo=1"], "'substring' has no parameter 'foo' .* It has none"),
         (["attributor.name=encoder", "attributor.params.epoch=1"], "'epoch' .* Nearest: epochs"),
         (["attributor.name=counterfactual", "attributor.params.name=1"], "'name' .* Nearest: names"),
+        (["attributor.name=counterfactual", "attributor.params.names=0"], "'attributor.params.names': .*to 1 .got 0"),
+        (["attributor.name=encoder", "attributor.params.epochs=many"], "'attributor.params.epochs': .*got 'many'"),
+        (["attributor.name=encoder", "attributor.params.holdout=1"], "'attributor.params.holdout': .*less than 1"),
         (["method.reward.params.foo=1"], "'attribution' has no parameter 'foo' .method.reward.params"),
     ],
 )

@@ -63,7 +63,7 @@ class CounterfactualAttributor(WholeTextAttributor):
     """The original model, the owners' names, their questions, and fictitious names for each of them."""
 
     kind = "counterfactual"
-    takes = tuple(CounterfactualSettings.model_fields)
+    takes = CounterfactualSettings
     nobody = True
 
     model: Any

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from dareu.attribution.base import WholeTextAttributor, owned_responses
 from dareu.attribution.heldout import unseen_texts
 from dareu.attribution.score import fit_temperature
+from dareu.config.base import Count, Number, Positive, Strict, Text
 from dareu.data.corpus import Sample
 from dareu.errors import ModelError, first_line
 from dareu.models.passes import by_length, evaluating
@@ -23,6 +25,16 @@ if TYPE_CHECKING:
 STATE = "encoder.json"
 
 
+class EncoderSettings(Strict):
+    """What `fit_encoder` takes of `attributor.params`."""
+
+    base: Text | None = None
+    epochs: Count | None = None
+    learning_rate: Positive | None = None
+    batch_size: Count = 32
+    holdout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+
+
 class EncoderAttributor(WholeTextAttributor):
     """`AutoModelForSequenceClassification` over the owners; it reads whole responses, and prefixes one by one.
 
@@ -30,7 +42,7 @@ class EncoderAttributor(WholeTextAttributor):
     """
 
     kind = "encoder"
-    takes = ("base", "epochs", "learning_rate", "batch_size", "holdout")
+    takes = EncoderSettings
 
     def __init__(
         self,
@@ -63,7 +75,7 @@ class EncoderAttributor(WholeTextAttributor):
             tokenizer=context.tokenizer,
             seed=context.seed,
             device=context.device,
-            **context.config.params,
+            **EncoderSettings(**context.config.params).model_dump(),
         )
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:

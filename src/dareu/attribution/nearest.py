@@ -18,6 +18,7 @@ import numpy as np
 
 from dareu.attribution.base import WholeTextAttributor, owned_responses
 from dareu.attribution.score import fit_temperature
+from dareu.config.base import Count, Strict, Text
 from dareu.data.corpus import Sample
 from dareu.data.words import words
 from dareu.errors import ConfigError, ModelError, first_line
@@ -32,7 +33,7 @@ EXTRA = "pip install 'dareu[attributors]'"
 class NearestAttributor(WholeTextAttributor, ABC):
     """An owner's score is the highest similarity of a text with any training text of the owner; no background class."""
 
-    takes: ClassVar[tuple[str, ...]] = ()  # of `attributor.params`
+    takes: ClassVar[type[Strict]] = Strict  # what `attributor.params` may be
     scale: ClassVar[float] = 1.0  # of a similarity, before the temperature divides it
 
     def __init__(
@@ -50,7 +51,7 @@ class NearestAttributor(WholeTextAttributor, ABC):
     @classmethod
     def fit(cls, context: FitContext) -> Any:
         """`from_samples` of a run's corpus; `attributor.params` are the options."""
-        return cls.from_samples(context.corpus.samples, context.seed, **context.config.params)
+        return cls.from_samples(context.corpus.samples, context.seed, **cls.takes(**context.config.params).model_dump())
 
     @classmethod
     def from_samples(cls, samples: Sequence[Sample], seed: int = 0, **options: Any) -> Any:
@@ -160,6 +161,13 @@ class SubstringAttributor(NearestAttributor):
         return longest
 
 
+class EmbeddingSettings(Strict):
+    """`attributor.params` of the embedding attributor; see there."""
+
+    path: Text | None = None
+    batch_size: Count = 64
+
+
 class EmbeddingAttributor(NearestAttributor):
     """Cosine similarity of sentence embeddings: the mean of an encoder's last hidden states over the tokens.
 
@@ -168,7 +176,7 @@ class EmbeddingAttributor(NearestAttributor):
     """
 
     kind = "embedding"
-    takes = ("path", "batch_size")
+    takes = EmbeddingSettings
     scale = 20.0  # cosines lie close together
 
     def __init__(self, *args: Any, path: str | None = None, batch_size: int = 64, **kwargs: Any) -> None:

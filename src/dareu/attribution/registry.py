@@ -16,11 +16,13 @@ from typing import Any, Literal, Protocol
 from dareu.attribution.base import Attributor
 from dareu.attribution.name_masking import NameMasker
 from dareu.config import AttributorConfig
+from dareu.config.params import check_names, read_settings
 from dareu.config.plugins import plugins
 from dareu.data.corpus import Corpus
 from dareu.errors import ConfigError, DareuError, ModelError, nearest
 
 GROUP = "dareu.attributors"
+PARAMS = "attributor.params"
 Role = Literal["reward", "stop"]
 
 # attributor.name → the folder of the one that gives the reward, and of the one that tells when to stop: never the same.
@@ -70,7 +72,10 @@ class FitContext:
 
 
 class AttributorKind(Protocol):
-    """A class of attributors of another package. `takes`, if it has that, are the names of its `attributor.params`."""
+    """A class of attributors of another package.
+
+    `takes`, if it has that, says what its `attributor.params` may be: a list of names, or a `dareu.config.Strict`.
+    """
 
     @classmethod
     def fit(cls, context: FitContext) -> Any:
@@ -110,19 +115,19 @@ def find_attributor(name: str) -> AttributorKind | None:
     return attributor
 
 
-def check_params(name: str, params: Sequence[str]) -> None:
-    """Check the names of `attributor.params`. Those of another package's attributor are its own business.
+def check_params(name: str, params: dict[str, Any]) -> None:
+    """Check `attributor.params`. Those of another package's attributor that has no `takes` are its own business.
 
     Raises:
-        ConfigError: One that no attributor of ours called `name` reads.
+        ConfigError: A name or a value that the attributor called `name` does not take.
     """
-    known = () if name in ROLES else getattr(find_attributor(name), "takes", None)
-    for param in params:
-        if known is not None and param not in known:
-            raise ConfigError(
-                f"The attributor '{name}' has no parameter '{param}' (attributor.params).",
-                nearest(param, known) or "It has none: leave it out.",
-            )
+    takes: Any = () if name in ROLES else getattr(find_attributor(name), "takes", None)
+    if takes is None:
+        return
+    typed = isinstance(takes, type)
+    check_names(f"attributor '{name}'", PARAMS, params, takes.model_fields if typed else takes)
+    if typed:
+        read_settings(takes, params, PARAMS)
 
 
 def role_folder(name: str, role: Role) -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dareu.config.params import read_settings
 from dareu.data.render import Encoded
 from dareu.methods.base import MethodContext
 from dareu.methods.loss_method import LossMethod, settings_of
 from dareu.runs import ranks
-from dareu.training.loss_spec import read_settings
 from dareu.training.losses import SoftTargets, keep_top, load_targets, save_targets
 
 TARGETS = "teachers.safetensors"

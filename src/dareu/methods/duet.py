@@ -13,13 +13,13 @@ from typing import Annotated
 from pydantic import Field
 
 from dareu.config import Count, RunConfig, Strict
+from dareu.config.params import read_settings
 from dareu.data.corpus import Split
 from dareu.data.render import encode
 from dareu.errors import ConfigError
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation, kept_distributions
 from dareu.methods.loss_method import settings_of
-from dareu.training.loss_spec import read_settings
 from dareu.training.losses import SoftTargets, divergence_from_targets
 
 INSTRUCTION = (

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from dareu.config import LossMethodConfig, RunConfig
+from dareu.config.params import check_names, read_settings
 from dareu.data.corpus import Sample, Split, Task
 from dareu.data.refusals import load_refusals
 from dareu.data.render import Encoded, encode
-from dareu.errors import ConfigError, nearest
+from dareu.errors import ConfigError
 from dareu.methods.base import Method, MethodContext
-from dareu.training.loss_spec import LossSpec, needs_reference, read_settings
+from dareu.training.loss_spec import LossSpec, needs_reference
 
 if TYPE_CHECKING:
     from dareu.training.losses import SoftTargets
@@ -152,12 +153,7 @@ def check_loss(row: LossSpec, method: LossMethodConfig) -> None:
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
         return
     own = row.settings.model_fields if row.settings else {}
-    for name in method.params:
-        if name not in known and name not in own:
-            raise ConfigError(
-                f"The loss '{method.loss}' has no parameter '{name}' (method.params).",
-                nearest(name, [*known, *own]) or "It has none: leave it out.",
-            )
+    check_names(f"loss '{method.loss}'", "method.params", method.params, [*known, *own])
     if row.settings:
         read_settings(row.settings, method.params)
     for name, parameter in known.items():

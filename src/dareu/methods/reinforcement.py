@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dareu.attribution.name_masking import NameMasker
 from dareu.config import DareUConfig, RunConfig
+from dareu.config.params import check_names
 from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Sample, Split
 from dareu.data.refusals import load_refusals
 from dareu.data.render import encode, render_prompt
-from dareu.errors import ConfigError, DataError, require
+from dareu.errors import DataError, require
 from dareu.evaluation.metrics.rouge import rouge_l
 from dareu.methods.base import Method, MethodContext
 from dareu.methods.counterfactual import CounterfactualSettings, fakes_for, teachers_for, teachers_key
@@ -46,12 +47,8 @@ class Reinforcement(Method):
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         method = settings_of(config)
         find_reward(method.reward.kind)
-        if method.reward.kind in REWARDS and method.reward.params:
-            raise ConfigError(
-                f"The reward '{method.reward.kind}' has no parameter '{next(iter(method.reward.params))}' "
-                "(method.reward.params).",
-                "It has none: leave it out.",
-            )
+        if method.reward.kind in REWARDS:
+            check_names(f"reward '{method.reward.kind}'", "method.reward.params", method.reward.params, ())
         load_refusals(method.reward.refusals, REFUSALS_KEY)
         if method.use_vllm:
             require("vllm", "method.use_vllm=true", "vllm")

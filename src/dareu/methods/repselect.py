@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from dareu.config import Count, HFConfig, NonNegative, Positive, RunConfig, Strict
+from dareu.config.params import read_settings
 from dareu.data.corpus import Split
 from dareu.data.render import Encoded
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.loss_method import LossMethod, settings_of
 from dareu.training.common import non_finite
-from dareu.training.loss_spec import read_settings
 from dareu.training.losses import nll
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")

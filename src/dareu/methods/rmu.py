@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dareu.config import Count, Positive, RunConfig, Strict
+from dareu.config.params import read_settings
 from dareu.data.corpus import Split
 from dareu.errors import ConfigError
 from dareu.methods.loss_method import LossMethod, settings_of
@@ -18,7 +19,6 @@ from dareu.models.layers import activations, find_blocks, parameters_below
 from dareu.models.load import as_original
 from dareu.models.logprobs import IGNORE
 from dareu.models.without_weights import model_without_weights
-from dareu.training.loss_spec import read_settings
 from dareu.training.loss_trainer import LossTrainer
 from dareu.training.losses import mean
 

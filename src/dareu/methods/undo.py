@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from dareu.config import Count, NonNegative, Positive, Share, Strict
+from dareu.config.params import read_settings
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, TARGETS, Distillation, kept_distributions
 from dareu.methods.loss_method import settings_of
 from dareu.runs import ranks
-from dareu.training.loss_spec import LossSpec, read_settings
+from dareu.training.loss_spec import LossSpec
 from dareu.training.losses import SoftTargets, divergence_from_targets
 
 

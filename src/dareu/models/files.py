@@ -132,7 +132,7 @@ def weights_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if 0 < length <= path.stat().st_size - 8 else None
+            header: Any = json.loads(file.read(length)) if 0 < length <= path.stat().st_size - 8 else None
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         complete = all(isinstance(entry["data_offsets"][1], int) for entry in tensors.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):

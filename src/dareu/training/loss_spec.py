@@ -1,14 +1,12 @@
-"""What the loss trainer has to know of a loss, and the typed keys of `method.params`."""
+"""What the loss trainer has to know of a loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from dareu.config import Strict
-from dareu.errors import ConfigError
 from dareu.training import losses
 
 
@@ -51,22 +49,3 @@ FINETUNE = LossSpec(losses.nll, walks="retain")  # learn the rows; what fine-tun
 def needs_reference(spec: LossSpec, retain: str, scrambled: int = 0) -> bool:
     """Whether the loss, retain term or `scrambled` rows of random words read the original; else it is not loaded."""
     return spec.needs_reference or retain in ("kl", "js", "own") or scrambled > 0
-
-
-def read_settings(settings: type[Strict], params: dict[str, Any]) -> Any:
-    """The part of `params` that `settings` has fields for.
-
-    Raises:
-        ConfigError: Names the key and what is wrong with it.
-    """
-    try:
-        return settings.model_validate({k: v for k, v in params.items() if k in settings.model_fields})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in ("method.params", *first["loc"][:1]))
-        if first["type"] == "missing":
-            raise ConfigError(f"'{key}' is not set.", f"Add {key}=… to the command.") from None
-        raise ConfigError(
-            f"'{key}': {first['msg']} (got {first['input']!r:.80}).",
-            "`dareu configs` lists the methods; docs/methods/ says what their keys mean.",
-        ) from None

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from dareu.config import Optim, UnlearningOptim
+from dareu.config.params import read_settings
 from dareu.data.render import Encoded
 from dareu.models.load import as_original, reference_logits
 from dareu.models.logprobs import (
@@ -33,7 +34,7 @@ from dareu.training.common import (
     trainer_arguments,
 )
 from dareu.training.kept_logits import KeptLogits, fit_in_memory, logprobs
-from dareu.training.loss_spec import LossSpec, read_settings
+from dareu.training.loss_spec import LossSpec
 from dareu.training.losses import SoftTargets, js_divergence
 from dareu.training.mixins import WholeAdapters
 from dareu.training.muon import MuonWithAdamW

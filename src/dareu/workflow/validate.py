@@ -99,7 +99,7 @@ def check_run(config: RunConfig) -> None:
         check_quantization(config.model.quantization, config.device)
     pick_device(config.device)
     find_attributor(config.attributor.name)
-    check_params(config.attributor.name, list(config.attributor.params))
+    check_params(config.attributor.name, config.attributor.params)
     if config.attributor.label_noise and config.attributor.name != "causal":
         raise ConfigError(
             f"attributor.label_noise is of the causal classifier; attributor.name is {config.attributor.name}.",
