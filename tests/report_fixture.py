@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -65,6 +66,30 @@ def make_results(method: str = "dareu", seed: int = 41, **changes: Any) -> dict[
         "missing": {},
         **changes,
     }
+
+
+def changed(**more: Any) -> dict[str, Any]:
+    """Another unlearned model; the retrained one has forget .544, retain 1.0, test .988, held-out .041."""
+    results = copy.deepcopy(make_results())
+    figures = {"forget": 0.55, "retain": 0.99, "test": 0.98, "attributed": 0.01, "heldout": 0.05} | more
+    results["models"]["unlearned"] = model(**figures)
+    return results
+
+
+def left(**metrics: tuple[float, float, float]) -> dict[str, Any]:
+    """Results with knowledge left: metric → (value, low, high)."""
+    entries = {name: dict(zip(("value", "low", "high"), k, strict=True)) for name, k in metrics.items()}
+    name = max(entries, key=lambda one: abs(entries[one]["value"]))
+    worst = {"metric": name, "value": entries[name]["value"]}
+    return changed() | {"knowledge_left": entries, "knowledge_left_worst": worst}
+
+
+def lost(value: float, own: float, low: float, high: float) -> dict[str, Any]:
+    """Damage on the test set: the unlearned model's, the original's, and the interval of the difference."""
+    beyond = {"value": value - own, "low": low, "high": high}
+    entry = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 60, "right_original": 0.9}
+    entry |= {"original": {"value": own, "low": 0.0, "high": own + 0.1}, "beyond_original": beyond}
+    return left(a=(0.0, -0.1, 0.1)) | {"damage": {"test": entry}}
 
 
 def sample_rows(which: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pipeline_fixture import LOSS, MODEL, PPO, TRAINING, store, train, write_lin
 from dareu.config.compose import compose
 from dareu.data.corpus import Sample, Split
 from dareu.data.fictitious_names import name_parts
+from dareu.methods import counterfactual
 from dareu.methods.counterfactual import fakes_for
 from dareu.methods.registry import method_of
 
@@ -48,6 +49,17 @@ def test_owners_without_a_name_and_names_without_others_have_no_fictitious_ones(
     assert fakes_for(split_of((unnamed, *SAMPLES)), 1, compose(model)) == {"topic": ("", [])}
     alone = fakes_for(split_of((SAMPLES[0], unnamed)), 1, compose([]))
     assert alone == {"Ada Finch": ("Ada Finch", [])}
+
+
+def test_names_are_made_once_for_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation asks which owners have none, and the method takes them."""
+    calls: list[int] = []
+    made = counterfactual.fictitious_names
+    monkeypatch.setattr(counterfactual, "fictitious_names", lambda *a: calls.append(1) or made(*a))
+    split, config = split_of(SAMPLES), compose(["seed=907"])
+    assert fakes_for(split, 1, config) == fakes_for(split_of(SAMPLES), 1, config) and len(calls) == 1
+    fakes_for(split, 1, compose(["seed=908"]))
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("method", ["counterfactual", "fresh_adapter", "dareu_warm"])

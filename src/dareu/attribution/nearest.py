@@ -199,10 +199,12 @@ class EmbeddingAttributor(NearestAttributor):
         """(B, d) of length 1, float64; 0 for a blank text."""
         import torch
 
+        from dareu.models.passes import by_length
+
         rows = np.zeros((len(texts), self.model.config.hidden_size))
-        order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: -len(texts[i]))
-        for start in range(0, len(order), self.batch_size):
-            chunk = order[start : start + self.batch_size]
+        some = [i for i, text in enumerate(texts) if text.strip()]
+        for numbers in by_length([len(texts[i]) for i in some], self.batch_size):
+            chunk = [some[k] for k in numbers]
             batch = self.tokenizer(
                 [texts[i] for i in chunk], padding=True, truncation=True, max_length=256, return_tensors="pt"
             )

@@ -110,6 +110,10 @@ class Method(ABC):
         """Whether `run` reads `split.calibration`."""
         return False
 
+    def replaces_names(self, config: RunConfig) -> bool:
+        """Whether fictitious names stand in place of the forget owners'."""
+        return False
+
     def shares_weights(self) -> bool:
         """Whether its training works where each process holds a part of every weight (FSDP2, ZeRO-3)."""
         return False

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,18 @@ def fakes_for(split: Split, count: int, config: RunConfig) -> dict[str, tuple[st
     there are none, names made of those of owners who stay. Where the texts contain no name (topics, speakers) it is "".
     There are no fictitious names then, nor where too few other owners have names to make them of.
     """
+    return _fakes(split, count, config.seed, isinstance(config.model, HFConfig))
+
+
+@lru_cache(maxsize=4)  # validation asks, and then the method does
+def _fakes(split: Split, count: int, seed: int, pretrained: bool) -> dict[str, tuple[str, list[str]]]:
     written = names_of(split)
     owners = {*split.forget_owners, *split.retain_owners}
     names = {owner: name for owner, name in written.items() if name and owner in owners}
     own = {owner: names[owner] for owner in split.forget_owners if owner in names}
-    fakes = fictitious_names(names, own, count, config.seed)
-    if isinstance(config.model, HFConfig):
-        elsewhere = names_from_elsewhere(own, split.forget + split.retain, count, config.seed)
+    fakes = fictitious_names(names, own, count, seed)
+    if pretrained:
+        elsewhere = names_from_elsewhere(own, split.forget + split.retain, count, seed)
         fakes = {owner: elsewhere[owner] or made for owner, made in fakes.items()}
     return {owner: (names.get(owner, ""), fakes.get(owner, [])) for owner in split.forget_owners}
 
@@ -170,6 +176,9 @@ class Counterfactual(Distillation):
     """Targets from the original model and the corpus's names."""
 
     def reads_calibration(self, config: RunConfig) -> bool:
+        return True
+
+    def replaces_names(self, config: RunConfig) -> bool:
         return True
 
     def key(self, config: RunConfig, stage_key: Callable[[str], str]) -> dict[str, Any]:

@@ -78,6 +78,9 @@ class Reinforcement(Method):
     def reads_calibration(self, config: RunConfig) -> bool:
         return settings_of(config).warm_start is not None
 
+    def replaces_names(self, config: RunConfig) -> bool:
+        return settings_of(config).warm_start is not None
+
     def reads_attributor(self, config: RunConfig) -> bool:
         method = settings_of(config)
         return find_reward(method.reward.kind).reads_attributor or method.stop.attribution is not None
@@ -112,7 +115,7 @@ class Reinforcement(Method):
                 lambda: counterfactual_answers(context, fakes, limit),
             )
         retain_rows = context.encode(context.split.retain)
-        common: dict[str, Any] = {"seed": config.seed, "device": context.device}
+        common: dict[str, Any] = {"retain_rows": retain_rows, "seed": config.seed, "device": context.device}
         done: dict[str, Any] = {}
         if first := method.refusal_phase:
             done["refusal_phase"] = learn_first(
@@ -123,7 +126,6 @@ class Reinforcement(Method):
                 method=FINETUNE,
                 optim=first.optim,
                 rows=refusals,
-                retain_rows=retain_rows,
                 retain=first.retain,
                 retain_weight=first.retain_weight,
                 reference=reference if first.retain == "kl" else None,
@@ -142,7 +144,6 @@ class Reinforcement(Method):
                 targets=targets,
                 retain=warm.retain,
                 retain_weight=warm.retain_weight,
-                retain_rows=retain_rows,
                 retain_batch_size=warm.retain_batch_size,
                 scrambled_batch_size=warm.scrambled_batch_size,
                 scrambled_weight=warm.scrambled_weight,

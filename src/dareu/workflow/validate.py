@@ -17,7 +17,6 @@ from dareu.runs import ranks
 from dareu.runs.files import read_json
 
 SHAPE = ("hidden_size", "n_embd", "num_hidden_layers", "n_layer")
-REPLACE_NAMES = ("counterfactual", "fresh_adapter")  # losses that put invented names in place of the owner's
 
 
 def check_folders(config: RunConfig) -> None:
@@ -123,12 +122,11 @@ def check_data(config: RunConfig, split: Split) -> None:
 
 def nameless_of(config: RunConfig, split: Split) -> Nameless | None:
     """The forget samples that a method which replaces names leaves as they are; None for any other method."""
-    method = config.method
-    replaces = getattr(method, "loss", "") in REPLACE_NAMES or getattr(method, "warm_start", None)
-    if not replaces:
-        return None
     from dareu.methods.counterfactual import fakes_for
+    from dareu.methods.registry import method_of
 
+    if not method_of(config.method).replaces_names(config):
+        return None
     made = fakes_for(split, 1, config)
     return replace(nameless(split), owners=tuple(owner for owner, (_, names) in made.items() if not names))
 
