@@ -1,6 +1,5 @@
 """What every attributor offers, and the two helpers that callers need to ask it about half-finished text."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -10,6 +9,7 @@ from scipy.special import softmax
 
 from dareu.data.corpus import Sample
 from dareu.errors import DataError
+from dareu.runs.files import write_json
 
 REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not (yet) a character
 
@@ -58,9 +58,8 @@ class WholeTextAttributor:
 
     def write_state(self, folder: Path, name: str, state: Any) -> None:
         """`attributor.json`, which says what kind it is, and `state` as the JSON file `name`."""
-        folder.mkdir(parents=True, exist_ok=True)
         for file, tree in (("attributor.json", {"kind": self.kind}), (name, state)):
-            (folder / file).write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
+            write_json(folder / file, tree)
 
 
 def owned_responses(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:

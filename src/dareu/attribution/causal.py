@@ -21,6 +21,7 @@ from dareu.data.render import end_token
 from dareu.errors import ModelError
 from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.passes import padded
+from dareu.runs.files import read_json, write_json
 
 
 class CausalAttributor:
@@ -138,13 +139,12 @@ class CausalAttributor:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         names = ("kind", "owners", "nobody", "end_of_text", "temperature", "max_length")
-        state = json.dumps({name: getattr(self, name) for name in names}, ensure_ascii=False, indent=1)
-        (folder / "attributor.json").write_text(state, encoding="utf-8")
+        write_json(folder / "attributor.json", {name: getattr(self, name) for name in names})
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", trust_remote_code: bool = False) -> CausalAttributor:
         """What `save` wrote, in float32 and in evaluation mode."""
-        state = json.loads((Path(folder) / "attributor.json").read_text(encoding="utf-8"))
+        state = read_json(Path(folder) / "attributor.json")
         kind, owners = state.pop("kind"), state.pop("owners")
         if kind != cls.kind:
             raise ModelError(f"{folder} holds an attributor of the kind '{kind}', not '{cls.kind}'.")

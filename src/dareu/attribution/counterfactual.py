@@ -10,7 +10,6 @@ Nothing is trained but the temperature, which is fitted on reworded answers. The
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from dareu.data.corpus import Sample, Task
 from dareu.data.fictitious_names import fictitious_names, written_names
 from dareu.data.words import words
 from dareu.errors import DataError
+from dareu.runs.files import read_json
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -219,6 +219,6 @@ class CounterfactualAttributor(WholeTextAttributor):
         without them."""
         from dareu.models.load import load_model
 
-        state = json.loads((folder / "counterfactual.json").read_text(encoding="utf-8"))
+        state = read_json(folder / "counterfactual.json")
         settings = CounterfactualSettings.model_validate(state.pop("settings"))
         return cls(*(loaded or load_model(folder / "model", device=device)), settings=settings, **state)

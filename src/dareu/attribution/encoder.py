@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +17,7 @@ from dareu.config.base import Count, Number, Positive, Strict, Text
 from dareu.data.corpus import Sample
 from dareu.errors import ModelError, first_line
 from dareu.models.passes import by_length, evaluating
+from dareu.runs.files import read_json
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -124,7 +124,7 @@ class EncoderAttributor(WholeTextAttributor):
                 "Give a folder written by save_pretrained, with config.json, weights and tokenizer files.",
             ) from None
         model.to(device)
-        state = json.loads((path / STATE).read_text(encoding="utf-8")) if (path / STATE).is_file() else {}
+        state = read_json(path / STATE) if (path / STATE).is_file() else {}
         labels = [name for _, name in sorted(model.config.id2label.items())]
         settings = {key: state[key] for key in ("temperature", "max_length") if key in state}
         return cls(model, tokenizer, state.get("owners", labels), **settings)

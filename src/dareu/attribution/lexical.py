@@ -11,7 +11,6 @@ cost is linear in the texts, whatever the owners.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from dareu.attribution.score import fit_temperature, owner_index
 from dareu.data.corpus import Sample
 from dareu.data.words import pieces
 from dareu.errors import DataError, ModelError
+from dareu.runs.files import read_json
 
 Features = Literal["char", "word"]
 
@@ -238,7 +238,7 @@ class LexicalAttributor(WholeTextAttributor):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> LexicalAttributor:
         """What `save` wrote, with the same probabilities. `device` is taken for the interface alone."""
-        state = json.loads((Path(folder) / "attributor.json").read_text(encoding="utf-8"))
+        state = read_json(Path(folder) / "attributor.json")
         if state["kind"] != cls.kind:
             raise ModelError(f"{folder} holds an attributor of the kind '{state['kind']}', not '{cls.kind}'.")
         arrays = load_file(str(Path(folder) / "lexical.safetensors"))

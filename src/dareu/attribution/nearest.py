@@ -7,7 +7,6 @@ where there are none on the training texts, each looked up among all the others.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from dareu.config.base import Count, Strict, Text
 from dareu.data.corpus import Sample
 from dareu.data.words import words
 from dareu.errors import ConfigError, ModelError, first_line
+from dareu.runs.files import read_json
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -100,7 +100,7 @@ class NearestAttributor(WholeTextAttributor, ABC):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Any:
         """What `save` wrote, with the same probabilities. `device` is taken for the interface alone."""
-        state = json.loads((Path(folder) / "index.json").read_text(encoding="utf-8"))
+        state = read_json(Path(folder) / "index.json")
         return cls(
             state["owners"], state["texts"], state["labels"], state["temperature"], **state["settings"]
         )

@@ -6,7 +6,6 @@ reward, while the built-in word attributor tells when to stop.
 The attributors of the audit are made from the data alone, beside the one that gives the reward.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -20,6 +19,7 @@ from dareu.config.params import check_names, read_settings
 from dareu.config.plugins import plugins
 from dareu.data.corpus import Corpus
 from dareu.errors import ConfigError, DareuError, ModelError, nearest
+from dareu.runs.files import read_json, write_json
 
 GROUP = "dareu.attributors"
 PARAMS = "attributor.params"
@@ -143,7 +143,7 @@ def fit_external(name: str, context: FitContext, folder: Path) -> Attributor | N
     folder.mkdir(parents=True, exist_ok=True)
     attributor: Attributor = kind.fit(context)
     attributor.save(folder)  # type: ignore[attr-defined]
-    (folder / "attributor.json").write_text(json.dumps({"kind": name}), encoding="utf-8")
+    write_json(folder / "attributor.json", {"kind": name})
     return attributor
 
 
@@ -158,7 +158,7 @@ def load_attributor(folder: Path, device: str = "cpu", trust_remote_code: bool =
         raise ModelError(
             f"There is no attributor in {folder}: attributor.json is missing.", "Train one first."
         )
-    kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
+    kind = read_json(path)["kind"]
     kinds = _kinds()
     if kind not in kinds:
         raise ModelError(f"{path} names the unknown kind '{kind}'.", nearest(kind, kinds))

@@ -7,7 +7,6 @@ model that was fine-tuned on watermarked texts (`watermarked`); the attributor i
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from dareu.attribution.base import WholeTextAttributor, uniform
 from dareu.data.corpus import Sample
 from dareu.data.words import words
 from dareu.errors import ConfigError, DataError
+from dareu.runs.files import read_json
 
 if TYPE_CHECKING:
     from dareu.attribution.registry import FitContext
@@ -139,4 +139,4 @@ class WatermarkAttributor(WholeTextAttributor):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Any:
         """What `save` wrote."""
-        return cls(json.loads((folder / "owners.json").read_text(encoding="utf-8")))
+        return cls(read_json(folder / "owners.json"))

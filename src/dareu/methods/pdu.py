@@ -2,7 +2,6 @@
 arXiv 2506.05314). The weight of the retain term is a dual variable that rises while the retain loss is too high.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from transformers import TrainerCallback
 
 from dareu.config import NonNegative, Positive, Strict
 from dareu.methods.loss_method import LossMethod
+from dareu.runs.files import read_json, write_json
 from dareu.training.loss_trainer import LossTrainer
 from dareu.training.losses import mean
 
@@ -78,12 +78,12 @@ class PDUTrainer(LossTrainer):
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            (folder / STATE).write_text(json.dumps({"dual": self.retain_weight}))
+            write_json(folder / STATE, {"dual": self.retain_weight})
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self.retain_weight = json.loads((Path(checkpoint) / STATE).read_text())["dual"]
+            self.retain_weight = read_json(Path(checkpoint) / STATE)["dual"]
 
 
 class _AtStepEnd(TrainerCallback):

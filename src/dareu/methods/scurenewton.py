@@ -4,7 +4,6 @@ Bui, Lu, Sim, Ng, Low: "How to Cure Newton for Unlearning Neural Networks?", ICL
 What is simplified stands in docs/methods/. State of a run: the weights after each outer step; batches are a function
 of seed and step."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from dareu.models.processes import sum_over_processes
 from dareu.models.progress import track
 from dareu.runs import ranks
 from dareu.runs.checkpoints import mark_complete, resume_point
+from dareu.runs.files import read_json, write_json
 from dareu.training import losses
 from dareu.training.common import Work, non_finite
 from dareu.training.samplers import RetainSampler
@@ -207,7 +207,7 @@ def _save(parameters: Sequence[Tensor], step: int, work: Work) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if ranks.is_main():
         save_tensors(folder / "weights.safetensors", {str(i): p for i, p in enumerate(parameters)})
-        (folder / "log.json").write_text(json.dumps(work.log))
+        write_json(folder / "log.json", work.log)
     mark_complete(folder)
     work.tick()
 
@@ -221,7 +221,7 @@ def _restore(parameters: Sequence[Tensor], work: Work) -> int:
     with torch.no_grad():
         for i, parameter in enumerate(parameters):
             parameter.copy_(tensors[str(i)])
-    work.log[:] = json.loads((folder / "log.json").read_text())
+    work.log[:] = read_json(folder / "log.json")
     return int(folder.name.split("-")[1])
 
 

@@ -1,6 +1,5 @@
 """What every trainer here shares: arguments, checkpoints that are whole, the log, the guard against bad losses."""
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from dareu.config import DareUConfig, OptimBase
 from dareu.errors import ConfigError, TrainingError
 from dareu.models.progress import StepBar
 from dareu.runs.checkpoints import last_checkpoint, mark_complete, resume_point
+from dareu.runs.files import write_jsonl
 from dareu.runs.ranks import world_size
 from dareu.training.best_weights import BestWeights
 
@@ -200,4 +200,4 @@ def checkpoint_named(work: Work) -> Iterator[None]:
 
 def write_log(work: Work, path: Path) -> None:
     """The training log as JSON lines, one logged step a line."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in work.log))
+    write_jsonl(path, work.log)
