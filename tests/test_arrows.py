@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,37 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     found = rooms(iter(names))
     assert not found & FORBIDDEN[name.parts[0].removesuffix(".py")]
     assert "trl" not in found or name.as_posix() in TRL
+
+
+def needed() -> dict[str, set[str]]:
+    """Each module of the package → the modules that it imports anywhere, inside functions and for types too."""
+    names = {".".join(("dareu", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        listed = imports(ast.parse(path.read_text(encoding="utf-8")))
+        modules = (one if one in names else one.rpartition(".")[0] for one in listed)
+        found[name] = {module for module in modules if module in names and module != name}
+    return found
+
+
+def cycle(graph: dict[str, set[str]]) -> tuple[str, ...]:
+    """Modules that need one another in a circle; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return tuple(error.args[1])
+    return ()
+
+
+def test_no_module_needs_itself_by_way_of_others() -> None:
+    """Within a room either: a late import, or one for types alone, hides no circle."""
+    graph = needed()
+    assert len(graph) == len(FILES) and sum(map(len, graph.values())) > 1000
+    assert not cycle(graph)
+    assert "dareu.workflow.experiment" in graph["dareu.cli.runs"]  # inside a function
+    closed = graph | {"dareu.models.files": {*graph["dareu.models.files"], "dareu.models.load"}}
+    assert {"dareu.models.files", "dareu.models.load"} <= set(cycle(closed))
 
 
 def test_an_import_inside_a_function_counts() -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,15 +99,29 @@ scratch_letters = scratch_dareu:letters
 """
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip has installed the package."""
+    folder = tmp_path_factory.mktemp("package")
+    wheel, info = folder / "scratch_dareu-1.0-py3-none-any.whl", "scratch_dareu-1.0.dist-info"
+    files = {
+        "scratch_dareu.py": CODE,
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: scratch-dareu\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": POINTS,
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD")))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-cache-dir"]
+    subprocess.run([*pip, "--target", str(folder / "site"), str(wheel)], check=True)
+    return folder / "site"
+
+
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a package in it as pip leaves one, and a folder of YAMLs."""
-    site = tmp_path / "site"
-    info = site / "scratch_dareu-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "scratch_dareu.py").write_text(CODE, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scratch-dareu\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(POINTS)
+def package(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of YAMLs, while Python finds the installed package."""
     yaml = tmp_path / "configs" / "method"
     yaml.mkdir(parents=True)
     (yaml / "mine.yaml").write_text(
