@@ -80,7 +80,11 @@ def check_folder(
 
 
 def expect(fits: bool, argument: str, value: object, wanted: str) -> None:
-    """Check an argument of a call from Python. `ConfigError`, which says what came, unless it `fits`."""
+    """Check an argument of a call from Python.
+
+    Raises:
+        ConfigError: It does not fit; the message says what came.
+    """
     if not fits:
         shown = " ".join(repr(value).split())
         shown = f"{shown[:60]}…" if len(shown) > 60 else shown
@@ -88,7 +92,11 @@ def expect(fits: bool, argument: str, value: object, wanted: str) -> None:
 
 
 def texts_of(value: Any, argument: str, wanted: str) -> list[str]:
-    """One text or several as a list. `ConfigError`, which names the argument and an item, for anything else."""
+    """One text or several as a list.
+
+    Raises:
+        ConfigError: It is anything else; the message names the argument and the item.
+    """
     several = isinstance(value, Iterable) and not isinstance(value, bytes | Mapping)
     expect(several, argument, value, wanted)
     listed = [value] if isinstance(value, str) else list(value)
@@ -98,7 +106,11 @@ def texts_of(value: Any, argument: str, wanted: str) -> list[str]:
 
 
 def require(package: str, what: str, extra: str) -> None:
-    """`ConfigError` where `what` needs a package of one of our extras, and that is not installed."""
+    """Check that a package of one of our extras is installed, which `what` needs.
+
+    Raises:
+        ConfigError: It is not.
+    """
     if find_spec(package) is None:
         raise ConfigError(f"{what} needs a package that is not installed.", f"pip install 'dareu[{extra}]'")
 

@@ -65,7 +65,11 @@ def _with_lora(model: Any, backbone: BackboneConfig) -> Any:
 
 
 def _check_causal(model: Any, path: str) -> None:
-    """`ModelError` where a later token changes an earlier score: one pass cannot score prefixes then."""
+    """Check that no later token changes an earlier score: one pass could not score prefixes then.
+
+    Raises:
+        ModelError: One does.
+    """
     with evaluating(model):
         one, other = (model(input_ids=torch.tensor([[1, 2, 3, last]])).logits[0, :3] for last in (4, 5))
     if not torch.allclose(one, other, atol=1e-4):

@@ -96,8 +96,10 @@ class CausalAttributor:
         `ids` (B, T), `mask` (B, T) 1 on response tokens, padded on the right. Returns (B, T, C) float32 on
         the device of `ids`: position t holds the scores given tokens ..t. Pads, tokens beyond `max_length`,
         ids that no token has (a policy's padded vocabulary) and, for a classifier that does not know it, the
-        end-of-text token keep the score before them; uniform before the first token. `ValueError` for another
-        padding.
+        end-of-text token keep the score before them; uniform before the first token.
+
+        Raises:
+            ValueError: The padding is another.
         """
         real = mask.bool()
         if bool((real[:, 1:] & ~real[:, :-1]).any()):

@@ -40,8 +40,10 @@ def make_nobody(
     """`count` examples, the kinds in turn: shuffled, repeated, salad, truncated, and `general` where given.
 
     `truncated` examples say something at the end-of-text position alone: leave them out for a classifier that
-    never sees that token. Texts written without spaces are broken up by characters. `DataError` where the
-    samples are too short to break.
+    never sees that token. Texts written without spaces are broken up by characters.
+
+    Raises:
+        DataError: The samples are too short to break.
     """
     gold = {sample.response for sample in samples}
     texts = [(str(sample.owner), *_units(sample.response)) for sample in samples]

@@ -63,7 +63,11 @@ class TfIdf:
 
     @classmethod
     def fit(cls, texts: Sequence[str], features: Features) -> TfIdf:
-        """The vocabulary and the weights of `texts`; `ValueError` where they have no n-gram at all."""
+        """The vocabulary and the weights of `texts`.
+
+        Raises:
+            ValueError: They have no n-gram at all.
+        """
         having = Counter(gram for text in texts for gram in set(grams(text, features)))
         if not having:
             raise ValueError("empty vocabulary")
@@ -201,7 +205,10 @@ class LexicalAttributor(WholeTextAttributor):
         """Train on the responses of owned samples.
 
         `strength` is scikit-learn's C, the inverse of the regularisation: high, so that probabilities on
-        remembered text come near 1. `DataError` for fewer than two owners.
+        remembered text come near 1.
+
+        Raises:
+            DataError: There are fewer than two owners.
         """
         owned, owners = owned_responses(samples)
         texts = [sample.response for sample in owned]

@@ -11,7 +11,11 @@ from dareu.errors import DataError, nearest
 
 
 def owner_index(owners: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Column of each wanted owner; `DataError` for one that the attributor does not know."""
+    """Column of each wanted owner.
+
+    Raises:
+        DataError: The attributor does not know one of them.
+    """
     column = {owner: index for index, owner in enumerate(owners)}
     for owner in wanted:
         if owner not in column:

@@ -53,9 +53,14 @@ def fit_causal(
     checkpoints are written there and an interrupted fit continues from the last whole one, to the same
     result. `progress` shows a bar. torch's and Python's global random state is seeded.
 
-    Returns the attributor and its report, see `heldout_report`. `DataError` for unowned samples or fewer than
-    two owners, or where they are too short to make broken text of; `ModelError` for a backbone that cannot be
-    loaded or is not causal; `TrainingError` where the loss is no longer finite.
+    Returns:
+        The attributor and its report, see `heldout_report`.
+
+    Raises:
+        DataError: There are samples without an owner, or fewer than two owners; or texts are too short to make broken
+            text of.
+        ModelError: The backbone cannot be loaded or is not causal.
+        TrainingError: The loss is no longer finite.
     """
     owners = _owners(samples)
     train, held = unseen_texts(samples, config.holdout, seed)

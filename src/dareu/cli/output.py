@@ -47,7 +47,10 @@ def show_comparison(
 ) -> None:
     """One table over runs, mean ± sd over seeds; as a console table or as text in another format.
 
-    `sort`: the figure by which methods stand in order. `ConfigError` for one that there is not.
+    `sort`: the figure by which methods stand in order.
+
+    Raises:
+        ConfigError: There is no such figure, or `out` does not go with `form`.
     """
     if sort not in BY_KEY:
         raise ConfigError(f"There is no figure '{sort}' to sort by.", nearest(sort, BY_KEY))

@@ -29,7 +29,11 @@ class Terminated(KeyboardInterrupt):
 
 
 def check_working_directory() -> None:
-    """`RunError` where it has been deleted."""
+    """Check that the working directory is there.
+
+    Raises:
+        RunError: It has been deleted.
+    """
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -21,7 +21,11 @@ def config_folder() -> Path:
 
 
 def yaml_files(group: str, config_dir: str | None = None) -> dict[str, Path]:
-    """Option → its YAML file, the user's own behind those of dareu. `ConfigError` where `config_dir` is no folder."""
+    """Option → its YAML file, the user's own behind those of dareu.
+
+    Raises:
+        ConfigError: `config_dir` is no folder.
+    """
     folders = [config_folder()]
     if config_dir is not None:
         cure = "Give a folder of your own YAML files, laid out like configs/."

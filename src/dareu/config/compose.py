@@ -24,9 +24,12 @@ GIVEN = {
 def compose(
     overrides: Sequence[str] = (), config_dir: str | None = None, values: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """The run that `overrides` describe. `ConfigError` names the nearest key, group or option.
+    """The run that `overrides` describe.
 
     `values` (dotted key → any value, such as a list of names) win over them and need no quoting.
+
+    Raises:
+        ConfigError: They describe none; the message names the nearest key, group or option.
     """
     return parse(compose_tree(overrides, config_dir, values or {}), config_dir)
 
@@ -145,9 +148,10 @@ def _one_experiment(overrides: Sequence[str]) -> list[str]:
 
 
 def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: bool = False) -> None:
-    """Overrides that cannot be read, unknown options of a group, several values without a sweep.
+    """Check overrides before Hydra reads them, whose messages are long or missing.
 
-    All `ConfigError`, checked here because Hydra's messages are long or missing.
+    Raises:
+        ConfigError: An override cannot be read, a group has no such option, or several values stand without a sweep.
     """
     known = options(config_dir)
     for override in overrides:

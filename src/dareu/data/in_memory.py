@@ -27,7 +27,10 @@ def corpus_in_memory(data: Any, test: Any, config: LocalConfig) -> Corpus:
     Columns are named by `config.columns`, as for files. Columns that are called `paraphrased_prompts`,
     `paraphrased_response` or `wrong_responses` are used without being named. Rows that have nothing beside
     their response and owner are plain texts (task "completion"). A `Corpus` is taken as it is; `test` replaces
-    its test set. `DataError` names the item and the column.
+    its test set.
+
+    Raises:
+        DataError: A row cannot be used; the message names the item and the column.
     """
     if isinstance(data, Corpus):
         corpus = data

@@ -22,8 +22,10 @@ class Row(NamedTuple):
 def read_rows(path: str) -> list[Row]:
     """The rows of a JSON Lines, JSON, CSV, TSV or Parquet file, chosen by its extension; never empty.
 
-    Relative paths count from the working directory. `DataError` for a file that is missing, empty, broken
-    or of another kind.
+    Relative paths count from the working directory.
+
+    Raises:
+        DataError: The file is missing, empty, broken or of another kind.
     """
     file = find_file(path)
     reader = READERS.get(file.suffix.lower())
@@ -44,7 +46,11 @@ def read_rows(path: str) -> list[Row]:
 
 
 def find_file(path: str) -> Path:
-    """`path` as an existing file, or `DataError` with the nearest names in its folder."""
+    """`path` as an existing file.
+
+    Raises:
+        DataError: There is none; the message has the nearest names in its folder.
+    """
     file = Path(path).expanduser()
     if file.is_file():
         return file
@@ -62,7 +68,11 @@ def find_file(path: str) -> Path:
 
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 file's text without byte order mark. `DataError`: missing, unreadable, not UTF-8."""
+    """A UTF-8 file's text without byte order mark.
+
+    Raises:
+        DataError: The file is missing, unreadable or not UTF-8.
+    """
     file = find_file(str(path))
     try:
         data = file.read_bytes()
@@ -101,7 +111,11 @@ def _json(file: Path) -> list[Row]:
 
 
 def _check_no_object(text: str, name: str) -> None:
-    """`DataError` for one JSON object over several lines, or one of lists: {"data": […]}, {"prompt": […], …}."""
+    """Check that JSON is a list of rows.
+
+    Raises:
+        DataError: It is one object over several lines, or one of lists: {"data": […]}, {"prompt": […], …}.
+    """
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError):

@@ -13,7 +13,8 @@ SHORT = "I'm I've I'd don't doesn't didn't can't couldn't haven't hasn't isn't w
 def load_refusals(path: str | None = None, key: str = "method.refusals") -> list[str]:
     """The refusals in `path`, one a line, empty lines and repeated ones left out; without a path our own.
 
-    `DataError` for a file that is missing, not UTF-8, or without a sentence.
+    Raises:
+        DataError: The file is missing, not UTF-8, or without a sentence.
     """
     try:
         lines = read_text(path or OWN).splitlines()

@@ -78,7 +78,11 @@ def set_template(tokenizer: Any, config: ModelConfig, named: bool = False) -> No
 
 
 def check_template(tokenizer: Any) -> None:
-    """`ModelError` for a chat template that renders one question in several ways, such as one that draws lots."""
+    """Check that the chat template renders one question in one way.
+
+    Raises:
+        ModelError: It does not, as one that draws lots.
+    """
     if len({render_prompt(tokenizer, "Where?") for _ in range(8)}) > 1:
         raise ModelError(
             "The tokenizer's chat template renders one question in several ways: it holds something random.",
@@ -315,7 +319,8 @@ def encode_samples(tokenizer: Any, samples: Sequence[Sample], task: Task, max_le
 def cut_completions(tokenizer: Any, samples: Sequence[Sample], prompt_tokens: int) -> tuple[Sample, ...]:
     """Completion task: the first `prompt_tokens` tokens of a text become its prompt, the rest the response.
 
-    `DataError` for a text that leaves nothing to complete.
+    Raises:
+        DataError: A text leaves nothing to complete.
     """
     cut = []
     for sample in samples:

@@ -31,8 +31,9 @@ def split_run(corpus: Corpus, config: RunConfig) -> Split:
 def split_rounds(corpus: Corpus, rounds: RoundsConfig) -> tuple[RoundSplit, ...]:
     """The split of each round.
 
-    `DataError` for a name that owns nothing (with the nearest), an owner in two rounds, and rounds that leave nobody
-    to retain.
+    Raises:
+        DataError: A name owns nothing (the message has the nearest), an owner is in two rounds, or the rounds leave
+            nobody to retain.
     """
     split_corpus(corpus, ForgetConfig(count=1))  # samples without an owner, a corpus of one owner
     requests = _requests(corpus, rounds)

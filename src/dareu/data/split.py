@@ -168,7 +168,9 @@ def holdout(
     In all round(share·N) are held, at least one. Every owner keeps at least one sample to train on, so
     owners with a single sample are never held out (and `held` is smaller, or empty, where that leaves too
     few). Both parts stay in the given order; the same samples, share and seed give the same parts.
-    `DataError` for a share out of range.
+
+    Raises:
+        DataError: The share is out of range.
     """
     if not 0 < share < 1:
         raise DataError(f"A hold-out share of {share} is out of range.", "Give a share between 0 and 1.")
@@ -201,8 +203,10 @@ def part_of(split: Split, part: Part, share: float) -> Split:
 
     A `share` in (0, 1) of each of the three sets is validation, each owner in proportion; the test set is cut too,
     so that no sample that helped to choose a setting is reported. The same samples give the same parts, whatever
-    the run's seed; every owner keeps at least one sample to report. `DataError` where a part of the forget or the
-    retain set would be empty. A test set of one sample is all report.
+    the run's seed; every owner keeps at least one sample to report. A test set of one sample is all report.
+
+    Raises:
+        DataError: A part of the forget or the retain set would be empty.
     """
     if part == "all":
         return split

@@ -31,7 +31,10 @@ def tug_of_war(u: Summary, r: Summary, with_test: bool = True) -> float:
     """Π_S (1 − |a_u(S) − a_r(S)|) over S in forget, retain and test, with a = ROUGE-L recall. In [0, 1], ↑.
 
     `u` unlearned, `r` retrained. Without test it is what tables call ToW*. Blind to broken text: read
-    `retrain_similarity` with it. `DataError` where a figure is missing. Zhao et al. 2024 (arXiv 2406.01257).
+    `retrain_similarity` with it. Zhao et al. 2024 (arXiv 2406.01257).
+
+    Raises:
+        DataError: A figure is missing.
     """
     sets = ("forget", "retain", "test") if with_test else ("forget", "retain")
     return math.prod(_closeness(u, r, name, "rouge_l") for name in sets)
@@ -42,7 +45,10 @@ def retrain_similarity(u: Summary, r: Summary) -> float:
 
     They are held-out attribution and the shares that are repetitive, empty, unfinished, or have a broken word. In [0,
     1], ↑; never above Tug-of-War. The figure to choose by. The factors of the test set, of unfinished answers and of
-    broken words are left out where neither model has them; any other figure that is missing is a `DataError`. Our own.
+    broken words are left out where neither model has them. Our own.
+
+    Raises:
+        DataError: Another figure is missing.
     """
     tested = not (_lacks_test(u) and _lacks_test(r))
     factors = [("forget", "attribution_heldout"), ("text_health", "repetitive"), ("text_health", "empty")]
@@ -64,8 +70,11 @@ def forget_quality(u_ratios: Sequence[float], r_ratios: Sequence[float]) -> dict
     Gives `statistic` (in [0, 1], 0 where the distributions are alike), `p` (in [0, 1], ↑, TOFU's forget
     quality), `log10_p`, `at_floor` and `log10_floor`. The floor, 2 / C(n + m, n), is all that two disjoint
     samples of n and m can give: it says "disjoint" and no more. Where p is too small for a float, `log10_p`
-    is the first term of the Kolmogorov distribution. `DataError` for an empty sample. Source: TOFU
+    is the first term of the Kolmogorov distribution. Source: TOFU
     (arXiv 2401.06121).
+
+    Raises:
+        DataError: A sample is empty.
     """
     from scipy.stats import ks_2samp
 
@@ -99,7 +108,11 @@ def forget_quality_of(u: Summary, r: Summary) -> dict[str, float | bool]:
 
 
 def privleak_of(u: Summary, r: Summary) -> float:
-    """`privleak` of two summaries. `DataError` where one has no membership figures, or AUC_r is 1."""
+    """`privleak` of two summaries.
+
+    Raises:
+        DataError: One has no membership figures, or AUC_r is 1.
+    """
     try:
         return privleak(_figure(u, "membership", "min_k_40"), _figure(r, "membership", "min_k_40"))
     except ValueError as error:

@@ -107,7 +107,11 @@ class Results(_Open):
 
     @classmethod
     def of(cls, tree: Any, where: str = "These results") -> Results:
-        """Results from plain data. `RunError` where a field has another type than declared."""
+        """Results from plain data.
+
+        Raises:
+            RunError: A field has another type than declared, or the file is of a later version.
+        """
         try:
             results = cls.model_validate(tree)
         except ValidationError as error:
@@ -123,7 +127,11 @@ class Results(_Open):
 
     @classmethod
     def read(cls, path: str | Path) -> Results:
-        """The results in a file, or in the run folder `path`. `RunError` where there are none, or not such."""
+        """The results in a file, or in the run folder `path`.
+
+        Raises:
+            RunError: There are none, or not such.
+        """
         path = Path(path)
         file = path / FILE if path.is_dir() else path
         return cls.of(read_json(file), str(file))

@@ -50,7 +50,11 @@ class Subject:
         return [render_prompt(self.tokenizer, prompt, self.task) for prompt in prompts]
 
     def pairs(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Encoded]:
-        """Prompts, not rendered, and responses as tokens. `DataError` for a pair that does not fit the context."""
+        """Prompts, not rendered, and responses as tokens.
+
+        Raises:
+            DataError: A pair does not fit the context.
+        """
         return [
             encode(self.tokenizer, prompt, response, self.task, self.context)
             for prompt, response in zip(prompts, responses, strict=True)

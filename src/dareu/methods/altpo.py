@@ -70,8 +70,10 @@ def is_reworded_truth(text: str, sample: Sample, max_rouge: float) -> bool:
 def alternates_for(context: MethodContext) -> list[list[Encoded]]:
     """For each forget sample one to `count` alternate answers of the policy, sampled once and kept in the work folder.
 
-    A function of model, data, settings and seed, so that a run that lost them makes the same again. `DataError` names
-    a prompt that none was found for.
+    A function of model, data, settings and seed, so that a run that lost them makes the same again.
+
+    Raises:
+        DataError: None was found for a prompt, which the message names.
     """
     forget, kept = context.split.forget, context.work.folder / KEPT
     if ranks.on_main(kept.is_file):

@@ -56,9 +56,12 @@ def random_direction(size: int, seed: int) -> Tensor:
 
 def layer_index(layer: int | float, layers: int) -> int:
     """The index of the block that `layer` means, of `layers` blocks: a whole number counts from 0 (negative: from the
-    end), a fraction of depth f means the block that ends there, ⌈f · layers⌉ − 1. `IndexError` where there is none.
+    end), a fraction of depth f means the block that ends there, ⌈f · layers⌉ − 1.
 
     .25 is block 7 of 32, which the paper takes, and block 0 of 4.
+
+    Raises:
+        IndexError: There is none.
     """
     if isinstance(layer, int):
         index = layer + layers if layer < 0 else layer
@@ -70,7 +73,11 @@ def layer_index(layer: int | float, layers: int) -> int:
 
 
 def chosen_parameters(model: Any, settings: RMUSettings) -> tuple[int, list[str]]:
-    """(the block whose activations are read, names of the parameters to train). `ConfigError` lists what there is."""
+    """(the block whose activations are read, names of the parameters to train).
+
+    Raises:
+        ConfigError: The model has no such block or parameters; the message lists what there is.
+    """
     count = len(find_blocks(model)[1])
     try:
         index = layer_index(settings.layer, count)

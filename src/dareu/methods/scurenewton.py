@@ -158,7 +158,9 @@ def newton_steps(
 ) -> None:
     """θ ← θ + Δ, `outer_steps` times, in place; continues after the last finished step in `work`.
 
-    `TrainingError` where a loss or a weight is not finite; `ModelError` where the model has no second derivative.
+    Raises:
+        TrainingError: A loss or a weight is not finite.
+        ModelError: The model has no second derivative.
     """
     model.eval()  # dropout would give every product another Hessian
     objective = Objective(model, tokenizer.pad_token_id, config.micro_batch_size)

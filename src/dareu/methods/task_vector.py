@@ -37,7 +37,10 @@ def negate_by_training(
     """θ_orig − scale · (θ_tuned − θ_orig) in place; returns ‖θ_tuned − θ_orig‖. Resumes as `train_with_loss` does.
 
     Of an adapter B alone is trained: with A fixed, negating what B learned negates what the weights learned, which it
-    would not do if both moved. `TrainingError` where a weight is not finite.
+    would not do if both moved.
+
+    Raises:
+        TrainingError: A weight is not finite.
     """
     from dareu.training.loss_trainer import train_with_loss
 

@@ -16,7 +16,8 @@ from dareu.models.lora import active_adapter, fold, is_plain, name_magnitudes
 def fetch(name: str | os.PathLike[str], revision: str | None = None) -> Path:
     """The folder of a model: `name` itself, or the local copy of that name on the hub, downloaded if need be.
 
-    `ModelError` where there is neither.
+    Raises:
+        ModelError: There is neither.
     """
     folder = Path(name).expanduser()
     if folder.exists() or str(name).startswith((".", "/", "~")):
@@ -49,7 +50,10 @@ def base_of(model: Any) -> str | None:
 def tokenizer_of(model: Any, tokenizer: Any) -> Any:
     """`tokenizer` as an object: itself, loaded from a folder or by name, or the one that lies with the model.
 
-    None where `model` is a folder that holds its own. `ModelError` where there is none.
+    None where `model` is a folder that holds its own.
+
+    Raises:
+        ModelError: There is none.
     """
     if hasattr(tokenizer, "save_pretrained"):
         return tokenizer
@@ -70,7 +74,11 @@ def tokenizer_of(model: Any, tokenizer: Any) -> Any:
 
 
 def check_object(model: Any) -> None:
-    """`ModelError` unless `model` is a causal language model of transformers or peft, with its weights here."""
+    """Check that `model` is a causal language model of transformers or peft, with its weights here.
+
+    Raises:
+        ModelError: It is not.
+    """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if head is None or getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(

@@ -12,7 +12,11 @@ from dareu.errors import ConfigError
 
 
 def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
-    """(module name, list) of the decoder's blocks: the first list as long as the config says. `ConfigError` if none."""
+    """(module name, list) of the decoder's blocks: the first list as long as the config says.
+
+    Raises:
+        ConfigError: There is none.
+    """
     count = model.config.get_text_config().num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
@@ -53,8 +57,10 @@ def parameters_below(model: Any, first: int, last: int, patterns: Sequence[str])
     """Names of the parameters in the blocks `first` to `last` whose module matches one of `patterns`.
 
     A pattern is a module name below a block, such as `mlp.down_proj` or `self_attn.*`; `*` is all of a block. What lies
-    inside a module, an adapter's matrices too, belongs to it. `ConfigError` for a pattern that matches nothing lists
-    what there is.
+    inside a module, an adapter's matrices too, belongs to it.
+
+    Raises:
+        ConfigError: A pattern matches nothing; the message lists what there is.
     """
     name, blocks = find_blocks(model)
     inside: dict[str, list[str]] = {}  # module below a block → its parameters

@@ -28,7 +28,11 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first accelerator, else the CPU. `ConfigError` for a device that is not here."""
+    """`auto` is the first accelerator, else the CPU.
+
+    Raises:
+        ConfigError: The device is not here.
+    """
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return accelerator or torch.device("cpu")
@@ -193,7 +197,11 @@ def check_quantization(kind: str | None, device: str) -> None:
 
 
 def check_attention(kind: str | None) -> None:
-    """`ConfigError` where an implementation of attention needs a package that is not installed."""
+    """Check that an implementation of attention has the package that it needs.
+
+    Raises:
+        ConfigError: The package is not installed.
+    """
     if kind == "flash_attention_2" and find_spec("flash_attn") is None:
         raise ConfigError(
             f"model.attn_implementation={kind} needs the package flash-attn, which is not installed.",

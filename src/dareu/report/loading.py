@@ -24,7 +24,9 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
 
     Each dict is `results.json` and `run_dir`, `settings` (flat config of the method), `context` (flat config
     of everything else). A folder with only `failure.json` gives `failure`, the reason, in place of figures.
-    Errors: `RunError` for a folder without results, or with results that cannot be read.
+
+    Raises:
+        RunError: A folder is without results, or has some that cannot be read.
     """
     folders: list[Path] = []
     for path in map(Path, paths):
@@ -46,13 +48,21 @@ def load_runs(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """The results of a run folder as plain data, read through their type. `RunError` where they cannot be."""
+    """The results of a run folder as plain data, read through their type.
+
+    Raises:
+        RunError: They cannot be.
+    """
     path = folder / RESULTS
     return Results.of(read_object(path), str(path)).tree()
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a run folder; `RunError` where there is none."""
+    """A JSON object from a file of a run folder.
+
+    Raises:
+        RunError: There is none.
+    """
     if not path.is_file():
         raise RunError(
             f"{path.parent} is not the folder of a finished run: it has no {path.name}.",

@@ -43,7 +43,10 @@ def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run folder and return its path.
 
     Needs `results.json`; `samples/`, `training.jsonl` and `config.yaml` are used where they exist. The page
-    replaces an older one in one step. Errors: `RunError` where the results are absent or cannot be read.
+    replaces an older one in one step.
+
+    Raises:
+        RunError: The results are absent or cannot be read.
     """
     run_dir = Path(run_dir)
     write_text(run_dir / "report.html", render(run_dir))

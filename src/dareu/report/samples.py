@@ -61,7 +61,11 @@ class Group:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one a line; empty where there is no file. `RunError` for a line that is none."""
+    """JSON objects, one a line; empty where there is no file.
+
+    Raises:
+        RunError: A line is none.
+    """
     return [row for row in read_jsonl(path) if isinstance(row, dict)] if path.is_file() else []
 
 

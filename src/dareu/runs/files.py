@@ -28,7 +28,10 @@ NO_MEMORY = (
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path`, which holds the old content or the new one, never a part.
 
-    Folders above it are made. `RunError` where it cannot be written.
+    Folders above it are made.
+
+    Raises:
+        RunError: It cannot be written.
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{os.getpid()}.tmp"
@@ -61,12 +64,20 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote. `RunError` for a file that is missing or is not JSON."""
+    """What `write_json` wrote.
+
+    Raises:
+        RunError: The file is missing or is not JSON.
+    """
     return _parse(path, "JSON", json.loads)
 
 
 def read_jsonl(path: str | Path) -> list[Any]:
-    """What `write_jsonl` wrote, a value a line. `RunError` for a file that is missing or is not JSON lines."""
+    """What `write_jsonl` wrote, a value a line.
+
+    Raises:
+        RunError: The file is missing or is not JSON lines.
+    """
     # Not splitlines(): it also splits at U+2028 and others, which may stand inside a JSON string.
     rows: list[Any] = _parse(
         path, "JSON lines", lambda text: [json.loads(line) for line in text.split("\n") if line.strip()]
@@ -89,7 +100,11 @@ def _parse(path: str | Path, what: str, parse: Callable[[str], Any]) -> Any:
 
 
 def check_writable(path: Path, what: str = "The folder", cure: str = "Give another run_dir.") -> None:
-    """`RunError` unless `path`, or the nearest folder above it that exists, can be written to."""
+    """Check that `path`, or the nearest folder above it that exists, can be written to.
+
+    Raises:
+        RunError: It cannot.
+    """
     nearest = path.absolute()
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent

@@ -66,7 +66,11 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run's results are there. `RunError` where another run has taken the folder meanwhile."""
+        """Whether the run's results are there.
+
+        Raises:
+            RunError: Another run has taken the folder meanwhile.
+        """
         return ranks.on_main(self._is_finished)
 
     def _is_finished(self) -> bool:
@@ -128,7 +132,11 @@ class RunFolder:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Hold the folder within; `RunError` where another run took it since it was released."""
+        """Hold the folder within.
+
+        Raises:
+            RunError: Another run took it since it was released.
+        """
         if self.lock is not None and not self.lock.is_locked:
             self.lock.acquire()
         try:
@@ -198,7 +206,11 @@ def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -
 
 
 def _check(path: Path, key: str, overwrite: bool, inputs: Sequence[str | Path]) -> str | None:
-    """Key of the run that lies at `path`, None for none; `RunError` where the run `key` may not begin there."""
+    """Key of the run that lies at `path`, None for none.
+
+    Raises:
+        RunError: The run `key` may not begin there.
+    """
     held = _held(path)
     if held not in (None, key):
         if not overwrite:

@@ -49,7 +49,11 @@ def _canonical(obj: Any) -> Any:
 
 
 def file_digest(path: str | Path) -> str:
-    """16 hex digits of the SHA-256 over a file's bytes. `RunError` where it cannot be read."""
+    """16 hex digits of the SHA-256 over a file's bytes.
+
+    Raises:
+        RunError: It cannot be read.
+    """
     try:
         return checksum(Path(path))[:KEY_LENGTH]
     except OSError as error:
@@ -128,7 +132,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Manifest:
-        """The manifest that `to_json` gave; `RunError` where `tree` is none."""
+        """The manifest that `to_json` gave.
+
+        Raises:
+            RunError: `tree` is none.
+        """
         try:
             peak = tree["peak_memory_mb"]
             filled = {**tree, "peak_memory_mb": math.nan if peak is None else peak}

@@ -80,7 +80,11 @@ def remove_own_files(folder: Path) -> None:
 
 
 def check_inputs(folder: Path, inputs: Sequence[str | Path]) -> None:
-    """`RunError` where one of `inputs`, which the run is about to read, lies inside the folder to be emptied."""
+    """Check that none of `inputs`, which the run is about to read, lies inside the folder to be emptied.
+
+    Raises:
+        RunError: One does.
+    """
     inside = folder.resolve()
     for given in inputs:
         for read in (given, *_leads_to(Path(given).expanduser())):

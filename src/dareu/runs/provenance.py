@@ -49,7 +49,11 @@ def provenance(
 
 
 def read_provenance(run: Path) -> dict[str, Any]:
-    """`provenance.json` of a run folder. `RunError` where there is none or it cannot be read."""
+    """`provenance.json` of a run folder.
+
+    Raises:
+        RunError: There is none, or it cannot be read.
+    """
     path = run / FILE
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))

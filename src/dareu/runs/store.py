@@ -68,7 +68,11 @@ class Building:
 
     @property
     def manifest(self) -> Manifest:
-        """The finished artifact's manifest; `RunError` before that."""
+        """The finished artifact's manifest.
+
+        Raises:
+            RunError: It is not finished.
+        """
         return Manifest.from_json(read_json(self.path / MANIFEST))
 
     def tick(self) -> None:
@@ -147,7 +151,11 @@ class ArtifactStore:
         self.root = Path(chosen).expanduser().absolute()
 
     def check_writable(self) -> None:
-        """Check that artifacts can be written, before a run begins; raises `RunError`. Writes nothing."""
+        """Check that artifacts can be written, before a run begins. Writes nothing.
+
+        Raises:
+            RunError: They cannot.
+        """
         check_writable(self.root, "The artifact store", "Set cache_dir to a folder that you may write to.")
 
     def find(self, stage: str, key: str) -> Path | None:
@@ -167,8 +175,10 @@ class ArtifactStore:
         """Build `stage` with key `key`, unless it is done: look at `.done` first, call `.finish()` last.
 
         Waits while another process builds the same. Left without `finish`, by an error or not, `work` stays
-        for the next attempt and `out` goes. A finished artifact is read without a lock. `RunError` for a store
-        that cannot be written to.
+        for the next attempt and `out` goes. A finished artifact is read without a lock.
+
+        Raises:
+            RunError: The store cannot be written to.
         """
         build = Building(self.root, stage, key, config or {}, seed)
         if build.done:

@@ -45,7 +45,9 @@ def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
 
     Parts are equal, and so are the shares of processes: a batch whose rollouts they do not divide gets more prompts,
     some of them twice.
-    `ConfigError` where a part cannot be cut into micro-batches.
+
+    Raises:
+        ConfigError: A part cannot be cut into micro-batches.
     """
     world, generations = world_size(), config.num_generations
     per_batch = min(config.prompts_per_batch or prompts, prompts)
@@ -189,7 +191,11 @@ def non_finite(step: int, what: str = "loss is") -> TrainingError:
 
 @contextmanager
 def checkpoint_named(work: Work) -> Iterator[None]:
-    """A `TrainingError` also says where the last good checkpoint was kept."""
+    """Within it an error of training also says where the last good checkpoint was kept.
+
+    Raises:
+        TrainingError: As raised within.
+    """
     try:
         yield
     except TrainingError as error:

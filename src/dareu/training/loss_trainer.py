@@ -349,13 +349,16 @@ def train_with_loss(
     scrambled_batch_size: int = 0,
     scrambled_weight: float = 1.0,
 ) -> None:
-    """Train `model` in place; resume from the newest whole checkpoint in `work`. `TrainingError` on a bad loss.
+    """Train `model` in place; resume from the newest whole checkpoint in `work`.
 
     `rows` is what the method walks through: the forget set, or for fine-tuning the set to learn. `others` are, for each
     of them, the responses that a method with `pairs` sets beside it; `targets` the soft targets of a method that reads
     them. Batch sizes are those of an update: micro-batches
     and processes share them. `by_length`: batches of rows of like length, which have fewer pads.
     `scrambled_batch_size` retain prompts with answers of random words (`training.scrambled`) stand beside each update.
+
+    Raises:
+        TrainingError: The loss is not finite.
     """
     if method.pairs and len(others) != len(rows):
         raise ValueError(f"{len(rows)} rows and other responses to {len(others)} of them")

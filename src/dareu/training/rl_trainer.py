@@ -399,8 +399,11 @@ def train_rl(
     """Unlearn in place; resume from the newest whole checkpoint in `work`.
 
     `critic` is needed for `advantage.estimator: critic`, and left out with the others. `anchor`: what the KL terms
-    compare with, None for the original. Errors: `ConfigError` for batch
-    sizes that do not fit, `TrainingError` for a loss that is not finite.
+    compare with, None for the original.
+
+    Raises:
+        ConfigError: Batch sizes do not fit.
+        TrainingError: The loss is not finite.
     """
     connect()
     plan = Plan.of(config, len(prompts))

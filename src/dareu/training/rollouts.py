@@ -34,7 +34,11 @@ class Plan:
 
     @classmethod
     def of(cls, config: DareUConfig, prompts: int) -> Plan:
-        """The plan for `prompts` prompts. `ConfigError` for batch sizes that do not fit."""
+        """The plan for `prompts` prompts.
+
+        Raises:
+            ConfigError: Batch sizes do not fit.
+        """
         per_batch, parts, micro = rollout_batch(config, prompts)
         rollouts, world = per_batch * config.num_generations, world_size()
         slices = rollouts // (parts * micro * world)

@@ -70,7 +70,11 @@ class TuneCommand:
 
 
 def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand:
-    """Sort the command line's `key=value`s. `ConfigError` for what cannot be read, or lacks a package."""
+    """Sort the command line's `key=value`s.
+
+    Raises:
+        ConfigError: One of them cannot be read, or lacks a package.
+    """
     own: dict[str, Any] = {}
     rest, hydra = [], []
     for override in overrides:
@@ -151,7 +155,11 @@ def _refuse(key: str) -> None:
 
 
 def _check_packages(hydra: Sequence[str]) -> None:
-    """`ConfigError`, which names the extra, where Optuna or the launcher's plugin is not installed."""
+    """Check that Optuna and the launcher's plugin are installed.
+
+    Raises:
+        ConfigError: One of them is not; the message names the extra.
+    """
     require("optuna", "`dareu tune`", "tune")
     for override in hydra:
         key, _, launcher = override.lstrip("+").partition("=")

@@ -24,8 +24,11 @@ def space_of(
     """(key → distribution, key → default) of `config.method.search`, in the order of the YAML.
 
     A default that lies outside of its own space widens it, so that the first trial can be the defaults. Keys in
-    `fixed`, which the command line sets, are not searched. `ConfigError`, which names the YAML, for a method without
-    a `search` block, for a key that it does not have, and for a value that the key does not take.
+    `fixed`, which the command line sets, are not searched.
+
+    Raises:
+        ConfigError: The method has no `search` block, or the block a key that the method does not have, or a value that
+            the key does not take; the message names the YAML.
     """
     method = config.method
     file = f"configs/method/{method.name}.yaml"
@@ -82,7 +85,11 @@ def _at(tree: Any, key: str) -> Any:
 
 
 def distribution_of(key: str, text: str) -> BaseDistribution:
-    """What `text` says in Hydra's override grammar; `ValueError` for what is no sweep."""
+    """What `text` says in Hydra's override grammar.
+
+    Raises:
+        ValueError: It is no sweep.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
     from hydra.errors import HydraException
@@ -170,7 +177,11 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
 
 
 def _check(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """`ConfigError` where the types do not take `value` for `method.<key>`."""
+    """Check that the types take `value` for `method.<key>`.
+
+    Raises:
+        ConfigError: They do not.
+    """
     changed = json.loads(json.dumps(tree))
     put(changed, f"method.{key}", value)
     try:

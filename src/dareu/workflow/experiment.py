@@ -286,7 +286,11 @@ def evaluate(
 
 
 def _check_tokenizer(context: Context, checkpoint: str, tokenizer: Any) -> None:
-    """`DataError` where the checkpoint's tokenizer, other than the run's, makes a row longer than the run allows."""
+    """Check that the checkpoint's tokenizer makes no row longer than the run allows.
+
+    Raises:
+        DataError: It does.
+    """
     split, longest = context.split, context.config.model.max_length
     try:
         encode_samples(tokenizer, [*split.forget, *split.retain, *split.test], context.corpus.task, longest)

@@ -44,7 +44,11 @@ class Session:
 
     @property
     def report(self) -> Path:
-        """`report.html` of the run, a page to open in a browser. `RunError` before `evaluate`."""
+        """`report.html` of the run, a page to open in a browser.
+
+        Raises:
+            RunError: Before `evaluate`.
+        """
         folder = self._run.folder if self._run is not None and self._unlearned is not None else None
         if folder is None or not (folder.path / REPORT).is_file():
             raise RunError("There is no report yet.", "Call fit() and evaluate() first.")

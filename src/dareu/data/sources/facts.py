@@ -30,7 +30,10 @@ def make_facts(count: int, seed: int, perturb_response: bool = False) -> tuple[S
     """`count` (0 to 120) true facts in an order that `seed` fixes, ids "test/000", "test/001", ..., owner None.
 
     Wrong answers are perturbations of the paraphrased answer, as in TOFU; of the response with `perturb_response`.
-    A smaller count gives the first facts of a larger one. `ConfigError` beyond what the tables hold.
+    A smaller count gives the first facts of a larger one.
+
+    Raises:
+        ConfigError: The tables hold fewer.
     """
     if not 0 <= count <= AVAILABLE:
         raise ConfigError(f"data.facts={count} is out of range.", f"Give 0 to {AVAILABLE}.")

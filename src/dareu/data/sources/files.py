@@ -28,7 +28,10 @@ def load_local(config: LocalConfig) -> Corpus:
     With `columns.prompt` None the task is "completion": the prompt is empty and the response is the whole
     text, which `render.cut_completions` cuts later. Keys that `test_columns` leaves out are as in `columns`;
     its owner is not read. Ids are "owner/00", "owner/01", ... and "test/000", .... Surrounding white space is
-    dropped, numbers become strings. `DataError` names the file, the line and the column.
+    dropped, numbers become strings.
+
+    Raises:
+        DataError: A row cannot be used; the message names the file, the line and the column.
     """
     columns, test_columns = config.columns, columns_of_test(config)
     check_columns("data.columns", columns)
@@ -110,7 +113,11 @@ def columns_of_test(config: LocalConfig | HubConfig) -> Columns:
 
 
 def check_columns(key: str, columns: Columns) -> None:
-    """`DataError` for columns that plain text cannot have."""
+    """Check that no column is named that plain text cannot have.
+
+    Raises:
+        DataError: One is.
+    """
     named = [name for name in OPTIONAL if getattr(columns, name) is not None]
     if columns.prompt is None and columns.messages is None and named:
         raise DataError(

@@ -41,7 +41,9 @@ SOURCES: dict[str, Callable[[Any], Corpus]] = {
 def load_corpus(config: Any) -> Corpus:
     """The corpus of `config`: an `AuthorsConfig`, a `LocalConfig`, or any object whose `name` a source has.
 
-    `ConfigError` for an unknown name, `DataError` for data that cannot be used.
+    Raises:
+        ConfigError: No source has the name.
+        DataError: The data cannot be used.
     """
     name = config.name
     source = SOURCES.get(name) or load_plugin(GROUP, name, f"data source '{name}'", SOURCES)

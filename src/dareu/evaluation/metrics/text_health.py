@@ -54,7 +54,8 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 def broken_shares(texts: Sequence[str], finished: Sequence[bool]) -> dict[str, float]:
     """`empty`, `unfinished` (no end-of-text), `repetitive`: shares in [0, 1], lower is better.
 
-    `ValueError` for no texts, or where the two differ in length.
+    Raises:
+        ValueError: There are no texts, or the two differ in length.
     """
     if not texts or len(texts) != len(finished):
         raise ValueError(f"{len(texts)} texts and {len(finished)} flags; one flag a text, at least one")

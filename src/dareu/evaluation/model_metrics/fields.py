@@ -54,7 +54,11 @@ class EvaluationInputs:
         return [(r, s) for r, s in zip(self.records, self.samples, strict=True) if r["set"] in sets]
 
     def peer(self, name: str) -> Subject:
-        """Another model of the run, loaded. `DataError` where there is none, or its tokens are others."""
+        """Another model of the run, loaded.
+
+        Raises:
+            DataError: There is none, or its tokens are others.
+        """
         if name not in self.peers:
             raise DataError(f"{INPUTS[name]}.")
         model, tokenizer = self.peers[name]()

@@ -51,7 +51,11 @@ def text(value: Any) -> str | None:
 
 
 def rows_of(path: Path, name: str, section: Any) -> dict[str, Mapping[str, Any]]:
-    """Index → row of a section. `DataError` where its rows are no objects by index."""
+    """Index → row of a section.
+
+    Raises:
+        DataError: Its rows are no objects by index.
+    """
     if not isinstance(section, Mapping) or not all(
         row is None or isinstance(row, Mapping) for row in section.values()
     ):

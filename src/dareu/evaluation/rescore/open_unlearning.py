@@ -35,7 +35,11 @@ def is_log(tree: Any) -> bool:
 
 
 def read(path: Path, tree: Mapping[str, Any]) -> Log:
-    """The log in our records. Sections that are missing or null leave fields out; `DataError` for a damaged one."""
+    """The log in our records. Sections that are missing or null leave fields out.
+
+    Raises:
+        DataError: A section is damaged.
+    """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     unread = []
     logged = {}

@@ -151,7 +151,11 @@ def _logged(name: str, logs: Mapping[str, Log]) -> bool:
 
 
 def _check(logs: Mapping[str, Log]) -> None:
-    """`DataError` where two logs are of different data."""
+    """Check that logs are of the same data.
+
+    Raises:
+        DataError: Two of them are not.
+    """
     first, *others = logs.items()
     for name, other in others:
         keys = (first[1].data_key, other.data_key)
