@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -11,16 +12,23 @@ from pydantic import BaseModel
 from dareu.cli.commands import main
 from dareu.config import RunConfig, parse
 from dareu.config.compose import compose, config_folder
-from dareu.config.keys import UNIONS, Key, allowed_values, in_words, schema_keys
+from dareu.config.keys import UNIONS, Key, allowed_values, in_words, schema_keys, tune_keys
 from dareu.config.reference import page
 from dareu.errors import ConfigError
+from dareu.tuning.options import objectives
 
 NUMBERS = [key for key in schema_keys() if key.bounds is not None]
 
 
 def test_every_key_is_described() -> None:
     assert len({key.path for key in schema_keys() if not key.group}) >= 207
-    assert not [key.path for key in schema_keys() if len(key.description) < 8]
+    assert len(tune_keys()) == 8
+    assert not [key.path for key in (*schema_keys(), *tune_keys()) if len(key.description) < 8]
+
+
+def test_the_reference_names_every_objective_of_a_search() -> None:
+    (key,) = (key for key in tune_keys() if key.path == "objective")
+    assert set(re.split(r", | or ", key.description.partition(": ")[2])) == set(objectives())
 
 
 def test_a_list_of_lists_is_in_the_plural() -> None:
@@ -133,7 +141,7 @@ def test_a_default_does_not_depend_on_what_stands_beside_it() -> None:
 def test_the_page_is_current_and_has_every_key() -> None:
     written = (config_folder().parent / "docs" / "config.md").read_text(encoding="utf-8")
     assert written == page(), "run: python -m dareu.config.reference > docs/config.md"
-    assert all(f"| `{key.path}` |" in written for key in schema_keys() if not key.group)
+    assert all(f"| `{key.path}` |" in written for key in (*schema_keys(), *tune_keys()) if not key.group)
 
 
 def test_a_key_is_explained_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +152,9 @@ def test_a_key_is_explained_on_the_command_line(capsys: pytest.CaptureFixture[st
     assert "model.max_length (model.name=hf)  a whole number from 8 to 1000000; default 512" in out
     assert main(["configs", "forget"]) == 0
     assert capsys.readouterr().out.count("forget.") >= 4
+    assert main(["configs", "trials"]) == 0
+    told = "trials (dareu tune)  a whole number from 1 to 1000000; default 8\n    settings tried for each method"
+    assert told in capsys.readouterr().out
     assert main(["configs", "method.params.skip"]) == 0
     assert (
         capsys.readouterr().out

@@ -32,6 +32,14 @@ KEYS = """keys that matter most (`dareu configs KEY` explains any of them):
   retrain=false                 without the retrained model, which the figures are compared with
   seed=42 device=cuda run_dir=DIR cache_dir=DIR
 """
+KEYS_OF_TUNE = """keys of this command (`dareu configs trials` explains one of them):
+  methods=[dareu,npo]           the methods; methods=all for every one that has something to search
+  trials=8                      settings tried for each method; the first are its defaults
+  seeds=[41,42,43]              seeds on which the chosen settings are reported; trial_seed=51 is that of the trials
+  objective=tug_of_war          what the best trial is chosen by
+  batch=4 workers=2             trials proposed at once, processes that run them
+keys of runs, such as data=, model=, forget.count=2 and run_dir=DIR, hold for every trial
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,9 +61,13 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(
-        name: str, text: str, overrides: bool = True, first: tuple[str, str, str] | None = None
+        name: str,
+        text: str,
+        overrides: bool = True,
+        first: tuple[str, str, str] | None = None,
+        keys: str = KEYS,
     ) -> argparse.ArgumentParser:
-        form, end = argparse.RawDescriptionHelpFormatter, KEYS if overrides else None
+        form, end = argparse.RawDescriptionHelpFormatter, keys if overrides else None
         sub = commands.add_parser(name, help=text, description=text, epilog=end, formatter_class=form)
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
         if first is not None:
@@ -80,11 +92,13 @@ def parser() -> argparse.ArgumentParser:
     folder = ("checkpoint", "FOLDER", "a folder that from_pretrained loads")
     command("evaluate", "Evaluate any checkpoint folder.", first=folder)
     text = "Search settings: as many trials for each of methods=[…], then its best setting on seeds=[…]."
-    command("tune", text)
+    command("tune", text, keys=KEYS_OF_TUNE)
     compare = command("compare", "Compare runs in one table, mean ± sd over seeds.", overrides=False)
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of run folders")
-    compare.add_argument("--format", choices=["table", "markdown", "csv", "latex"], default="table")
-    text = "rows by this column, the best first"
+    text = "what to write; default: a table for the terminal"
+    forms = ["table", "markdown", "csv", "latex"]
+    compare.add_argument("--format", choices=forms, default="table", help=text)
+    text = "rows by this figure, the best first; default: retrain_similarity"
     compare.add_argument("--sort", metavar="FIGURE", default="retrain_similarity", help=text)
     compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
     text = "Compute metrics again from per-sample records, without a model."

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from dareu.config.run import RunConfig
+from dareu.config.tune import TuneKeys
 
 # Keys with variants, and the key that tells a variant apart.
 UNIONS = {"data": "name", "model": "name", "method": "kind"}
@@ -25,9 +26,9 @@ MISSING = object()
 class Key:
     """One key of one variant.
 
-    `variant` is such as `model.name=tiny`, empty for a key that all runs have. `allowed` says in words what it may be;
-    `bounds` are those of a number (`ge`, `gt`, `le`, `lt`), None where no number is allowed. `default` is `MISSING`
-    where the key has to be given. `group`: it has keys below it.
+    `variant` is such as `model.name=tiny`, empty for a key that all runs have; `dareu tune` has keys of its own.
+    `allowed` says in words what it may be; `bounds` are those of a number (`ge`, `gt`, `le`, `lt`), None where no
+    number is allowed. `default` is `MISSING` where the key has to be given. `group`: it has keys below it.
     """
 
     path: str
@@ -58,6 +59,12 @@ def schema_keys() -> tuple[Key, ...]:
     """All keys of all variants, in the order of the schema."""
     schema = RunConfig.model_json_schema()
     return tuple(_walk(schema, schema.get("$defs", {}), "", ""))
+
+
+@cache
+def tune_keys() -> tuple[Key, ...]:
+    """The keys that `dareu tune` alone has."""
+    return tuple(_walk(TuneKeys.model_json_schema(), {}, "", "dareu tune"))
 
 
 def keys_named(path: str) -> list[Key]:

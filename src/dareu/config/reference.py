@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from dareu.config.choices import PARAMS, loss_settings, options, yaml_files
-from dareu.config.keys import Key, schema_keys
+from dareu.config.keys import Key, schema_keys, tune_keys
 from dareu.errors import ConfigError, nearest
 
 HEAD = """# Configuration keys
@@ -26,9 +26,10 @@ def find_keys(name: str) -> list[Key]:
     Raises:
         ConfigError: No key is called so; the message names the nearest ones, or those that end so.
     """
-    keys = [key for key in schema_keys() if key.path == name or key.path.startswith(f"{name}.")]
+    every = (*schema_keys(), *tune_keys())
+    keys = [key for key in every if key.path == name or key.path.startswith(f"{name}.")]
     if not keys:
-        known = list(dict.fromkeys(key.path for key in schema_keys()))
+        known = list(dict.fromkeys(key.path for key in every))
         known += [f"{PARAMS}.{setting}" for setting in loss_settings()]
         group, _, value = name.rpartition("=")
         if found := [g for g, names in options().items() if value in names and group in ("", g)]:
@@ -66,7 +67,7 @@ def settings_of_losses(name: str) -> list[tuple[str, str, str, str]]:
 def page() -> str:
     """`docs/config.md`: one table for each part of the configuration and each of its variants."""
     sections: dict[str, list[Key]] = {}
-    for key in schema_keys():
+    for key in (*schema_keys(), *tune_keys()):
         top = key.path.partition(".")[0] if "." in key.path or key.group else ""
         sections.setdefault(key.variant or top, []).append(key)
     parts = [HEAD]
@@ -103,7 +104,7 @@ def lines(names: Sequence[str]) -> list[tuple[str, str, str, str]]:
     several = {key.path for key in keys if len({k.variant for k in keys if k.path == key.path}) > 1}
     rows = [
         (
-            f"{key.path} ({key.variant})" if key.path in several else key.path,
+            f"{key.path} ({key.variant})" if key.path in several or key in tune_keys() else key.path,
             key.allowed,
             key.default_text,
             key.description,

@@ -4,14 +4,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
-from dareu.config import Count, Strict
 from dareu.config.choices import options, yaml_files
 from dareu.config.compose import check_overrides, read_override
 from dareu.config.keys import in_words
+from dareu.config.tune import TuneKeys
 from dareu.errors import ConfigError, nearest, require
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.figures import BY_KEY
@@ -23,21 +23,8 @@ LAUNCHERS = {
 }
 
 
-class TuneConfig(Strict):
-    """The keys of `dareu tune`.
-
-    `batch` trials of a method are proposed at once, from the batches before: so the number of processes changes no
-    proposal. `trial_seed` is the seed of all trials, by default none of the reported ones.
-    """
-
-    methods: list[str]
-    trials: Count = 8
-    seeds: Annotated[list[int], Field(min_length=1)] = [41, 42, 43]
-    objective: str = "retrain_similarity"
-    trial_seed: int = 51
-    sampler_seed: int = 0
-    batch: Count = 4
-    workers: Count = 1
+class TuneConfig(TuneKeys):
+    """The keys of `dareu tune`; the objective is one of `objectives`."""
 
     @field_validator("objective")
     @classmethod
