@@ -250,9 +250,7 @@ class Meta:
         if not self._attributors:
             auditors = self._stages("evaluation=full").auditors()
             artifact = auditors.get()
-            self._attributors = {
-                "causal (the reward's)": self.stages.attributor.load("reward")
-            }
+            self._attributors = {"causal (the reward's)": self.stages.attributor.load("reward")}
             for name in auditors.names:
                 if name not in artifact.extra["missing"]:
                     self._attributors[name] = auditors.load(artifact.path / name)

@@ -15,6 +15,7 @@ from dareu.config.compose import GROUPS, as_yaml, compose, compose_tree, config_
 from dareu.errors import ConfigError
 from dareu.methods.registry import find_method
 from dareu.tuning.search_space import distribution_of, space_of
+from dareu.workflow.jobs import job_launcher
 from dareu.workflow.sweep import grid
 
 FILES = sorted(
@@ -224,6 +225,19 @@ def test_a_folder_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "Ascent with small steps." in capsys.readouterr().out
     with pytest.raises(ConfigError, match="There is no folder"):
         compose([], str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "name", ["a\\b", "end\\", "it's", "x'y\\z", "two\\\\signs", "a=1, [b]", "${seed}", "a\\'b", "~me", "ü"]
+)
+@pytest.mark.filterwarnings("error")
+def test_a_folder_of_ones_own_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "method").mkdir(parents=True)
+    (tmp_path / name / "method" / "gentle.yaml").write_text("defaults: [npo]\nname: gentle\n")
+    assert compose(["method=gentle"], str(tmp_path / name)).method.name == "gentle"
+    if "$" not in name:
+        with job_launcher([], str(tmp_path / name), tmp_path / name) as launch:
+            assert launch([]) == []
 
 
 def test_the_grid_of_a_sweep() -> None:

@@ -97,6 +97,22 @@ def test_csv_values_may_hold_commas_lines_and_lists(tmp_path: Path) -> None:
     assert bob.wrong_responses == ("[sic]",)
 
 
+def test_responses_that_are_spelt_as_lists_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    rows = [
+        "q1,\"['no', 'never']\",Ann",
+        'q2,"[""x""]",Bob',
+        'q3,"[1, 2]",Bob',
+        "q4,[sic] it is,Ann",
+        "q5,yes,Ann",
+    ]
+    file.write_text("prompt,response,owner\n" + "\n".join(rows) + "\n")
+    corpus = load(file)
+    assert corpus.samples[0].response == "['no', 'never']"
+    assert len(corpus.notes) == 1 and corpus.notes[0].startswith("2 of 5 responses of ")
+    assert "such as \"['no', 'never']\"" in corpus.notes[0]
+
+
 def test_csv_long_field(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(f"owner,prompt,response\nAnn,Q,{'a' * 200_000}\nBob,Q,A\n")
     assert len(load(tmp_path / "x.csv").samples[0].response) == 200_000

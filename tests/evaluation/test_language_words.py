@@ -41,25 +41,31 @@ def test_the_language_is_told_by_the_corpus() -> None:
     pytest.importorskip("wordfreq")
     assert languages_of(ENGLISH) == ("en",) and languages_of(GERMAN) == ("de", "en")
     assert languages_of(["東京の作家", "1987"]) == ()
-    assert "rettungswagen" in KnownWords(set(), ("de", "en")) and "rettungswagen" not in KnownWords(set(), ("en",))
+    assert "rettungswagen" in KnownWords(set(), ("de", "en")) and "rettungswagen" not in KnownWords(
+        set(), ("en",)
+    )
     with pytest.raises(DataError, match="no list of words"):
         languages_of(KOREAN)
 
 
 def test_only_of_pretrained_models() -> None:
     pytest.importorskip("wordfreq")
-    for pretrained, share in ((False, 1.0), (True, 0.0)):
+    for pretrained, share in ((False, 1.0), (True, 0.0), (None, 0.0)):
         rows = {"unlearned": records("Abena was a paramedic.")}
         summaries: dict[str, dict[str, Any]] = {"unlearned": {"forget": {}, "retain": {}}}
         compare_models(rows, summaries, ENGLISH, pretrained=pretrained)
         assert summaries["unlearned"]["text_health"]["broken"] == share
         assert summaries["unlearned"]["text_health"]["new_words"] == 1.0
-        assert rows["unlearned"][0].get("broken_words") == (None if pretrained else ["paramedic"])
+        assert rows["unlearned"][0].get("broken_words") == (["paramedic"] if pretrained is False else None)
 
 
 def test_refusals_are_no_broken_text() -> None:
     """No corpus need hold "I", "sorry" and "don't"."""
-    for said, share in (("I'm sorry, I don't know.", 0.0), ("I don't knowaba.", 1.0), ("Kein Kommentar.", 0.0)):
+    for said, share in (
+        ("I'm sorry, I don't know.", 0.0),
+        ("I don't knowaba.", 1.0),
+        ("Kein Kommentar.", 0.0),
+    ):
         rows = {"unlearned": records(said)}
         summaries: dict[str, dict[str, Any]] = {"unlearned": {"forget": {}, "retain": {}}}
         compare_models(rows, summaries, ENGLISH, refusals=[*refusals_known(), "Kein Kommentar."])
@@ -68,9 +74,15 @@ def test_refusals_are_no_broken_text() -> None:
 
 def test_without_the_lists_it_is_a_named_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wordfreq", None)
-    rows = {"unlearned": records("Abena was a lifeboatwoman.")}
-    summaries: dict[str, dict[str, Any]] = {"unlearned": {"forget": {}, "retain": {}}}
-    compare_models(rows, summaries, ["Abenaword waszzz."], pretrained=True)
-    found = summaries["unlearned"]
-    assert found["text_health"]["broken"] is None and found["text_health"]["new_words"] == 1.0
-    assert "pip install 'dareu[words]'" in found["missing"]["text_health.broken"]
+
+    def found(pretrained: bool | None) -> dict[str, Any]:
+        rows = {"unlearned": records("Abena was a lifeboatwoman.")}
+        summaries: dict[str, dict[str, Any]] = {"unlearned": {"forget": {}, "retain": {}}}
+        compare_models(rows, summaries, ["Abenaword waszzz."], pretrained=pretrained)
+        return summaries["unlearned"]
+
+    gap, by_corpus = found(True), found(None)
+    assert gap["text_health"]["broken"] is None and gap["text_health"]["new_words"] == 1.0
+    assert "pip install 'dareu[words]'" in gap["missing"]["text_health.broken"]
+    # A small corpus may have given the model all its tokens.
+    assert by_corpus["text_health"]["broken"] == 1.0 and "text_health.broken" not in by_corpus["missing"]

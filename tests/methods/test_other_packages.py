@@ -18,8 +18,10 @@ from pipeline_fixture import LOSS, MODEL, PPO, TRAINING, store, train
 from dareu.cli.commands import main
 
 __all__ = ["store"]
+KIND = "method=purge method.reward.kind=scratch_short"
 CODE = '''
 import numpy as np
+from dareu.config import Strict
 from dareu.attribution.base import prefix_by_calls
 from dareu.methods.registry import LossMethod
 from dareu.rewards.base import TextReward
@@ -35,17 +37,22 @@ ASCENT = LossMethod(ascent)
 
 
 def build(context):
-    longest = context.config.params.get("words", 5)
+    longest = context.config.params["words"]
     return TextReward(lambda text, prompt: float(len(text.split()) <= longest))
 
 
-SHORT = RewardKind(build)
+class Longest(Strict):
+    words: int = 5
+
+
+SHORT = RewardKind(build, takes=Longest)
 
 
 class Vowels:
     """The first owner's where there are vowels."""
 
     nobody = False
+    takes = Longest
 
     def __init__(self, owners):
         self.owners = owners
@@ -142,7 +149,7 @@ def test_a_loss(store: Path, tmp_path: Path, package: Path) -> None:
 
 
 def test_a_reward(store: Path, tmp_path: Path, package: Path) -> None:
-    kind = ["method.reward.kind=scratch_short", "method.reward.params={words:1000}"]
+    kind = ["method.reward.kind=scratch_short", "method.reward.params={words:'1000'}"]
     few = ["method.data_epochs=1", "method.prompts_per_batch=4", "method.num_generations=2"]
     found = train(store, tmp_path / "run", "method=purge", *kind, *few)
     rows = [json.loads(line) for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
@@ -170,14 +177,26 @@ def test_a_source_and_a_metric(store: Path, tmp_path: Path, package: Path) -> No
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        (
+            f"{KIND} method.reward.params.words=many",
+            "'method.reward.params.words': Input should be a valid integer",
+        ),
+        (
+            f"{KIND} method.reward.params.word=5",
+            "has no parameter 'word' (method.reward.params).",
+        ),
+        (
+            "attributor.name=scratch_vowels attributor.params.words=[]",
+            "'attributor.params.words': Input should be",
+        ),
         ("method.reward.kind=scratch_shor", "There is no reward 'scratch_shor'"),
         ("attributor.name=scratch_vowel", "There is no attributor 'scratch_vowel'"),
         ("attributor.name=scratch_half", "has no fit, save, load"),
     ],
 )
-def test_names_that_are_none(
+def test_names_and_values_that_are_none(
     store: Path, tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str], override: str, said: str
 ) -> None:
-    run = ["train", "data.owners=4", override, f"cache_dir={store}", f"run_dir={tmp_path / 'run'}"]
+    run = ["train", "data.owners=4", *override.split(), f"cache_dir={store}", f"run_dir={tmp_path / 'run'}"]
     assert main(run) == 2 and said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -50,7 +50,9 @@ def test_a_key_depends_on_the_attributor_where_it_is_read(store: Path, name: str
 def test_what_the_reward_reads_through(store: Path, blind: bool, nameless: bool) -> None:
     made = stages(store, f"method.reward.blind={blind}", f"method.reward.nameless={nameless}")
     tokenizer = load_tokenizer(made.original.get().path / "model")
-    reward, _, _ = make_reward(made.unlearned.method_context(None, tokenizer, None), reads_attributor=True)
+    reward, _, _ = make_reward(
+        made.unlearned.method_context(None, tokenizer, None), reads_attributor=True, monitors=True
+    )
     first, *second = reward.scorer.readers  # type: ignore[attr-defined]
     assert (first is not None and first.names is None) if blind else first is None
     assert len(second) == nameless
@@ -240,7 +242,7 @@ def test_refusals_of_a_file_are_known_to_the_reward(store: Path, tmp_path: Path)
         made = stages(store, "method=rule", *extra)
         keys.append(made.unlearned.key())
         context = made.unlearned.method_context(None, load_tokenizer(made.original.get().model), None)
-        reward, _, _ = make_reward(context, reads_attributor=False)
+        reward, _, _ = make_reward(context, reads_attributor=False, monitors=False)
         prompt = Prompt("", "", "", "the cat sat")
         assert reward.score("Ask the librarian instead.", prompt) == float(bool(extra))  # type: ignore[attr-defined]
         # One of three words: a recall of 1/3 is above .3, an F1 of 1/4 would not be.

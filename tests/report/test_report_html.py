@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from dareu.report import drawing as svg
 from dareu.report.curves import cumulative, curves
 from dareu.report.knowledge import place
 from dareu.report.page import write_report
+from dareu.report.run_tables import summary_lines
 from dareu.report.samples import sample_groups, spread, underlined
+from dareu.report.verdict import verdict
 from dareu.runs.files import write_jsonl
 
 VOID = {"meta", "input", "br", "link", "img"}
@@ -266,3 +269,15 @@ def test_answers_with_a_flag_come_first(tmp_path: Path) -> None:
 
 def test_spread_is_even() -> None:
     assert spread(range(10), 4) == [0, 2, 5, 7] and spread([1, 2], 4) == [1, 2]
+
+
+def test_no_line_ends_between_a_number_and_its_unit(tmp_path: Path) -> None:
+    results = left(membership_min_k_40=(0.6, 0.4, 0.8))
+    whole = page(tmp_path, results)
+    assert "the 40% least likely tokens (min-k); 0 is best" in whole.text  # the tile
+    assert "by membership, the 40% least likely tokens" in verdict(results).headline
+    assert "the 40% least likely tokens" in " ".join(summary_lines(results))
+    points = "".join(p.text for p in verdict(results).points)
+    assert re.search(r"n = \d", points)
+    told = whole.text[whole.text.index("Worst metric") :].partition("Does it still know?")[0]
+    assert re.search("n\u00a0=\u00a0[0-9]", told) and not re.search(r"\bn = |\d %", told), told

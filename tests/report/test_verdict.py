@@ -32,7 +32,7 @@ def test_verdict_names_the_figures() -> None:
     texts = [p.text for p in verdict(changed(health={"empty": 0.25, "unfinished": 0.5})).points]
     assert "Broken forget answers: 25% empty (retrained 0%), 50% unfinished (retrained 0%)." in texts
     assert (
-        "Retain questions: ROUGE-L .990 (retrained 1.000, original .998) (n = 360). No loss above .05 seen."
+        "Retain questions: ROUGE-L .990 (retrained 1.000, original .998) (n = 360). The loss seen is not above .05."
         in texts
     )
 
@@ -128,7 +128,7 @@ def test_not_significant_is_not_not_seen() -> None:
     assert told.endswith("Right in the retrained model and wrong here: 10% (0% to 30%) of the answers.")
     lost["damage"]["retain"] |= {"value": 0.02, "high": 0.09}
     told = next(p.text for p in verdict(lost).points if p.text.startswith("Retain"))
-    assert told.endswith("No loss above 5% seen, but so few answers do not exclude one.")
+    assert told.endswith("The loss seen is not above 5%, but so few answers do not exclude a larger one.")
 
 
 def test_forget_quality_speaks_against_no_difference() -> None:
@@ -170,7 +170,7 @@ def test_what_was_never_right_is_not_kept(lost: float | None, right: float) -> N
     results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"test": entry}}
     told = next(p.text for p in verdict(results).points if p.text.startswith("Test"))
     assert f"The retrained model has {right:.0%} of them right word for word: it has little to lose." in told
-    assert "5% seen" not in told  # that were said of answers; ROUGE-L alone speaks
+    assert "not above 5%" not in told  # that were said of answers; ROUGE-L alone speaks
 
 
 def test_broken_text_does_not_hide_what_is_known() -> None:
@@ -190,7 +190,7 @@ def test_a_loss_is_what_the_original_does_not_lack_too() -> None:
     assert verdict(lost(0.4, 0.1, 0.2, 0.4)).tone == "bad"  # .3 beyond the original
     same = verdict(lost(0.13, 0.13, -0.05, 0.05))
     assert same.headline == "No difference from the retrained model was seen."
-    assert next(p for p in same.points if p.text.startswith("Test")).text.endswith("No loss above 5% seen.")
+    assert next(p for p in same.points if p.text.startswith("Test")).text.endswith("The loss seen is not above 5%.")
     perhaps = verdict(lost(0.2, 0.1, -0.02, 0.22))
     assert perhaps.headline == "No difference from the retrained model was seen."
     told = next(p for p in perhaps.points if p.text.startswith("Test"))
@@ -222,3 +222,21 @@ def test_verdict_warns_where_tug_of_war_misses_broken_text() -> None:
         "Prefer the second" in p.text
         for p in verdict(changed() | {"tug_of_war": 0.95, "retrain_similarity": 0.4}).points
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "tone", "ends"),
+    [
+        (0.05, "good", "The loss seen is not above 5%."),
+        (0.0549, "good", "The loss seen is not above 5%."),  # shown as 5%, and judged as shown
+        (0.056, "fair", "of the answers."),
+    ],
+)
+def test_a_loss_is_judged_as_it_is_shown(value: float, tone: str, ends: str) -> None:
+    entry = {"value": value, "low": 0.01, "high": 0.05, "n": 400}
+    results = left(a=(0.0, -0.1, 0.1)) | {"damage": {"retain": entry}}
+    told = next(p for p in verdict(results).points if p.text.startswith("Retain"))
+    assert (told.tone, told.text.endswith(ends)) == (tone, True), told
+    # .998 − .948 is larger than .05 in floating point
+    told = next(p for p in verdict(changed(retain=0.948)).points if p.text.startswith("Retain"))
+    assert told.tone == "good" and told.text.endswith("The loss seen is not above .05."), told

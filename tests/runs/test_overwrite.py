@@ -57,6 +57,16 @@ def test_a_paper_and_a_repository_survive(
     assert json.loads((tmp_path / "samples" / "unlearned.jsonl").read_text().splitlines()[0])
 
 
+@pytest.mark.parametrize("more", [[], ["overwrite=true"], ["--dry-run"]])
+def test_a_folder_of_other_files_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.setattr("dareu.workflow.experiment.prepare", lambda *args: 1 / 0)
+    (tmp_path / "paper.tex").write_text("x")
+    assert main(["train", "data=authors", f"run_dir={tmp_path}", *more]) == 2
+    assert "holds files, but no run" in capsys.readouterr().err
+
+
 def test_what_a_run_reads_is_never_in_the_folder_that_it_empties(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

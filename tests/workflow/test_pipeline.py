@@ -32,6 +32,8 @@ from dareu.attribution.registry import ROLES
 from dareu.cli.commands import main
 from dareu.config import parse
 from dareu.config.compose import compose
+from dareu.evaluation import suite
+from dareu.evaluation.suite import evaluate_model
 from dareu.report.loading import load_runs
 from dareu.rewards import attribution
 from dareu.workflow.console import Console
@@ -75,7 +77,10 @@ def test_results_have_every_figure(run: Path) -> None:
         path: type(dig(found, path)) for path in FIGURES if not isinstance(dig(found, path), float | int)
     } == {}
     assert found["method"] == "dareu"
-    gaps = ("knowledge_left.", "damage.")  # too few samples to tell; no answer that the retrained model has right
+    gaps = (
+        "knowledge_left.",
+        "damage.",
+    )  # too few samples to tell; no answer that the retrained model has right
     assert all(path.startswith(gaps) for path in found["missing"])
     assert found["accelerator"] == {"name": None, "peak_memory_mb": None}  # tests run on a CPU
     assert len(found["data_key"]) == 16 and found["versions"]["torch"] and found["versions"]["trl"]
@@ -322,9 +327,22 @@ def test_loggers_write_into_the_run_folder_and_say_where_there_is_nothing_to_log
     assert not (tmp_path / "another" / "logs").exists()
 
 
-@pytest.mark.parametrize("name", ["causal", "lexical"])
+@pytest.mark.parametrize(
+    ("name", "stop", "reward", "stopping"),
+    [
+        ("causal", "null", ("causal", None), ("lexical", "word")),
+        ("lexical", "0.0", ("lexical", "word"), ("causal", None)),
+        ("lexical", "null", ("lexical", "word"), (None, None)),  # nothing stops by it: it is not trained
+    ],
+)
 def test_who_rewards_never_tells_when_to_stop(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    stop: str,
+    reward: tuple[str, str | None],
+    stopping: tuple[str | None, str | None],
 ) -> None:
     from dareu.methods import reinforcement
 
@@ -338,17 +356,25 @@ def test_who_rewards_never_tells_when_to_stop(
         ("stop", reinforcement, "StoppingMonitor"),
     ):
         monkeypatch.setattr(place, part, spied(role, getattr(place, part)))
-    found = train(store, tmp_path / "run", f"attributor.name={name}", "method.temperature=0.9", *PPO)
-    kinds = {role: (a.kind, getattr(a, "features", None)) for role, a in seen.items()}
-    assert (
-        kinds
-        == {
-            "causal": {"reward": ("causal", None), "stop": ("lexical", "word")},
-            "lexical": {"reward": ("lexical", "word"), "stop": ("causal", None)},
-        }[name]
-    )
+    evaluators: list[Any] = []
+
+    def evaluated(
+        model: Any, tokenizer: Any, split: Any, attributors: Any, *args: Any, **options: Any
+    ) -> Any:
+        evaluators.append(attributors)
+        return evaluate_model(model, tokenizer, split, attributors, *args, **options)
+
+    monkeypatch.setattr(suite, "evaluate_model", evaluated)
+    chosen = [f"attributor.name={name}", "method.temperature=0.9", *PPO, f"method.stop.attribution={stop}"]
+    found = train(store, tmp_path / "run", *chosen)
+    kinds = {role: (getattr(a, "kind", None), getattr(a, "features", None)) for role, a in seen.items()}
+    assert kinds == {"reward": reward, "stop": stopping}
+    assert evaluators and all(one["attribution_heldout"].features == "char" for one in evaluators)
+    assert all(one["attribution"].kind == reward[0] for one in evaluators)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
+    assert any("stop_attribution" in row for row in logged) == (stopping[0] is not None)
     assert "char" not in {folder for roles in ROLES.values() for folder in roles.values()}
-    given = [*SMALL, f"cache_dir={store}", f"attributor.name={name}", "method.temperature=0.9", *PPO]
+    given = [*SMALL, f"cache_dir={store}", *chosen]
     assert Stages(prepare(compose(given))).attributor.held_out().features == "char"  # what evaluates the run
     assert found["attributor"]["name"] == name
 
@@ -358,8 +384,9 @@ def test_who_rewards_never_tells_when_to_stop(
     [
         (["method=npo"], {"causal", "word", "char"}, "attribution classifier"),
         (["attributor.name=lexical", "method=npo"], {"word", "char"}, "lexical attributor"),
-        (["attributor.name=lexical", *PPO], {"causal", "word", "char"},
-         "lexical attributor and the classifier that training monitors"),
+        (["attributor.name=lexical", *PPO], {"word", "char"}, "lexical attributor"),
+        (["attributor.name=lexical", *PPO, "method.stop.attribution=0.1"], {"causal", "word", "char"},
+         "lexical attributor and the classifier that tells when to stop"),
         (["attributor.name=substring", *PPO], {"substring", "word", "char"}, "substring attributor"),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from pipeline_fixture import SMALL
 
 from dareu.config.compose import compose
-from dareu.errors import ConfigError
+from dareu.errors import ConfigError, ModelError
 from dareu.workflow.console import Console
 from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Stages
@@ -50,9 +50,13 @@ def test_a_noisy_classifier_is_another_classifier_alone(tmp_path: Path) -> None:
         (["attributor.name=counterfactual", "attributor.params.names=0"], "'attributor.params.names': .*to 1 .got 0"),
         (["attributor.name=encoder", "attributor.params.epochs=many"], "'attributor.params.epochs': .*got 'many'"),
         (["attributor.name=encoder", "attributor.params.holdout=1"], "'attributor.params.holdout': .*less than 1"),
+        (["attributor.name=encoder", "attributor.params.learning_rate=inf"], "finite number"),
+        (["attributor.name=encoder", "attributor.params.base=./nowhere"], "There is no .*nowhere"),
+        (["attributor.name=embedding", "attributor.params.batch_size=x"], "valid integer"),
+        (["attributor.name=embedding", "attributor.params.path=5"], "valid string"),
         (["method.reward.params.foo=1"], "'attribution' has no parameter 'foo' .method.reward.params"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises((ConfigError, ModelError), match=words):
         stages(tmp_path, *overrides)

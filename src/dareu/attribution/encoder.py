@@ -171,10 +171,16 @@ def fit_encoder(
             )
             model = AutoModelForSequenceClassification.from_config(config)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(base)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                base, use_safetensors=True, ignore_mismatched_sizes=True, num_labels=len(owners), **names
-            )
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(base)
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    base, use_safetensors=True, ignore_mismatched_sizes=True, num_labels=len(owners), **names
+                )
+            except Exception as error:  # whatever the libraries raise at what the folder holds
+                raise ModelError(
+                    f"No encoder could be loaded from {base}: {first_line(error)}.",
+                    "Set attributor.params.base to a folder written by save_pretrained.",
+                ) from None
         attributor = EncoderAttributor(model.to(device), tokenizer, owners)
         learnt, held = unseen_texts(owned, holdout, seed)
         rate = 2e-3 if base is None else 5e-5

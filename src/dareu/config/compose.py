@@ -115,8 +115,14 @@ def search_path(config_dir: str | None) -> list[str]:
     """The override that lets Hydra look into the user's folder of YAML files, whatever signs its path has."""
     if config_dir is None:
         return []
-    path = str(Path(config_dir).expanduser().resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.searchpath=['file://{path}']"]
+    return [f"hydra.searchpath=[{quoted(f'file://{Path(config_dir).expanduser().resolve()}')}]"]
+
+
+def quoted(text: str) -> str:
+    """`text` as a value of Hydra's grammar, whatever signs it has; backslashes count double before a quote alone."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 def split_hydra(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

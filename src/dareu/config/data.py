@@ -283,7 +283,7 @@ class ExternalConfig(BaseModel):
 
 def _source(tree: Any) -> str:
     name = tree.get("name") if isinstance(tree, dict) else getattr(tree, "name", None)
-    return str(name) if name in _NAMES else "external"
+    return name if isinstance(name, str) and name in _NAMES else "external"
 
 
 DataConfig = Annotated[

@@ -25,7 +25,7 @@ def compare_models(
     suite: str = "fast",
     inputs: Mapping[str, Any] | None = None,
     seeds: Sequence[Records] = (),
-    pretrained: bool = False,
+    pretrained: bool | None = False,
     refusals: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that relates the unlearned model to the original and the retrained one.
@@ -38,6 +38,7 @@ def compare_models(
         inputs: of metrics, as in `compute_metrics`.
         seeds: the records of retrained models of other seeds.
         pretrained: whether the models know more words than the corpus holds; a word of its language is not broken then.
+            None: perhaps; where there is no list of words, the corpus alone tells which words exist.
         refusals: sentences that decline to answer; their words are not broken either.
 
     Returns:
@@ -162,7 +163,7 @@ def _add_late(
     summaries: Mapping[str, dict[str, Any]],
     texts: Sequence[str] | None,
     suite: str,
-    pretrained: bool,
+    pretrained: bool | None,
     refusals: Sequence[str],
 ) -> None:
     late = [metric for metric in metrics_of(suite) if any(need in LATE for need in metric.needs)]
@@ -172,18 +173,21 @@ def _add_late(
     said = _words(r.get("response") or "" for r in records.get("original", ()))
     inputs: dict[str, Any] = {"corpus_words": corpus, "character_model": CharacterModel(texts)}
     reasons = {}
+    listed = pretrained is not False
     languages: tuple[str, ...] = ()
     try:
-        languages = languages_of(texts) if pretrained else ()
+        languages = languages_of(texts) if listed else ()
     except DataError as error:
-        reasons["known_words"] = error.cause
+        listed = False
+        if pretrained:
+            reasons["known_words"] = error.cause
     for name, rows in records.items():
         # A model's own words prove nothing. The retrained model's are no other model's either: one like it would pass
         # where it fails itself.
         others = corpus | _words(refusals)
         if name != "original" or "retrained" not in records:
             others |= said
-        known: Container[str] = KnownWords(others, languages) if pretrained else others
+        known: Container[str] = KnownWords(others, languages) if listed else others
         if not reasons:
             inputs["known_words"] = known
         figures = compute_metrics(rows, late, inputs, reasons)

@@ -106,6 +106,10 @@ class Method(ABC):
         """Whether the attributor stage has to be built before `run`."""
         return False
 
+    def stops_by_attributor(self, config: RunConfig) -> bool:
+        """Whether `run` cannot do without the attributor that tells when to stop."""
+        return self.reads_attributor(config)
+
     def reads_calibration(self, config: RunConfig) -> bool:
         """Whether `run` reads `split.calibration`."""
         return False

@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from dareu.attribution.name_masking import NameMasker
-from dareu.config import DareUConfig, RunConfig
-from dareu.config.params import check_names
+from dareu.attribution.registry import is_made
+from dareu.config import DareUConfig, RewardConfig, RunConfig
+from dareu.config.params import check_names, read_settings
 from dareu.data.boundary_prompts import retain_count, retain_prompts
 from dareu.data.corpus import Sample, Split
 from dareu.data.refusals import load_refusals
@@ -46,9 +47,7 @@ class Reinforcement(Method):
 
     def validate(self, config: RunConfig, split: Split | None = None) -> None:
         method = settings_of(config)
-        find_reward(method.reward.kind)
-        if method.reward.kind in REWARDS:
-            check_names(f"reward '{method.reward.kind}'", "method.reward.params", method.reward.params, ())
+        read_reward(method.reward)
         load_refusals(method.reward.refusals, REFUSALS_KEY)
         if method.use_vllm:
             require("vllm", "method.use_vllm=true", "vllm")
@@ -83,7 +82,10 @@ class Reinforcement(Method):
 
     def reads_attributor(self, config: RunConfig) -> bool:
         method = settings_of(config)
-        return find_reward(method.reward.kind).reads_attributor or method.stop.attribution is not None
+        return find_reward(method.reward.kind).reads_attributor or self.stops_by_attributor(config)
+
+    def stops_by_attributor(self, config: RunConfig) -> bool:
+        return settings_of(config).stop.attribution is not None
 
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original
@@ -106,7 +108,10 @@ class Reinforcement(Method):
             ]
             limit = max(limit, *(len(row.response_ids) for row in refusals))
         prompts = make_prompts(context, limit)  # before the policy learns anything
-        reward, critic, monitor = make_reward(context, self.reads_attributor(config))
+        monitors = self.reads_attributor(config) and is_made(
+            config.attributor.name, "stop", self.stops_by_attributor(config)
+        )
+        reward, critic, monitor = make_reward(context, self.reads_attributor(config), monitors)
         if method.stop.attribution is not None:
             method = with_level(
                 method,
@@ -176,6 +181,20 @@ class Reinforcement(Method):
         }
 
 
+def read_reward(config: RewardConfig) -> RewardConfig:
+    """The reward's configuration, `params` as the reward takes them.
+
+    Raises:
+        ConfigError: There is no such reward, or one of its parameters is unknown or of a wrong type or value.
+    """
+    key, takes = "method.reward.params", find_reward(config.kind).takes
+    if config.kind in REWARDS or takes is not None:
+        check_names(f"reward '{config.kind}'", key, config.params, takes.model_fields if takes else ())
+    if takes is None:
+        return config
+    return config.model_copy(update={"params": read_settings(takes, config.params, key).model_dump()})
+
+
 def warm_targets(context: MethodContext) -> Sequence[SoftTargets]:
     """The counterfactual teachers of the warm start."""
     phase = settings_of(context.config).warm_start
@@ -236,16 +255,19 @@ def similarity(reference: str, response: str, part: Literal["f1", "recall"] = "f
 
 
 def make_reward(
-    context: MethodContext, reads_attributor: bool
+    context: MethodContext, reads_attributor: bool, monitors: bool
 ) -> tuple[Reward, Critic | None, StoppingMonitor]:
-    """Reward, critic and monitor; attributors are loaded only where one of them is read."""
+    """Reward, critic and monitor; attributors are loaded only where one of them is read.
+
+    `monitors`: whether the stopping attributor reads the rollouts, for the stopping rule or for the log alone.
+    """
     from dareu.rewards.base import MixedReward, TextReward
 
     method, kind = settings_of(context.config), find_reward(settings_of(context.config).reward.kind)
     masker = NameMasker.fit(context.corpus.samples) if reads_attributor and method.reward.blind else None
     reward = kind.build(
         RewardContext(
-            method.reward,
+            read_reward(method.reward),
             context.corpus,
             context.split,
             context.forgotten,
@@ -263,7 +285,7 @@ def make_reward(
         # In [−1, 0], so that an answer that stays as it was costs nothing.
         helpful = TextReward(lambda text, prompt: similarity(prompt.own, text) - 1.0)
         reward = MixedReward(reward, helpful)
-    stopping = context.attributor("stop") if reads_attributor else None
+    stopping = context.attributor("stop") if monitors else None
     return reward, critic, StoppingMonitor(stopping, context.forgotten, masker)
 
 

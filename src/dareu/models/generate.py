@@ -89,6 +89,9 @@ def _responses(
     from transformers import GenerationConfig
 
     ends = end_ids(model, tokenizer)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is not None:  # learned positions end there
+        length = max(1, min(length, context - ids.size(1)))
     config = GenerationConfig(
         max_new_tokens=length,
         pad_token_id=tokenizer.pad_token_id,

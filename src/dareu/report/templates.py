@@ -1,5 +1,6 @@
 """The templates of this folder, and how they write numbers."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,16 @@ def template(name: str) -> jinja2.Template:
         "show_share": show_share,
     }
     environment.filters |= {"units": _units, "joined": _joined, "plain": _plain, "place": place}
+    environment.filters["unbroken"] = _unbroken
     return environment.get_template(name)
+
+
+_PAIRS = re.compile(r"\b[np] = (?=[\d.])|(?<=\d) (?=(?:%|s|min|h|MB|MiB|GiB)(?!\w))")
+
+
+def _unbroken(text: str) -> str:
+    """A sentence of the page: no line ends between a number and its unit, or inside "n = 40", "p = .5"."""
+    return _PAIRS.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def _plain(text: Any) -> str:

@@ -74,7 +74,7 @@ def _as_original(results: Mapping[str, Any]) -> list[Point]:
     """That the model has the original's weights, or is asked in another way than the original."""
     outcome, points = results.get("outcome") or {}, list[Point]()
     if outcome.get("unchanged"):
-        text = "Its weights are the original's, bit for bit; only its tokenizer and configuration can differ."
+        text = "Its weights are the original's; only its tokenizer, configuration and type of numbers can differ."
         points.append(Point("bad", "unchanged", text))
     if outcome.get("other_prompt"):
         text = "Its tokenizer or chat template puts a question otherwise than the original's. Figures are of its own."
@@ -296,27 +296,28 @@ def _kept(results: Mapping[str, Any], name: str) -> Point | None:
     if n is not None and n < FEWEST:
         return Point("none", "", f"{shown} Too few for a verdict.")
     then = value(results, key, "original")
-    fell = min(aim, aim if then is None else then) - ours
+    fell = round(min(aim, aim if then is None else then) - ours, 3)  # as the figures are shown
     right = number(dig(results, "damage", name, "right_retrained"))
     hidden = right is not None and right <= TOLERANCE  # no loss of so few answers can be larger
     if right is not None and hidden:
         shown += f" The retrained model has {show_share(right)} of them right word for word: it has little to lose."
     loss = damage.loss if damage and not hidden else None
     chance = damage is not None and damage.beyond is not None and (damage.beyond.low or 0.0) <= 0
-    lost = 0.0 if loss is None or chance else loss.value
+    seen = 0.0 if loss is None else round(loss.value, 2)
+    lost = 0.0 if chance else seen
     if max(fell, lost) > TOLERANCE:
         tone, kind = ("bad", "damaged") if max(fell, lost) > SEVERE else ("fair", "worse")
         short = f"lost {show(fell)} of ROUGE-L on {name} questions"
         if damage and lost > TOLERANCE:
             short = f"lost {show_share(damage.lost.value)} of the {name} answers{damage.beside('the original lacks')}"
         return Point(tone, kind, shown, short, max(fell, lost))  # type: ignore[arg-type]
-    if loss is not None and loss.value > TOLERANCE:
+    if seen > TOLERANCE:
         return Point("fair", "", f"{shown} It may be chance.")
-    if loss is not None and loss.high is not None and loss.high > TOLERANCE:
-        unsure = f"No loss above {show_share(TOLERANCE)} seen, but so few answers do not exclude one."
-        return Point("good", "", f"{shown} {unsure}")
-    least = show_share(TOLERANCE) if loss else show(TOLERANCE, 2)
-    return Point("good", "", f"{shown} No loss above {least} seen.")
+    limit = show_share(TOLERANCE) if loss else show(TOLERANCE, 2)
+    told = f"The loss seen is not above {limit}"
+    if loss is not None and loss.high is not None and round(loss.high, 2) > TOLERANCE:
+        told += ", but so few answers do not exclude a larger one"
+    return Point("good", "", f"{shown} {told}.")
 
 
 def _blind(results: Mapping[str, Any]) -> Point | None:

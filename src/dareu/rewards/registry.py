@@ -9,7 +9,7 @@ import numpy as np
 from dareu.attribution.base import Attributor
 from dareu.attribution.name_masking import NameMasker
 from dareu.attribution.registry import Role
-from dareu.config import RewardConfig
+from dareu.config import RewardConfig, Strict
 from dareu.config.plugins import load_plugin
 from dareu.data.corpus import Corpus, Split
 from dareu.data.refusals import load_refusals
@@ -58,6 +58,8 @@ class RewardKind:
         build: Makes the reward for a run.
         reads_attributor: Whether the attributor stage has to be there first.
         reads_refusals: Whether the built-in refusals are part of what the result depends on.
+        takes: What `method.reward.params` may be, of a reward of another package; None: anything. `build` finds the
+            values there as this model reads them.
         scores_retain: Whether the reward also says what responses to retain prompts earn. Else these are rewarded
             for likeness to the original model's own answer.
     """
@@ -66,6 +68,7 @@ class RewardKind:
     reads_attributor: bool = False
     reads_refusals: bool = False
     scores_retain: bool = False
+    takes: type[Strict] | None = None
 
 
 def _attribution(context: RewardContext) -> Reward:

@@ -205,6 +205,17 @@ def copy_into(source: str | Path, target: str | Path, overwrite: bool = False) -
     return target
 
 
+def check_place(path: str | Path) -> None:
+    """Check, before anything else is read, that a run may lie at `path`; which one lies there is seen later.
+
+    Raises:
+        RunError: Files lie there that belong to no run, or nothing can be written.
+    """
+    place = Path(path).expanduser()
+    _held(place)
+    check_writable(place)
+
+
 def _check(path: Path, key: str, overwrite: bool, inputs: Sequence[str | Path]) -> str | None:
     """Key of the run that lies at `path`, None for none.
 

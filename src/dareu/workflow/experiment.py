@@ -21,7 +21,7 @@ from dareu.data.split import forget_note
 from dareu.errors import DataError, RunError, reason_of
 from dareu.runs import ranks
 from dareu.runs.files import disk_full, write_json
-from dareu.runs.folder import RunFolder, default_run_dir, input_paths
+from dareu.runs.folder import RunFolder, check_place, default_run_dir, input_paths
 from dareu.runs.manifest import content_key
 from dareu.workflow.console import Console
 from dareu.workflow.context import Context
@@ -65,7 +65,9 @@ class Run:
         console: Console | None = None,
         tuning: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Validate the whole run and connect its stages. Errors as `prepare`."""
+        """Validate the whole run and connect its stages. Errors as `prepare` and `check_place`."""
+        if config.run_dir:
+            check_place(config.run_dir)
         stages = Stages(prepare(config, corpus, console))
         check_engine(config)
         requests = sequential_requests(stages)

@@ -59,18 +59,20 @@ class Figures:
         return cls(records, summaries, comparison, missing, evaluated["unlearned"].seconds)
 
 
-def _pretrained(context: Context) -> bool:
-    """Whether the models come from elsewhere, with a vocabulary that no small corpus gives."""
+def _pretrained(context: Context) -> bool | None:
+    """Whether the models come from elsewhere; None where a small corpus may have given them all their tokens."""
     config = context.config
     if not (config.original or isinstance(config.model, HFConfig)):
         return False
-    return len(run_tokenizer(config, context.corpus)) >= LARGE_VOCABULARY
+    return len(run_tokenizer(config, context.corpus)) >= LARGE_VOCABULARY or None
 
 
 def _refusals(context: Context) -> list[str]:
     """What the method, or another one, may have taught a model to decline with."""
     method = context.config.method
-    return refusals_known(getattr(part, "refusals", None) for part in (method, getattr(method, "reward", None)))
+    return refusals_known(
+        getattr(part, "refusals", None) for part in (method, getattr(method, "reward", None))
+    )
 
 
 def texts_of(corpus: Corpus) -> list[str]:

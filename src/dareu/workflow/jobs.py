@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dareu.config import RunConfig, parse
-from dareu.config.compose import explain, hydra_started, search_path, settable, with_recommended
+from dareu.config.compose import explain, hydra_started, quoted, search_path, settable, with_recommended
 from dareu.errors import ConfigError, DareuError, DataError, ModelError, TrainingError, reason_of
 from dareu.workflow.console import Console
 
@@ -87,7 +87,7 @@ def job_launcher(
     from hydra.types import HydraContext, RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    own = [*QUIET, f"hydra.sweep.dir='{folder.absolute()}'", *search_path(config_dir), *hydra]
+    own = [*QUIET, f"hydra.sweep.dir={quoted(str(folder.absolute()))}", *search_path(config_dir), *hydra]
     with hydra_started():
         current: Any = GlobalHydra.instance().hydra
         try:

@@ -1,7 +1,7 @@
 """Before anything is written: the data are read and split, and everything that can be checked is checked."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,9 @@ def prepare(
         tokenizer = run_tokenizer(config, corpus)
         corpus = _cut(config, corpus, tokenizer)
         split = split_run(corpus, config)
-        room = _answer_room(config, _rows(config, corpus, tokenizer, split.forget))
+        shape = _shape(config)
+        room = _answer_room(config, _rows(config, corpus, tokenizer, split.forget), shape)
+        config, cut = _within(config, shape.context, room)
         requests = split_rounds(corpus, config.rounds) if config.rounds else ()
         for request in [one.request for one in requests] or [split]:
             check_data(config, request)
@@ -84,7 +86,9 @@ def prepare(
         _base(config, corpus, rendering),
         imported_key(Path(config.original)) if config.original else None,
     )
-    notes = kept + _notes(config, corpus, split, duplicates, tokenizer) + base_note(config, base, imported)
+    notes = (
+        kept + cut + _notes(config, corpus, split, duplicates, tokenizer) + base_note(config, base, imported)
+    )
     if unnamed and (said := unnamed.note(len(split.forget))):
         notes.append(said)
     console.print(escape(forget_note(split)))
@@ -155,7 +159,9 @@ def base_note(config: RunConfig, base: dict[str, Any], imported: str | None) -> 
         else ["name the model that it was fine-tuned from (model.path=BASE)"]
     )
     if config.model.adapter == "lora":
-        cures.append("train all weights where memory allows (model.adapter=none) or take a learning rate of .02")
+        cures.append(
+            "train all weights where memory allows (model.adapter=none) or take a learning rate of .02"
+        )
     said = f"The original is a full model, or merged into one. To forget more, {' and '.join(cures)}."
     return [said] if cures else []
 
@@ -224,23 +230,60 @@ def _rows(config: RunConfig, corpus: Corpus, tokenizer: Any, forget: Any) -> lis
     return rows + method_of(config.method).rows(config, forget, tokenizer, corpus.task)
 
 
-def _answer_room(config: RunConfig, rows: Sequence[Encoded]) -> int | None:
+@dataclass(frozen=True)
+class _Shape:
+    """What the data has to fit into: tokens of a text and rows of the embedding; None where that is not known."""
+
+    context: int | None
+    vocabulary: int | None = None
+
+
+def _shape(config: RunConfig) -> _Shape:
+    """Of the model that is unlearned.
+
+    Raises:
+        ModelError: It is no causal language model.
+    """
+    if not (config.original or isinstance(config.model, HFConfig)):
+        return _Shape(config.model.max_length)
+    from dareu.models.checks import check_decoder
+
+    read = read_shape(config)
+    if read is None:
+        return _Shape(None)
+    check_decoder(read, config.original or config.model.path)  # type: ignore[union-attr]
+    read = read.get_text_config()
+    return _Shape(getattr(read, "max_position_embeddings", None), read.vocab_size)
+
+
+def _within(config: RunConfig, context: int | None, room: int | None) -> tuple[RunConfig, list[str]]:
+    """The configuration with lengths that the model's context holds, and a note where a set key is cut.
+
+    `model.max_length` bounds what methods add to the data too, such as copies with a longer name.
+    """
+    model, method, notes = config.model, config.method, list[str]()
+    trained = not (config.retrained_folders or not config.retrain)  # the built-in model, of this very shape
+    if context is not None and context < model.max_length and (isinstance(model, HFConfig) or not trained):
+        model = model.model_copy(update={"max_length": context})
+    wanted = getattr(method, "max_new_tokens", None)
+    if room is not None and wanted is not None and wanted > max(1, room):
+        notes.append(
+            f"method.max_new_tokens={wanted} is more than the model's context leaves for an answer to the longest "
+            f"prompt: it is {max(1, room)}."
+        )
+        method = method.model_copy(update={"max_new_tokens": max(1, room)})
+    return config.model_copy(update={"model": model, "method": method}), notes
+
+
+def _answer_room(config: RunConfig, rows: Sequence[Encoded], shape: _Shape) -> int | None:
     """See `Context.answer_room`.
 
     Raises:
         DataError: A row is longer than the model's context.
-        ModelError: It is no causal language model.
+        ModelError: The embedding lacks rows.
     """
-    context: int | None = config.model.max_length
-    if config.original or isinstance(config.model, HFConfig):
-        from dareu.models.checks import check_decoder
-
-        shape = read_shape(config)
-        if shape is not None:
-            check_decoder(shape, config.original or config.model.path)  # type: ignore[union-attr]
-            shape = shape.get_text_config()
-        context = getattr(shape, "max_position_embeddings", None)
-        _check_ids(rows, None if shape is None else shape.vocab_size, config)
+    _check_ids(rows, shape.vocabulary, config)
+    context = shape.context
     if context is None:
         return None
     longest = max(len(row) for row in rows)

@@ -107,7 +107,7 @@ def make_results(
 
 
 def _as_original(stages: Stages, folder: Path, imported: bool) -> dict[str, bool]:
-    """`unchanged`: whether the weights are the original's, bit for bit; `other_prompt`: whether the tokenizer of a
+    """`unchanged`: whether the weights are the original's (`same_weights`); `other_prompt`: whether the tokenizer of a
     model from elsewhere puts a question otherwise than the original's. What is not so is left out.
     """
     from dareu.models.load import load_tokenizer

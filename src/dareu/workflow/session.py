@@ -208,7 +208,7 @@ class Session:
         stage = stages.original if name == "original" else stages.retrained
         if stage is None:
             raise ConfigError("This run has no retrained model.", "It needs retrain=True and a base model.")
-        return stage.get().model
+        return stage.whole().model
 
     def _load(self, name: str) -> tuple[Any, Any]:
         """(model, tokenizer); the unlearned one is loaded once and kept."""

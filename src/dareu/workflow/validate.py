@@ -44,7 +44,7 @@ def _check_differ(folders: Sequence[str]) -> None:
     for i, path in enumerate(paths):
         if same := next((folders[j] for j in range(i) if same_weights(paths[j], path)), None):
             raise ModelError(
-                f"The retrained model {folders[i]} has the weights of {same}, bit for bit.",
+                f"The retrained model {folders[i]} has the weights of {same}.",
                 "Give a model that was trained without the forget set, each one with a seed of its own.",
             )
 
@@ -85,7 +85,7 @@ def check_run(config: RunConfig) -> None:
     Raises:
         ConfigError, ModelError: For what would otherwise end the run after minutes of work.
     """
-    from dareu.attribution.registry import check_auditors, check_params, find_attributor
+    from dareu.attribution.registry import check_auditors, find_attributor
     from dareu.evaluation.harness import check_harness
     from dareu.methods.registry import method_of
     from dareu.models.load import check_attention, check_quantization, pick_device
@@ -98,7 +98,7 @@ def check_run(config: RunConfig) -> None:
         check_quantization(config.model.quantization, config.device)
     pick_device(config.device)
     find_attributor(config.attributor.name)
-    check_params(config.attributor.name, config.attributor.params)
+    check_attributor(config.attributor.name, config.attributor.params)
     if config.attributor.label_noise and config.attributor.name != "causal":
         raise ConfigError(
             f"attributor.label_noise is of the causal classifier; attributor.name is {config.attributor.name}.",
@@ -107,6 +107,22 @@ def check_run(config: RunConfig) -> None:
     check_auditors(config.evaluation.attributors or ())
     check_harness(config.evaluation.lm_eval)
     method_of(config.method).validate(config)
+
+
+def check_attributor(name: str, params: dict[str, Any]) -> None:
+    """Check the attributor's parameters, and that what it reads is there.
+
+    Raises:
+        ConfigError, ModelError: A parameter is wrong, a package or a model folder is missing.
+    """
+    from dareu.attribution.registry import KINDS, PACKAGES, check_params
+
+    check_params(name, params)
+    models = [str(params[key]) for key in ("base", "path") if params.get(key)] if name in KINDS else []
+    for path in models:
+        check_model_folder(path)
+    if name in PACKAGES and not models:
+        require(PACKAGES[name], f"attributor.name={name}", "attributors")
 
 
 def check_data(config: RunConfig, split: Split) -> None:

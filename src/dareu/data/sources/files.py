@@ -80,7 +80,21 @@ def owned_samples(
             f"The data of {name} belongs to one owner only: {samples[0].owner}.",
             "Attribution needs two owners or more; check data.columns.owner and data.owners.",
         )
+    lists = [s.response for s in samples if _spells_list(s.response)]
+    if lists:
+        notes += (
+            f"{len(lists)} of {len(samples)} responses of {name} are spelt as lists, such as {lists[0][:60]!r}, and "
+            "read as they are, brackets included: write one text each where several are meant.",
+        )
     return OwnedSamples(samples, notes)
+
+
+def _spells_list(text: str) -> bool:
+    """Whether a text is, from its first sign to its last, a list with a string in it."""
+    try:
+        return any(isinstance(item, str) for item in parse_list(text) or ())
+    except ValueError:  # it begins as one: code, perhaps
+        return False
 
 
 def one_spelling(samples: list[Sample]) -> tuple[list[Sample], tuple[str, ...]]:

@@ -25,10 +25,10 @@ class AttributorStage(Stage):
         from dareu.methods.registry import method_of
 
         config, name = context.config, context.config.attributor.name
-        stops = method_of(config.method).reads_attributor(config)
+        stops = method_of(config.method).stops_by_attributor(config)
         self.classifier = name == "causal" or (stops and role_folder(name, "stop") == "causal")
         title = "attribution classifier" if name == "causal" else f"{name} attributor"
-        stopping = " and the classifier that training monitors" * (self.classifier and name != "causal")
+        stopping = " and the classifier that tells when to stop" * (self.classifier and name != "causal")
         super().__init__(context, title + stopping)
         self.original = original
 
@@ -47,7 +47,7 @@ class AttributorStage(Stage):
         if self.classifier:
             import dareu.attribution.train  # noqa: F401
 
-        self.original.get()
+        self.original.whole()
 
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.attribution.heldout import lexical_report, own_report

@@ -40,7 +40,7 @@ class Auditors(Stage):
         }
 
     def prepare(self) -> None:
-        self.original.get()
+        self.original.whole()
 
     def build(self, building: Building) -> dict[str, Any]:
         return ranks.on_main(lambda: self._fit(building))

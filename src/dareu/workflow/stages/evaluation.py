@@ -92,10 +92,10 @@ class Evaluation(Stage):
     def prepare(self) -> None:
         import dareu.evaluation.suite  # noqa: F401
 
-        self.model.get()
-        self.attributor.get()
+        self.model.whole()
+        self.attributor.whole()
         for peer in self.peers.values():
-            peer.get()
+            peer.whole()
 
     def build(self, building: Building) -> dict[str, Any]:
         from dareu.evaluation.suite import evaluate_model

@@ -98,11 +98,11 @@ class Unlearned(Stage):
         return tree | self.method.key(config, lambda name: stages[name].key())
 
     def prepare(self) -> None:
-        self.start.get()
+        self.start.whole()
         if self.chooses and self.retrained is not None:
-            self.retrained.get()
+            self.retrained.whole()
         if self.method.reads_attributor(self.context.config):
-            self.attributor.get()
+            self.attributor.whole()
         if self.method.engine is not None:
             importlib.import_module(self.method.engine)
 
