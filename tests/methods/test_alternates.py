@@ -283,6 +283,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "nothing to learn": (small("method=ceu", "method.forget_weight=0"), ("there is nothing to train on",)),
     "no such divergence": (small("method=flat", "method.params.divergence=chi"), ("method.params.divergence", "'tv'")),
     "a beta below zero": (small("method=simnpo", "method.params.beta=-1"), ("method.params.beta", "greater than 0")),
+    "a beta in quotes": (small("method=npo", "method.params.beta='0.1'"), ("method.params.beta", "without quotes")),
     "a beta that is no number": (small("method=npo", "method.params.beta=big"), ("method.params.beta", "valid number")),
     "no such retain term": (small("method=jensun", "method.retain=jsd"), ("'method.retain'", "js")),
 }  # fmt: skip

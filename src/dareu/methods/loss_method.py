@@ -167,9 +167,14 @@ def _check_values(method: LossMethodConfig, loss: Any) -> None:
     hints = get_type_hints(loss, include_extras=True)
     for name, value in method.params.items():
         try:
-            TypeAdapter(hints.get(name, Any)).validate_python(value)
+            read = TypeAdapter(hints.get(name, Any)).validate_python(value)
         except ValidationError as error:
             raise ConfigError(
                 f"'method.params.{name}' of the loss '{method.loss}': {error.errors()[0]['msg']} (got {value!r}).",
                 f"Change method.params.{name}.",
             ) from None
+        if isinstance(value, str) and not isinstance(read, str):  # the loss gets the value as it was written
+            raise ConfigError(
+                f"'method.params.{name}' of the loss '{method.loss}': no text is needed (got {value!r}).",
+                f"Write it without quotes: method.params.{name}={value}.",
+            )
