@@ -246,3 +246,12 @@ def test_console_table_fits_a_terminal(tmp_path: Path) -> None:
     with console.capture() as capture:
         console.print(comparison_table(load_runs([tmp_path])))
     assert "…" not in capture.get() and "gradient_ascent" in capture.get()
+
+
+@pytest.mark.parametrize("text", ["{}", '{"accuracy": 0.5}', '{"method": null}'])
+def test_results_of_another_program_are_named(tmp_path: Path, text: str) -> None:
+    run(tmp_path, "dareu", 41)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "results.json").write_text(text)
+    with pytest.raises(RunError, match=r"other/results\.json holds no results of a run"):
+        load_runs([tmp_path])

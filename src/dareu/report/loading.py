@@ -79,6 +79,11 @@ def _load(folder: Path) -> dict[str, Any]:
     method = config.pop("method", None) or {}
     if (folder / RESULTS).is_file():
         run = read_results(folder)
+        if not run.get("method"):
+            raise RunError(
+                f"{folder / RESULTS} holds no results of a run: it names no method.",
+                "Name the run folders themselves, or move that file away.",
+            )
         method = run.get("unlearn_config") or {}  # None: a checkpoint from elsewhere
     else:
         reason = str(read_object(folder / FAILURE).get("reason") or "no reason was recorded")
