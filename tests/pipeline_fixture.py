@@ -160,7 +160,7 @@ def kill_at(moment: str, store: Path, *argv: str) -> Path:
     """Run the command until a file appears that matches `moment`, kill it there, and give that file."""
     running = process(*argv)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 400
         while not (found := next(store.glob(moment), None)):
             assert running.poll() is None, running.communicate()
             assert time.monotonic() < end, f"{moment} never came"

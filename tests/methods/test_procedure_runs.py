@@ -91,7 +91,7 @@ def test_a_killed_run_of_pdu_ends_like_an_undisturbed_one(tmp_path: Path) -> Non
     )
     state = json.loads((mark.parent / "dual.json").read_text())
     last = process(*argv, f"cache_dir={killed}", f"run_dir={run}")
-    assert last.communicate(timeout=120) and last.returncode == 0
+    assert last.communicate(timeout=400) and last.returncode == 0
     undisturbed = train(tmp_path / "store", tmp_path / "run", *argv[1:], base=[])
     assert figures(results(run)) == figures(undisturbed)
     log = rows(run / "training.jsonl")

@@ -43,28 +43,29 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     length = _tokens(max(len(s.prompt) + len(s.response) for s in samples), config.model.max_length)
     saves = bool(hf and hf.gradient_checkpointing)
 
-    def work(rows: int, sampled: int, frozen: bool, bf16: bool, muon: bool = False) -> Work:
-        own = -(-sampled // processes)
+    def work(
+        optim: Any, batch: int, beside: int | None, sampled: int = 0, frozen: bool = True, muon: bool = False
+    ) -> Work:
+        """An update of `batch` rows; `beside`: retain rows, where the original (`frozen`) stands beside."""
+        rows = optim.micro_batch_size or -(-batch // processes)
+        rows += min(beside or rows, rows) if frozen else 0
         of_run = {"checkpointing": saves, "processes": processes, "engine": engine(), "muon": muon}
-        return Work(rows, length, answers, own, frozen=frozen, bf16=bf16, **of_run)  # type: ignore[arg-type]
+        own = -(-sampled // processes)
+        return Work(rows, length, answers, own, frozen=frozen, bf16=optim.bf16, **of_run)  # type: ignore[arg-type]
 
     finetune, method = config.finetune, config.method
-    works = [work(finetune.micro_batch_size or -(-finetune.batch_size // processes), 0, False, finetune.bf16)]
-    optim = getattr(method, "optim", None)
-    if optim is not None:
+    works = [work(finetune, finetune.batch_size, None, frozen=False)]
+    if (optim := getattr(method, "optim", None)) is not None:
         prompts = getattr(method, "prompts_per_batch", 0)
         prompts = len(context.split.forget) if prompts is None else prompts
         sampled = prompts * getattr(method, "num_generations", 1)
-        rows = optim.micro_batch_size or -(-(getattr(optim, "batch_size", None) or sampled) // processes)
-        beside = getattr(method, "retain_batch_size", None) or rows
-        muon = method.optimizer == "muon"
-        unlearning = work(rows + min(beside, rows), sampled, True, optim.bf16, muon)
+        batch = getattr(optim, "batch_size", None) or sampled
+        beside = getattr(method, "retain_batch_size", None)
+        unlearning = work(optim, batch, beside, sampled, muon=method.optimizer == "muon")
         works.append(replace(unlearning, base=_loads_base(context, lora is not None)))
     if warm := getattr(method, "warm_start", None):
-        rows = warm.optim.micro_batch_size or -(-warm.optim.batch_size // processes)
-        beside = warm.retain_batch_size or rows
         muon = warm.optim.name == "muon"
-        works.append(work(rows + min(beside, rows), 0, True, warm.optim.bf16, muon))
+        works.append(work(warm.optim, warm.optim.batch_size, warm.retain_batch_size, muon=muon))
     device = str(pick_device(config.device))
     return max((estimate(size, one, device) for one in works), key=lambda parts: parts["total"])
 
