@@ -86,7 +86,8 @@ def test_python_block() -> None:
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+    links = re.findall(r'(?:\]\(|src="|href=")([^)"\s]+)', page.read_text(encoding="utf-8"))
+    for target in links:
         if not re.match(r"[a-z]+:|#", target):
             assert (page.parent / target.partition("#")[0]).exists(), target
 
