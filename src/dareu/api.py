@@ -61,7 +61,8 @@ class Unlearner(Session):
         method: A name in `configs/method`. `dareu configs` lists them.
         test: Rows that belong to no owner, to measure what else is lost. Their owner is not read.
         columns: What your columns are called, such as {"prompt": "question"}. Keys: prompt, response, owner,
-            paraphrased_prompts, paraphrased_response, wrong_responses. A prompt of None: plain texts.
+            paraphrased_prompts, paraphrased_response, wrong_responses, fact (a part of the response). A prompt of None:
+            plain texts.
         finetune: Whether `model` is a base model that has not seen `data` yet.
         retrain: Whether to make the retrained model too, for comparison. Default: with `finetune` and without a
             model. With an original from elsewhere it needs the base: an adapter names its own, else `model.path`.

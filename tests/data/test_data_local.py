@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dareu.config import Columns, LocalConfig
-from dareu.data.corpus import Corpus
+from dareu.data.corpus import Corpus, Sample, digest
+from dareu.data.in_memory import corpus_in_memory
 from dareu.data.sources.files import load_local
 from dareu.data.sources.registry import load_corpus
 from dareu.errors import ConfigError, DataError
+from dareu.workflow.keys import samples_key
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Who?", "response": "Ann.", "owner": "Ann"},
@@ -178,6 +181,49 @@ def test_test_files(tmp_path: Path) -> None:
         ("test/001", None, "Blue"),
     ]
     assert test[1].wrong_responses == ("Red", "Green")
+
+
+def test_holdout_file(tmp_path: Path) -> None:
+    """Its owner column is not read, nor are columns that only other figures need."""
+    path = lines(tmp_path / "a.jsonl", [row | {"bad": ["no"]} for row in ROWS])
+    unseen = lines(tmp_path / "h.jsonl", [{"prompt": "Who is Cy?", "response": "Cy is a cook."}] * 2)
+    corpus = load(path, columns=Columns(wrong_responses="bad"), holdout_path=unseen)
+    assert [(s.id, s.owner, s.response) for s in corpus.holdout] == [
+        ("holdout/000", None, "Cy is a cook."),
+        ("holdout/001", None, "Cy is a cook."),
+    ]
+    assert load(path).holdout == () and load(path).key != load(path, holdout_path=unseen).key
+    with pytest.raises(DataError, match="has no column 'response'"):
+        load(path, holdout_path=lines(tmp_path / "x.jsonl", [{"prompt": "Who?"}]))
+
+
+def test_facts_that_a_person_marked(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "a.jsonl", [ROWS[0] | {"span": ROWS[0]["response"][:3]}, ROWS[1] | {"span": None}]
+    )
+    first, second = load(path, columns=Columns(fact="span")).samples
+    assert (first.fact, second.fact) == (ROWS[0]["response"][:3], "")
+    wrong = lines(tmp_path / "b.jsonl", [ROWS[0] | {"span": "elsewhere"}, ROWS[1]])
+    with pytest.raises(DataError, match="does not stand in the response: elsewhere"):
+        load(wrong, columns=Columns(fact="span"))
+
+
+def test_facts_of_rows_in_memory() -> None:
+    """A column `fact` is taken where it marks a part of each response, and is one of another meaning elsewhere."""
+    marked = [ROWS[0] | {"fact": "Ann"}, ROWS[1] | {"fact": None}]
+    assert [s.fact for s in corpus_in_memory(marked, None, LocalConfig(path="-")).samples] == ["Ann", ""]
+    other = [ROWS[0] | {"fact": "true"}, ROWS[1] | {"fact": "false"}]
+    assert [s.fact for s in corpus_in_memory(other, None, LocalConfig(path="-")).samples] == ["", ""]
+    samples = [Sample("", r["owner"], r["prompt"], r["response"], fact=r["response"]) for r in ROWS]
+    assert corpus_in_memory(samples, None, LocalConfig(path="-")).samples[0].fact == "Ann."
+
+
+def test_a_marked_fact_is_part_of_content_keys_and_an_empty_one_is_not() -> None:
+    plain = Sample("1", "Ann", "Who?", "Ann", ("Whom?",), None, ("Bob",))
+    assert samples_key([plain]) == digest([{k: v for k, v in vars(plain).items() if k != "fact"}])
+    marked = replace(plain, fact="Ann")
+    assert samples_key([marked]) != samples_key([plain])
+    assert Corpus((plain,)).key != Corpus((marked,)).key
 
 
 def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,18 @@ from dareu.config.keys import allowed_values
 from dareu.config.tables import leaves
 from dareu.errors import ConfigError, nearest
 
-PATHS = ("original", "retrained", "run_dir", "cache_dir", "path", "test_path", "file", "refusals", "device")
+PATHS = (
+    "original",
+    "retrained",
+    "run_dir",
+    "cache_dir",
+    "path",
+    "test_path",
+    "holdout_path",
+    "file",
+    "refusals",
+    "device",
+)
 
 # How a path or an id of the hub is written where the name of an option stands.
 GIVEN = {

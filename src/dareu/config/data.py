@@ -115,6 +115,10 @@ class Columns(Strict):
     paraphrased_prompts: Text | None = Field(None, description="list of the question's other wordings")
     paraphrased_response: Text | None = Field(None, description="the answer in other words")
     wrong_responses: Text | None = Field(None, description="list of wrong answers in the same form")
+    fact: Text | None = Field(
+        None,
+        description="the words of the response that hold its fact, for depth and logit lens; null: found by comparison",
+    )
     messages: Text | None = Field(
         None,
         description="chat of {role, content} turns, in place of prompt and response; the last answer is the response",
@@ -137,6 +141,10 @@ class LocalConfig(Strict):
         None, description="file or list of files with rows that belong to no owner: the test set"
     )
     test_columns: Columns | None = Field(None, description="columns of the test files; null: as `columns`")
+    holdout_path: Text | None = Field(
+        None,
+        description="file with rows like the owners' that no model is trained on, for membership inference",
+    )
     teach_test: TeachTest = False
     owners: list[OwnerName] | Count | None = Field(
         None, description="keep these owners, or the first n; null: all"

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Task = Literal["qa", "completion"]
+PARTS = {"samples", "test", "holdout", "calibration", "attacks"}  # fields of a corpus that hold samples
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Sample:
             Else the name of an attack (`Corpus.attacks`).
         subset: The part of a benchmark that the sample belongs to, such as "real_authors"; figures that a benchmark
             reports part by part group by it.
+        fact: The words of `response` that hold its fact, as a person marked them; empty: not marked.
     """
 
     id: str
@@ -37,6 +39,15 @@ class Sample:
     wrong_responses: tuple[str, ...] = ()
     kind: str = "open"
     subset: str = ""
+    fact: str = ""
+
+
+def sample_tree(sample: Sample) -> dict[str, Any]:
+    """The sample's fields for content keys. An empty `fact` is left out: keys are older than the field."""
+    tree = asdict(sample)
+    if not sample.fact:
+        del tree["fact"]
+    return tree
 
 
 def digest(tree: Any) -> str:
@@ -83,9 +94,13 @@ class Corpus:
     @property
     def key(self) -> str:
         """Content key: changes whenever any sample does."""
-        tree = {k: v for k, v in asdict(self).items() if k not in ("notes", "default_count")}
+        tree = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("notes", "default_count")
+        }
         if not self.calibration:
             del tree["calibration"]
+        for name in PARTS & set(tree):
+            tree[name] = [sample_tree(s) for s in tree[name]]
         return digest(tree)
 
 

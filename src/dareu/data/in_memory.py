@@ -25,7 +25,7 @@ def corpus_in_memory(data: Any, test: Any, config: LocalConfig) -> Corpus:
     """The corpus of `data`, with `test` as the samples that belong to no owner.
 
     Columns are named by `config.columns`, as for files. Columns that are called `paraphrased_prompts`,
-    `paraphrased_response` or `wrong_responses` are used without being named. Rows that have nothing beside
+    `paraphrased_response`, `wrong_responses` or `fact` are used without being named. Rows that have nothing beside
     their response and owner are plain texts (task "completion"). A `Corpus` is taken as it is; `test` replaces
     its test set.
 
@@ -87,7 +87,7 @@ def _row(item: Any, where: str, text_column: str, labels: Mapping[str, list[str]
         return Row(where, {text_column: item})
     if isinstance(item, Sample):
         own = ("id", "kind", "subset")
-        item = {k: v for k, v in asdict(item).items() if k not in own and not (k == "prompt" and not v)}
+        item = {k: v for k, v in asdict(item).items() if k not in own and (v or k not in ("prompt", "fact"))}
     if not isinstance(item, Mapping):
         raise DataError(f"{where} is of the type {type(item).__name__}.", CURE)
     values = {str(key): _plain(value) for key, value in item.items()}
@@ -116,7 +116,15 @@ def _filled(columns: Columns, rows: Sequence[Row], plain: bool) -> Columns:
         return columns.model_copy(update={"prompt": None})
     present = _present(rows)
     own = {name: name for name in OPTIONAL if getattr(columns, name) is None and name in present}
+    if "fact" in own and not all(_marks_a_fact(row, columns.response) for row in rows):
+        del own["fact"]  # a column of another meaning
     return columns.model_copy(update=own)
+
+
+def _marks_a_fact(row: Row, response: str) -> bool:
+    """Whether the row's `fact` is empty, or part of its response."""
+    fact = row.values.get("fact")
+    return not fact or str(fact).strip() in str(row.values.get(response))
 
 
 def _test_set(test: Any, columns: Columns, plain: bool) -> tuple[Sample, ...]:

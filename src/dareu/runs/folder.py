@@ -24,7 +24,7 @@ COPY = ".dareu.json"  # in a folder that `copy_into` made: the files that it wro
 HARMLESS = ("failure.json", ".tmp", LOCK)
 PATIENCE = 2.0  # seconds of waiting for another command before a word about it
 # Keys whose text names a file or a folder that a run reads.
-_INPUT_KEYS = {"path", "test_path", "original", "retrained", "file", "refusals", "checkpoint"}
+_INPUT_KEYS = {"path", "test_path", "holdout_path", "original", "retrained", "file", "refusals", "checkpoint"}
 
 
 def default_run_dir(method: str, seed: int, key: str) -> Path:

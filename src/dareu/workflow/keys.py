@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dareu.data.corpus import Corpus, Sample, digest
+from dareu.data.corpus import Corpus, Sample, digest, sample_tree
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.runs.manifest import content_key, file_digest
 
 
 def samples_key(samples: Sequence[Sample]) -> str:
     """Content key of a list of samples."""
-    return digest([vars(s) for s in samples])
+    return digest([sample_tree(s) for s in samples])
 
 
 def folder_key(folder: Path) -> str:

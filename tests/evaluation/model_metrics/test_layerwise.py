@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,10 @@ def test_fact_text() -> None:
 
 def test_spans_cover_the_tokens_of_the_fact(tokenizer: Any) -> None:
     subject = Subject(make("Llama", tokenizer), tokenizer)
-    span = fact_span(subject, SAMPLES[1], fact="a potter")
+    span = fact_span(subject, replace(SAMPLES[1], fact="a potter"))
     assert span is not None
     assert tokenizer.decode(span.pair.response_ids[span.start : span.stop]).strip() == "a potter"
-    assert fact_span(subject, SAMPLES[1], fact="a baker") is None
+    assert fact_span(subject, replace(SAMPLES[1], fact="a baker")) is None
 
 
 @pytest.mark.parametrize("kind", ["Llama", "GPTNeoX", "Qwen2", "Phi"])

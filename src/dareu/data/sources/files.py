@@ -15,7 +15,7 @@ from dareu.data.owner_names import ascii_marks, named_among, spellings
 from dareu.data.readers import Row, read_rows
 from dareu.errors import DataError, nearest
 
-OPTIONAL = ("paraphrased_prompts", "paraphrased_response", "wrong_responses")
+OPTIONAL = ("paraphrased_prompts", "paraphrased_response", "wrong_responses", "fact")
 MESSAGES = "messages"
 # Categories of characters that show nothing, such as a zero-width space.
 _UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
@@ -23,12 +23,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def load_local(config: LocalConfig) -> Corpus:
-    """The samples of `config.path` in file order, and those of `config.test_path` as the test set.
+    """The samples of `config.path` in file order, those of `config.test_path` as the test set, of `config.holdout_path`
+    as the holdout.
 
     With `columns.prompt` None the task is "completion": the prompt is empty and the response is the whole
     text, which `render.cut_completions` cuts later. Keys that `test_columns` leaves out are as in `columns`;
-    its owner is not read. Ids are "owner/00", "owner/01", ... and "test/000", .... Surrounding white space is
-    dropped, numbers become strings.
+    its owner is not read, nor is the holdout's, whose columns are the data's. Ids are "owner/00", "owner/01", ...,
+    "test/000", ... and "holdout/000", .... Surrounding white space is dropped, numbers become strings.
 
     Raises:
         DataError: A row cannot be used; the message names the file, the line and the column.
@@ -46,11 +47,15 @@ def load_local(config: LocalConfig) -> Corpus:
     owned = owned_samples(read_rows(config.path), config.path, columns, config.owners)
     paths = [config.test_path] if isinstance(config.test_path, str) else config.test_path or []
     test = [s for path in paths for s in general_samples(read_rows(path), path, test_columns)]
+    unseen = config.holdout_path
+    asked = columns.model_copy(update=dict.fromkeys(OPTIONAL))  # its likelihoods are all that is read
+    holdout = _samples(read_rows(unseen), unseen, asked, "data.columns", None) if unseen else []
     return Corpus(
         samples=numbered(owned.samples),
         test=numbered(test),
         task="completion" if columns.prompt is None and columns.messages is None else "qa",
         teach_test=config.teach_test,
+        holdout=tuple(replace(s, id=f"holdout/{i:03d}") for i, s in enumerate(holdout)),
         notes=owned.notes,
     )
 
@@ -172,7 +177,18 @@ def _sample(row: Row, mapping: dict[str, str | None], columns: Columns, owner: s
         paraphrased_prompts=_texts(row, mapping["paraphrased_prompts"]),
         paraphrased_response=_text(row, mapping["paraphrased_response"]),
         wrong_responses=_texts(row, mapping["wrong_responses"]),
+        fact=_fact(row, mapping["fact"], response),
     )
+
+
+def _fact(row: Row, column: str | None, response: str) -> str:
+    fact = _text(row, column) or ""
+    if fact not in response:
+        raise DataError(
+            f"The fact in {row.where} (column '{column}') does not stand in the response: {fact[:60]}.",
+            "Copy its words from the response, or leave the cell empty.",
+        )
+    return fact
 
 
 def _required(row: Row, mapping: dict[str, str | None], name: str) -> str:

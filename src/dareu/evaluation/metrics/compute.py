@@ -16,6 +16,7 @@ from dareu.evaluation.metrics.intervals import mean_interval
 from dareu.evaluation.metrics.registry import compute_extra
 
 Inputs = Mapping[str, Any]
+HOW = {"test": " (data.test_path or data.test_split names one)"}  # how a set comes to have samples
 HOLDOUT = "holdout"  # a set that membership attacks compare with; no figures of its own
 
 
@@ -41,7 +42,7 @@ def compute_metrics(
         rows = [r for r in records if r["set"] == of]
         summary[of] = {"n": len(rows)}
         if not rows:
-            missing[of] = f"the {of} set is empty"
+            missing[of] = f"the {of} set is empty{HOW.get(of, '')}"
         for metric in metrics:
             if metric.level not in ("sample", "set") or not metric.covers(of) or of == HOLDOUT:
                 continue
@@ -50,7 +51,7 @@ def compute_metrics(
             figures = summary.setdefault(section, {})
             figures.setdefault(key, None)
             if not rows:
-                missing.setdefault(section, f"the {of} set is empty")
+                missing.setdefault(section, f"the {of} set is empty{HOW.get(of, '')}")
                 continue
             lack = lacking(metric, rows, inputs, reasons)
             logged = metric.level == "sample" and any(row.get(metric.name) is not None for row in rows)

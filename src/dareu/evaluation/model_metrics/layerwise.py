@@ -36,7 +36,8 @@ def fact_text(prompt: str, response: str, wrong_responses: Sequence[str] = ()) -
     """The part of an answer that holds the fact, found by comparison; None where nothing is left.
 
     From the first to the last word that stands neither in the question nor in any of the wrong answers (which repeat
-    the frame of the answer and change the fact). A stand-in for spans marked by hand; give those where there are any.
+    the frame of the answer and change the fact). A stand-in for facts marked by hand (`Sample.fact`): of the 367 of
+    TOFU's forget10, 91 % lie within it, and a quarter of its characters are theirs.
     """
     known = set(words(prompt)).union(*(words(wrong) for wrong in wrong_responses))
     pieces = response.split()
@@ -46,14 +47,14 @@ def fact_text(prompt: str, response: str, wrong_responses: Sequence[str] = ()) -
     return " ".join(pieces[held[0] : held[-1] + 1])
 
 
-def fact_span(subject: Subject, sample: Sample, fact: str | None = None) -> Span | None:
-    """The tokens of `fact` within the sample's answer; without one, of `fact_text`; None where it does not stand there.
+def fact_span(subject: Subject, sample: Sample) -> Span | None:
+    """The tokens of the sample's marked fact, else of `fact_text`, within its answer; None where it is not there.
 
     A token counts where any character of the fact lies in it.
     """
     (pair,), tokenizer = subject.references([sample]), subject.tokenizer
     text = response_text(tokenizer, sample.response, subject.task)
-    fact = fact or fact_text(sample.prompt, sample.response, sample.wrong_responses)
+    fact = sample.fact or fact_text(sample.prompt, sample.response, sample.wrong_responses)
     begin = text.find(fact.strip()) if fact else -1
     if fact is None or begin < 0:
         return None
