@@ -96,6 +96,8 @@ def test_too_long() -> None:
     assert len(encode_samples(tokenizer, samples, "qa", 8)[0]) == 8
     with pytest.raises(DataError, match="take 8 tokens, more than model.max_length=7.*'abc'"):
         encode_samples(tokenizer, samples, "qa", 7)
+    with pytest.raises(DataError, match="more than the model's context of 7: 'abc'"):
+        encode(tokenizer, "q", "abc", max_length=7, of_model=True)
 
 
 def test_cut_completions() -> None:

@@ -22,6 +22,7 @@ from dareu.models.checks import check_causal, check_names
 from dareu.models.files import check_files
 from dareu.models.generate import generate, sample
 from dareu.models.load import add_lora, load_model, load_tokenizer, save_model
+from dareu.models.tiny import train_tokenizer
 from dareu.models.without_weights import model_without_weights
 from dareu.runs.files import disk_full, out_of_memory, unwritable
 
@@ -276,6 +277,19 @@ def test_an_end_of_text_beyond_the_embedding_is_refused(copy: Path) -> None:
     tokenizer.add_special_tokens({"eos_token": "[END]"})
     tokenizer.save_pretrained(copy)
     with pytest.raises(ModelError, match="end-of-text token has the id .* rows"):
+        load_model(copy)
+
+
+def test_a_tokenizer_of_another_model_is_refused(copy: Path) -> None:
+    """Its words have ids beyond the embedding; tokens that were only added to it may."""
+    rows = load_model(copy)[0].config.vocab_size
+    own = load_tokenizer(copy)
+    own.add_tokens(["[ADDED]"])
+    own.save_pretrained(copy)
+    load_model(copy)
+    other = train_tokenizer([f"word{i:04d} of many" for i in range(5000)], vocab_size=rows + 50)
+    other.save_pretrained(copy)
+    with pytest.raises(ModelError, match="does not fit the model: .* tokens have no row in the embedding"):
         load_model(copy)
 
 

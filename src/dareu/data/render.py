@@ -208,7 +208,9 @@ def ending_note(tokenizer: Any) -> str | None:
     if not isinstance(getattr(tokenizer, "chat_template", None), str):
         return None
     text = _after_answer(tokenizer)[0].strip()
-    if not text or render_prompt(tokenizer, "Where?").rstrip().endswith(text):  # every turn ends so, the question too
+    if not text or render_prompt(tokenizer, "Where?").rstrip().endswith(
+        text
+    ):  # every turn ends so, the question too
         return None
     return (
         f"The chat template ends an answer with {text!r}, which is no token of the tokenizer: here answers end with "
@@ -293,8 +295,19 @@ def plain_tokens(tokenizer: Any, text: str) -> list[tuple[int, tuple[int, int]]]
     return tokens
 
 
-def encode(tokenizer: Any, prompt: str, response: str, task: Task = "qa", max_length: int = 512) -> Encoded:
+def encode(
+    tokenizer: Any,
+    prompt: str,
+    response: str,
+    task: Task = "qa",
+    max_length: int = 512,
+    *,
+    of_model: bool = False,
+) -> Encoded:
     """Token ids of one pair.
+
+    Args:
+        of_model: `max_length` is the model's context, which no key raises.
 
     Raises:
         DataError: They are longer than `max_length`.
@@ -303,10 +316,13 @@ def encode(tokenizer: Any, prompt: str, response: str, task: Task = "qa", max_le
     gap, end = ending(tokenizer, task)
     response_ids = [*plain_ids(tokenizer, response_text(tokenizer, response, task) + gap), end]
     if len(prompt_ids) + len(response_ids) > max_length:
+        limit = f"the model's context of {max_length}" if of_model else f"model.max_length={max_length}"
         raise DataError(
-            f"A prompt and its response take {len(prompt_ids) + len(response_ids)} tokens, more than "
-            f"model.max_length={max_length}: {response[:60]!r}.",
-            "Raise model.max_length (within the model's context) or shorten the text.",
+            f"A prompt and its response take {len(prompt_ids) + len(response_ids)} tokens, more than {limit}: "
+            f"{response[:60]!r}.",
+            "Shorten the text or leave its row out."
+            if of_model
+            else "Raise model.max_length (within the model's context) or shorten the text.",
         )
     return Encoded(list(prompt_ids), list(response_ids))
 

@@ -56,7 +56,7 @@ class Subject:
             DataError: A pair does not fit the context.
         """
         return [
-            encode(self.tokenizer, prompt, response, self.task, self.context)
+            encode(self.tokenizer, prompt, response, self.task, self.context, of_model=True)
             for prompt, response in zip(prompts, responses, strict=True)
         ]
 

@@ -151,6 +151,7 @@ def load_model(
         if is_peft(model):
             _autocast_casts(model)
         _suppress_unknown(model, tokenizer)  # an adapter may have resized the embedding
+    _check_tokens(model, tokenizer, path)
     with_fast_products(model)
     if not quantization:
         model.to(pick_device(device))
@@ -256,6 +257,18 @@ def _agree_on_special_tokens(model: Any, tokenizer: Any, path: str | Path) -> No
         pad_token_id=tokenizer.pad_token_id,
     )
     _suppress_unknown(model, tokenizer)
+
+
+def _check_tokens(model: Any, tokenizer: Any, path: str | Path) -> None:
+    """`ModelError` where tokens have no row of the embedding. Added ones may have none: few texts hold them."""
+    rows, added = int(model.get_input_embeddings().weight.shape[0]), tokenizer.get_added_vocab()
+    outside = sum(1 for token, i in tokenizer.get_vocab().items() if i >= rows and token not in added)
+    if outside:
+        raise ModelError(
+            f"The tokenizer of {path} does not fit the model: {outside} of its {len(tokenizer)} tokens have no row "
+            f"in the embedding of {rows}.",
+            "Give the tokenizer that belongs to the model.",
+        )
 
 
 def _suppress_unknown(model: Any, tokenizer: Any) -> None:
