@@ -260,7 +260,11 @@ def _agree_on_special_tokens(model: Any, tokenizer: Any, path: str | Path) -> No
 
 
 def _check_tokens(model: Any, tokenizer: Any, path: str | Path) -> None:
-    """`ModelError` where tokens have no row of the embedding. Added ones may have none: few texts hold them."""
+    """Check that each token has a row of the embedding; added ones may have none: few texts hold them.
+
+    Raises:
+        ModelError: Others have none.
+    """
     rows, added = int(model.get_input_embeddings().weight.shape[0]), tokenizer.get_added_vocab()
     outside = sum(1 for token, i in tokenizer.get_vocab().items() if i >= rows and token not in added)
     if outside:
