@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from dareu.errors import DareuError, RunError
 
 OF_TORCH = ("PytorchStreamWriter failed", "] . unexpected pos", "iostream error")
+TOO_LARGE = ("File too large", "os error 27")
 FULL = ("No space left on device", "os error 28", "Disk quota exceeded", *OF_TORCH)
 NO_MEMORY = (
     "out of memory",
@@ -143,8 +144,8 @@ def unwritable(path: Path, error: OSError) -> RunError:
 
 
 def disk_full(error: BaseException, place: Path) -> RunError | None:
-    """What to say where `error`, or what it was raised from, means that a disk is full; None where it means none, and
-    where `error` is a message of our own, which names its place.
+    """What to say where `error`, or what it was raised from, means that a disk is full or a file too large for it; None
+    where it means neither, and where `error` is a message of our own, which names its place.
 
     safetensors and torch have errors of their own for it, which say so in their text alone.
     """
@@ -157,6 +158,12 @@ def disk_full(error: BaseException, place: Path) -> RunError | None:
                 f"The disk is full: nothing more can be written to {_target(seen) or place}.",
                 "Make room, or choose another folder; a run goes on from its last checkpoint when its command is given "
                 "again.",
+            )
+        if number == errno.EFBIG or any(sign in text for sign in TOO_LARGE):
+            return RunError(
+                f"A file at {_target(seen) or place} is larger than the file system or `ulimit -f` allows.",
+                "Choose another folder, or raise the limit; a run goes on from its last checkpoint when its command is "
+                "given again.",
             )
         seen = seen.__cause__ or seen.__context__
     return None
