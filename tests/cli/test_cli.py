@@ -27,7 +27,8 @@ from pipeline_fixture import (
 from dareu import __version__
 from dareu.cli.commands import COMMANDS, main
 from dareu.config import parse
-from dareu.config.compose import options
+from dareu.config.compose import as_yaml, compose, options
+from dareu.config.reference import explained
 from dareu.methods.base import MethodContext
 
 __all__ = ["store"]
@@ -111,9 +112,22 @@ def test_print_shows_the_whole_configuration(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--print", "method=npo", "seed=7"]) == 0
-    config = parse(yaml.safe_load(capsys.readouterr().out))
+    text = capsys.readouterr().out
+    config = parse(yaml.safe_load(text))
     assert config.method.name == "npo" and config.seed == 7
+    lines = text.splitlines()
+    assert any(line.startswith("seed: 7  # seed of the whole run") for line in lines)
+    assert "  layers: 4  # decoder blocks" in lines  # of model=tiny; the classifier has a key of that name too
+    assert all("  # " in line for line in lines if line.startswith("    beta:"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_meanings_do_not_change_a_value_that_goes_on_in_the_next_line() -> None:
+    prompt = "word: " * 40 + "\n# no comment\n  end"
+    config = compose(["model=hf", "model.path=x"], values={"model.system_prompt": prompt})
+    tree = config.model_dump(mode="json")
+    text = explained(as_yaml(config), tree)
+    assert yaml.safe_load(text) == tree and "  path: x  # " in text
 
 
 def test_configs_shows_every_option_with_its_line(capsys: Capture) -> None:

@@ -22,6 +22,7 @@ def configured(
 
     def run(args: argparse.Namespace) -> int:
         from dareu.config.compose import as_yaml, compose
+        from dareu.config.reference import explained
 
         if getattr(args, "multirun", False):
             return _sweep(args)
@@ -33,7 +34,8 @@ def configured(
             check_inputs(Path(config.run_dir).expanduser(), [args.config_dir])
         if not args.print:
             return command(args, config)
-        print_json(config.model_dump(mode="json")) if args.json else print(as_yaml(config), end="")
+        tree = config.model_dump(mode="json")
+        print_json(tree) if args.json else print(explained(as_yaml(config), tree), end="")
         return 0
 
     return run

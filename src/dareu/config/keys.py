@@ -72,6 +72,15 @@ def keys_named(path: str) -> list[Key]:
     return [key for key in schema_keys() if key.path == path]
 
 
+def chosen_variant(path: str, tree: dict[str, Any]) -> str:
+    """The variant that `tree` has chosen for the part of the configuration that `path` lies in."""
+    top = path.partition(".")[0]
+    chosen = tree.get(top)
+    if top not in UNIONS or not isinstance(chosen, dict):
+        return ""
+    return f"{top}.{UNIONS[top]}={chosen.get(UNIONS[top])}"
+
+
 def allowed_values(path: str, variant: str = "") -> str:
     """What the key at `path` may be, in words; those of all variants unless one is named."""
     keys = [key for key in keys_named(path) if not variant or key.variant in ("", variant)]

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dareu.config.choices import PARAMS, loss_settings, methods_with
-from dareu.config.keys import UNIONS, allowed_values, keys_named, schema_keys
+from dareu.config.keys import UNIONS, allowed_values, chosen_variant, keys_named, schema_keys
 from dareu.config.run import RunConfig
 from dareu.errors import ConfigError, listed, nearest
 
@@ -73,7 +73,7 @@ def _message(item: dict[str, Any], tree: dict[str, Any], config_dir: str | None)
     if not path or own_words or any(key.group for key in keys):
         where = f"'{whole}': " if whole else ""  # a check of the whole has no key of its own
         return f"{where}{item['msg'].removeprefix('Value error, ')}{got}"
-    return f"'{path}' must be {allowed_values(path, _variant(path, tree))}{got}"
+    return f"'{path}' must be {allowed_values(path, chosen_variant(path, tree))}{got}"
 
 
 def _longest_key(parts: list[str]) -> str:
@@ -83,19 +83,10 @@ def _longest_key(parts: list[str]) -> str:
     return next((start for start in starts if start in known), "")
 
 
-def _variant(path: str, tree: dict[str, Any]) -> str:
-    """The variant that `tree` has chosen for the part of the configuration that `path` lies in."""
-    top = path.partition(".")[0]
-    chosen = tree.get(top)
-    if top not in UNIONS or not isinstance(chosen, dict):
-        return ""
-    return f"{top}.{UNIONS[top]}={chosen.get(UNIONS[top])}"
-
-
 def _unknown(path: str, tree: dict[str, Any], config_dir: str | None) -> str:
     """What to say of a key that is not there: where one of its name is, which methods have it, or the nearest keys."""
     top, above, name = path.partition(".")[0], path.rpartition(".")[0], path.rpartition(".")[2]
-    variant = _variant(path, tree)
+    variant = chosen_variant(path, tree)
     params = [f"{PARAMS}.{setting}" for setting in loss_settings(config_dir)]
     known = list(dict.fromkeys([*(key.path for key in schema_keys()), *params]))
     if path in known and top in UNIONS:
@@ -130,7 +121,7 @@ def _chosen(tree: dict[str, Any]) -> set[str]:
     """The keys that runs with the variants of `tree` have."""
     method = tree.get("method")
     params = method.get("params") if isinstance(method, dict) else None
-    schema = {key.path for key in schema_keys() if key.variant in ("", _variant(key.path, tree))}
+    schema = {key.path for key in schema_keys() if key.variant in ("", chosen_variant(key.path, tree))}
     return schema | {f"{PARAMS}.{name}" for name in (params if isinstance(params, dict) else ())}
 
 

@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
 
 from dareu.config.choices import PARAMS, loss_settings, options, yaml_files
-from dareu.config.keys import Key, schema_keys, tune_keys
+from dareu.config.keys import Key, chosen_variant, keys_named, schema_keys, tune_keys
 from dareu.errors import ConfigError, nearest
 
 HEAD = """# Configuration keys
@@ -38,6 +41,39 @@ def find_keys(name: str) -> list[Key]:
         ends = [path for path in known if path.rpartition(".")[2] == name.rpartition(".")[2]]
         raise ConfigError(f"There is no key '{name}'.", nearest(name, ends or known))
     return keys
+
+
+_KEY = re.compile(r"( *)([A-Za-z_]\w*):(?: .*)?")
+
+
+def explained(text: str, tree: dict[str, Any]) -> str:
+    """The YAML `text` of the configuration `tree` with the meaning of each key behind it, as a comment.
+
+    A key whose value goes on in the next line stays without, and so does `text` where the comments would change it.
+    """
+    lines, path, whole = list[str](), list[str](), text.splitlines()
+    for line, following in zip(whole, [*whole[1:], ""], strict=True):
+        found = _KEY.fullmatch(line)
+        if found:
+            path = [*path[: len(found[1]) // 2], found[2]]
+            below = _KEY.fullmatch(following) or following.lstrip().startswith("- ") or not following
+            meaning = _meaning(".".join(path), tree) if below else ""
+            line += f"  # {meaning}" if meaning else ""
+        lines.append(line)
+    told = "\n".join(lines) + "\n"
+    try:
+        return told if yaml.safe_load(told) == yaml.safe_load(text) else text
+    except yaml.YAMLError:
+        return text
+
+
+def _meaning(path: str, tree: dict[str, Any]) -> str:
+    """What the schema says of a key in the variant that `tree` has chosen; empty for one that it does not have."""
+    if path.startswith(f"{PARAMS}.") and path.count(".") == PARAMS.count(".") + 1:
+        known = path.rpartition(".")[2] in loss_settings()
+        return settings_of_losses(path)[0][3] if known else ""
+    chosen = chosen_variant(path, tree)
+    return next((key.description for key in keys_named(path) if key.variant in ("", chosen)), "")
 
 
 def settings_of_losses(name: str) -> list[tuple[str, str, str, str]]:
