@@ -9,6 +9,7 @@ from typing import Any
 from dareu.config import HFConfig
 from dareu.data.corpus import Corpus
 from dareu.data.refusals import refusals_known
+from dareu.models.tiny import CHAT_TEMPLATE
 from dareu.workflow.context import Context
 from dareu.workflow.prepare import run_tokenizer
 from dareu.workflow.stages import SEED, Evaluated
@@ -60,11 +61,17 @@ class Figures:
 
 
 def _pretrained(context: Context) -> bool | None:
-    """Whether the models come from elsewhere; None where a small corpus may have given them all their tokens."""
+    """Whether the models come from elsewhere; None where a small corpus may have given them all their tokens.
+
+    The built-in model is none of them, wherever its folder lies: its tokenizer says so by its template.
+    """
     config = context.config
     if not (config.original or isinstance(config.model, HFConfig)):
         return False
-    return len(run_tokenizer(config, context.corpus)) >= LARGE_VOCABULARY or None
+    tokenizer = run_tokenizer(config, context.corpus)
+    if len(tokenizer) >= LARGE_VOCABULARY:
+        return True
+    return False if tokenizer.chat_template == CHAT_TEMPLATE else None
 
 
 def _refusals(context: Context) -> list[str]:
