@@ -231,6 +231,29 @@ def test_open_unlearnings_figures_of_models_that_find_all_answers_unlikely(
     assert {name: one for name, one in results["parity"].items() if not one["same"]} == {}
 
 
+def test_muse_logs_of_open_unlearning(tmp_path: Path) -> None:
+    def section(value: float, **row: Any) -> dict[str, Any]:
+        return {"agg_value": value, "value_by_index": {str(i): row for i in range(3)}}
+
+    tree = {
+        "forget_knowmem_ROUGE": section(0.4, rougeL_f1=0.4, rougeL_recall=0.9, generation="x"),
+        "retain_knowmem_ROUGE": section(0.5, rougeL_f1=0.5, rougeL_recall=0.9, generation="x"),
+        "forget_verbmem_ROUGE": section(0.6, rougeL_f1=0.6, rougeL_recall=0.9, generation="x"),
+        "extraction_strength": section(0.2, score=0.2),
+        "mia_min_k": {
+            "agg_value": 1.0,
+            "forget": section(1.0, score=1.0),
+            "holdout": section(2.0, score=2.0),
+        },
+        "privleak": {"agg_value": -100.0},
+    }
+    results, _ = rescore(save(tmp_path / "MUSE_EVAL.json", tree))
+    assert {name: one for name, one in results["parity"].items() if not one["same"]} == {}
+    forget = results["models"]["unlearned"]["forget"]
+    assert (forget["knowmem"], forget["verbmem"]) == (pytest.approx(0.4), pytest.approx(0.6))
+    assert results["unread"] == [] and len(results["parity"]) == 6
+
+
 def test_why_a_figure_of_the_log_is_not_ours(tmp_path: Path) -> None:
     tree = answers(1.0, 2.0)
     share = math.exp(-1) / (math.exp(-1) + math.exp(-2))

@@ -1,8 +1,9 @@
-"""open-unlearning's evaluation logs (`TOFU_EVAL.json`): read, compared, written.
+"""open-unlearning's evaluation logs (`TOFU_EVAL.json`; `MUSE_EVAL.json` is read): read, compared, written.
 
 A section a metric: `agg_value`, and `value_by_index` where it is a mean over samples. Definitions that differ from
 ours: 1e-10 stands in the denominators of truth ratios and normalised probabilities (`truth_ratio=open-unlearning`);
-PrivLeak is taken against an AUC of .5 where no retrained model's log was given.
+PrivLeak is taken against an AUC of .5 where no retrained model's log was given. MUSE's sections are of different texts
+(questions, articles, members) under the same indices, so that a record there is no sample: its figures alone count.
 """
 
 import math
@@ -110,6 +111,8 @@ READERS: dict[str, Any] = {
         "rouge_l": number(row.get("rougeL_recall")),
         "rouge_l_f1": number(row.get("rougeL_f1")),
     },
+    "knowmem_ROUGE": lambda row: {"knowmem": number(row.get("rougeL_f1"))},
+    "verbmem_ROUGE": lambda row: {"verbmem": number(row.get("rougeL_f1"))},
     "truth_ratio": lambda row: {"truth_ratio": number(row.get("score"))},
     "Truth_Ratio": lambda row: {"truth_ratio": number(row.get("score"))},
 }
@@ -135,6 +138,8 @@ def figures(log: Log, summary: Mapping[str, Any], comparisons: Mapping[str, Any]
             f"{prefix}_Q_A_ROUGE": figure(of, "rouge_l"),
             f"{prefix}_{'truth_ratio' if of == 'forget' else 'Truth_Ratio'}": figure(of, "truth_ratio"),
         }
+    for prefix in ("forget", "retain"):
+        ours |= {f"{prefix}_{kind}_ROUGE": figure(prefix, kind) for kind in ("knowmem", "verbmem")}
     ours |= {name: figure("forget", key) for name, key in FORGET_SCORES.items()}
     ours |= {name: figure("membership", key.removeprefix("mia_")) for name, key in ATTACKS.items()}
     ours["model_utility"] = number(summary.get("model_utility"))
