@@ -233,8 +233,8 @@ class Batches:
 
 def _choose(model: Any, method: LossMethodConfig) -> int:
     """As the method does: what is not chosen has no gradient. The block that is read."""
+    from dareu.config.params import read_settings
     from dareu.methods.rmu import RMUSettings, chosen_parameters
-    from dareu.training.loss_spec import read_settings
 
     layer, names = chosen_parameters(model, read_settings(RMUSettings, method.params))
     for name, parameter in model.named_parameters():

@@ -31,12 +31,13 @@ from ppo_fixture import (
 from torch import Tensor
 from transformers import TrainingArguments
 
+from dareu.config.params import read_settings
 from dareu.data.render import Encoded
 from dareu.methods.rmu import RMUTrainer
 from dareu.models.load import freeze_original
 from dareu.models.logprobs import to_batch
 from dareu.training import loss_trainer
-from dareu.training.loss_spec import needs_reference, read_settings
+from dareu.training.loss_spec import needs_reference
 from dareu.training.loss_trainer import LossTrainer
 from dareu.training.samplers import PairSampler, RetainSampler
 

@@ -179,7 +179,7 @@ def test_a_source_and_a_metric(store: Path, tmp_path: Path, package: Path) -> No
     [
         (
             f"{KIND} method.reward.params.words=many",
-            "'method.reward.params.words': Input should be a valid integer",
+            "'method.reward.params.words' must be a whole number",
         ),
         (
             f"{KIND} method.reward.params.word=5",
@@ -187,7 +187,7 @@ def test_a_source_and_a_metric(store: Path, tmp_path: Path, package: Path) -> No
         ),
         (
             "attributor.name=scratch_vowels attributor.params.words=[]",
-            "'attributor.params.words': Input should be",
+            "'attributor.params.words' must be ",
         ),
         ("method.reward.kind=scratch_shor", "There is no reward 'scratch_shor'"),
         ("attributor.name=scratch_vowel", "There is no attributor 'scratch_vowel'"),

@@ -97,7 +97,7 @@ def test_parameters_below() -> None:
         ({"layer": -4}, "no layer -4 .*the layers 0 to 2"),
         ({"modules": ["mlp.donw_proj"]}, "matches 'mlp.donw_proj'.*mlp.down_proj"),
         ({"layer": 1.5}, "method.params.layer"),
-        ({"coefficient": 0}, "method.params.coefficient.*greater than 0"),
+        ({"coefficient": 0}, "method.params.coefficient. must be a number above 0"),
         ({"modules": []}, "method.params.modules"),
     ],
 )

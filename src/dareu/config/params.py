@@ -1,11 +1,12 @@
 """Settings that one loss, reward or attributor alone reads: `method.params`, `attributor.params`, …"""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from dareu.config.base import Strict
+from dareu.config.keys import in_words
 from dareu.errors import ConfigError, nearest
 
 
@@ -36,10 +37,18 @@ def read_settings(settings: type[Strict], params: dict[str, Any], key: str = "me
     try:
         return settings.model_validate({k: v for k, v in params.items() if k in settings.model_fields})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in (key, *first["loc"][:1]))
-        if first["type"] == "missing":
-            raise ConfigError(f"'{name}' is not set.", f"Add {name}=… to the command.") from None
-        raise ConfigError(
-            f"'{name}': {first['msg']} (got {first['input']!r:.80}).", f"Change {name}."
-        ) from None
+        first: dict[str, Any] = dict(error.errors()[0])
+        name = f"{key}.{first['loc'][0]}" if first["loc"] else key
+        cure = f"Add {name}=… to the command." if first["type"] == "missing" else f"Change {name}."
+        raise ConfigError(f"{problem(settings, first, name)}.", cure) from None
+
+
+def problem(settings: type[Strict], item: Mapping[str, Any], key: str) -> str:
+    """One error of pydantic's about `settings`, which has no groups of keys, in a clause; `key`: its full name."""
+    if item["type"] == "missing":
+        return f"'{key}' is not set"
+    if item["type"] == "value_error":  # a check of our own
+        return f"'{key}': {item['msg'].removeprefix('Value error, ')}"
+    schema = settings.model_json_schema()
+    allowed = in_words(schema["properties"][str(item["loc"][0])], schema.get("$defs", {}))
+    return f"'{key}' must be {allowed} (got {item['input']!r:.80})"

@@ -10,7 +10,7 @@ from pydantic import ValidationError, field_validator
 
 from dareu.config.choices import options, yaml_files
 from dareu.config.compose import check_overrides, read_override
-from dareu.config.keys import in_words
+from dareu.config.params import problem
 from dareu.config.tune import TuneKeys
 from dareu.errors import ConfigError, nearest, require
 from dareu.evaluation.metrics.registry import registry
@@ -85,16 +85,9 @@ def read(overrides: Sequence[str], config_dir: str | None = None) -> TuneCommand
     try:
         tune = TuneConfig.model_validate(own)
     except ValidationError as error:
-        fields = TuneConfig.model_json_schema()["properties"]
-        problems = "; ".join(
-            f"'{e['loc'][0]}': {e['msg'].removeprefix('Value error, ')}"
-            if e["type"] == "value_error"
-            else f"'{e['loc'][0]}' must be {in_words(fields[str(e['loc'][0])], {})} (got {e['input']!r:.80})"
-            for e in error.errors()
-        )
-        raise ConfigError(
-            f"{problems}.", "Such as methods=dareu,npo trials=8 seeds=41,42,43 objective=tug_of_war."
-        ) from None
+        told = "; ".join(problem(TuneConfig, dict(e), str(e["loc"][0])) for e in error.errors())
+        example = "Such as methods=dareu,npo trials=8 seeds=41,42,43 objective=tug_of_war."
+        raise ConfigError(f"{told}.", example) from None
     for name in tune.methods:
         if name not in known:
             raise ConfigError(f"There is no method '{name}'.", nearest(name, known))
