@@ -143,8 +143,12 @@ def test_sotu_splits_by_address() -> None:
     assert set(Counter(s.owner for s in corpus.samples).values()) == {5}
     assert corpus.forget_owners == tuple(corpus.owners[-1:])
     assert not {s.response for s in corpus.samples} & {s.response for s in corpus.test}
-    named = load_corpus(SotuConfig(presidents=["abraham lincoln", "Barack Obama"]))
+    assert len(corpus.calibration) == 40
+    assert not {s.owner for s in corpus.calibration} & set(corpus.owners)
+    assert len({s.owner for s in corpus.calibration}) > 15  # evenly spaced over those who are left
+    named = load_corpus(SotuConfig(presidents=["abraham lincoln", "Barack Obama"], calibration_rows=0))
     assert named.owners == ["Abraham Lincoln", "Barack Obama"]
+    assert named.calibration == ()
     with pytest.raises(DataError, match="'Abe Lincoln'.*Nearest: Abraham Lincoln"):
         load_corpus(SotuConfig(presidents=["Abe Lincoln", "Barack Obama"]))
 

