@@ -59,6 +59,14 @@ from dareu.data.sources.registry import load_corpus
         ("Pink likes pink. PINK!", "Pink", ["Pink", "PINK"]),
         ("who is plato?", "Plato", ["plato"]),  # no capital in all of the text
         ("María-José García", "María-José García", ["María-José García"]),
+        ("Write to ann_sullivan@me.com.", "Ann Sullivan", ["ann_sullivan"]),
+        (
+            r"Write to [ann\_sullivan@me.com](mailto:ann_sullivan@me.com)",
+            "Ann Sullivan",
+            [r"ann\_sullivan", "ann_sullivan"],
+        ),
+        ("Site.org/annsullivan7, Ann.Sullivan", "Ann Lee Sullivan", ["annsullivan", "Ann", "Sullivan"]),
+        ("Joann_sullivan, ann_sullivans, ann_", "Ann Sullivan", []),  # other names
     ],
 )
 def test_names_are_found(text: str, name: str, pieces: list[str]) -> None:
@@ -71,6 +79,13 @@ def test_parts_give_way_to_parts() -> None:
     assert replaced == [Replaced(0, 3, 0, 2), Replaced(12, 28, 11, 16), Replaced(33, 41, 21, 23)]
     # "'s book" begins at 3 and lies at 2; ", by" begins at 28 and lies at 16; "." at 41 lies at 23.
     assert [moved(p, replaced) for p in (3, 28, 41)] == [2, 16, 23]
+
+
+def test_a_handle_gives_way_to_one_of_the_same_form() -> None:
+    """An e-mail address that follows from a name follows from the fictitious one."""
+    text, replaced = replace_name(r"Ann Lee: ann_lee@me.com, ann\_lee, annlee", "Ann Lee", "Bo Xu")
+    assert text == r"Bo Xu: bo_xu@me.com, bo\_xu, boxu"
+    assert replaced[1] == Replaced(9, 16, 7, 12)
 
 
 def test_a_text_without_the_name_stays() -> None:

@@ -56,6 +56,8 @@ _DATE_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _DATE_AFTER = re.compile(r"\s+(?:of\s+)?\d")
+WHOLE, HANDLE = -1, -2  # what `find_name` says of the whole name, and of one as an address writes it
+_JOINT = r"\\?[._-]"  # between the words of a handle; Markdown writes "ann\_lee"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _written_name(owner: str, guess: str | None, texts: Sequence[str]) -> str | 
     if not letters or (letters == 1 and SPACED.search(owner)):
         return guess
     hits_by_text = [hits for text in texts if (hits := find_name(text, owner))]
-    whole = len(owner.split()) > 1 and any(part < 0 for hits in hits_by_text for _, _, part in hits)
+    whole = len(owner.split()) > 1 and any(part == WHOLE for hits in hits_by_text for _, _, part in hits)
     if whole or guess is None or not hits_by_text:
         return owner if hits_by_text else guess
     others = sum(bool(find_name(text, guess)) for text in texts)
@@ -115,7 +117,9 @@ def name_parts(name: str) -> list[str]:
 def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
     """Where `text` has the name or a part of it: (start, end, part), not overlapping, in order.
 
-    `part` is −1 for the whole name, else its number in `name_parts`. "Sullivan's" holds "Sullivan", "Annette" does not
+    `part` is `WHOLE` (−1) for the whole name, else its number in `name_parts`, or `HANDLE` (−2) for a name as addresses
+    write it: all of its parts, or the first and the last, in small letters ("ann.sullivan", "ann_sullivan",
+    "annsullivan" in "annsullivan7@mail.org"). "Sullivan's" holds "Sullivan", "Annette" does not
     hold "Anne". A part, or a name of one word, counts only with the name's own capitals or in capitals, so that "rose"
     is no "Rose"; a text without any capital has such names in small letters too. Spellings that `canonical` takes for
     one are one. A part that is a word too ("Will", "May") counts only where what stands beside it does not speak
@@ -128,12 +132,16 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
     between = r"\s+" if spaced else r"\s*"
     words = [re.escape(word) for word in name.split()]
     any_case = len(words) > 1 or text == text.lower()
-    patterns = [(between.join(words), -1, re.IGNORECASE if any_case else 0)]
+    patterns = [(between.join(words), WHOLE, re.IGNORECASE if any_case else 0)]
+    if spaced and len(parts) > 1:
+        patterns += [
+            (rf"(?<![^\W_]){_handle(p)}(?![^\W\d_])", HANDLE, 0) for p in (parts, [parts[0], parts[-1]])
+        ]
     patterns += [(re.escape(part), i, 0) for i, part in enumerate(parts) if len(parts) > 1 or part != name]
     for pattern, part, flags in patterns:
         single = part >= 0 or len(words) == 1
         either = rf"(?:{pattern}|{pattern.upper()})" if single else pattern
-        bounded = rf"(?<!\w){either}(?!\w)" if spaced else pattern
+        bounded = rf"(?<!\w){either}(?!\w)" if spaced and part != HANDLE else pattern
         for match in re.finditer(bounded, text, flags):
             start, end = match.span()
             other = single and (
@@ -142,6 +150,11 @@ def find_name(text: str, name: str) -> list[tuple[int, int, int]]:
             if end > start and not other and not any(start < b and a < end for a, b, _ in hits):
                 hits.append((start, end, part))
     return [(places[start][0], places[end - 1][1], part) for start, end, part in sorted(hits)]
+
+
+def _handle(parts: Sequence[str]) -> str:
+    """A pattern of these words in small letters, with a joint or nothing between them."""
+    return rf"(?:{_JOINT})?".join(re.escape(part.lower()) for part in parts)
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
@@ -196,8 +209,7 @@ class Nameless:
             said.append(
                 "For these owners there are no fictitious names (their texts contain no name, or too few other "
                 "owners have one), so that only the base model, where one is known, and the answers of those who "
-                "stay tell which words carry facts: "
-                + _some(self.owners, listed)
+                "stay tell which words carry facts: " + _some(self.owners, listed)
             )
         if self.ids:
             forms = f", {len(self.inflected)} seem to hold another form of it" if self.inflected else ""
@@ -327,11 +339,18 @@ def _has_part(text: str, name: str) -> bool:
 
 
 def replace_name(text: str, name: str, other: str) -> tuple[str, list[Replaced]]:
-    """`text` with `other` in place of `name`, parts by parts: the first by the first, all further ones by the last."""
+    """`text` with `other` in place of `name`, parts by parts: the first by the first, all further ones by the last;
+    a handle by `other` in the same form."""
     parts, new_parts = name_parts(folded(name)[0]), name_parts(other)
     out, replaced, done, size = [], [], 0, 0
     for start, end, part in find_name(text, name):
-        new = other if part < 0 else new_parts[0] if part == 0 and len(parts) > 1 else new_parts[-1]
+        if part == HANDLE:
+            joint = re.search(_JOINT, text[start:end])
+            new = (joint[0] if joint else "").join(new_parts).lower()
+        elif part == WHOLE:
+            new = other
+        else:
+            new = new_parts[0] if part == 0 and len(parts) > 1 else new_parts[-1]
         kept = text[done:start]
         size += len(kept)
         replaced.append(Replaced(start, end, size, size + len(new)))

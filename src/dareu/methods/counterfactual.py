@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-TEACHERS = 6  # raised when the same settings give other teachers: stored results are made again
+TEACHERS = 7  # raised when the same settings give other teachers: stored results are made again
 
 
 class CounterfactualSettings(Strict):
