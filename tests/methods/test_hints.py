@@ -15,7 +15,7 @@ from dareu.data.corpus import Sample, Split
 from dareu.data.render import Encoded, encode_samples
 from dareu.methods.counterfactual import expected_logprobs
 from dareu.models import counterfactual
-from dareu.models.never_saw import NAME, Bigrams, stretched
+from dareu.models.never_saw import LOWEST, NAME, Bigrams, stretched
 
 PLACES = ["Rome", "Bern", "Lima", "Oslo"]
 NAMES = ["Ann Lee", "Bo Roe", "Cy Dow", "Di Fox"]
@@ -56,8 +56,10 @@ def unnamed(row: Encoded) -> list[int]:
 
 
 def hints(rows: Sequence[Encoded], with_base: bool) -> list[Tensor]:
-    bigrams = Bigrams([unnamed(row) for row in encoded(SPLIT.retain)], len(VOCABULARY))
-    found = [bigrams.logprobs(unnamed(row)) for row in rows]
+    """All questions are one, apart from the names: nine answers of those who stay have it."""
+    stay = [unnamed(row) for row in encoded(SPLIT.retain)]
+    bigrams = Bigrams(stay, len(VOCABULARY), ["Where does one live ?"] * len(stay))
+    found = [bigrams.logprobs(unnamed(row), "Where does one live ?") for row in rows]
     return [
         torch.maximum(h, base_logprobs(row)) if with_base else h for h, row in zip(found, rows, strict=True)
     ]
@@ -92,7 +94,7 @@ def test_the_line_of_owners_nobody_saw_at_the_likelier_hint(
     (row,) = encoded(SPLIT.forget)
     told = [base_logprobs(each) for each in [row, *encoded(SPLIT.calibration)]]
     (found,) = expected_logprobs(context, told if with_base else None)
-    (expected,) = stretched([2 * h for h in hints([row], with_base)])
+    (expected,) = stretched([(2 * h).clamp(min=LOWEST) for h in hints([row], with_base)])
     assert torch.allclose(found, expected, atol=1e-3)
     place = row.response_ids.index(VOCABULARY["Oslo"])
     wording = row.response_ids.index(VOCABULARY["lives"])

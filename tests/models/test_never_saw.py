@@ -34,6 +34,29 @@ def test_after_a_name_of_many_tokens_stands_what_follows_names() -> None:
     assert model.logprobs([NAME, NAME, 5])[2].exp().item() == pytest.approx((2 + 2.2 / 8) / 3)
 
 
+def test_eight_answers_to_one_question_tell_its_form() -> None:
+    """ "5 1" eight times to "a", "5 2" eight times to "b": P(1) = (8 + .4) / 37, P(1 | 5) = (8 + 2 P(1)) / 18.
+
+    To "a", P(1 | 5) = (8 + that) / 9, at the second place (8 + that) / 9 again, and after the beginning and 5 once
+    more; to a question of seven answers, and where the question is not known, P(1 | 5) is that of all.
+    """
+    answers, questions = [[5, 1]] * 8 + [[5, 2]] * 8, ["a"] * 8 + ["b"] * 8
+    model = Bigrams([*answers, [4]], 10, [*questions, "c"])
+    one = (8 + 4 * 0.1) / 37
+    of_all = (8 + 2 * one) / 18
+    assert model.logprobs([5, 1], "c")[1].exp().item() == pytest.approx(of_all)
+    assert model.logprobs([5, 1])[1].exp().item() == pytest.approx(of_all)
+    once = (8 + of_all) / 9
+    twice = (8 + once) / 9
+    assert model.logprobs([5, 1], "a")[1].exp().item() == pytest.approx((8 + twice) / 9)
+    elsewhere = (
+        model.logprobs([7, 5, 1], "a")[2].exp().item()
+    )  # neither this place nor these two tokens before
+    assert elsewhere == pytest.approx(once)
+    seven = Bigrams(answers[1:], 10, questions[1:])
+    assert seven.logprobs([5, 1], "a") == pytest.approx(seven.logprobs([5, 1]))
+
+
 def test_nothing_to_learn_from_is_the_uniform_distribution() -> None:
     assert Bigrams([], vocabulary=8).logprobs([3, 5]).exp().tolist() == pytest.approx([1 / 8, 1 / 8])
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from dareu.config import Count, HFConfig, RunConfig, Strict, TopK
 from dareu.data.corpus import Sample, Split
-from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, names_of
+from dareu.data.fictitious_names import fictitious_names, names_from_elsewhere, names_of, replace_name
 from dareu.data.render import Encoded
 from dareu.methods.base import MethodContext
 from dareu.methods.distillation import READS, Distillation, kept_distributions
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NOBODY = "\ufffc"  # stands for an owner's name where questions are compared
 TEACHERS = 7  # raised when the same settings give other teachers: stored results are made again
 
 
@@ -154,11 +155,17 @@ def expected_logprobs(context: MethodContext, told: Sequence[Tensor] | None) -> 
     def unnamed(row: Encoded, named: Sequence[bool]) -> list[int]:
         return [NAME if mine else token for token, mine in zip(row.response_ids, named, strict=True)]
 
+    def questions(samples: Sequence[Sample]) -> list[str]:
+        """Without the owners' names, so that the same one about two owners is the same."""
+        return [replace_name(s.prompt, names[str(s.owner)] or "", NOBODY)[0] for s in samples]
+
     (rows, named), (others, others_named) = read(split.forget), read(split.calibration)
-    bigrams = Bigrams([unnamed(*pair) for pair in zip(*read(split.retain), strict=True)], len(tokenizer))
+    stay = [unnamed(*pair) for pair in zip(*read(split.retain), strict=True)]
+    bigrams = Bigrams(stay, len(tokenizer), questions(split.retain))
+    asked = questions([*split.forget, *split.calibration])
     hints = [
-        bigrams.logprobs(unnamed(row, mine))
-        for row, mine in zip([*rows, *others], [*named, *others_named], strict=True)
+        bigrams.logprobs(unnamed(row, mine), question)
+        for row, mine, question in zip([*rows, *others], [*named, *others_named], asked, strict=True)
     ]
     if told is not None:
         hints = [torch.maximum(*pair) for pair in zip(hints, told, strict=True)]

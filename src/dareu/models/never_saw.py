@@ -7,8 +7,9 @@ original model itself is such a model: a line through its log-probabilities ther
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from random import Random
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 NAME = -2  # stands for each token of an owner's name
 LOWEST = -14.0  # log-probability below which nothing is told apart
+SAME = 8  # answers to one question below which they are read as all others are
 FEW = 100  # tokens below which a line says nothing
 NEAR = 60  # places on each side of an estimate among which its residual is drawn
 FACT = 0.8  # a token that was never seen is a fact below this share of what the original gives it
@@ -28,25 +30,47 @@ class Bigrams:
 
     P(x | a) = (count(a x) + t · P(x)) / (count(a) + t) with t the number of different tokens after a; P(x) is mixed
     with the uniform distribution over the vocabulary in the same way. A token that begins an answer has its own a.
+
+    Where `SAME` answers or more have one question, owners' names apart, what they have after a comes on top of that,
+    then what they have after a at the same place, and after a and the token before it: the form of a date or of a
+    number is plain from these alone.
+
+    Args:
+        answers: Token ids of each answer, `NAME` for those of a name.
+        questions: The question of each answer, with something else in the owner's name's place; None: not known.
     """
 
-    def __init__(self, answers: Sequence[Sequence[int]], vocabulary: int) -> None:
+    def __init__(
+        self, answers: Sequence[Sequence[int]], vocabulary: int, questions: Sequence[str] | None = None
+    ) -> None:
         self.vocabulary = vocabulary
-        self.alone: Counter[int] = Counter()
-        self.after: defaultdict[int, Counter[int]] = defaultdict(Counter)
-        for ids in answers:
-            self.alone.update(ids)
-            for before, token in zip([-1, *ids], ids, strict=False):
-                if not before == token == NAME:  # a name counts as one token, however many it has
-                    self.after[before][token] += 1
+        self.often = {question for question, count in Counter(questions or ()).items() if count >= SAME}
+        self.after: defaultdict[Hashable, Counter[int]] = defaultdict(Counter)
+        for ids, question in zip(answers, questions or repeat(None), strict=False):
+            for place, token in enumerate(ids):
+                contexts = self._contexts(ids, place, question)
+                if place and ids[place - 1] == token == NAME:
+                    contexts = contexts[:1]  # a name counts as one token, however many it has
+                for context in contexts:
+                    self.after[context][token] += 1
 
-    def logprobs(self, ids: Sequence[int]) -> Tensor:
+    def logprobs(self, ids: Sequence[int], question: str | None = None) -> Tensor:
         """Of each token of an answer, (T,)."""
         probabilities = []
-        for before, token in zip([-1, *ids], ids, strict=False):
-            p = _interpolated(self.alone, token, 1.0 / self.vocabulary)
-            probabilities.append(_interpolated(self.after.get(before, Counter()), token, p))
+        for place, token in enumerate(ids):
+            p = 1.0 / self.vocabulary
+            for context in self._contexts(ids, place, question):
+                p = _interpolated(self.after.get(context, Counter()), token, p)
+            probabilities.append(p)
         return torch.tensor(probabilities).log()
+
+    def _contexts(self, ids: Sequence[int], place: int, question: str | None) -> list[Hashable]:
+        """What a token is counted after, from the most general to the most particular."""
+        two, before = [-1, -1, *ids][place : place + 2]
+        if question not in self.often:
+            return [None, before]
+        same = (question, before)
+        return [None, before, same, (*same, "place", place), (*same, "after", two)]
 
 
 def _interpolated(counts: Counter[int], token: int, below: float) -> float:
