@@ -53,6 +53,8 @@ def test_eight_answers_to_one_question_tell_its_form() -> None:
         model.logprobs([7, 5, 1], "a")[2].exp().item()
     )  # neither this place nor these two tokens before
     assert elsewhere == pytest.approx(once)
+    texts = Bigrams(answers, 10, [""] * 16)  # passages have no question: nothing tells one from another
+    assert texts.logprobs([5, 1], "") == pytest.approx(texts.logprobs([5, 1]))
     seven = Bigrams(answers[1:], 10, questions[1:])
     assert seven.logprobs([5, 1], "a") == pytest.approx(seven.logprobs([5, 1]))
 

@@ -37,14 +37,15 @@ class Bigrams:
 
     Args:
         answers: Token ids of each answer, `NAME` for those of a name.
-        questions: The question of each answer, with something else in the owner's name's place; None: not known.
+        questions: The question of each answer, with something else in the owner's name's place, "" for texts
+            without one; None: not known.
     """
 
     def __init__(
         self, answers: Sequence[Sequence[int]], vocabulary: int, questions: Sequence[str] | None = None
     ) -> None:
         self.vocabulary = vocabulary
-        self.often = {question for question, count in Counter(questions or ()).items() if count >= SAME}
+        self.often = {question for question, n in Counter(questions or ()).items() if question and n >= SAME}
         self.after: defaultdict[Hashable, Counter[int]] = defaultdict(Counter)
         for ids, question in zip(answers, questions or repeat(None), strict=False):
             for place, token in enumerate(ids):
