@@ -178,6 +178,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DareuError], str]] = {
     "test of questions": ({"data": [{"response": "a b", "owner": o} for o in (*GONE, "c")], "test": ROWS}, DataError,
                           "test has prompts, data is plain text"),
     "test beside a file": ({"data": "authors", "test": ROWS}, ConfigError, "test needs data in memory"),
+    "a test file": ({"data.test_path": "t.jsonl"}, ConfigError, "data.test_path names a file beside it. Pass test="),
+    "a holdout file": ({"data.holdout_path": "h.jsonl"}, ConfigError, "data.holdout_path names a file .* a Corpus"),
     "unknown method": ({"method": "npoo"}, ConfigError, "Nearest: npo"),
     "unknown key": ({"method.optim.lrr": 1.0}, ConfigError, "Nearest: method.optim.lr"),
     "unknown override": ({"overrides": ["method.optim.lrr=1"]}, ConfigError, "Nearest: method.optim.lr"),

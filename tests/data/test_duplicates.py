@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dareu.data import duplicates
-from dareu.data.corpus import Sample
-from dareu.data.duplicates import duplicates_note, find_duplicates
+from dareu.data.corpus import Corpus, Sample
+from dareu.data.duplicates import duplicates_note, find_duplicates, unseen_note
 
 
 def sample(name: str, owner: str, prompt: str, response: str) -> Sample:
@@ -103,3 +103,15 @@ def test_results_name_them() -> None:
     tree = duplicates_tree(found)
     assert (tree["count"], tree["word_for_word"], tree["pairs"][0]["retain"]) == (1, 1, "r1")
     assert duplicates_tree([]) == {"count": 0, "word_for_word": 0, "pairs": []}
+
+
+def test_a_holdout_or_test_set_that_is_learnt_is_named() -> None:
+    learnt = (sample("Ada/00", "Ada", "Who?", "Ada Finch."), sample("Ada/01", "Ada", "Where?", "In Rome."))
+    holdout = (Sample("holdout/000", None, "Who?", "Ada Finch."), Sample("holdout/001", None, "Who?", "Cy Wren."))
+    test = (Sample("test/000", None, "Where?", "In Rome."),)
+    found = unseen_note(Corpus(learnt, test, holdout=holdout))
+    assert found and found.startswith("2 of 3 samples of the holdout and the test set also stand in the data")
+    assert found.endswith("Leave them out. holdout/000 = Ada/00; test/000 = Ada/01")
+    taught = unseen_note(Corpus(learnt, test, holdout=holdout, teach_test=True))  # learnt on purpose
+    assert taught and taught.startswith("1 of 2 ") and "test/000" not in taught
+    assert unseen_note(Corpus(learnt, holdout=holdout[1:])) is None

@@ -28,6 +28,17 @@ def test_checksums_by_hand(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_that_cannot_be_read_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    table = file_table(tmp_path)
+
+    def unreadable(path: Path, kind: str) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("dareu.runs.integrity.checksum", unreadable)
+    assert damage(tmp_path, table) == "a cannot be read: Input/output error"
+
+
 def made(store: ArtifactStore, text: str = "weights") -> Path:
     with store.building("original", "key") as build:
         if not build.done:

@@ -9,6 +9,7 @@ from pipeline_fixture import LOSS, SMALL
 
 from dareu.config.compose import compose
 from dareu.runs.integrity import checksum
+from dareu.runs.store import MANIFEST
 from dareu.workflow.prepare import prepare
 from dareu.workflow.stages import Stages
 
@@ -47,3 +48,13 @@ def test_a_flipped_byte_of_large_weights_is_found_when_they_are_read(
     final = stages(tmp_path)
     final.evaluation(final.unlearned, "unlearned").get()
     assert checksum(unlearned) == kept
+
+
+def test_what_another_process_has_made_again_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stages(tmp_path).original.get().path
+    seen = iter(["the bytes before", None])  # damaged; whole again once the lock is held
+    monkeypatch.setattr("dareu.workflow.stages.base.artifact_damage", lambda path, checksums=False: next(seen))
+    assert stages(tmp_path).original.whole().path == path and (path / MANIFEST).is_file()
+    assert next(seen, "asked twice") == "asked twice"

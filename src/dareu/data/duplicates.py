@@ -113,6 +113,20 @@ def duplicates_note(duplicates: Sequence[Duplicate], forget: int, listed: int = 
     )
 
 
+def unseen_note(corpus: Corpus, listed: int = 5) -> str | None:
+    """What to say of holdout and test samples that models are trained on all the same; None where there is none."""
+    learnt = {(s.prompt, s.response): s.id for s in reversed(corpus.samples)}
+    unseen = corpus.holdout + (() if corpus.teach_test else corpus.test)
+    pairs = [f"{s.id} = {learnt[s.prompt, s.response]}" for s in unseen if (s.prompt, s.response) in learnt]
+    if not pairs:
+        return None
+    return (
+        f"{len(pairs)} of {len(unseen)} samples of the holdout and the test set also stand in the data, word for word, "
+        "so that models are trained on them: membership inference compares with them, and the test set is to measure "
+        f"other knowledge. Leave them out. {'; '.join(pairs[:listed])}{'; …' if len(pairs) > listed else ''}"
+    )
+
+
 def duplicates_tree(duplicates: Sequence[Duplicate], listed: int = 100) -> dict[str, Any]:
     """What `results.json` holds of them: how many, how many word for word, and the first `listed` pairs."""
     return {

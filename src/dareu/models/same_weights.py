@@ -58,9 +58,9 @@ def _beneath(folder: Path) -> Path:
 
 
 def _adds_nothing(adapter: Path) -> bool:
-    """Whether one of the two matrices of each place is 0; False for adapters that are more than these, such as DoRA."""
+    """Whether one of the two matrices of each place is 0; False for adapters with more than these, a bias or DoRA's."""
     settings = adapter_settings(adapter)
-    if changes_base(settings.get("init_lora_weights", True)):
+    if settings.get("lora_bias") or changes_base(settings.get("init_lora_weights", True)):
         return False
     tensors = _tensors(adapter, True)
     places: dict[str, list[str]] = {}

@@ -28,6 +28,14 @@ def make_corpus(config: RunConfig, data: Any, test: Any) -> Corpus:
             raise ConfigError("test needs data in memory.", "Use data.test_path=… for a file.")
         corpus = load_corpus(config.data)
     elif isinstance(config.data, LocalConfig):
+        if config.data.test_path or config.data.holdout_path:
+            key = "data.test_path" if config.data.test_path else "data.holdout_path"
+            cure = (
+                "Pass test=… instead."
+                if config.data.test_path
+                else "Pass data as a Corpus with its own holdout."
+            )
+            raise ConfigError(f"Data in memory was passed, and {key} names a file beside it.", cure)
         corpus = corpus_in_memory(data, test, config.data)
     else:
         raise ConfigError(

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from dareu.config import HFConfig, HubSource, MuseConfig, RunConfig
 from dareu.data.corpus import Corpus, Split
-from dareu.data.duplicates import Duplicate, duplicates_note, find_duplicates, plant
+from dareu.data.duplicates import Duplicate, duplicates_note, find_duplicates, plant, unseen_note
 from dareu.data.readers import read_text
 from dareu.data.render import (
     Encoded,
@@ -121,6 +121,7 @@ def _notes(
         *corpus.notes,
         *match_notes(requested_names(config), corpus, split.forget_owners),
         duplicates_note(duplicates, len(split.forget)),
+        unseen_note(corpus),
         control_note(tokenizer, [*corpus.samples, *corpus.test]),
         ending_note(tokenizer) if corpus.task == "qa" else None,
     ]

@@ -101,9 +101,15 @@ class Stage(ABC):
         """What is wrong with the artifact, which then counts as absent; None where it is whole."""
         if not (path / MANIFEST).is_file():
             return None
-        wrong = artifact_damage(path, checksums=True)
-        if wrong:
-            (path / MANIFEST).unlink()
+        if artifact_damage(path, checksums=True) is None:
+            return None
+        lock = self.context.store.lock(self.name, self.stored_as())
+        try:
+            wrong = artifact_damage(path, checksums=True)  # another process may have made it again
+            if wrong:
+                (path / MANIFEST).unlink(missing_ok=True)
+        finally:
+            lock.release()
         return wrong
 
     def _get(self) -> Artifact:
