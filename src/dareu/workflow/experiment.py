@@ -64,9 +64,10 @@ class Run:
         corpus: Corpus | None = None,
         console: Console | None = None,
         tuning: Mapping[str, Any] | None = None,
+        under: str | None = None,
     ) -> Run:
-        """Validate the whole run and connect its stages. Errors as `prepare` and `check_place`."""
-        if config.run_dir:
+        """Validate the whole run and connect its stages. `under`: as for `open`; errors as `prepare`, `check_place`."""
+        if config.run_dir and not under:  # a folder of runs holds other runs
             check_place(config.run_dir)
         stages = Stages(prepare(config, corpus, console))
         check_engine(config)
@@ -204,7 +205,7 @@ def train(
         tuning: How `dareu tune` chose the setting, for the results.
         opened: Called with the run folder once it is there.
     """
-    run = Run.plan(config, corpus, console, tuning)
+    run = Run.plan(config, corpus, console, tuning, under)
     opened(run.open(under).path)
     if (finished := run.finished("run")) is not None:
         return finished
