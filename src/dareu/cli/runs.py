@@ -22,7 +22,6 @@ def configured(
 
     def run(args: argparse.Namespace) -> int:
         from dareu.config.compose import as_yaml, compose
-        from dareu.config.reference import explained
 
         if getattr(args, "multirun", False):
             return _sweep(args)
@@ -34,6 +33,8 @@ def configured(
             check_inputs(Path(config.run_dir).expanduser(), [args.config_dir])
         if not args.print:
             return command(args, config)
+        from dareu.config.reference import explained
+
         tree = config.model_dump(mode="json")
         print_json(tree) if args.json else print(explained(as_yaml(config), tree), end="")
         return 0
