@@ -44,6 +44,16 @@ def make_run(folder: Path) -> Path:
     return run
 
 
+def test_figures_of_some_samples_are_not_called_missing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    results["missing"] = {"a.b": "1 of 9 samples: no NLL", "c.d": "9 of 9 samples: no NLL"}
+    (run / "results.json").write_text(json.dumps(results))
+    text = write_receipt(run).read_text()
+    assert "Computed without some of the samples: a.b: 1 of 9 samples: no NLL" in text
+    assert "Not computed: c.d: 9 of 9 samples: no NLL" in text and text.count("omputed") == 2
+
+
 def test_hashes_by_hand() -> None:
     text = json.dumps(["s", "Ada", "q", "ä"], ensure_ascii=False)
     assert record_hash("s", "q", "ä", "Ada") == hashlib.sha256(text.encode()).hexdigest()

@@ -64,6 +64,23 @@ def test_missing_figures_are_dashes_and_told() -> None:
     assert "Not computed: unlearned.test.rouge_l, unlearned.forget.reattribution: no test set" in lines
 
 
+def test_a_figure_of_some_samples_is_not_called_missing_and_all_models_share_a_line() -> None:
+    some = "10 of 100 samples: the probe does not apply to them"
+    results = make_results(
+        missing={
+            **{f"{one}.probes.relearn_forget": some for one in ("original", "retrained", "unlearned")},
+            **{f"{one}.forget.knowmem": "no room" for one in ("original", "retrained", "unlearned")},
+            "unlearned.forget.depth": "2 of 2 samples: no layers",
+        }
+    )
+    gaps = [line for line in summary_lines(results) if "omputed" in line]
+    assert gaps == [
+        "Computed without 10 of 100 samples: probes.relearn_forget: the probe does not apply to them",
+        "Not computed: forget.knowmem: no room",
+        "Not computed: unlearned.forget.depth: 2 of 2 samples: no layers",
+    ]
+
+
 def test_table_fits_a_terminal() -> None:
     assert max(map(len, printed(run_table(make_results()), 80).splitlines())) <= 80
     assert "…" not in printed(run_table(make_results()), 80)

@@ -3,6 +3,7 @@
 What a metric is stands in `dareu.evaluation.metrics.registry`; here is which of them a table shows, and in what order.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from dareu.evaluation.metrics.registry import registry
 from dareu.evaluation.results import MODELS as MODELS
 
 DASH = "–"
+PART = re.compile(r"(?P<left_out>\d+) of (?P<n>\d+) samples: (?P<why>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,36 @@ def show_seconds(x: Any) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def missing_reasons(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(what could not be computed, why); names that share a reason are joined."""
+def missing_reasons(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what became of them, figures, why); figures that share a reason are joined, those of all models under one name.
+
+    What became of them: "Not computed", or "Computed without 10 of 100 samples" where the others give a figure.
+    """
+    models = [model for model in MODELS if has_model(results, model)]
     by_reason: dict[str, list[str]] = {}
     for name, reason in (results.get("missing") or {}).items():
         by_reason.setdefault(str(reason), []).append(str(name))
-    return [(", ".join(names), reason) for reason, names in by_reason.items()]
+    return [_gap(_of_all_models(names, models), reason) for reason, names in by_reason.items()]
+
+
+def without_some(reason: str) -> bool:
+    """Whether a figure with this reason was computed, of a part of the samples."""
+    part = PART.fullmatch(reason)
+    return part is not None and part["left_out"] != part["n"]
+
+
+def _gap(names: list[str], reason: str) -> tuple[str, str, str]:
+    part = PART.fullmatch(reason)
+    if part is None or not without_some(reason):
+        return "Not computed", ", ".join(names), reason
+    return f"Computed without {part['left_out']} of {part['n']} samples", ", ".join(names), part["why"]
+
+
+def _of_all_models(names: list[str], models: list[str]) -> list[str]:
+    """`names` with "forget.depth" in place of "original.forget.depth" and the like, where each model has it."""
+    shown: list[str] = []
+    for name in names:
+        model, _, figure = name.partition(".")
+        shared = model in models and figure and all(f"{one}.{figure}" in names for one in models)
+        shown.append(figure if shared and len(models) > 1 else name)
+    return list(dict.fromkeys(shown))
