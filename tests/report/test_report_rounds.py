@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_fixture import make_results
 from rich.console import Console
-from test_report_html import Page, page
+from test_report_html import Page, centre, page
 
 from dareu.report import drawing as svg
 from dareu.report.run_tables import cost_line, outcome_line
@@ -105,8 +105,8 @@ def test_how_training_ended_is_said_of_the_last_round() -> None:
 def test_a_drawing_of_rounds_puts_each_value_at_its_round() -> None:
     values = {"unlearned": [0.25, None, 0.75, 1.0], "retrained": [0.5, 0.5, 0.5, 0.5]}
     drawing = Page(str(svg.rounds(values)))
-    marks = [(float(str(a["cx"])), float(str(a["cy"]))) for a in drawing.having("unlearned") if "cx" in a]
-    aim = [(float(str(a["cx"])), float(str(a["cy"]))) for a in drawing.having("retrained") if "cx" in a]
+    signs = [(str(a["class"]), centre(a)) for a in drawing.having("mark")]
+    marks, aim = ([at for of, at in signs if name in of] for name in ("unlearned", "retrained"))
     assert len(marks) == 3 and len(aim) == 4
     assert marks[1][0] == pytest.approx(aim[2][0]) and marks[0][0] == pytest.approx(aim[0][0])
     step = aim[1][0] - aim[0][0]

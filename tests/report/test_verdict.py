@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from report_fixture import changed, left, lost
 
+from dareu.evaluation.knowledge import worst as worst_of
+from dareu.report.knowledge import set_aside
 from dareu.report.run_tables import summary_lines
 from dareu.report.verdict import verdict
 
@@ -240,3 +242,25 @@ def test_a_loss_is_judged_as_it_is_shown(value: float, tone: str, ends: str) -> 
     # .998 − .948 is larger than .05 in floating point
     told = next(p for p in verdict(changed(retain=0.948)).points if p.text.startswith("Retain"))
     assert told.tone == "good" and told.text.endswith("The loss seen is not above .05."), told
+
+
+def test_metrics_with_wide_intervals_are_not_the_worst_and_are_told() -> None:
+    """The results name the worst metric; the page and the console say what was left out for its wide interval."""
+    sure, wide = (0.2, 0.1, 0.3), (-0.9, -2.0, -0.3)
+    results = left(a=sure, b=(0.0, -0.1, 0.1), c=wide, d=(0.05, -0.6, 0.6))
+    results["knowledge_left_worst"] = worst_of(results["knowledge_left"])
+    assert results["knowledge_left_worst"] == {"metric": "a", "value": 0.2}
+    assert [one.metric for one in set_aside(results)] == ["d", "c"]
+    text = verdict(results).points[0].text
+    assert "Worst metric: A, knowledge left .20" in text
+    assert "1 metric is further from 0, but with an interval wider than 1 or without one" in text
+    results["knowledge_left"] = {name: entry | {"n": 40} for name, entry in results["knowledge_left"].items()}
+    told = summary_lines(results)[0]
+    assert "the worst of 2 metrics (2 with an interval wider than 1 or none left out)" in told, told
+
+
+def test_where_all_intervals_are_wide_the_widest_may_be_the_worst() -> None:
+    results = left(a=(0.2, -1.0, 1.0), b=(-0.9, -2.0, -0.3))
+    results["knowledge_left_worst"] = worst_of(results["knowledge_left"])
+    assert results["knowledge_left_worst"]["metric"] == "b" and set_aside(results) == []
+    assert "further from 0" not in verdict(results).points[0].text

@@ -79,7 +79,7 @@ class Results(_Open):
         models: "original", "retrained", "unlearned" → figures.
         tug_of_war, tug_of_war_without_test, retrain_similarity, forget_quality: unlearned beside retrained.
         knowledge_left: metric → (u − r)/(o − r) with its interval; `value` None for metrics that cannot tell.
-        knowledge_left_worst: the largest |k| and its metric.
+        knowledge_left_worst: the largest |k| and its metric (`evaluation.knowledge.worst`).
         never_saw: without a retrained model: metric → the original's figure on the holdout, an estimate of its.
         damage: "retain", "test" → share of samples that the retrained model has right and the unlearned one has not;
             `original`: the same of the original model; `beyond_original`: the difference.

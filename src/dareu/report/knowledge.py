@@ -45,6 +45,11 @@ class Left:
         return self.low is None or self.high is None
 
     @property
+    def wide(self) -> bool:
+        """The interval is missing, or wider than the distance between the retrained and the original model."""
+        return self.low is None or self.high is None or self.high - self.low > 1
+
+    @property
     def cut(self) -> str:
         """At which ends the interval goes on beyond the drawing's axis: "low", "high", both or none."""
         low = self.low is not None and self.low < AXIS[0]
@@ -84,9 +89,15 @@ def knowledge_left(results: Mapping[str, Any]) -> list[Left]:
 
 
 def worst(results: Mapping[str, Any]) -> Left | None:
-    """The metric with the largest |k|, as the results name it."""
+    """The metric with the largest |k|, as the results name it; one with an interval of at most 1 where there is any."""
     name = dig(results, "knowledge_left_worst", "metric")
     return next((one for one in knowledge_left(results) if one.metric == name), None)
+
+
+def set_aside(results: Mapping[str, Any]) -> list[Left]:
+    """Metrics that may not be the worst, for their interval is wider than 1 or missing."""
+    most = worst(results)
+    return [] if most is None or most.wide else [one for one in knowledge_left(results) if one.wide]
 
 
 def title(metric: str) -> str:

@@ -26,7 +26,8 @@ if (find) {
   });
 }
 const sortKey = (cell) => {
-  const words = cell.textContent.trim(), found = parseFloat(words.replace(/^\./, "0.").replace(/^-\./, "-0."));
+  // "4 min 11 s" stands for a number that the cell brings along.
+  const words = cell.dataset.sort || cell.textContent.trim(), found = parseFloat(words.replace(/^\./, "0.").replace(/^-\./, "-0."));
   return Number.isNaN(found) ? words.toLowerCase() : found;
 };
 for (const table of document.querySelectorAll("table.figures")) {

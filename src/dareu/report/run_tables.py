@@ -24,7 +24,7 @@ from dareu.report.figures import (
     value,
 )
 from dareu.report.forget_quality import quality_of
-from dareu.report.knowledge import knowledge_left, worst
+from dareu.report.knowledge import knowledge_left, set_aside, worst
 from dareu.report.sequential import rounds_table
 from dareu.report.stacked import Stacked
 from dareu.report.templates import template
@@ -63,6 +63,7 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
         results=results,
         most=worst(results),
         left=knowledge_left(results),
+        aside=set_aside(results),
         compared=has_model(results, "retrained"),
         tug=number(results.get("tug_of_war")),
         quality=quality_of(results),

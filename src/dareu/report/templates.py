@@ -45,11 +45,11 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-_PAIRS = re.compile(r"\b[np] = (?=[\d.])|(?<=\d) (?=(?:%|s|min|h|MB|MiB|GiB)(?!\w))")
+_PAIRS = re.compile(r"\b[np] = (?=[-\d.])|(?<=[\d%]) to (?=[-\d.])|(?<=\d) (?=(?:%|s|min|h|MB|MiB|GiB)(?!\w))")
 
 
 def _unbroken(text: str) -> str:
-    """A sentence of the page: no line ends between a number and its unit, or inside "n = 40", "p = .5"."""
+    """A sentence of the page: no line ends between a number and its unit, or inside "n = 40", "p = .5", ".2 to .4"."""
     return _PAIRS.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
 
 

@@ -13,7 +13,7 @@ from dareu.evaluation.metrics.intervals import FEWEST, difference
 from dareu.report.damage import damage_of
 from dareu.report.figures import BROKEN, dig, has_model, number, show, show_share, value
 from dareu.report.forget_quality import quality_of
-from dareu.report.knowledge import Left, by_group, knowledge_left, worst
+from dareu.report.knowledge import Left, by_group, knowledge_left, set_aside, worst
 
 Tone = Literal["good", "fair", "bad", "none"]
 TOLERANCE = 0.05  # of ROUGE-L recall, where a run has no interval
@@ -137,6 +137,9 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     n = _answers(results)
     scale = "0 as the retrained model, 1 as the original"
     text = f"Worst metric: {most.title}, knowledge left {most.shown}; {scale}{f'; {n}' if n else ''}."
+    if aside := [one for one in set_aside(results) if abs(one.value) > abs(most.value)]:
+        some = "1 metric is" if len(aside) == 1 else f"{len(aside)} metrics are"
+        text += f" {some} further from 0, but with an interval wider than 1 or without one, which tells little."
     if len(unknown) == len(left):
         few = "No metric has an interval: there are too few forget answers for a verdict, or all are alike."
         return [Point("none", "no figures", f"{text} {few} Read the answers themselves.")]
