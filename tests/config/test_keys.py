@@ -13,6 +13,7 @@ from dareu.cli.commands import main
 from dareu.config import RunConfig, parse
 from dareu.config.compose import compose, config_folder
 from dareu.config.keys import UNIONS, Key, allowed_values, in_words, schema_keys, tune_keys
+from dareu.config.paths import INPUTS, OUTPUTS
 from dareu.config.reference import page
 from dareu.errors import ConfigError
 from dareu.tuning.options import objectives
@@ -24,6 +25,17 @@ def test_every_key_is_described() -> None:
     assert len({key.path for key in schema_keys() if not key.group}) >= 207
     assert len(tune_keys()) == 8
     assert not [key.path for key in (*schema_keys(), *tune_keys()) if len(key.description) < 8]
+
+
+def test_every_key_that_names_a_file_or_folder_is_known_as_one() -> None:
+    words = re.compile(r"\b(folder|file|store)\b")
+    told = {
+        key.path.rpartition(".")[2]
+        for key in schema_keys()
+        if "text" in key.allowed and words.search(key.description)
+    }
+    names = {"experiment", "loss", "owner"}  # of a choice or a column; their descriptions speak of a file
+    assert told - names == INPUTS | OUTPUTS and names < told
 
 
 def test_the_reference_names_every_objective_of_a_search() -> None:

@@ -9,21 +9,11 @@ from typing import Any
 from dareu.config import RunConfig, parse
 from dareu.config.choices import GROUPS, config_folder, options
 from dareu.config.keys import allowed_values
+from dareu.config.paths import INPUTS, OUTPUTS
 from dareu.config.tables import leaves
 from dareu.errors import ConfigError, nearest
 
-PATHS = (
-    "original",
-    "retrained",
-    "run_dir",
-    "cache_dir",
-    "path",
-    "test_path",
-    "holdout_path",
-    "file",
-    "refusals",
-    "device",
-)
+NEVER_EMPTY = INPUTS | OUTPUTS | {"device"}
 
 # How a path or an id of the hub is written where the name of an option stands.
 GIVEN = {
@@ -270,7 +260,7 @@ def check_value(key: str, value: Any) -> None:
     group = key in GROUPS or key == "hydra" or key.startswith("hydra/")
     if group and (value in (None, []) or (isinstance(value, list) and None in value)):
         raise ConfigError(f"{key}= names nothing.", f"Leave {key}= out, or name one.")
-    if value == "" and (key in GROUPS or key.rpartition(".")[2] in PATHS):
+    if value == "" and (key in GROUPS or key.rpartition(".")[2] in NEVER_EMPTY):
         raise ConfigError(
             f"{key} is empty.",
             f"Give it a value, or leave {key}= out. (Is a variable of the shell unset, or a space after =?)",

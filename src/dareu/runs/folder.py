@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from dareu.config.paths import INPUTS, OUTPUTS
 from dareu.errors import RunError, note
 from dareu.runs import ranks
 from dareu.runs.files import check_writable, read_json, write_json, write_text, writing_to
@@ -23,8 +24,6 @@ COPY = ".dareu.json"  # in a folder that `copy_into` made: the files that it wro
 # What may stand in a folder before its run.json: a failure recorded before the start, a killed writer's file, a lock.
 HARMLESS = ("failure.json", ".tmp", LOCK)
 PATIENCE = 2.0  # seconds of waiting for another command before a word about it
-# Keys whose text names a file or a folder that a run reads.
-_INPUT_KEYS = {"path", "test_path", "holdout_path", "original", "retrained", "file", "refusals", "checkpoint"}
 
 
 def default_run_dir(method: str, seed: int, key: str) -> Path:
@@ -38,12 +37,12 @@ def input_paths(tree: Any, name: str = "") -> list[str]:
         return [
             p
             for key, child in tree.items()
-            if key not in ("run_dir", "cache_dir")
+            if key not in OUTPUTS
             for p in input_paths(child, str(key))
         ]
     if isinstance(tree, list | tuple):
         return [p for child in tree for p in input_paths(child, name)]
-    return [tree] if isinstance(tree, str) and (name in _INPUT_KEYS or "/" in tree) else []
+    return [tree] if isinstance(tree, str) and (name in INPUTS or "/" in tree) else []
 
 
 @dataclass(frozen=True)
