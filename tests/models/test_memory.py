@@ -105,14 +105,20 @@ def test_trainable_weights_of_an_adapter_are_pefts() -> None:
     assert size.parameters == sum(p.numel() for p in adapted.parameters()) and size.bytes == 2
 
 
+KEYS = {"weights": ["model.adapter=lora"], "activations": ["rows"], "logits": ["rows"], "sampling": ["prompts"]}
+
+
 def test_what_cannot_fit_is_refused_and_the_keys_are_named() -> None:
     parts = estimate(SIZE, Work(rows=8, length=16, answers=8))
-    assert check_memory(parts, None) is None and check_memory(parts, 1000.0) is None
-    with pytest.raises(ConfigError, match="does not fit") as caught:
-        check_memory(parts, 7.9)
+    assert check_memory(parts, None, KEYS) is None and check_memory(parts, 1000.0, KEYS) is None
+    with pytest.raises(ConfigError, match="does not fit: weights, reference, gradients") as caught:
+        check_memory(parts, 7.9, KEYS)
     assert "model.adapter=lora" in caught.value.cure
-    told = check_memory(parts, 8.5)
-    assert told is not None and "micro_batch_size" in told
+    told = check_memory(parts, 8.5, KEYS)
+    assert told is not None and told.endswith("Keys to lower it: rows.")
+    with pytest.raises(ConfigError, match="a base beside them") as caught:
+        check_memory(estimate(SIZE, Work(1, 1, 1, base=True)) | {"base": 6.0, "total": 10.0}, 8.5, {"weights": []})
+    assert caught.value.cure == "Take a smaller model or a larger device."
 
 
 def test_the_machine_has_memory() -> None:

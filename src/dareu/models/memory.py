@@ -10,6 +10,7 @@ at a time, `HELD` times as much (SmolLM2-135M with LoRA: 4,372 MiB measured for 
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,31 +170,38 @@ def available_mib(device: str) -> float | None:
         return None
 
 
-def check_memory(parts: dict[str, float], available: float | None) -> str | None:
+def check_memory(
+    parts: Mapping[str, float], available: float | None, keys: Mapping[str, Sequence[str]]
+) -> str | None:
     """A warning where the estimate exceeds what is available; None where it fits or nothing is known.
 
+    Args:
+        parts: What `estimate` gives.
+        available: MiB; None: not known.
+        keys: Settings that make `weights` (all that stays), `activations`, `logits` or `sampling` smaller.
+
     Raises:
-        ConfigError: Weights, reference, gradients and optimizer alone do not fit; no batch size can mend that.
+        ConfigError: What stays alone does not fit: weights with reference, gradients and optimizer, or with the base
+            that is loaded beside them; no batch size can mend that.
     """
     if available is None or parts["total"] <= available:
         return None
-    stays = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer"))
+    trained = sum(parts[name] for name in ("reference", "gradients", "optimizer"))
+    beside = "reference, gradients and optimizer" if trained >= parts["base"] else "a base beside them"
+    stays = parts["weights"] + max(trained, parts["base"])
     if stays > available:
         raise ConfigError(
-            f"The model does not fit: weights, reference, gradients and optimizer take about {stays / 1024:.1f} GiB, "
+            f"The model does not fit: weights, {beside} take about {stays / 1024:.1f} GiB, "
             f"and {available / 1024:.1f} GiB are available.",
-            "Set model.adapter=lora, model.dtype=bfloat16, or take a smaller model.",
+            f"Set {', '.join(keys['weights'])}, or take a smaller model."
+            if keys["weights"]
+            else "Take a smaller model or a larger device.",
         )
     largest = max(("activations", "logits", "sampling"), key=lambda name: parts[name])
-    cure = {
-        "activations": "method.optim.micro_batch_size, finetune.micro_batch_size or "
-        "model.gradient_checkpointing=true",
-        "logits": "method.optim.micro_batch_size and finetune.micro_batch_size",
-        "sampling": "method.prompts_per_batch",
-    }[largest]
     return (
         f"The run may not fit into memory: about {parts['total'] / 1024:.1f} GiB are needed and "
-        f"{available / 1024:.1f} GiB available, most of it for {largest}. Keys to lower it: {cure}."
+        f"{available / 1024:.1f} GiB available, most of it for {largest}. Keys to lower it: "
+        f"{', '.join(keys[largest])}."
     )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
-from dareu.config import HFConfig
+from dareu.config import DareUConfig, HFConfig, LossMethodConfig, Optim, OptimBase, VectorConfig
+from dareu.data.boundary_prompts import retain_count
 from dareu.runs.ranks import world_size
 from dareu.workflow.context import Context
 from dareu.workflow.given_adapter import keeps_adapter
-from dareu.workflow.keys import names_a_base
+from dareu.workflow.keys import names_a_base, training_samples
 
 CHARACTERS = 3.5  # of a token, about
 
@@ -41,33 +42,110 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     samples = context.corpus.samples
     answers = _tokens(max(len(s.response) for s in samples), config.model.max_length)
     length = _tokens(max(len(s.prompt) + len(s.response) for s in samples), config.model.max_length)
-    saves = bool(hf and hf.gradient_checkpointing)
-
-    def work(
-        optim: Any, batch: int, beside: int | None, sampled: int = 0, frozen: bool = True, muon: bool = False
-    ) -> Work:
-        """An update of `batch` rows; `beside`: retain rows, where the original (`frozen`) stands beside."""
-        rows = optim.micro_batch_size or -(-batch // processes)
-        rows += min(beside or rows, rows) if frozen else 0
-        of_run = {"checkpointing": saves, "processes": processes, "engine": engine(), "muon": muon}
-        own = -(-sampled // processes)
-        return Work(rows, length, answers, own, frozen=frozen, bf16=optim.bf16, **of_run)  # type: ignore[arg-type]
-
-    finetune, method = config.finetune, config.method
-    works = [work(finetune, finetune.batch_size, None, frozen=False)]
-    if (optim := getattr(method, "optim", None)) is not None:
-        prompts = getattr(method, "prompts_per_batch", 0)
-        prompts = len(context.split.forget) if prompts is None else prompts
-        sampled = prompts * getattr(method, "num_generations", 1)
-        batch = getattr(optim, "batch_size", None) or sampled
-        beside = getattr(method, "retain_batch_size", None)
-        unlearning = work(optim, batch, beside, sampled, muon=method.optimizer == "muon")
-        works.append(replace(unlearning, base=_loads_base(context, lora is not None)))
-    if warm := getattr(method, "warm_start", None):
-        muon = warm.optim.name == "muon"
-        works.append(work(warm.optim, warm.optim.batch_size, warm.retain_batch_size, muon=muon))
+    learnt = len(training_samples(context.corpus, ()))
+    passes = [Pass(rows_at_once(config.finetune, learnt, processes), config.finetune, frozen=False)]
+    works = [
+        Work(
+            one.rows,
+            length,
+            answers,
+            one.sampled,
+            checkpointing=bool(hf and hf.gradient_checkpointing),
+            frozen=one.frozen,
+            bf16=one.optim.bf16,
+            processes=processes,
+            engine=engine(),
+            muon=getattr(one.optim, "name", None) == "muon",
+            base=one.base,
+        )
+        for one in (*passes, *_unlearning(context, processes, _loads_base(context, lora is not None)))
+    ]
     device = str(pick_device(config.device))
     return max((estimate(size, one, device) for one in works), key=lambda parts: parts["total"])
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Rows that pass through the model at once and are held until the backward pass, in one process.
+
+    `optim`: how it trains; `sampled`: rows that are generated at once; `frozen`: the original stands beside the model;
+    `base`: as in `models.memory.Work`.
+    """
+
+    rows: int
+    optim: OptimBase
+    sampled: int = 0
+    frozen: bool = True
+    base: bool = False
+
+
+def rows_at_once(
+    optim: Optim,
+    rows: int,
+    processes: int,
+    *,
+    retain: int | None = 0,
+    scrambled: int = 0,
+    pairs: bool = False,
+) -> int:
+    """Rows of one forward pass of `training.loss_trainer`, over all terms of the loss, in one of `processes`.
+
+    `rows`: all that training walks through; `retain`: retain rows beside an update, None: as many as it has of these;
+    `scrambled`: rows of random words beside it; `pairs`: each row has a second response.
+    """
+    from dareu.training.loss_trainer import cut
+
+    micro, slices, _ = cut(optim, rows, processes)
+    parts = slices * processes
+    beside = min(micro * parts, rows) if retain is None else retain
+    return micro * (1 + pairs) - (-beside // parts) - (-scrambled // parts)
+
+
+def _unlearning(context: Context, processes: int, base: bool) -> list[Pass]:
+    """The passes of the method's phases; none of a method that has no optimizer."""
+    from dareu.methods.loss_method import LossMethod
+    from dareu.methods.registry import method_of
+    from dareu.training.loss_spec import needs_reference
+
+    method, forget, retain = context.config.method, len(context.split.forget), len(context.split.retain)
+    if isinstance(method, DareUConfig):
+        return _reinforcement(method, forget, retain, processes, base)
+    if isinstance(method, VectorConfig):  # the weights before it are kept
+        return [Pass(rows_at_once(method.optim, forget, processes), method.optim)]
+    row = method_of(method)
+    if not isinstance(method, LossMethodConfig) or not isinstance(row, LossMethod):
+        return []
+    walked = {"forget": forget, "retain": retain, "both": forget + retain}[row.walks]
+    none = method.retain == "none" or not retain
+    held = rows_at_once(
+        method.optim,
+        walked,
+        processes,
+        retain=0 if none else method.retain_batch_size,
+        scrambled=method.scrambled_batch_size,
+        pairs=row.pairs is not None,
+    )
+    frozen = needs_reference(row, method.retain, method.scrambled_batch_size)
+    return [Pass(held, method.optim, frozen=frozen, base=base)]
+
+
+def _reinforcement(method: DareUConfig, forget: int, retain: int, processes: int, base: bool) -> list[Pass]:
+    """Updates on rollouts, and the phase before them."""
+    from dareu.training.rollouts import Plan
+
+    plan = Plan.of(method, forget + retain_count(forget, retain, method.retain_prompts.share))
+    parts = plan.slices * processes
+    rows = plan.micro - (-plan.retain // parts if method.distill else 0)
+    sampled = -(-plan.prompts * method.num_generations // processes)
+    passes = [Pass(rows, method.optim, sampled, base=base)]
+    if first := method.refusal_phase:
+        beside = first.optim.batch_size if first.retain != "none" else 0
+        passes.append(Pass(rows_at_once(first.optim, forget, processes, retain=beside), first.optim))
+    if warm := method.warm_start:
+        beside = warm.retain_batch_size or warm.optim.batch_size
+        more = {"retain": beside, "scrambled": warm.scrambled_batch_size}
+        passes.append(Pass(rows_at_once(warm.optim, forget, processes, **more), warm.optim))
+    return passes
 
 
 def _loads_base(context: Context, lora: bool) -> bool:
@@ -89,10 +167,34 @@ def check_run_memory(context: Context) -> str | None:
     from dareu.models.load import pick_device
     from dareu.models.memory import available_mib, check_memory
 
-    if not isinstance(context.config.model, HFConfig):
+    model = context.config.model
+    if not isinstance(model, HFConfig):
         return None
     parts: dict[str, Any] | None = memory_parts(context)
-    return check_memory(parts, available_mib(str(pick_device(context.config.device)))) if parts else None
+    if parts is None:
+        return None
+    available = available_mib(str(pick_device(context.config.device)))
+    return check_memory(parts, available, keys_that_lower(model, context.config.method))
+
+
+def keys_that_lower(model: HFConfig, method: Any) -> dict[str, list[str]]:
+    """Part of the estimate → settings that make it smaller, but for those that the run has already; `weights` stands
+    for all that stays.
+    """
+    weights = ["model.adapter=lora"] if model.adapter == "none" else []
+    weights += ["model.dtype=bfloat16"] if model.dtype == "float32" else []
+    weights += ["model.quantization=nf4"] if model.adapter == "lora" and not model.quantization else []
+    parts = {"optim": method, "warm_start.optim": getattr(method, "warm_start", None)}
+    parts["refusal_phase.optim"] = getattr(method, "refusal_phase", None)
+    rows = [f"method.{key}.micro_batch_size" for key, part in parts.items() if hasattr(part, "optim")]
+    rows.append("finetune.micro_batch_size")
+    saves = [] if model.gradient_checkpointing else ["model.gradient_checkpointing=true"]
+    return {
+        "weights": weights,
+        "activations": [*rows, "model.max_length", *saves],
+        "logits": rows,
+        "sampling": ["method.prompts_per_batch", "method.num_generations"],
+    }
 
 
 def _tokens(characters: int, most: int) -> int:
