@@ -143,8 +143,8 @@ def _reinforcement(method: DareUConfig, forget: int, retain: int, processes: int
         passes.append(Pass(rows_at_once(first.optim, forget, processes, retain=beside), first.optim))
     if warm := method.warm_start:
         beside = warm.retain_batch_size or warm.optim.batch_size
-        more = {"retain": beside, "scrambled": warm.scrambled_batch_size}
-        passes.append(Pass(rows_at_once(warm.optim, forget, processes, **more), warm.optim))
+        rows = rows_at_once(warm.optim, forget, processes, retain=beside, scrambled=warm.scrambled_batch_size)
+        passes.append(Pass(rows, warm.optim))
     return passes
 
 
