@@ -90,7 +90,8 @@ class Subject:
         if not prompts:
             return []
         room = self.room(prompts, tokens)
-        return generate(self.model, self.tokenizer, prompts, max_new_tokens=room, batch_size=self.batch_size)
+        options: dict[str, Any] = {"max_new_tokens": room, "batch_size": self.batch_size}
+        return generate(self.model, self.tokenizer, prompts, progress=self.bar("answers"), **options)
 
     def samples(
         self, queries: Sequence[Sample], count: int, temperature: float, seed: int
@@ -116,4 +117,5 @@ class Subject:
         if not pairs:
             return []
         options: dict[str, Any] = {"batch_size": self.batch_size, "include_eos": include_eos}
+        options["progress"] = self.bar("likelihoods")
         return response_nll(self.model, self.tokenizer, pairs, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,20 @@ def test_batch_size_changes_no_field(
             assert one.get(field) == two.get(field)
         for field in ("fade", "mia_gradient_norm", "mia_reference", "mia_loss"):
             assert one.get(field) == pytest.approx(two.get(field), abs=1e-3)
+
+
+def test_every_part_of_an_evaluation_shows_how_far_it_is(
+    models: dict[str, Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dareu.models.progress.PAUSE", 0.0)
+    inputs = given(models, tokenizer)
+    inputs = replace(inputs, subject=replace(inputs.subject, progress="evaluating"))
+    fields = ["sampled", "fade", field_of("relearn_forget"), field_of("sampled")]
+    fill_fields(inputs, fields)
+    shown = capsys.readouterr().err
+    parts = ("1 of 4: samples: 1 of", "2 of 4: likelihoods: 1 of", "3 of 4: samples", "4 of 4: fine-tuning: 50 of 50")
+    for part in parts:
+        assert f"evaluating, {part}" in shown, part
 
 
 def test_a_suite_fills_what_its_metrics_read_and_no_more(models: dict[str, Any], tokenizer: Any) -> None:

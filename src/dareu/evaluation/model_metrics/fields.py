@@ -224,11 +224,13 @@ def fill_fields(inputs: EvaluationInputs, needed: Collection[str]) -> Filled:
     """
     missing: dict[str, str] = {}
     curves: Curves = {}
-    for field in [field for field in PRODUCERS if field in needed]:
+    fields = [field for field in PRODUCERS if field in needed]
+    for number, field in enumerate(fields):
         for record in inputs.records:
             record.setdefault(field, None)
         if inputs.forget:  # else it is said of the whole set already
-            filled = _filled(field, inputs)
+            label = inputs.subject.progress and f"{inputs.subject.progress}, {number + 1} of {len(fields)}"
+            filled = _filled(field, replace(inputs, subject=replace(inputs.subject, progress=label)))
             missing |= filled.missing
             curves |= filled.curves
     return Filled(missing, curves)

@@ -19,6 +19,7 @@ from dareu.evaluation.probes.knowledge import knowledge
 from dareu.evaluation.subject import Subject
 from dareu.models.load import is_peft
 from dareu.models.logprobs import response_logprobs, to_batch
+from dareu.models.progress import track
 
 T = TypeVar("T")
 
@@ -64,12 +65,10 @@ def train_steps(
         parameter.requires_grad_(parameter.is_floating_point() and (not adapted or "lora_" in name))
     parameters = [p for p in trained.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
-    results, done = [], 0
-    for wanted, batch_rows in enumerate([*batches(len(rows), batch_size, max(steps), seed), None]):
-        if done in steps:
-            results.append(measure(replace(subject, model=trained)))
-        if batch_rows is None:
-            break
+    quiet = replace(subject, model=trained, progress=None)
+    results = [measure(quiet)] if 0 in steps else []
+    walk = batches(len(rows), batch_size, max(steps), seed)
+    for done, batch_rows in enumerate(track(walk, subject.bar("fine-tuning")), start=1):
         batch = to_batch([rows[i] for i in batch_rows], subject.tokenizer.pad_token_id, trained.device)
         with torch.enable_grad():
             logps, mask = response_logprobs(trained, batch)
@@ -77,7 +76,8 @@ def train_steps(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        done = wanted + 1
+        if done in steps:
+            results.append(measure(quiet))
     return results
 
 
