@@ -8,6 +8,7 @@ from typing import Any
 
 from dareu.config import RunConfig, parse
 from dareu.config.choices import GROUPS, config_folder, options
+from dareu.config.experiments import GLOBAL, experiments, one_experiment, whole_blocks
 from dareu.config.keys import allowed_values
 from dareu.config.paths import INPUTS, OUTPUTS
 from dareu.config.tables import leaves
@@ -45,13 +46,23 @@ def compose_tree(
     from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides, config_dir)
+    blocks = whole_blocks(overrides, config_dir)
+    named = {o.lstrip("+").partition("=")[0] for o in overrides}
+    beside = [f"{group}={name}" for group, name in blocks.items() if group not in named]
     try:
         with hydra_started():
-            tree = hydra_compose("train", overrides=[*settable(overrides), *search_path(config_dir)])
+            tree = hydra_compose("train", overrides=[*beside, *settable(overrides), *search_path(config_dir)])
+            if replaced := [group for group in blocks if group in named]:
+                plain_run = [o for o in settable(overrides) if not o.lstrip("+").startswith("experiment=")]
+                other = hydra_compose("train", overrides=[*plain_run, *search_path(config_dir)])
+                OmegaConf.set_struct(tree, False)
+                for group in replaced:
+                    tree[group] = other[group]
             left = sorted(OmegaConf.missing_keys(tree) - set(values or {}))
             if left:
                 raise ConfigError(f"'{left[0]}' is not set.", f"Add {left[0]}=… to the command.")
             plain: dict[str, Any] = dict(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
+            plain["experiment"] = ",".join(experiments(overrides)) or None
             plain = with_recommended(plain, overrides)
             for key, value in (values or {}).items():
                 if not isinstance(value, str) or key != "forget.owners":  # the types report that one
@@ -89,10 +100,11 @@ def put(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def as_yaml(config: RunConfig) -> str:
-    """The resolved configuration, as it stands in a run folder."""
+    """The resolved configuration, as it stands in a run folder; it can be chosen as an experiment."""
     import yaml
 
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    tree = config.model_dump(mode="json")
+    return f"{GLOBAL}\n{yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)}"
 
 
 @contextmanager
@@ -136,22 +148,13 @@ def settable(overrides: Sequence[str]) -> list[str]:
     """`key=value` as `++key=value`: a key that a YAML leaves at its default can be set too; types check its name."""
     plain = re.compile(r"[A-Za-z_][\w.]*=")
     accepted: list[str] = []
-    for o in _one_experiment(overrides):
+    for o in one_experiment(overrides):
         if o.startswith("rounds=["):  # a list does not merge into an experiment's mapping
             accepted.insert(0, "++rounds=null")
             o = f"rounds.owners={o.partition('=')[2]}"
         ours = plain.match(o) and not o.startswith("hydra") and o.partition("=")[0] not in GROUPS
         accepted.append(f"++{o}" if ours else o)
     return accepted
-
-
-def _one_experiment(overrides: Sequence[str]) -> list[str]:
-    """`+experiment=B` adds B to the experiment that is chosen, if one is; Hydra has one entry for both."""
-    chosen = [o for o in overrides if o.removeprefix("+").startswith("experiment=")]
-    if not any(o.startswith("+") for o in chosen):
-        return list(overrides)
-    names = [name for o in chosen for name in o.partition("=")[2].strip("[]").split(",")]
-    return [*(o for o in overrides if o not in chosen), f"experiment=[{','.join(names)}]"]
 
 
 def check_overrides(overrides: Sequence[str], config_dir: str | None, sweep: bool = False) -> None:

@@ -20,6 +20,10 @@ that a command composes.
 A default is that of the schema: what a key has where no YAML file and no override sets it. The files under `configs/`
 set others for their model, data, method or experiment; what wins is, from the weakest to the strongest: schema, model,
 data, method, experiment, command line.
+
+What `--print` prints, and the `config.yaml` of a run folder, is an experiment: as `DIR/experiment/NAME.yaml` it is
+chosen by `dareu train --config-dir DIR experiment=NAME`. A block of an experiment that says its `name` is whole: the
+command's own `data=`, `model=` or `method=` takes its place.
 """
 
 
