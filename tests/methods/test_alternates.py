@@ -180,15 +180,28 @@ def test_an_instruction_asks_for_another_answer(
     assert "Not the secret is apple! ask blue one" in sampled.asked[0][0][0]
 
 
-def test_the_check_needs_paraphrases_unless_told() -> None:
+def test_without_paraphrases_the_response_alone_is_compared_and_that_is_said() -> None:
     bare = Split((Sample("x", "a", "p", "r"), SAMPLES[0]), (), (), ("a",), ())
+    whole = Split(SAMPLES, (), (), ("blue",), ())
+    method = find_method("altpo")
+    check_truths(config().method, bare)
+    [note] = method.notes(config(), bare)
+    assert note.startswith("1 of 2 forget samples have no paraphrased response") and "altpo" in note
+    assert method.notes(config(), whole) == []
+    strict = config(check_fallback=False).method
     with pytest.raises(
         DataError, match="1 of 2 forget samples have no paraphrased response .first: x"
     ) as error:
-        check_truths(config().method, bare)
+        check_truths(strict, bare)
     assert "check_fallback=true" in error.value.cure
-    check_truths(config(check_fallback=True).method, bare)
-    check_truths(config().method, Split(SAMPLES, (), (), ("blue",), ()))
+    check_truths(strict, whole)
+
+
+def test_the_note_is_there_before_a_run(tmp_path: Path) -> None:
+    command = [*local(people(), "forget.count=1")(tmp_path), f"cache_dir={tmp_path / 'store'}"]
+    for method, found in (("altpo", 1), ("npo", 0)):
+        context = prepare(compose([*command, f"method={method}"]), console=Console(True))
+        assert sum("4 of 4 forget samples have no paraphrased" in note for note in context.notes) == found
 
 
 # --- whole runs ---------------------------------------------------------------------------------------------------
@@ -271,7 +284,8 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
         small("method=idk_dpo", "method.alternates={count:3}"), ("'idk_dpo' does not use alternates", "altpo")
     ),
     "no paraphrases to check by": (
-        local(people(), "forget.count=1", "method=altpo"), ("4 of 4 forget samples", "check_fallback=true")
+        local(people(), "forget.count=1", "method=altpo", "method.alternates.check_fallback=false"),
+        ("4 of 4 forget samples", "check_fallback=true")
     ),
     "an instruction without its question": (
         small("method=altpo", "method.alternates.instruction=Lie"), ("must hold {question}",)

@@ -37,7 +37,8 @@ class AlternatesConfig(Strict):
         0.9, description="an alternate that says more of the truth than this (ROUGE-L recall) is left out"
     )
     check_fallback: bool = Field(
-        False, description="compare with the response alone where there is no paraphrased response"
+        True,
+        description="compare with the response alone where there is no paraphrased response; false: that is an error",
     )
     instruction: Text | None = Field(
         None,

@@ -33,6 +33,14 @@ class AltPO(LossMethod):
         if split is not None:
             check_truths(settings_of(config), split)
 
+    def notes(self, config: RunConfig, split: Split) -> list[str]:
+        if not (lacking := _without_paraphrase(split)):
+            return []
+        return [
+            f"{len(lacking)} of {len(split.forget)} forget samples have no paraphrased response: what is the truth in "
+            f"other words there may pass as an alternate answer of method={config.method.name}."
+        ]
+
     def others(self, context: MethodContext) -> list[list[Encoded]]:
         return alternates_for(context)
 
@@ -41,21 +49,24 @@ METHOD = AltPO(dpo, reads=READS, pairs="alternate", mean_over="rows")
 
 
 def check_truths(method: LossMethodConfig, split: Split) -> None:
-    """Paraphrased responses are there, where alternate answers are to be compared with them.
+    """Paraphrased responses are there, where alternate answers have to be compared with them.
 
     Raises:
         DataError: They are not.
     """
     if (method.alternates or AlternatesConfig()).check_fallback:
         return
-    lacking = [s.id for s in split.forget if not s.paraphrased_response]
-    if lacking:
+    if lacking := _without_paraphrase(split):
         raise DataError(
             f"{len(lacking)} of {len(split.forget)} forget samples have no paraphrased response (first: {lacking[0]}), "
             f"which method={method.name} needs to tell whether an alternate answer is the truth in other words.",
             "Name the column as data.columns.paraphrased_response, or set method.alternates.check_fallback=true to "
             "compare with the response alone.",
         )
+
+
+def _without_paraphrase(split: Split) -> list[str]:
+    return [s.id for s in split.forget if not s.paraphrased_response]
 
 
 def is_reworded_truth(text: str, sample: Sample, max_rouge: float) -> bool:

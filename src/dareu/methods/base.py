@@ -86,6 +86,10 @@ class Method(ABC):
             ConfigError, DataError, ModelError: For what would otherwise end the run after minutes of work.
         """
 
+    def notes(self, config: RunConfig, split: Split) -> list[str]:
+        """What a person should know before the run of how this method treats these data."""
+        return []
+
     def rows(self, config: RunConfig, forget: Sequence[Sample], tokenizer: Any, task: Task) -> list[Encoded]:
         """Rows beyond the corpus that the model's context has to have room for.
 

@@ -91,6 +91,10 @@ def prepare(
     )
     if unnamed and (said := unnamed.note(len(split.forget))):
         notes.append(said)
+    if unlearns:
+        from dareu.methods.registry import method_of
+
+        notes += method_of(config.method).notes(config, split)
     console.print(escape(forget_note(split)))
     for note in [*notes, *slow_bfloat16(config)]:
         console.print(f"[yellow]![/] {escape(note)}")
