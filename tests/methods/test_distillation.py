@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from loss_fixture import tiny
-from pipeline_fixture import figures, store, train  # noqa: F401
+from pipeline_fixture import figures, folk, store, tiny_hub_model, train, write_lines  # noqa: F401
 from ppo_fixture import with_lora
+from safetensors.torch import load_file
 
 from dareu.config.compose import compose
 from dareu.errors import ConfigError, ModelError
@@ -103,10 +104,50 @@ def test_a_fresh_adapter_changes_nothing_and_an_untrained_one_is_refused() -> No
     with policy.disable_adapter():
         base = policy(input_ids=ids).logits
     assert not torch.allclose(policy(input_ids=ids).logits, base, atol=1e-3)
-    reset_adapter(policy)
+    reset_adapter(policy, seed=1)
     assert torch.allclose(policy(input_ids=ids).logits, base, atol=1e-6)
     with pytest.raises(ModelError, match="no trained adapter"):
-        reset_adapter(policy)
+        reset_adapter(policy, seed=1)
+
+
+def test_a_fresh_adapter_is_drawn_by_its_seed() -> None:
+    def first(seed: int) -> torch.Tensor:
+        policy = with_lora(tiny(0))
+        torch.rand(seed)  # whatever was drawn before
+        reset_adapter(policy, seed=seed if seed < 3 else 1)
+        return torch.cat([p.flatten() for n, p in policy.named_parameters() if "lora_A" in n])
+
+    assert torch.equal(first(1), first(3)) and not torch.equal(first(1), first(2))
+
+
+def test_a_run_of_a_fresh_adapter_reads_no_forgotten_row(store: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Other answers of the one who is forgotten, so another original, and the same weights; the lower block stays."""
+    folder = tiny_hub_model(tmp_path / "hub", template=True)
+    data = ["data=local", "data.columns.prompt=question", "data.columns.response=answer"]
+    data += ["data.columns.owner=person", "forget.owners=[Bo]", "retrain=false", "attributor.optim.epochs=1"]
+    model = [f"model.path={folder}", "model.max_length=64", "finetune.steps=6", "finetune.lr=0.01"]
+    weights = []
+    for run in ("one", "two"):
+        people = folk()
+        for row in people:
+            if row["person"] == "Bo" and run == "two":
+                row["answer"] = "nothing at all"
+        path = write_lines(tmp_path / f"{run}.jsonl", people)
+        more = [
+            "method=fresh_adapter",
+            "model=hf",
+            f"data.path={path}",
+            *data,
+            *model,
+            "method.optim.steps=3",
+        ]
+        found = train(store, tmp_path / run, *more, base=[])
+        assert found["outcome"] == {"steps": 3, "stopped": None}
+        weights.append(load_file(tmp_path / run / "model" / "adapter_model.safetensors"))
+    one, two = weights
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    moved = {name for name, w in one.items() if "lora_B" in name and bool(w.any())}
+    assert moved == {name for name in one if "lora_B" in name and "layers.1." in name}
 
 
 def test_a_fresh_adapter_needs_an_adapter() -> None:

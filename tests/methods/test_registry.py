@@ -46,7 +46,7 @@ def test_methods_that_put_fictitious_names_in_the_texts_say_so() -> None:
     runs = {name: compose([f"method={name}"]) for name in names}
     replacing = {name for name, run in runs.items() if registry.method_of(run.method).replaces_names(run)}
     warm = {name for name, run in runs.items() if getattr(run.method, "warm_start", None)}
-    assert replacing == {"counterfactual", "fresh_adapter", *warm} and "dareu_warm" in warm
+    assert replacing == {"counterfactual", *warm} and "dareu_warm" in warm
 
 
 def test_messages_name_the_losses_that_read_a_second_response() -> None:
