@@ -337,6 +337,74 @@ def test_own_runs_of_other_data_are_refused_with_both_keys_named(tmp_path: Path)
         rescore(tmp_path / "a", retrained=tmp_path / "b")
 
 
+def test_own_runs_of_another_retrained_model_are_refused_with_both_keys_named(tmp_path: Path) -> None:
+    """Some figures of a run's records, FADE among them, are relative to the retrained model that it had."""
+    for name in "ab":
+        write_run(tmp_path / name, make_results(model_keys={"original": "o", "retrained": f"{name}0key"}))
+    with pytest.raises(DataError, match="a0key, and .*b0key") as caught:
+        rescore(tmp_path / "a", retrained=tmp_path / "b")
+    assert "another seed" in str(caught.value.cure)
+    assert "retrained_seeds" in rescore(tmp_path / "a", [tmp_path / "a", tmp_path / "b"])[0]
+    write_run(tmp_path / "old")  # its results name no models
+    assert rescore(tmp_path / "old", retrained=tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("gt_loss", -0.7, "retain sample 2 has nll -0.7, which is at least 0"),
+        ("perturbed_losses", [1.0, -2.0], "wrong_nlls -2"),
+        ("rouge_l_recall", 70.0, "rouge_l 70, which lies between 0 and 1"),
+    ],
+)
+def test_an_impossible_figure_is_refused_with_its_sample(
+    tmp_path: Path, field: str, value: Any, said: str
+) -> None:
+    wrong = rows()
+    wrong[2][field] = value
+    with pytest.raises(DataError, match=said):
+        rescore(save(tmp_path / "log.json", {"forget": rows(), "retain": wrong}))
+    wrong[2][field] = rows()[2][field]
+    wrong[2]["gt_loss"] = -1e-5  # the rounding of a type of numbers
+    assert rescore(save(tmp_path / "log.json", {"forget": rows(), "retain": wrong}))
+
+
+def test_logs_that_are_hardly_what_they_are_given_for_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    knows = [row | {"rouge_l_recall": 0.95} for row in rows()]
+    forgot = [row | {"rouge_l_recall": 0.2} for row in rows(shift=1.0)]
+    between = [row | {"rouge_l_recall": 0.4} for row in rows(shift=0.5)]
+    asked = [row | {"prompt": f"system: be kind. {row['prompt'][7:-8]}"} for row in forgot]
+    full, retrained, ours, other = (
+        save(tmp_path / f"{name}.json", {"forget": listed})
+        for name, listed in (("full", knows), ("retrained", forgot), ("ours", between), ("other", asked))
+    )
+    assert rescore(ours, retrained, full)[0]["remarks"] == []
+    (swapped,) = rescore(ours, full, retrained)[0]["remarks"]
+    assert "knows more of the forget set than the original" in swapped
+    (same,) = rescore(retrained, retrained)[0]["remarks"]
+    assert "unlearned and the retrained model's logs hold the same values" in same
+    (template,) = rescore(ours, other)[0]["remarks"]
+    assert "another chat template" in template and "[INST] Who" in template and "system: be k" in template
+    assert main(["rescore", str(retrained), "--retrained", str(retrained)]) == 0
+    assert "hold the same values" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_retrained_model_that_was_trained_on_the_forget_set_is_named() -> None:
+    folder = shared("open_unlearning_eval")
+    full, retrained = (folder / f"{LLAMA}_{which}.json" for which in ("full", "retain90"))
+    assert rescore(full, retrained)[0]["remarks"] == []
+    (said,) = rescore(retrained, full)[0]["remarks"]
+    assert "tell forget from held-out samples (AUC 1.00)" in said
+
+
+def test_an_index_of_strange_digits_is_a_text(tmp_path: Path) -> None:
+    section = {"agg_value": 0.5, "value_by_index": {"²": {"avg_loss": 1.0}, "3": {"avg_loss": 2.0}}}
+    write_json(tmp_path / "log.json", {"forget_Q_A_Prob": section})
+    assert [r["index"] for r in read_log(tmp_path / "log.json").records] == [3, "²"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

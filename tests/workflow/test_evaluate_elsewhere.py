@@ -141,6 +141,20 @@ def test_keys_that_contradict_and_folders_that_are_not_there(
     assert not (tmp_path / "bad").exists()
 
 
+@pytest.mark.parametrize("which", ["unlearned", "retrained"])
+def test_a_tokenizer_that_does_not_fit_is_told_before_any_model_is_evaluated(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], which: str
+) -> None:
+    wrong = shutil.copytree(folders[which], tmp_path / "wrong")
+    for file in folders["stranger"].glob("tokenizer*"):
+        shutil.copyfile(file, wrong / file.name)
+    store, out = tmp_path / "store", tmp_path / "run"
+    assert run(folders | {which: wrong}, out, store) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"The tokenizer of {wrong} does not fit the model" in said and "embedding of 300" in said
+    assert not out.exists() and not list(store.rglob("*.jsonl"))
+
+
 def test_a_model_of_another_vocabulary_is_a_gap(
     folders: dict[str, Path], cache: Path, tmp_path: Path
 ) -> None:

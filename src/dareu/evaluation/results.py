@@ -75,6 +75,7 @@ class Results(_Open):
         schema_version: of the file that was read.
         method, seed: what was run.
         data, data_key: the corpus and the request, and the content key of the corpus.
+        model_keys: "original", "retrained" → content key of the model; None: there is none.
         definitions: metric → which of several published definitions its figures follow.
         models: "original", "retrained", "unlearned" → figures.
         tug_of_war, tug_of_war_without_test, retrain_similarity, forget_quality: unlearned beside retrained.
@@ -92,6 +93,7 @@ class Results(_Open):
     seed: int | None = None
     data: dict[str, Any] = {}
     data_key: str | None = None
+    model_keys: dict[str, str | None] = {}
     definitions: dict[str, str] = {}
     models: dict[str, ModelFigures] = {}
     tug_of_war: float | None = None

@@ -16,10 +16,10 @@ from dareu.data.render import end_token, set_template
 from dareu.errors import ConfigError, ModelError, RunError, first_line
 from dareu.models.checks import check_causal, check_decoder, check_names, load_failure, where_from
 from dareu.models.cpu_matmul import with_fast_products
-from dareu.models.files import ADAPTER, INDEX, adapter_base, check_files, check_index
+from dareu.models.files import ADAPTER, CONFIG, INDEX, adapter_base, check_files, check_index
 from dareu.models.lora import name_magnitudes, peft_config, put_on
 from dareu.models.processes import full_weights
-from dareu.runs.files import writing_to
+from dareu.runs.files import read_json, writing_to
 from dareu.runs.ranks import is_main
 
 ORIGINAL = "original"  # name of the frozen adapter that holds the original model, where LoRA is used
@@ -151,7 +151,7 @@ def load_model(
         if is_peft(model):
             _autocast_casts(model)
         _suppress_unknown(model, tokenizer)  # an adapter may have resized the embedding
-    _check_tokens(model, tokenizer, path)
+    _check_tokens(int(model.get_input_embeddings().weight.shape[0]), tokenizer, path)
     with_fast_products(model)
     if not quantization:
         model.to(pick_device(device))
@@ -259,13 +259,30 @@ def _agree_on_special_tokens(model: Any, tokenizer: Any, path: str | Path) -> No
     _suppress_unknown(model, tokenizer)
 
 
-def _check_tokens(model: Any, tokenizer: Any, path: str | Path) -> None:
-    """Check that each token has a row of the embedding; added ones may have none: few texts hold them.
+def check_tokenizer(folder: Path, tokenizer: Any) -> None:
+    """Check a tokenizer by what the model's `config.json` says of its embedding, before any weights are read.
+
+    Adapters, models of custom code and configurations without a size are left to `load_model`.
+
+    Raises:
+        ModelError: Tokens that were not added have no row in the embedding.
+    """
+    if (folder / ADAPTER).is_file() or not (folder / CONFIG).is_file():
+        return
+    tree = read_json(folder / CONFIG)
+    trees = [one for one in (tree, tree.get("text_config")) if isinstance(one, dict)]
+    sizes = [size for one in trees for key, size in one.items() if key.endswith("vocab_size")]
+    if sizes and all(isinstance(size, int) for size in sizes) and "auto_map" not in tree:
+        _check_tokens(max(sizes), tokenizer, folder)
+
+
+def _check_tokens(rows: int, tokenizer: Any, path: str | Path) -> None:
+    """Check that each token has one of the embedding's rows; added ones may have none: few texts hold them.
 
     Raises:
         ModelError: Others have none.
     """
-    rows, added = int(model.get_input_embeddings().weight.shape[0]), tokenizer.get_added_vocab()
+    added = tokenizer.get_added_vocab()
     outside = sum(1 for token, i in tokenizer.get_vocab().items() if i >= rows and token not in added)
     if outside:
         raise ModelError(

@@ -46,7 +46,7 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
             for point in points or [None]:
                 figures = values if point is None else [dig(v, point) for v in values]
                 if any(isinstance(v, int | float) for v in figures):
-                    cells = [str(v) if key == "n" else show_any(v) for v in figures]
+                    cells = [str(v or 0) if key == "n" else show_any(v) for v in figures]
                     label = title if point is None else f"{title}: {point}"
                     table.add_row(escape(f"{section}: {label}"), *cells)
     console.print(table)

@@ -29,7 +29,7 @@ from dareu.workflow.figures import Figures
 from dareu.workflow.library_settings import freeze_imports, quiet_libraries
 from dareu.workflow.memory import check_run_memory, memory_parts
 from dareu.workflow.prepare import prepare, slow_bfloat16
-from dareu.workflow.results import broken_model, lost_provenance, make_results, read_results, write_run
+from dareu.workflow.results import broken_model, finished_results, lost_provenance, make_results, write_run
 from dareu.workflow.sequential import SequentialRequest, requests_key, sequential_requests, unlearn_in_turn
 from dareu.workflow.stages import Artifact, Checkpoint, Stage, Stages
 from dareu.workflow.validate import check_engine, check_model_folder
@@ -129,7 +129,7 @@ class Run:
         logger = self.stages.context.config.logging.report_to
         more = "" if logger == "none" else f"; logging={logger} writes nothing now."
         self.console.print(f"This {what} is finished already: {escape(str(folder.path))}{more}")
-        return ranks.on_main(lambda: read_results(folder.path, self.tuning))
+        return ranks.on_main(lambda: finished_results(folder.path, self.tuning))
 
     def unlearn(self, evaluate: bool) -> Artifact:
         """Build every stage up to the unlearned model.
@@ -181,7 +181,7 @@ class Run:
                     write_run(
                         folder, results, unlearned, figures, self.requests, forget=forget, original=original
                     )
-                return read_results(folder.path, self.tuning)
+                return finished_results(folder.path, self.tuning)
             finally:
                 lock.release()
 
@@ -275,10 +275,15 @@ def evaluate(
     path = Path(checkpoint)
     stages = Stages(prepare(config, corpus, console, unlearns=False))
     with quiet_libraries():
-        from dareu.models.load import load_tokenizer
+        from dareu.models.load import check_tokenizer, load_tokenizer
 
-        # Before the stages are built.
-        _check_tokenizer(stages.context, checkpoint, load_tokenizer(checkpoint))
+        # Before the stages are built: the checkpoint is evaluated last.
+        trust = getattr(config.model, "trust_remote_code", False)
+        for folder in (checkpoint, *config.retrained_folders):
+            tokenizer = load_tokenizer(folder, trust_remote_code=trust)
+            check_tokenizer(Path(folder).expanduser(), tokenizer)
+            if folder == checkpoint:
+                _check_tokenizer(stages.context, checkpoint, tokenizer)
     name = path.parent.name if path.name == "model" and path.parent.name else path.name
     run = Run(stages, [], Checkpoint(stages.context, path), name)
     run.open(name=f"evaluate-{name}", inputs=[checkpoint])

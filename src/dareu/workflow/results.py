@@ -14,6 +14,7 @@ from dareu.evaluation.metrics.rouge import tokenisers
 from dareu.evaluation.results import FILE, SCHEMA_VERSION, Results
 from dareu.models.files import check_files
 from dareu.models.same_weights import same_weights
+from dareu.report.loading import read_results
 from dareu.runs.files import write_json, write_jsonl
 from dareu.runs.folder import RunFolder
 from dareu.runs.manifest import git_revision, peak_memory_mb, versions
@@ -68,6 +69,10 @@ def make_results(
             **({"nameless": context.nameless.tree()} if context.nameless else {}),
         },
         "data_key": context.corpus.key,
+        "model_keys": {
+            "original": stages.original.key(),
+            "retrained": stages.retrained.key() if stages.retrained else None,
+        },
         "definitions": {
             "truth_ratio": config.evaluation.truth_ratio,
             "words": tokenisers(s.response for s in (*split.forget, *split.retain, *split.test)),
@@ -206,13 +211,16 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     write_report(folder)
 
 
-def read_results(folder: Path, tuning: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The results of a finished run. What a killed process has not written is written: the report.
+def finished_results(folder: Path, tuning: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The results of a finished run, and its folder. What a killed process has not written is written: the report.
 
     Args:
         tuning: How `dareu tune` chose the setting; it is put into the results where they do not say so.
+
+    Raises:
+        RunError: They cannot be read.
     """
-    results = Results.read(folder).tree()
+    results = read_results(folder)
     if tuning is not None and results.get("tuning") != tuning:
         results["tuning"] = dict(tuning)
         write_results(folder, results)

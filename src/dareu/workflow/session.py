@@ -20,7 +20,7 @@ from dareu.workflow.from_memory import place_model
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import load_run_model, response_limit
 from dareu.workflow.partial import score
-from dareu.workflow.results import REPORT, read_results
+from dareu.workflow.results import REPORT, finished_results
 from dareu.workflow.stages import Artifact
 from dareu.workflow.validate import check_processes
 
@@ -89,7 +89,7 @@ class Session:
             assert run.folder is not None
             path = run.folder.path
             if run.folder.finished:
-                return ranks.on_main(lambda: read_results(path))
+                return ranks.on_main(lambda: finished_results(path))
             with working(run):
                 return run.finish()
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dareu.errors import DataError
-from dareu.evaluation.metrics.base import INPUTS, SETS, Metric, Values
+from dareu.evaluation.metrics.base import INPUTS, SETS, Metric, Values, number
 from dareu.evaluation.metrics.intervals import mean_interval
 from dareu.evaluation.metrics.registry import compute_extra
 
@@ -107,12 +107,17 @@ def sample_values(
     if not records:
         return None
     if metric.keep and any(r.get(metric.name) is not None for r in records):
-        values: Values = [r.get(metric.name) for r in records]
+        values: Values = [_figure(r.get(metric.name)) for r in records]
     elif lacking(metric, records, inputs, INPUTS) is not None:
         return None
     else:
         values = _values(metric, records, inputs)
     return metric.contributions(values, records[0]["set"])
+
+
+def _figure(value: Any) -> Any:
+    """What a record holds, if it is a finite number, or true or false."""
+    return value if isinstance(value, bool) else number(value)
 
 
 def holdout_values(

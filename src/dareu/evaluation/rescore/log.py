@@ -23,6 +23,7 @@ class Log:
         logged: section of the file → the figure that it names.
         unread: sections of the file that were not understood.
         data_key: content key of the data, where the log names it.
+        retrained_key: content key of the retrained model that stood beside the log's, where the log names it.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Log:
     logged: dict[str, float] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     data_key: str | None = None
+    retrained_key: str | None = None
 
     def of(self, name: str) -> list[dict[str, Any]]:
         """The records of one set."""
@@ -43,6 +45,11 @@ def finite_list(value: Any) -> list[float] | None:
     values = [number(v) for v in (value if isinstance(value, list) else [value])]
     kept = [v for v in values if v is not None]
     return kept if kept and len(kept) == len(values) else None
+
+
+def place(index: str) -> int | str:
+    """A number for an index that is one."""
+    return int(index) if index.isascii() and index.isdigit() else index
 
 
 def text(value: Any) -> str | None:
@@ -61,6 +68,37 @@ def rows_of(path: Path, name: str, section: Any) -> dict[str, Mapping[str, Any]]
     ):
         raise DataError(f"{path}: {name} holds no rows by index.", "Give a log as the evaluation wrote it.")
     return {str(index): row for index, row in section.items() if row is not None}
+
+
+# A loss below 0 or a share above 1 by so much is the rounding of a type of numbers.
+ROUNDING = 1e-3
+LOSSES = ("nll", "paraphrased_nll", "wrong_nlls", "truth_ratio")
+SHARES = (
+    "probability", "probability_normalised", "rouge_l", "rouge_l_f1", "exact_memorisation", "extraction_strength",
+    "knowmem", "verbmem",
+)  # fmt: skip
+
+
+def check_ranges(log: Log) -> None:
+    """Check that no figure of a sample is impossible.
+
+    Raises:
+        DataError: A mean loss or a truth ratio is below 0, or a share is not between 0 and 1; the sample is named.
+    """
+    for record in log.records:
+        for names, most, said in (
+            (LOSSES, float("inf"), "is at least 0"),
+            (SHARES, 1.0, "lies between 0 and 1"),
+        ):
+            for name in names:
+                values = record.get(name)
+                for value in values if isinstance(values, list) else [values]:
+                    if (found := number(value)) is not None and not -ROUNDING <= found <= most + ROUNDING:
+                        raise DataError(
+                            f"{log.path}: {record['set']} sample {record['index']} has {name} {found:g}, which {said}.",
+                            "Give a log as the evaluation wrote it: mean losses a token (not log-likelihoods), shares "
+                            "between 0 and 1.",
+                        )
 
 
 def read_own(path: Path, model: str = "unlearned") -> Log:
@@ -95,7 +133,10 @@ def read_own(path: Path, model: str = "unlearned") -> Log:
     truth_ratio = "geometric"
     if results is not None:  # before the key existed, the mean was the arithmetic one
         truth_ratio = results.definitions.get("truth_ratio", "arithmetic")
-    return Log(file, "dareu", records, truth_ratio, data_key=results.data_key if results else None)
+    log = Log(file, "dareu", records, truth_ratio)
+    if results is not None:
+        log.data_key, log.retrained_key = results.data_key, results.model_keys.get("retrained")
+    return log
 
 
 def _object(line: str) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dareu.evaluation.metrics.base import number
 from dareu.evaluation.metrics.likelihood import EPSILON, normalised_probability
-from dareu.evaluation.rescore.log import Log, finite_list, rows_of, text
+from dareu.evaluation.rescore.log import Log, finite_list, place, rows_of, text
 
 PREFIXES = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
 # Section → the membership score of our records, which is the negative: higher for members.
@@ -46,7 +46,7 @@ def read(path: Path, tree: Mapping[str, Any]) -> Log:
     logged = {}
 
     def put(of: str, index: str, **fields: Any) -> None:
-        row = rows.setdefault((of, index), {"set": of, "index": int(index) if index.isdigit() else index})
+        row = rows.setdefault((of, index), {"set": of, "index": place(index)})
         row.update({k: v for k, v in fields.items() if v is not None})
 
     for name, section in tree.items():

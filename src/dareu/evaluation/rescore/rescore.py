@@ -13,7 +13,8 @@ from dareu.evaluation.metrics.compute import compute_metrics
 from dareu.evaluation.metrics.registry import LATE, metrics_of
 from dareu.evaluation.metrics.rouge import LATIN, PUBLISHED, tokenisers
 from dareu.evaluation.rescore import open_unlearning, tofu
-from dareu.evaluation.rescore.log import Log, read_own
+from dareu.evaluation.rescore.log import Log, check_ranges, read_own
+from dareu.evaluation.rescore.remarks import remarks
 from dareu.evaluation.results import SCHEMA_VERSION
 
 TRUTH_RATIOS = ("geometric", "arithmetic", "open-unlearning")
@@ -61,6 +62,7 @@ def read_log(path: str | Path, model: str = "unlearned") -> Log:
         raise DataError(
             f"{path} holds no samples.", "Give the log with its values by sample, not its summary."
         )
+    check_ranges(log)
     return log
 
 
@@ -81,8 +83,8 @@ def rescore(
 
     Returns:
         What `results.json` holds, as far as records allow, and `layout`, `n`, `parity` (figure that the log names →
-        `logged`, `computed`, `same` to 1e-4 relative, `note`), `unread` (sections that were not understood); and the
-        records by model.
+        `logged`, `computed`, `same` to 1e-4 relative, `note`), `unread` (sections that were not understood), `remarks`
+        (sentences on logs that can hardly be what they are given for); and the records by model.
 
     Raises:
         RunError, DataError: for a log that cannot be read, or logs of different samples; both are named.
@@ -109,6 +111,8 @@ def rescore(
         for record in foreign.records:
             record[PUBLISHED] = True
     ours = logs["unlearned"]
+    if first is not None:
+        _check_retrained(ours, logs["retrained"])
     definition = truth_ratio or ours.truth_ratio
     absent = {name: INPUTS[name] for name in ("model",)}
     metrics = [
@@ -141,6 +145,7 @@ def rescore(
         **comparison,
         "parity": _parity(ours, summaries["unlearned"], comparison, definition),
         "unread": ours.unread,
+        "remarks": remarks(records, summaries),
         "missing": missing,
     }
     return results, records
@@ -171,6 +176,22 @@ def _check(logs: Mapping[str, Log]) -> None:
                     f"{name} ({other.path})": other.records,
                 }
                 matched(of, labels)
+
+
+def _check_retrained(ours: Log, retrained: Log) -> None:
+    """Check that the records of a run, some of them relative to its retrained model, are not read beside another.
+
+    Raises:
+        DataError: The run had another retrained model; both content keys are named.
+    """
+    keys = (ours.retrained_key, retrained.retrained_key)
+    if None not in keys and keys[0] != keys[1]:
+        raise DataError(
+            f"{ours.path} was evaluated beside the retrained model {keys[0]}, and {retrained.path} holds the records "
+            f"of {keys[1]}.",
+            "Leave --retrained out, for the run has its own; or give the run there and then the other, which counts as "
+            "another seed.",
+        )
 
 
 def _parity(

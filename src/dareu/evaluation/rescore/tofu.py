@@ -11,7 +11,7 @@ from typing import Any
 
 from dareu.errors import DataError
 from dareu.evaluation.metrics.base import number
-from dareu.evaluation.rescore.log import Log, finite_list, text
+from dareu.evaluation.rescore.log import Log, finite_list, place, text
 
 SETS = ("forget", "retain", "real_authors", "world_facts")
 # The files of TOFU's code, and the set that each is of.
@@ -96,7 +96,7 @@ def _columns(path: Path, name: str, section: Any) -> dict[int | str, dict[str, A
     for index in losses:
         said = texts.get(index)
         prompt, response, gold = said if isinstance(said, list | tuple) and len(said) == 3 else (None,) * 3
-        rows[int(index) if index.isdigit() else index] = {
+        rows[place(index)] = {
             "prompt": text(prompt),
             "reference": text(gold),
             "response": text(response),
