@@ -259,6 +259,15 @@ def test_metrics_with_wide_intervals_are_not_the_worst_and_are_told() -> None:
     assert "the worst of 2 metrics (2 with an interval wider than 1 or none left out)" in told, told
 
 
+def test_a_wide_interval_counts_in_the_headline_by_its_nearer_end() -> None:
+    """A probe's .75 (.10 to 2.14) is .10 for sure: the headline names the .49 of another group."""
+    results = left(probe_int4=(0.75, 0.1, 2.14), membership_loss=(0.49, 0.36, 0.62), rouge_l=(0.0, -0.1, 0.1))
+    results["knowledge_left_worst"] = worst_of(results["knowledge_left"])
+    assert ".75" not in verdict(results).headline and ".49" in verdict(results).headline
+    alone = left(a=(0.75, 0.05, 2.14), b=(0.0, -0.1, 0.1))
+    assert verdict(alone).tone == "fair" and "traces" in verdict(alone).headline
+
+
 def test_where_all_intervals_are_wide_the_widest_may_be_the_worst() -> None:
     results = left(a=(0.2, -1.0, 1.0), b=(-0.9, -2.0, -0.3))
     results["knowledge_left_worst"] = worst_of(results["knowledge_left"])

@@ -50,6 +50,15 @@ class Left:
         return self.low is None or self.high is None or self.high - self.low > 1
 
     @property
+    def sure(self) -> float:
+        """What a headline may say: the value, or the end of a wide interval that is nearer to 0."""
+        if not self.wide:
+            return self.value
+        if self.above and self.low is not None:
+            return self.low
+        return self.high if self.below and self.high is not None else 0.0
+
+    @property
     def cut(self) -> str:
         """At which ends the interval goes on beyond the drawing's axis: "low", "high", both or none."""
         low = self.low is not None and self.low < AXIS[0]
@@ -129,7 +138,7 @@ def by_group(left: Sequence[Left]) -> dict[str, float]:
     most: dict[str, float] = {}
     for one in left:
         if not one.unknown and (name := group(one.metric)):
-            most[name] = max(most.get(name, 0.0), one.value if one.above else 0.0)
+            most[name] = max(most.get(name, 0.0), one.sure if one.above else 0.0)
     return most
 
 

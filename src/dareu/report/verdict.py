@@ -143,13 +143,13 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     if len(unknown) == len(left):
         few = "No metric has an interval: there are too few forget answers for a verdict, or all are alike."
         return [Point("none", "no figures", f"{text} {few} Read the answers themselves.")]
-    highest = max(above, key=lambda one: one.value, default=None)
-    lowest = min(below, key=lambda one: one.value, default=None)
-    largest = highest.value if highest else 0.0
+    highest = max(above, key=lambda one: one.sure, default=None)
+    lowest = min(below, key=lambda one: one.sure, default=None)
+    largest = highest.sure if highest else 0.0
     if highest and largest >= SOME:
         tone, kind = ("bad", "kept") if largest >= MUCH else ("fair", "partly")
         points = [Point(tone, kind, text, _named(highest))]  # type: ignore[arg-type]
-    elif lowest and lowest.value <= -SOME:
+    elif lowest and lowest.sure <= -SOME:
         points = [Point("fair", "over", text, _named(lowest))]
     elif highest:
         points = [Point("fair", "traces", text, _named(highest))]
