@@ -42,6 +42,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results: dict[str, Any] = with_rounds(**left(**LEFT))
     for entry, seconds in zip(results["rounds"], (24.1, 251.0, 3.0), strict=True):
         entry["seconds"]["unlearn"] = seconds
+    for height, one in enumerate(results["models"].values()):
+        one["leak"] = {"exact": {"1": 0.0, "8": height / 4}}
+        one["probes"] = {"curves": {"relearn_forget.probability": [[0.0, 0.0], [50.0, height / 4]]}}
     results["damage"] = lost(0.2, 0.05, 0.02, 0.3)["damage"]
     names = [
         f"{m}.forget.{x}"

@@ -15,7 +15,7 @@ from report_fixture import NASTY, left, lost, make_results, sample_rows, write_r
 from dareu.errors import RunError
 from dareu.evaluation.metrics.intervals import difference
 from dareu.report import drawing as svg
-from dareu.report.curves import cumulative, curves
+from dareu.report.curves import cumulative, curves, distributions
 from dareu.report.knowledge import place
 from dareu.report.page import write_report
 from dareu.report.run_tables import summary_lines
@@ -205,6 +205,34 @@ def test_interval_of_a_difference_of_shares() -> None:
     assert difference(1.0, 10, 0.0, 10) == pytest.approx((0.6075, 1.0), abs=1e-4)
     low, high = difference(0.3, 40, 0.1, 60)
     assert difference(0.1, 60, 0.3, 40) == pytest.approx((-high, -low))
+
+
+def test_leak_and_relearning_are_drawn_for_each_model(tmp_path: Path) -> None:
+    """From the places where an evaluation leaves them, at their values; x from the first to the last step."""
+    results = make_results()
+    heights = {"original": 1.0, "retrained": 0.25, "unlearned": 0.5}
+    for name, height in heights.items():
+        results["models"][name]["leak"] = {"exact": {"1": 0.0, "8": height, "2": height / 2}}
+        results["models"][name]["probes"] = {"curves": {"relearn_forget.probability": [[0.0, 0.0], [50.0, height]]}}
+    run = write_run(tmp_path / "run", results)
+    assert [d["title"] for d in distributions(run, results)] == [
+        "Probability of the forgotten answer",
+        "Sampled leak, exact",
+        "Relearning on a tenth of the forget set",
+    ]
+    told = page(tmp_path / "page", results).text
+    assert "Sampled leak, exact" in told and "Relearning on a tenth of the forget set" in told
+    leak = next(d for d in distributions(run, results) if d["title"] == "Sampled leak, exact")
+    courses = {
+        str(a["class"]).split()[-1]: [tuple(map(float, p.split(","))) for p in str(a["points"]).split()]
+        for tag, a in Page(str(leak["drawing"])).found
+        if tag == "polyline"
+    }
+    (x1, bottom), (x2, _), (x8, top) = courses["original"]
+    assert (x2 - x1) / (x8 - x1) == pytest.approx(1 / 7, abs=1e-2)
+    for name, height in heights.items():
+        assert (bottom - courses[name][-1][1]) / (bottom - top) == pytest.approx(height, abs=1e-2)
+    assert "Sampled leak" not in page(tmp_path / "without").text
 
 
 def test_cumulative_distribution() -> None:

@@ -78,6 +78,9 @@ def test_three_folders_and_the_full_suite(folders: dict[str, Path], cache: Path,
     assert dig(found, "models.unlearned.forget.fade") > 0
     assert {"relearn_forget", "int4", "paraphrase"} <= set(dig(found, "models.unlearned.probes"))
     assert dig(found, "models.unlearned.probes.curves")["relearn_forget.probability"][0][0] == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for drawing in ("Sampled leak, exact", "Relearning on a tenth of the forget set", "Benign fine-tuning"):
+        assert f"<b>{drawing}</b>" in page
     audit = found["attribution_audit"]
     assert audit["columns"] == ["reward (causal)", "substring", "char", "counterfactual"] and set(
         audit["rows"]

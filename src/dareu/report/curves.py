@@ -51,29 +51,25 @@ def distributions(run_dir: Path, results: Mapping[str, Any]) -> list[dict[str, A
         lines = {m: cumulative(_values(rows[m], name)) for m in MODELS}
         if any(lines.values()):
             drawn.append({"title": title, "note": note, "drawing": svg.lines(lines, (0.0, 1.0))})
-    return drawn + _curves(results)
+    return drawn + _lines(results)
 
 
-def _curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Curves that metrics leave under `models.<model>.curves.<name>`: `x`, `y`, and optionally `title`, `note`."""
-    names = dict.fromkeys(n for m in MODELS for n in dig(results, "models", m, "curves") or {})
+def _lines(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Curves among the figures of the models: leak@k, and relearning over steps."""
     drawn = []
-    for name in names:
-        entries = {m: dig(results, "models", m, "curves", name) or {} for m in MODELS}
-        lines = {m: _points(e.get("x") or [], e.get("y") or []) for m, e in entries.items()}
+    for path, title, note in TABLE["lines"]:
+        lines = {m: _points(dig(results, "models", m, *path)) for m in MODELS}
         xs = [x for line in lines.values() for x, _ in line]
-        if not xs:
-            continue
-        labelled = next(e for e in entries.values() if e)
-        drawing = svg.lines(lines, (min(xs), max(max(xs), min(xs) + 1e-9)))
-        title = labelled.get("title") or name.replace("_", " ").capitalize()
-        drawn.append({"title": title, "note": labelled.get("note") or "", "drawing": drawing})
+        if len(set(xs)) > 1:
+            drawn.append({"title": title, "note": note, "drawing": svg.lines(lines, (min(xs), max(xs)))})
     return drawn
 
 
-def _points(xs: Sequence[Any], ys: Sequence[Any]) -> list[tuple[float, float]]:
-    pairs = ((number(x), number(y)) for x, y in zip(xs, ys, strict=False))
-    return [(x, y) for x, y in pairs if x is not None and y is not None]
+def _points(curve: Any) -> list[tuple[float, float]]:
+    """Of a list of pairs, or of a mapping whose keys are numbers as text; in the order of x."""
+    pairs = [(float(x), y) for x, y in curve.items()] if isinstance(curve, Mapping) else curve or []
+    known = [(number(x), number(y)) for x, y in pairs]
+    return sorted((x, y) for x, y in known if x is not None and y is not None)
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:

@@ -45,7 +45,9 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-_PAIRS = re.compile(r"\b[np] = (?=[-\d.])|(?<=[\d%]) to (?=[-\d.])|(?<=log10) (?=p)|(?<=\d) (?=(?:%|s|min|h|MB|MiB|GiB)(?!\w))")
+_PAIRS = re.compile(
+    r"\b[np] = (?=[-\d.])|(?<=[\d%]) to (?=[-\d.])|(?<=log10) (?=p)|(?<=\d) (?=(?:%|s|min|h|MB|MiB|GiB)(?!\w))"
+)
 
 
 def _unbroken(text: str) -> str:
