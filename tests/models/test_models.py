@@ -45,6 +45,20 @@ def test_a_model_is_the_same_after_saving_and_loading(folder: Path, tmp_path: Pa
     assert [p.suffix for p in (tmp_path / "copy").iterdir() if p.suffix in (".bin", ".pt")] == []
 
 
+def test_a_frozen_head_is_not_copied_for_each_row(folder: Path) -> None:
+    """torch copies it B times where its input is a view, which the last hidden states of a prompt are."""
+    from transformers import GenerationConfig
+
+    model, tokenizer = load_model(folder)
+    model.requires_grad_(False)
+    blocks: list[bool] = []
+    model.get_output_embeddings().register_forward_hook(
+        lambda head, given, out: blocks.append(given[0].is_contiguous())
+    )
+    model.generate(**inputs(tokenizer, PROMPTS), generation_config=GenerationConfig(max_new_tokens=2))
+    assert blocks and all(blocks)
+
+
 def test_weights_come_in_the_type_asked_for(folder: Path) -> None:
     assert load_model(folder)[0].dtype == torch.float32
     assert load_model(folder, dtype="bfloat16")[0].dtype == torch.bfloat16

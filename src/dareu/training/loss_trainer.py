@@ -97,6 +97,10 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
         self.micro = 0
         self._sums: dict[str, tuple[float, int]] = {}  # since the last log: sum and number of micro-batches
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Nobody reads the sum of these, and transformers counts all parameters for it at every step."""
+        return 0
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if not self.by_length:
             return super()._get_train_sampler(train_dataset)
