@@ -13,6 +13,7 @@ from pipeline_fixture import figures, folk, store, tiny_hub_model, train, write_
 from ppo_fixture import with_lora
 from safetensors.torch import load_file
 
+from dareu.config import LoraConfig
 from dareu.config.compose import compose
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.duet import instructed
@@ -23,6 +24,7 @@ from dareu.methods.repselect import METHOD as REPSELECT
 from dareu.methods.repselect import collapsed, mlp_weights
 from dareu.methods.shred import demoted_targets
 from dareu.methods.undo import negative_entropy, noised
+from dareu.models.load import add_lora
 from dareu.training.losses import divergence_from_targets
 
 
@@ -108,6 +110,24 @@ def test_a_fresh_adapter_changes_nothing_and_an_untrained_one_is_refused() -> No
     assert torch.allclose(policy(input_ids=ids).logits, base, atol=1e-6)
     with pytest.raises(ModelError, match="no trained adapter"):
         reset_adapter(policy, seed=1)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_fresh_dora_adapter_has_the_magnitudes_of_its_base(read: bool) -> None:
+    """Magnitudes are trained too: those of the original have seen the forgotten rows."""
+    policy = add_lora(tiny(0), LoraConfig(r=4, dora=True)).eval()
+    for name, parameter in policy.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.uniform_(parameter, 0.1, 0.5)
+    ids = torch.arange(1, 7)[None]
+    with policy.disable_adapter():
+        base = policy(input_ids=ids).logits
+    if read:  # peft keeps what it computes of the weights in evaluation mode
+        assert not torch.allclose(policy(input_ids=ids).logits, base, atol=1e-3)
+    reset_adapter(policy, seed=1)
+    assert torch.allclose(policy(input_ids=ids).logits, base, atol=1e-5)
+    trained = [p for n, p in policy.named_parameters() if "magnitude" in n]
+    assert trained and all(p.requires_grad for p in trained)
 
 
 def test_a_fresh_adapter_is_drawn_by_its_seed() -> None:

@@ -9,10 +9,12 @@ import torch
 from ppo_fixture import with_lora
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from dareu.config import LoraConfig
 from dareu.data.render import Encoded
 from dareu.methods.fresh_adapter import reset_adapter
 from dareu.models import upper_blocks
 from dareu.models.layers import find_blocks
+from dareu.models.load import add_lora, checkpoint_activations
 from dareu.models.logprobs import response_logprobs, to_batch
 from dareu.models.upper_blocks import first_block, upper_blocks_alone
 
@@ -90,6 +92,75 @@ def test_what_does_not_fit_in_memory_is_passed_through_again(monkeypatch: pytest
     monkeypatch.setattr(upper_blocks, "states_below", lambda *a: pytest.fail("states were computed"))
     with upper_blocks_alone(policy, ROWS, 2, PAD, batch_size=8):
         assert torch.allclose(trained(policy, ROWS)[0], logps)
+
+
+def other(kind: str, target: str, **settings: Any) -> Any:
+    """A model of another architecture, four blocks deep, below a new adapter; in training mode."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    own = {"bos_token_id": 0, "eos_token_id": PAD, "pad_token_id": PAD}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=16, **own, **settings))
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    return add_lora(model, LoraConfig(r=2, target_modules=[target])).train()
+
+
+WIDTHS = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2}
+GPT2 = {"n_embd": 16, "n_layer": 4, "n_head": 2}
+SHARED = {  # the upper two blocks read keys and values of the lower two
+    **WIDTHS, "num_hidden_layers": 4, "head_dim": 8, "sliding_window": 2, "num_kv_shared_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"] * 2, "hidden_size_per_layer_input": 4,
+    "vocab_size_per_layer_input": 16,
+}  # fmt: skip
+STILL = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+KINDS: dict[str, tuple[bool, tuple[str, str], dict[str, Any]]] = {
+    "GPT-2": (True, ("gpt2", "c_attn"), GPT2 | STILL),
+    "Pythia": (True, ("gpt_neox", "query_key_value"), WIDTHS | {"num_hidden_layers": 4}),
+    "windows": (True, ("gemma3_text", "q_proj"), {k: v for k, v in SHARED.items() if "shared" not in k}),
+    "tuples": (False, ("gptj", "q_proj"), GPT2 | STILL | {"rotary_dim": 4}),
+    "shared keys": (False, ("gemma4_text", "q_proj"), SHARED),
+    "four streams": (False, ("gemma3n_text", "q_proj"), SHARED | {"activation_sparsity_pattern": [0.0] * 4}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_architectures_give_the_logits_of_whole_passes(kind: str) -> None:
+    """Where blocks hand on more than hidden states, passes go through all of them."""
+    begins, names, settings = KINDS[kind]
+    policy = other(*names, **settings)
+    batch = to_batch(ROWS, PAD, "cpu")
+    whole = response_logprobs(policy.eval(), batch)[0].detach()
+    assert upper_blocks.begins_at(policy, ROWS[2], 2, PAD) is begins
+    with upper_blocks_alone(policy, ROWS, 2, PAD, batch_size=2):
+        assert torch.allclose(response_logprobs(policy.train(), batch)[0], whole, atol=1e-5)
+    assert not any("forward" in block.__dict__ for block in find_blocks(policy)[1])
+
+
+@pytest.mark.parametrize("why", ["memory", "checkpoints"])
+def test_dropout_below_is_off_however_it_is_passed(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPT-2 has dropout in its embedding and its blocks; checkpoints of activations may change no number."""
+
+    def found(policy: Any) -> torch.Tensor:
+        for block in find_blocks(policy)[1][2:]:
+            for part in block.modules():
+                if isinstance(part, torch.nn.Dropout):
+                    part.p = 0.0
+        with upper_blocks_alone(policy, ROWS, 2, PAD, batch_size=2):
+            return response_logprobs(policy.train(), to_batch(ROWS, PAD, "cpu"))[0]
+
+    kept, through = (other("gpt2", "c_attn", **GPT2, attn_pdrop=0.0) for _ in range(2))
+    expected = found(kept)
+    if why == "checkpoints":
+        checkpoint_activations(through)
+    else:
+        monkeypatch.setattr(upper_blocks, "MOST_MIB", 0)
+    monkeypatch.setattr(upper_blocks, "states_below", lambda *a: pytest.fail("states were computed"))
+    logps = found(through)
+    assert torch.allclose(logps, expected, atol=1e-5)
+    logps.sum().backward()  # nothing of the lower blocks is kept for it, their input's gradient neither
+    assert all(p.grad is None for block in find_blocks(through)[1][:2] for p in block.parameters())
 
 
 def test_a_share_of_the_blocks() -> None:

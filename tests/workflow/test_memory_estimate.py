@@ -15,7 +15,7 @@ from dareu.config.compose import compose
 from dareu.errors import ConfigError
 from dareu.models import memory
 from dareu.training.loss_trainer import LossTrainer
-from dareu.workflow.memory import check_run_memory, memory_parts, rows_at_once
+from dareu.workflow.memory import check_run_memory, keys_that_lower, memory_parts, rows_at_once
 from dareu.workflow.prepare import prepare
 
 
@@ -139,7 +139,13 @@ def test_keys_that_are_set_are_not_named(tmp_path: Path, monkeypatch: pytest.Mon
     mib = parts["total"] - 0.1
     warning = check_run_memory(context)
     assert warning is not None and "method.warm_start.optim.micro_batch_size" in warning
-    checkpointed = check_run_memory(
-        prepare(compose([*run, "model.gradient_checkpointing=true", "method=npo"]))
-    )
-    assert checkpointed is None or "gradient_checkpointing" not in checkpointed
+    keys = keys_that_lower(context.config.model, context.config.method)["activations"]  # type: ignore[arg-type]
+    assert "model.gradient_checkpointing=true" in keys
+    saving = prepare(compose([*run, "model.gradient_checkpointing=true"]))
+    parts = memory_parts(saving)
+    assert parts is not None
+    mib = parts["total"] - 0.1
+    saved = check_run_memory(saving)
+    assert saved is not None and "gradient_checkpointing" not in saved
+    keys = keys_that_lower(saving.config.model, saving.config.method)["activations"]  # type: ignore[arg-type]
+    assert "model.gradient_checkpointing=true" not in keys

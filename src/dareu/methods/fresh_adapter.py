@@ -55,6 +55,23 @@ def reset_adapter(policy: Any, seed: int) -> None:
         torch.manual_seed(seed)
         for layer in layers:
             layer.reset_lora_parameters(POLICY, True)
+            if POLICY in layer.lora_magnitude_vector:
+                _reset_magnitude(layer, POLICY)
+
+
+def _reset_magnitude(layer: Any, adapter: str) -> None:
+    """Give a DoRA layer the column norms of its base's weight, which `reset_lora_parameters` leaves as trained."""
+    magnitude = layer.lora_magnitude_vector[adapter]
+    trained = magnitude.weight
+    magnitude.update_layer(
+        base_layer=layer.get_base_layer(),
+        lora_A=layer.lora_A[adapter].weight,
+        lora_B=layer.lora_B[adapter].weight,
+        scaling=layer.scaling[adapter],
+    )
+    magnitude.weight.data = magnitude.weight.data.to(trained)
+    magnitude.train()  # drops what it keeps of the trained weights in evaluation mode
+    magnitude.train(layer.training)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Training the upper blocks of a decoder alone: what the lower ones give is computed once for all epochs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dareu.data.render import Encoded
 from dareu.models.layers import activations, find_blocks
-from dareu.models.logprobs import length_batches, to_batch, vocabulary_of
+from dareu.models.logprobs import length_batches, response_logprobs, to_batch, vocabulary_of
 from dareu.models.passes import evaluating
 
 MOST_MIB = 1024
@@ -43,66 +43,149 @@ def upper_blocks_alone(
     `rows` that are padded at the right, begin at block `first`, with what enters it kept from one pass.
 
     Other passes, in evaluation mode, go through the whole model. So do all where what is kept would take more than
-    `MOST_MIB`, activations are checkpointed (their second pass would not know its rows), or blocks give tuples. The
-    blocks' own dropout is off below `first`. The parameters stay frozen afterwards.
+    `MOST_MIB`, activations are checkpointed (their second pass would not know its rows), or the model does not allow
+    it (`begins_at`); the lower blocks then keep nothing for a backward pass. Either way dropout is off below `first`.
+    The parameters stay frozen afterwards.
     """
     blocks = find_blocks(model)[1]
     for parameter in blocks[:first].parameters():
         parameter.requires_grad_(False)
+    if not first:
+        yield
+        return
     size = sum(map(len, rows)) * model.config.get_text_config().hidden_size * model.dtype.itemsize
-    if not first or size > MOST_MIB * 2**20 or getattr(model, "is_gradient_checkpointing", False):
-        yield
+    whole = size > MOST_MIB * 2**20 or any(
+        getattr(m, "gradient_checkpointing", False) for m in model.modules()
+    )
+    if whole or not begins_at(model, max(rows, key=len), first, pad_id):
+        with _forwards(_without_dropout(model, first)):
+            yield
         return
-    tuples: list[bool] = []
-    watch = blocks[0].register_forward_hook(lambda block, given, out: tuples.append(isinstance(out, tuple)))
     states = states_below(model, rows, first, pad_id, batch_size)
-    watch.remove()
-    if any(tuples):
-        yield
-        return
     # Of rows that differ in nothing but pads at the end the longest serves all: a token sees none after it.
     kept: dict[tuple[int, ...], Tensor] = {}
     for row, own in sorted(zip(rows, states, strict=True), key=lambda pair: len(pair[0])):
         kept[_stripped([*row.prompt_ids, *row.response_ids], pad_id)] = own
+
+    def fill(ids: Tensor, given: Tensor) -> Tensor:
+        filled = torch.zeros_like(given)
+        for row, tokens in enumerate(ids.tolist()):
+            own = kept[_stripped(tokens, pad_id)]
+            length = min(len(own), filled.size(1))
+            filled[row, :length] = own[:length].to(filled)
+        return filled
+
+    with _beginning_at(model, first, fill, lambda: blocks[first].training):
+        yield
+
+
+def begins_at(model: Any, row: Encoded, first: int, pad_id: int) -> bool:
+    """Whether a pass over the row that begins at block `first`, with what enters it in a whole pass, gives the same
+    log-probabilities.
+
+    Not where blocks hand on more than hidden states: tuples, keys and values that later blocks share (Gemma 3n).
+    """
+    blocks, batch = find_blocks(model)[1], to_batch([row], pad_id, model.device)
+    entered: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        entered.append(inputs[0] if inputs else named["hidden_states"])
+
+    def fill(ids: Tensor, given: Tensor) -> Tensor:
+        if given.shape != entered[0].shape:  # the first of a tuple was taken of what is none
+            raise ValueError
+        return entered[0]
+
+    with evaluating(model):
+        handle = blocks[first].register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            whole, _ = response_logprobs(model, batch)
+        finally:
+            handle.remove()
+        if entered[0].dim() != 3:
+            return False
+        try:
+            with _beginning_at(model, first, fill, lambda: True):
+                alone, _ = response_logprobs(model, batch)
+        except Exception:  # whatever a model raises that misses what its lower blocks leave
+            return False
+    return torch.allclose(alone, whole, rtol=1e-3, atol=1e-3)
+
+
+@contextmanager
+def _beginning_at(
+    model: Any, first: int, fill: Callable[[Tensor, Tensor], Tensor], now: Callable[[], bool]
+) -> Iterator[None]:
+    """Within it, whenever `now`, a pass begins at block `first`, with `fill(token ids (B, T), what came (B, T, d))`."""
+    blocks = find_blocks(model)[1]
     read: list[Tensor] = []  # the token ids of the pass that is under way
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         read[:] = inputs[:1]
 
     def put(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if not module.training:
+        if not now():
             return None
-        own = [kept[_stripped(ids, pad_id)] for ids in read[0].tolist()]
-        given = inputs[0] if inputs else named["hidden_states"]
-        filled = torch.zeros_like(given)
-        for row, states in enumerate(own):
-            length = min(len(states), filled.size(1))
-            filled[row, :length] = states[:length].to(filled)
+        filled = fill(read[0], inputs[0] if inputs else named["hidden_states"])
         return ((filled, *inputs[1:]), named) if inputs else ((), named | {"hidden_states": filled})
 
     handles = [
         model.get_input_embeddings().register_forward_pre_hook(note),
         blocks[first].register_forward_pre_hook(put, with_kwargs=True),
     ]
-    for block in blocks[:first]:
-        block.forward = _passed_over(block)
     try:
-        yield
+        with _forwards({block: _passed_over(block, now) for block in blocks[:first]}):
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        for block in blocks[:first]:
-            del block.forward
 
 
-def _passed_over(block: nn.Module) -> Any:
-    """The block's `forward`, which in training mode gives back what it gets."""
+@contextmanager
+def _forwards(new: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Within it modules have another `forward`."""
+    own = {module: module.__dict__["forward"] for module in new if "forward" in module.__dict__}
+    for module, forward in new.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in new:
+            del module.forward
+        for module, forward in own.items():
+            module.forward = forward
+
+
+def _passed_over(block: nn.Module, now: Callable[[], bool]) -> Callable[..., Any]:
+    """The block's `forward`, which gives back what it gets whenever `now`."""
     whole = block.forward
 
     def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return hidden_states if block.training else whole(hidden_states, *args, **kwargs)
+        return hidden_states if now() else whole(hidden_states, *args, **kwargs)
 
     return forward
+
+
+def _without_dropout(model: Any, first: int) -> dict[nn.Module, Callable[..., Any]]:
+    """`forward` of the blocks below `first`, and of dropout outside of all blocks, as in evaluation."""
+    blocks = find_blocks(model)[1]
+    inside = {module for block in blocks for module in block.modules()}
+    outside = [m for m in model.modules() if isinstance(m, nn.Dropout) and m not in inside]
+    return {block: _as_evaluated(block) for block in blocks[:first]} | {m: _same for m in outside}
+
+
+def _as_evaluated(block: nn.Module) -> Callable[..., Any]:
+    whole = block.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with evaluating(block):
+            return whole(*args, **kwargs)
+
+    return forward
+
+
+def _same(states: Tensor) -> Tensor:
+    return states
 
 
 def _stripped(ids: Sequence[int], pad_id: int) -> tuple[int, ...]:
