@@ -41,7 +41,7 @@ from dareu.training.loss_spec import needs_reference
 from dareu.training.loss_trainer import LossTrainer
 from dareu.training.samplers import PairSampler, RetainSampler
 
-COUNT = 18  # rows that these tests have seen; a new one is counted here
+COUNT = 19  # rows that these tests have seen; a new one is counted here
 NAMES = sorted(METHODS)
 EVERY = pytest.mark.parametrize("name", NAMES)
 FORGETTING = pytest.mark.parametrize("name", [n for n in NAMES if METHODS[n].walks == "forget"])
@@ -54,6 +54,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "pdu": {"epsilon": 0.2, "step_size": 20.0},
     "scrub": {"max_epochs": 8, "alpha": 0.5, "gamma": 1.0},
     "jensun": {},
+    "fresh_adapter": {},
 }
 
 FASTER = {
