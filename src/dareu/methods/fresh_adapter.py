@@ -3,7 +3,7 @@
     π = base + an adapter that starts at nothing, in the blocks from `start` of the depth on
     L = −E_retain ln π(y|x)
 
-For LoRA fine-tunes alone. It is retraining at a third of the time: below the adapter's first block nothing changes, so
+For LoRA fine-tunes alone. It is retraining in two fifths of the time: below the adapter's first block nothing changes, so
 what the lower blocks say of each row is computed once, and every epoch walks through the upper blocks alone. Nothing of
 the result depends on the forget samples or on the original's weights; so nothing of them can be relearnt faster than
 from the base.
