@@ -171,8 +171,9 @@ def test_a_run_of_a_fresh_adapter_reads_no_forgotten_row(store: Path, tmp_path: 
 
 
 def test_a_fresh_adapter_needs_an_adapter() -> None:
-    with pytest.raises(ConfigError, match="LoRA"):
+    with pytest.raises(ConfigError, match="LoRA") as caught:
         FRESH.validate(compose(["method=fresh_adapter"]))
+    assert "model=hf" in str(caught.value.cure)  # the default model takes no adapter
 
 
 @pytest.mark.parametrize(

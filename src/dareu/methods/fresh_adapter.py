@@ -3,9 +3,9 @@
     π = base + an adapter that starts at nothing, in the blocks from `start` of the depth on
     L = −E_retain ln π(y|x)
 
-For LoRA fine-tunes alone. It is retraining in two fifths of the time: below the adapter's first block nothing changes, so
-what the lower blocks say of each row is computed once, and every epoch walks through the upper blocks alone. Nothing of
-the result depends on the forget samples or on the original's weights; so nothing of them can be relearnt faster than
+For LoRA fine-tunes alone. It is retraining in two fifths of the time: below the adapter's first block nothing changes,
+so what the lower blocks say of each row is computed once, and every epoch walks through the upper blocks alone. Nothing
+of the result depends on the forget samples or on the original's weights; so nothing of them can be relearnt faster than
 from the base.
 """
 
@@ -83,7 +83,7 @@ class FreshAdapter(LossMethod):
         if not isinstance(config.model, HFConfig) or config.model.adapter != "lora":
             raise ConfigError(
                 "method=fresh_adapter trains a new LoRA adapter on the base, and this model has none.",
-                "Use a model with model.adapter=lora, or method=counterfactual.",
+                "Use model=hf with model.adapter=lora, the default there, or method=counterfactual.",
             )
         if config.original and not is_plain_adapter(Path(config.original)):
             raise ConfigError(
