@@ -92,7 +92,7 @@ def test_summary_is_in_plain_words() -> None:
     without_test = summary_lines(make_results(tug_of_war=None))
     assert without_test[0] == "Tug-of-War without test .980, retrain similarity .955; 1 is best."
     assert lines[1].startswith("Forget quality p = .573: no difference")
-    assert lines[2] == "Unlearning took 4.0 s, retraining 18.0 s (4.5 times as long)."
+    assert lines[2] == "Unlearning took 4.0 s, .22 of the 18.0 s of retraining."
     assert lines[3] == "40 updates, stopped early: held-out attribution of the rollouts is 0.046."
 
 

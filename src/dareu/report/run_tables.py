@@ -77,7 +77,7 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def cost_line(results: Mapping[str, Any]) -> str:
-    """Seconds of unlearning and of retraining."""
+    """Seconds of unlearning, and what share they are of retraining's."""
     unlearn, retrain = (
         number(dig(results, "seconds", "unlearn")),
         number(dig(results, "seconds", "retrained")),
@@ -90,9 +90,9 @@ def cost_line(results: Mapping[str, Any]) -> str:
         line += f" in {rounds} rounds together" if rounds > 1 else " in one round"
     if retrain is None:
         return line + "."
-    times = f" ({retrain / unlearn:.1f} times as long)" if unlearn > 0 else ""
+    of = f"{show(unlearn / retrain, 2)} of" if retrain > 0 else "beside"
     once = " once" if rounds > 1 else ""
-    return f"{line}, retraining{once} {show_seconds(retrain)}{times}."
+    return f"{line}, {of} the {show_seconds(retrain)} of retraining{once}."
 
 
 def outcome_line(results: Mapping[str, Any]) -> str:
