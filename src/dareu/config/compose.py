@@ -8,7 +8,7 @@ from typing import Any
 
 from dareu.config import RunConfig, parse
 from dareu.config.choices import GROUPS, config_folder, options
-from dareu.config.experiments import GLOBAL, experiments, one_experiment, whole_blocks
+from dareu.config.experiments import GLOBAL, chooses_experiment, experiments, one_experiment, whole_blocks
 from dareu.config.keys import allowed_values
 from dareu.config.paths import INPUTS, OUTPUTS
 from dareu.config.tables import leaves
@@ -53,7 +53,7 @@ def compose_tree(
         with hydra_started():
             tree = hydra_compose("train", overrides=[*beside, *settable(overrides), *search_path(config_dir)])
             if replaced := [group for group in blocks if group in named]:
-                plain_run = [o for o in settable(overrides) if not o.lstrip("+").startswith("experiment=")]
+                plain_run = [o for o in settable(overrides) if not chooses_experiment(o)]
                 other = hydra_compose("train", overrides=[*plain_run, *search_path(config_dir)])
                 OmegaConf.set_struct(tree, False)
                 for group in replaced:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from dareu.config.choices import GROUPS, options, yaml_files
+from dareu.config.choices import GROUPS, yaml_files
 from dareu.config.keys import UNIONS
 from dareu.config.run import RunConfig
 from dareu.errors import ConfigError
@@ -14,16 +14,21 @@ PACKAGE = re.compile(r"^#\s*@package\b", re.MULTILINE)
 
 def one_experiment(overrides: Sequence[str]) -> list[str]:
     """`+experiment=B` adds B to the experiment that is chosen, if one is; Hydra has one entry for both."""
-    chosen = [o for o in overrides if o.removeprefix("+").startswith("experiment=")]
-    if not any(o.startswith("+") for o in chosen):
+    if not any(chooses_experiment(o) and o.startswith("+") for o in overrides):
         return list(overrides)
-    return [*(o for o in overrides if o not in chosen), f"experiment=[{','.join(experiments(overrides))}]"]
+    others = [o for o in overrides if not chooses_experiment(o)]
+    return [*others, f"experiment=[{','.join(experiments(overrides))}]"]
+
+
+def chooses_experiment(override: str) -> bool:
+    """Whether it is `experiment=…` or `+experiment=…`."""
+    return override.lstrip("+").startswith("experiment=")
 
 
 def experiments(overrides: Sequence[str]) -> list[str]:
     """The names of the experiments that are chosen."""
-    chosen = [o for o in overrides if o.removeprefix("+").startswith("experiment=")]
-    names = [name.strip() for o in chosen for name in o.partition("=")[2].strip("[]").split(",")]
+    chosen = [o.partition("=")[2] for o in overrides if chooses_experiment(o)]
+    names = [name.strip() for listed in chosen for name in listed.strip("[]").split(",")]
     return [name for name in names if name not in ("", "null")]
 
 
@@ -36,9 +41,12 @@ def whole_blocks(overrides: Sequence[str], config_dir: str | None) -> dict[str, 
     """
     import yaml
 
-    files, known = yaml_files("experiment", config_dir), options(config_dir)
+    if not (names := experiments(overrides)):
+        return {}
+    files = yaml_files("experiment", config_dir)
+    known = {group: yaml_files(group, config_dir) for group in UNIONS}
     blocks: dict[str, str] = {}
-    for name in experiments(overrides):
+    for name in names:
         text = files[name].read_text(encoding="utf-8")
         try:
             tree = yaml.safe_load(text)

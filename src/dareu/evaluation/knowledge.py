@@ -15,6 +15,7 @@ from dareu.evaluation.metrics.compute import Inputs, holdout_values, interval_en
 from dareu.evaluation.metrics.intervals import (
     CONSTANT,
     auc_draws,
+    is_wide,
     mean_draws,
     paired_difference,
     percentiles,
@@ -156,21 +157,16 @@ def _left(values: np.ndarray, seed_sd: float | None, others: Sequence[np.ndarray
 def worst(left: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """`{metric, value}` with the largest |k|; None where no metric can tell.
 
-    A metric without an interval, or whose interval is wider than the distance from the retrained model to the original
-    (1), tells hardly more than one that cannot tell the two apart: it counts only where no other does.
+    A metric whose interval `is_wide` tells hardly more than one that cannot tell the two apart: it counts only where no
+    other does.
     """
     told = {name: entry for name, entry in left.items() if entry.get("value") is not None}
-    sure = {name: entry for name, entry in told.items() if _width(entry) <= 1}
+    sure = {name: entry for name, entry in told.items() if not is_wide(entry.get("low"), entry.get("high"))}
     known = {name: entry["value"] for name, entry in (sure or told).items()}
     if not known:
         return None
     name = max(known, key=lambda n: abs(known[n]))
     return {"metric": name, "value": known[name]}
-
-
-def _width(entry: Mapping[str, Any]) -> float:
-    low, high = entry.get("low"), entry.get("high")
-    return np.inf if low is None or high is None else float(high - low)
 
 
 def damage(

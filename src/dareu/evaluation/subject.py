@@ -90,8 +90,14 @@ class Subject:
         if not prompts:
             return []
         room = self.room(prompts, tokens)
-        options: dict[str, Any] = {"max_new_tokens": room, "batch_size": self.batch_size}
-        return generate(self.model, self.tokenizer, prompts, progress=self.bar("answers"), **options)
+        return generate(
+            self.model,
+            self.tokenizer,
+            prompts,
+            max_new_tokens=room,
+            batch_size=self.batch_size,
+            progress=self.bar("answers"),
+        )
 
     def samples(
         self, queries: Sequence[Sample], count: int, temperature: float, seed: int
@@ -116,6 +122,11 @@ class Subject:
         """Summed negative log-likelihood (nats) of each response and its number of tokens, in the order given."""
         if not pairs:
             return []
-        options: dict[str, Any] = {"batch_size": self.batch_size, "include_eos": include_eos}
-        options["progress"] = self.bar("likelihoods")
-        return response_nll(self.model, self.tokenizer, pairs, **options)
+        return response_nll(
+            self.model,
+            self.tokenizer,
+            pairs,
+            batch_size=self.batch_size,
+            include_eos=include_eos,
+            progress=self.bar("likelihoods"),
+        )

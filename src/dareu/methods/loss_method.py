@@ -64,9 +64,6 @@ class LossMethod(LossSpec, Method):
         """The soft target of each of `samples`; none where the loss reads none. `context.policy` is the original."""
         return ()
 
-    def make_student(self, policy: Any) -> None:
-        """Change the policy in place before training; its targets are made already."""
-
     def run(self, context: MethodContext) -> dict[str, Any]:
         from dareu.models.load import freeze_original
         from dareu.training.loss_trainer import train_with_loss
@@ -76,7 +73,6 @@ class LossMethod(LossSpec, Method):
         reads = needs_reference(self, method.retain, method.scrambled_batch_size)
         reference = freeze_original(context.policy) if reads else None
         others = self.others(context)
-        self.make_student(context.policy)
         train_with_loss(
             context.policy,
             context.tokenizer,

@@ -180,13 +180,16 @@ def missing_reasons(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def without_some(reason: str) -> bool:
     """Whether a figure with this reason was computed, of a part of the samples."""
+    return _some_left_out(reason) is not None
+
+
+def _some_left_out(reason: str) -> re.Match[str] | None:
     part = PART.fullmatch(reason)
-    return part is not None and part["left_out"] != part["n"]
+    return None if part is None or part["left_out"] == part["n"] else part
 
 
 def _gap(names: list[str], reason: str) -> tuple[str, str, str]:
-    part = PART.fullmatch(reason)
-    if part is None or not without_some(reason):
+    if (part := _some_left_out(reason)) is None:
         return "Not computed", ", ".join(names), reason
     return f"Computed without {part['left_out']} of {part['n']} samples", ", ".join(names), part["why"]
 

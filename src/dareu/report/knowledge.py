@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dareu.evaluation.metrics.intervals import is_wide
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.figures import dig, number, show
 
@@ -47,7 +48,7 @@ class Left:
     @property
     def wide(self) -> bool:
         """The interval is missing, or wider than the distance between the retrained and the original model."""
-        return self.low is None or self.high is None or self.high - self.low > 1
+        return is_wide(self.low, self.high)
 
     @property
     def sure(self) -> float:

@@ -124,3 +124,8 @@ def paired_difference(here: int, there: int, n: int) -> tuple[float, float]:
     middle = (more - less) / size
     spread = Z * math.sqrt(more + less - (more - less) ** 2 / size) / size
     return max(-1.0, middle - spread), min(1.0, middle + spread)
+
+
+def is_wide(low: float | None, high: float | None) -> bool:
+    """Whether a k has no interval, or one wider than the distance from the retrained model to the original (1)."""
+    return low is None or high is None or high - low > 1
