@@ -47,11 +47,12 @@ def make_run(folder: Path) -> Path:
 def test_figures_of_some_samples_are_not_called_missing(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     results = json.loads((run / "results.json").read_text())
-    results["missing"] = {"a.b": "1 of 9 samples: no NLL", "c.d": "9 of 9 samples: no NLL"}
+    assert results["models"]["unlearned"]["forget"]["truth_ratio"] == 0.6
+    results["missing"] = {"unlearned.forget.truth_ratio": "one has none", "unlearned.forget.depth": "1 of 9 samples"}
     (run / "results.json").write_text(json.dumps(results))
     text = write_receipt(run).read_text()
-    assert "Computed without some of the samples: a.b: 1 of 9 samples: no NLL" in text
-    assert "Not computed: c.d: 9 of 9 samples: no NLL" in text and text.count("omputed") == 2
+    assert "Computed without some of the samples: unlearned.forget.truth\\_ratio: one has none" in text
+    assert "Not computed: unlearned.forget.depth: 1 of 9 samples" in text and text.count("omputed") == 2
 
 
 def test_hashes_by_hand() -> None:

@@ -57,27 +57,30 @@ def test_missing_figures_are_dashes_and_told() -> None:
         missing={"unlearned.test.rouge_l": "no test set", "unlearned.forget.reattribution": "no test set"}
     )
     results["models"]["unlearned"]["test"] = None
-    results["models"]["unlearned"]["forget"]["attribution"] = math.nan
+    results["models"]["unlearned"]["forget"] |= {"attribution": math.nan, "reattribution": None}
     last = printed(run_table(results)).splitlines()[-1].split()
-    assert last == ["unlearned", ".558", ".994", "–", "–", ".058", ".225", ".000", ".000", ".000"]
+    assert last == ["unlearned", ".558", ".994", "–", "–", ".058", "–", ".000", ".000", ".000"]
     lines = summary_lines(results)
     assert "Not computed: unlearned.test.rouge_l, unlearned.forget.reattribution: no test set" in lines
 
 
 def test_a_figure_of_some_samples_is_not_called_missing_and_all_models_share_a_line() -> None:
+    """What is there tells, not how the reason is worded."""
     some = "10 of 100 samples: the probe does not apply to them"
     results = make_results(
         missing={
             **{f"{one}.probes.relearn_forget": some for one in ("original", "retrained", "unlearned")},
             **{f"{one}.forget.knowmem": "no room" for one in ("original", "retrained", "unlearned")},
-            "unlearned.forget.depth": "2 of 2 samples: no layers",
+            "unlearned.forget.depth": "2 of 3 samples: no layers",
         }
     )
+    for one in results["models"].values():
+        one["probes"] = {"relearn_forget": 0.2}
     gaps = [line for line in summary_lines(results) if "omputed" in line]
     assert gaps == [
-        "Computed without 10 of 100 samples: probes.relearn_forget: the probe does not apply to them",
         "Not computed: forget.knowmem: no room",
-        "Not computed: unlearned.forget.depth: 2 of 2 samples: no layers",
+        "Not computed: unlearned.forget.depth: 2 of 3 samples: no layers",
+        f"Computed without some of the samples: probes.relearn_forget: {some}",
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from report_fixture import changed, left, lost
 
 from dareu.evaluation.knowledge import worst as worst_of
-from dareu.report.knowledge import set_aside
+from dareu.report.knowledge import knowledge_left, set_aside
 from dareu.report.run_tables import summary_lines
 from dareu.report.verdict import verdict
 
@@ -47,7 +47,9 @@ def test_verdict_names_the_figures() -> None:
         (left(a=(0.1, 0.02, 0.2)), "fair", "traces are left"),
         (left(a=(0.1, 0.02, 0.2), b=(0.3, 0.1, 0.5)), "fair", "only in part"),
         (left(a=(0.0, -0.1, 0.1), b=(0.7, 0.5, 0.9)), "bad", "has not forgotten"),
-        (left(a=(0.6, -0.1, 1.3)), "good", "No difference"),  # the interval covers 0: nothing was seen
+        (left(a=(0.6, -0.1, 0.8)), "good", "No difference"),  # the interval covers 0: nothing was seen
+        (left(a=(0.6, -0.1, 1.3)), "none", "cannot be told"),  # wider than from the retrained model to the original
+        (left(a=(0.6, -0.1, 1.3), b=(0.0, -0.1, 0.1)), "good", "No difference"),
         (left(a=(-0.4, -0.6, -0.2)), "fair", "more than retraining"),
     ],
 )
@@ -133,8 +135,33 @@ def test_not_significant_is_not_not_seen() -> None:
     assert told.endswith("The loss seen is not above 5%, but so few answers do not exclude a larger one.")
 
 
-def test_forget_quality_speaks_against_no_difference() -> None:
+def test_an_interval_that_is_wide_is_no_finding_of_no_difference() -> None:
+    """Four answers: .1 (-.7 to .9). A tick stands beside what was narrow enough to be seen."""
+    points = verdict(left(exact=(0.1, -0.7, 0.9), rouge=(0.0, -0.1, 0.1))).points
+    tones = {point.text: point.tone for point in points}
+    assert tones["Nothing follows, for the interval is wider than 1: Exact answers .10 (-.70 to .90)."] == "none"
+    seen = "No difference from the retrained model seen (the interval covers 0): Rouge .00 (-.10 to .10)."
+    assert tones[seen] == "good"
+    assert knowledge_left(left(exact=(0.1, -0.7, 0.9)))[0].said == "the interval is wider than 1, so nothing follows"
+
+
+@pytest.mark.parametrize("interval", [(0.0, None, None), (0.0, -0.6, 0.6), (None, None, None)])
+def test_forget_quality_of_few_answers_is_no_verdict(interval: Any) -> None:
+    """A test of four truth ratios against four sees no difference but the largest."""
     results = left(a=(0.02, -0.05, 0.09))
+    results["knowledge_left"]["truth_ratio"] = dict(zip(("value", "low", "high"), interval, strict=True))
+    results["models"]["unlearned"]["forget"]["n"] = 4
+    told = next(p for p in verdict(results).points if p.text.startswith("Forget quality"))
+    assert told.tone == "none" and "(n = 4). No difference seen, and nothing follows: " in told.text
+    assert "seen, and nothing follows from so few answers." in " ".join(summary_lines(results))
+    broken = next(p for p in verdict(results).points if p.text.startswith("Broken forget answers"))
+    assert broken.tone == "none" and broken.text.endswith("(n = 4). Too few for a verdict.")
+    results["forget_quality"] = {"statistic": 1.0, "p": 0.028, "log10_p": -1.55}  # what is seen is said
+    assert any(p.kind == "unlike" for p in verdict(results).points)
+
+
+def test_forget_quality_speaks_against_no_difference() -> None:
+    results = left(a=(0.02, -0.05, 0.09), truth_ratio=(0.0, -0.1, 0.1))
     assert any(
         "p = .573" in p.text and p.text.endswith("(n = 40). No difference seen.")
         for p in verdict(results).points

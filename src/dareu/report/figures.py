@@ -3,7 +3,6 @@
 What a metric is stands in `dareu.evaluation.metrics.registry`; here is which of them a table shows, and in what order.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from dareu.evaluation.metrics.registry import registry
 from dareu.evaluation.results import MODELS as MODELS
 
 DASH = "–"
-PART = re.compile(r"(?P<left_out>\d+) of (?P<n>\d+) samples: (?P<why>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -169,29 +167,27 @@ def show_seconds(x: Any) -> str:
 def missing_reasons(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(what became of them, figures, why); figures that share a reason are joined, those of all models under one name.
 
-    What became of them: "Not computed", or "Computed without 10 of 100 samples" where the others give a figure.
+    What became of them: "Not computed", or "Computed without some of the samples" where the others give a figure.
     """
     models = [model for model in MODELS if has_model(results, model)]
-    by_reason: dict[str, list[str]] = {}
+    none, some = gaps(results)
+    rows = []
+    for what, reasons in (("Not computed", none), ("Computed without some of the samples", some)):
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in reasons.items():
+            by_reason.setdefault(reason, []).append(name)
+        rows += [(what, ", ".join(_of_all_models(names, models)), why) for why, names in by_reason.items()]
+    return rows
+
+
+def gaps(results: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Reasons by path: of figures that are not there, and of those that are there, but of a part of the samples."""
+    none: dict[str, str] = {}
+    some: dict[str, str] = {}
     for name, reason in (results.get("missing") or {}).items():
-        by_reason.setdefault(str(reason), []).append(str(name))
-    return [_gap(_of_all_models(names, models), reason) for reason, names in by_reason.items()]
-
-
-def without_some(reason: str) -> bool:
-    """Whether a figure with this reason was computed, of a part of the samples."""
-    return _some_left_out(reason) is not None
-
-
-def _some_left_out(reason: str) -> re.Match[str] | None:
-    part = PART.fullmatch(reason)
-    return None if part is None or part["left_out"] == part["n"] else part
-
-
-def _gap(names: list[str], reason: str) -> tuple[str, str, str]:
-    if (part := _some_left_out(reason)) is None:
-        return "Not computed", ", ".join(names), reason
-    return f"Computed without {part['left_out']} of {part['n']} samples", ", ".join(names), part["why"]
+        there = number(dig(results, "models", *str(name).split("."))) is not None
+        (some if there else none)[str(name)] = str(reason)
+    return none, some
 
 
 def _of_all_models(names: list[str], models: list[str]) -> list[str]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dareu.report.figures import dig, number, show, show_any
+from dareu.report.knowledge import knowledge_left
 
+RATIOS = ("truth_ratio", "truth_ratio_log")  # metrics that read what the test compares
 LEVEL = 0.05  # of p: below it the difference is called more than chance (TOFU, arXiv 2401.06121)
 
 
@@ -14,13 +16,15 @@ LEVEL = 0.05  # of p: below it the difference is called more than chance (TOFU, 
 class Quality:
     """Result of the Kolmogorov–Smirnov test; `p` is 0 where a float cannot hold it, `log_p` is its log10.
 
-    `lowest`: the test can give no smaller p with so few samples, for the two sets do not overlap.
+    `lowest`: the test can give no smaller p with so few samples, for the two sets do not overlap. `wide`: no metric of
+    truth ratios has an interval of at most 1, so that no difference may be too few answers.
     """
 
     p: float | None
     log_p: float
     statistic: float | None
     lowest: bool
+    wide: bool
 
     @property
     def differs(self) -> bool:
@@ -45,4 +49,5 @@ def quality_of(results: Mapping[str, Any]) -> Quality | None:
     statistic, p, log_p = (number(dig(results, "forget_quality", k)) for k in ("statistic", "p", "log10_p"))
     if log_p is None:
         return None
-    return Quality(p, log_p, statistic, dig(results, "forget_quality", "at_floor") is True)
+    wide = all(one.wide for one in knowledge_left(results) if one.metric in RATIOS)
+    return Quality(p, log_p, statistic, dig(results, "forget_quality", "at_floor") is True, wide)

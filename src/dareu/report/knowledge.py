@@ -78,7 +78,9 @@ class Left:
             return "no interval, so nothing follows"
         if self.above:
             return "knowledge left"
-        return "further from the original than the retrained model" if self.below else "no difference seen"
+        if self.below:
+            return "further from the original than the retrained model"
+        return "the interval is wider than 1, so nothing follows" if self.wide else "no difference seen"
 
     @property
     def shown(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dareu.errors import RunError
 from dareu.report.damage import damages
-from dareu.report.figures import dig, number
+from dareu.report.figures import dig, gaps, number
 from dareu.report.knowledge import knowledge_left, untold, worst
 from dareu.report.loading import RESULTS, read_object
 from dareu.report.samples import read_lines
@@ -69,6 +69,7 @@ def make_receipt(run: Path, records: bool = False) -> dict[str, Any]:
 
 
 def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
+    none, some = gaps(results)
     return {
         "forget_answers": dig(results, "models", "unlearned", "forget", "n")
         or dig(results, "data", "n_forget"),
@@ -78,7 +79,8 @@ def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
         "damage": results.get("damage"),
         "tug_of_war": results.get("tug_of_war"),
         "retrain_similarity": results.get("retrain_similarity"),
-        "not_computed": results.get("missing") or {},
+        "not_computed": none,
+        "computed_in_part": some,
     }
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from dareu.evaluation.metrics.registry import registry
 from dareu.report.damage import damages
-from dareu.report.figures import MODELS, dig, show_any, without_some
+from dareu.report.figures import MODELS, dig, gaps, show_any
 from dareu.report.stacked import Stacked
 from dareu.report.templates import template
 
@@ -60,7 +60,7 @@ def print_rescored(console: Console, results: Mapping[str, Any]) -> None:
     text = template("rescored.txt.j2").render(results=results, pairs=pairs, damages=damages(results))
     for line in text.splitlines():
         console.print(escape(line))
-    missing = {name: why for name, why in (results.get("missing") or {}).items() if not without_some(why)}
+    missing, _ = gaps(results)
     if missing:
         console.print(escape(_gaps(missing)), style="dim")
 

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from dareu.errors import printable
-from dareu.report.figures import show, show_any, show_seconds, show_share, without_some
+from dareu.report.figures import show, show_any, show_seconds, show_share
 from dareu.report.knowledge import place
 
 
@@ -41,7 +41,7 @@ def template(name: str) -> jinja2.Template:
         "show_share": show_share,
     }
     environment.filters |= {"units": _units, "joined": _joined, "plain": _plain, "place": place}
-    environment.filters |= {"unbroken": _unbroken, "partial": without_some}
+    environment.filters |= {"unbroken": _unbroken}
     return environment.get_template(name)
 
 

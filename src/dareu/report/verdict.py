@@ -133,7 +133,8 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     most = worst(results) or max(left, key=lambda one: abs(one.value))
     above, below = [one for one in left if one.above], [one for one in left if one.below]
     unknown = [one for one in left if one.unknown]
-    unseen = [one for one in left if not (one.above or one.below or one.unknown)]
+    covering = [one for one in left if not (one.above or one.below or one.unknown)]
+    unseen, wide = [one for one in covering if not one.wide], [one for one in covering if one.wide]
     n = _answers(results)
     scale = "0 as the retrained model, 1 as the original"
     text = f"Worst metric: {most.title}, knowledge left {most.shown}; {scale}{f'; {n}' if n else ''}."
@@ -156,7 +157,7 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     elif lowest:
         points = [Point("fair", "over", text, _named(lowest))]
     else:
-        points = [Point("good", "matched", text)]
+        points = [Point("good", "matched", text) if unseen else Point("none", "wide", text)]
     grave: Tone = "bad" if largest >= MUCH else "fair"
     parts: list[tuple[Tone, str, str]] = [
         (grave, "Knowledge left (the interval lies above 0)", _each(above)),
@@ -166,6 +167,7 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
             _each(below),
         ),
         ("good", "No difference from the retrained model seen (the interval covers 0)", _short(unseen)),
+        ("none", "Nothing follows, for the interval is wider than 1", _short(wide)),
         ("none", "Nothing follows, for there is no interval", _each(unknown)),
     ]
     return points + [Point(tone, "", f"{words}: {named}.") for tone, words, named in parts if named]
@@ -194,7 +196,11 @@ def _quality(results: Mapping[str, Any]) -> Point | None:
     if quality.differs:
         return Point("fair", "unlike", f"{shown}. They are not distributed alike.", quality.chance)
     n = _answers(results)
-    return Point("good", "", f"{shown}{f' ({n})' if n else ''}. No difference seen.")
+    seen = f"{shown}{f' ({n})' if n else ''}. No difference seen"
+    if quality.wide:
+        few = "knowledge left by truth ratio has no interval, or one wider than 1"
+        return Point("none", "", f"{seen}, and nothing follows: {few}.")
+    return Point("good", "", f"{seen}.")
 
 
 def _named(one: Left) -> str:
@@ -248,7 +254,9 @@ def _broken(results: Mapping[str, Any]) -> list[Point]:
             points.append(Point("fair", "", f"{begin}: {', '.join(chance)}: {more}."))
         if known and not bad and where == "forget":
             less = f"no larger share than the {base} model's{size}"
-            points.append(Point("good", "", f"{begin} ({', '.join(known)}): {less}."))
+            few = n is not None and n < FEWEST
+            text = f"{begin} ({', '.join(known)}): {less}.{' Too few for a verdict.' if few else ''}"
+            points.append(Point("none" if few else "good", "", text))
     return points
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from dareu.evaluation.metrics.base import number
 
 Records = Sequence[Mapping[str, Any]]
+Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 VALUES = ("nll", "rouge_l", "response", "exact_memorisation", "knowmem", "verbmem")
 KNOWN = 0.9  # membership AUC of a model that was trained on the forget set, on every published log
 ENDS = 12  # characters of a prompt that tell its template
@@ -23,11 +24,12 @@ def remarks(records: Mapping[str, Records], summaries: Mapping[str, Mapping[str,
     """
     said = []
     for one, other in combinations(records, 2):
-        if _alike(records[one], records[other]):
+        pairs = _pairs(records[one], records[other])
+        if _alike(pairs):
             said.append(
                 f"The {one} and the {other} model's logs hold the same values: nothing follows from the two."
             )
-        elif ends := _other_template(records[one], records[other]):
+        elif ends := _other_template(pairs):
             said.append(
                 f"The {one} and the {other} model were asked in another chat template ({ends[0]!r}, {ends[1]!r}): "
                 "probably two kinds of model, whose figures are no measure for each other."
@@ -52,23 +54,23 @@ def remarks(records: Mapping[str, Records], summaries: Mapping[str, Mapping[str,
     return said
 
 
-def _alike(one: Records, other: Records) -> bool:
-    """Whether all values of all samples that both have are the same."""
+def _pairs(one: Records, other: Records) -> Pairs:
+    """The records of the samples that both have, in the order of the first."""
     rows = {(r["set"], r["index"]): r for r in other}
-    pairs = [(r, rows[key]) for r in one if (key := (r["set"], r["index"])) in rows]
+    return [(r, rows[key]) for r in one if (key := (r["set"], r["index"])) in rows]
+
+
+def _alike(pairs: Pairs) -> bool:
+    """Whether all values that both records of a pair have are the same, and there are some."""
     both = [(a[k], b[k]) for a, b in pairs for k in VALUES if a.get(k) is not None and b.get(k) is not None]
     return bool(both) and all(a == b for a, b in both)
 
 
-def _other_template(one: Records, other: Records) -> tuple[str, str] | None:
+def _other_template(pairs: Pairs) -> tuple[str, str] | None:
     """The beginnings (or ends) of the first prompt, where two logs put the same question in different templates."""
-    rows = {(r["set"], r["index"]): r for r in other}
-    for record in one:
-        theirs = rows.get((record["set"], record["index"]), {}).get("prompt")
-        ours = record.get("prompt")
-        if ours and theirs:
-            for ends in ((ours[:ENDS], theirs[:ENDS]), (ours[-ENDS:], theirs[-ENDS:])):
-                if ends[0].split() != ends[1].split():
-                    return ends
-            return None
+    asked = ((a["prompt"], b["prompt"]) for a, b in pairs if a.get("prompt") and b.get("prompt"))
+    ours, theirs = next(asked, ("", ""))
+    for ends in ((ours[:ENDS], theirs[:ENDS]), (ours[-ENDS:], theirs[-ENDS:])):
+        if ends[0].split() != ends[1].split():
+            return ends
     return None
