@@ -227,13 +227,10 @@ def test_packages_that_are_missing_are_named(copy: Path) -> None:
         load_model(copy)
 
 
-def test_quantised_weights_need_a_package_and_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dareu.models.load.find_spec", lambda name: None)
+def test_quantised_weights_need_a_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dareu.models.quantised.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs bitsandbytes.*pip install 'dareu\[quantise\]'"):
         load_model(folder, quantization="nf4")
-    monkeypatch.setattr("dareu.models.load.find_spec", lambda name: object())
-    with pytest.raises(ConfigError, match="needs a GPU"):
-        load_model(folder, quantization="int8", device="cpu")
 
 
 # --- vocabularies -------------------------------------------------------------------------------------------------

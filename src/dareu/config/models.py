@@ -134,7 +134,7 @@ class HFConfig(Strict):
     quantization: Literal["nf4", "int8"] | None = Field(
         None,
         description="nf4 (QLoRA, Dettmers et al. 2023) or int8: frozen weights below the adapter in 4 or 8 bits; null: "
-        "none. Needs the extra dareu[quantise] and a GPU",
+        "none. Needs the extra dareu[quantise]; on a CPU it saves memory, not time",
     )
     chat_template: Text = Field(
         "auto",

@@ -19,6 +19,7 @@ from dareu.models.cpu_matmul import with_fast_products
 from dareu.models.files import ADAPTER, CONFIG, INDEX, adapter_base, check_files, check_index
 from dareu.models.lora import name_magnitudes, peft_config, put_on
 from dareu.models.processes import full_weights
+from dareu.models.quantised import keep_packing, quantised
 from dareu.runs.files import read_json, writing_to
 from dareu.runs.ranks import is_main
 
@@ -130,7 +131,7 @@ def load_model(
     tokenizer = load_tokenizer(path if own else base, revision=revision, trust_remote_code=trust_remote_code)
     kwargs: dict[str, Any] = {"attn_implementation": attn_implementation} if attn_implementation else {}
     if quantization:
-        kwargs |= quantised(quantization, device)
+        kwargs |= quantised(quantization, pick_device(device))
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             base,
@@ -143,6 +144,7 @@ def load_model(
         )
     except Exception as error:  # whatever the libraries raise at what the folder holds
         raise load_failure(error, base) from error
+    keep_packing(model)
     check_decoder(model.config, base)
     check_names(loading, base)
     _agree_on_special_tokens(model, tokenizer, path)
@@ -174,43 +176,6 @@ def _contiguous_head(model: Any) -> None:
 
 def _as_one_block(head: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
     return (given[0].contiguous(), *given[1:])
-
-
-def quantised(kind: str, device: str) -> dict[str, Any]:
-    """Arguments of transformers for weights in 4 bits (nf4, with scales in 8 bits) or 8 bits.
-
-    Raises:
-        ConfigError: As `check_quantization`.
-    """
-    check_quantization(kind, device)
-    from transformers import BitsAndBytesConfig
-
-    options: dict[str, Any] = {"load_in_8bit": True}
-    if kind == "nf4":
-        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-        options["bnb_4bit_compute_dtype"] = torch.bfloat16
-    return {"quantization_config": BitsAndBytesConfig(**options), "device_map": {"": pick_device(device)}}
-
-
-def check_quantization(kind: str | None, device: str) -> None:
-    """Check that weights can be quantised here.
-
-    Raises:
-        ConfigError: bitsandbytes is not installed; or the device is a CPU, where its 4-bit product has no backward pass
-            of its own and gradients come out wrong.
-    """
-    if kind is None:
-        return
-    if find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            f"model.quantization={kind} needs bitsandbytes, which is not installed.",
-            "pip install 'dareu[quantise]'",
-        )
-    if pick_device(device).type == "cpu":
-        raise ConfigError(
-            f"model.quantization={kind} needs a GPU: on a CPU gradients through quantised weights are wrong.",
-            "Set model.quantization=null, or device to a GPU.",
-        )
 
 
 def check_attention(kind: str | None) -> None:

@@ -20,7 +20,7 @@ ENVIRONMENT = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }
-LOGGERS = ("trl", "accelerate", "peft", "huggingface_hub")
+LOGGERS = ("trl", "accelerate", "peft", "huggingface_hub", "bitsandbytes")
 WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     # Transformers calls itself by names that it is about to rename.
     (".*gradient_checkpointing.* is deprecated", FutureWarning),

@@ -88,14 +88,15 @@ def check_run(config: RunConfig) -> None:
     from dareu.attribution.registry import check_auditors, find_attributor
     from dareu.evaluation.harness import check_harness
     from dareu.methods.registry import method_of
-    from dareu.models.load import check_attention, check_quantization, pick_device
+    from dareu.models.load import check_attention, pick_device
+    from dareu.models.quantised import check_quantization
 
     logger = config.logging.report_to
     if logger != "none":
         require(logger, f"logging={logger}", logger)
     if isinstance(config.model, HFConfig):
         check_attention(config.model.attn_implementation)
-        check_quantization(config.model.quantization, config.device)
+        check_quantization(config.model.quantization)
     pick_device(config.device)
     find_attributor(config.attributor.name)
     check_attributor(config.attributor.name, config.attributor.params)

@@ -14,8 +14,9 @@ from dareu.runs.ranks import share_out
 def gradient_norms(subject: Subject, pairs: Sequence[Encoded]) -> list[float]:
     """‖∇_θ NLL‖₂ of each pair over all parameters, in the order given, ≥ 0; NLL a mean over response tokens.
 
-    A backward pass a sample. Members have lower norms, so the membership score is its negative. Parameters and their
-    gradients are left as they were. Source: Wang et al. 2024 (arXiv 2402.17012).
+    Weights in 4 or 8 bits have no gradient and do not count. A backward pass a sample. Members have lower norms, so the
+    membership score is its negative. Parameters and their gradients are left as they were. Source:
+    Wang et al. 2024 (arXiv 2402.17012).
     """
     model = subject.model
     was_training, wanted = model.training, {p: p.requires_grad for p in model.parameters()}

@@ -46,7 +46,11 @@ def round_to_nearest(weight: Tensor, bits: int, group: int | None = None) -> Ten
 @contextmanager
 def changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within it the weight of every linear layer but the head is what `change` makes of it; afterwards the very same
-    weights are back. An adapter is folded into them first. Embeddings and norms stay, as in common practice."""
+    weights are back. An adapter is folded into them first. Embeddings and norms stay, as in common practice.
+
+    Raises:
+        Gap: The weights lie in few bits already, so that an adapter cannot be folded into them.
+    """
     from transformers.pytorch_utils import Conv1D
 
     with merged(model), torch.no_grad():
@@ -56,6 +60,11 @@ def changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[
             for name, module in model.named_modules()
             if isinstance(module, nn.Linear | Conv1D) and module is not head and "lora_" not in name
         ]
+        if not all(layer.weight.is_floating_point() for layer in layers):
+            raise Gap(
+                "The probes by quantisation round weights that have all their bits; model.quantization has rounded "
+                "these already. Export the run (`dareu export RUN`) and evaluate the folder that this makes."
+            )
         saved = [layer.weight.detach().clone() for layer in layers]
         try:
             for layer in layers:
