@@ -15,7 +15,7 @@ import torch
 from dareu.config import EvaluationConfig, TinyConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import DataError
-from dareu.evaluation import suite
+from dareu.evaluation import subject, suite
 from dareu.evaluation.metrics import registry
 from dareu.evaluation.suite import Evaluation, evaluate_model
 from dareu.models.generate import Generation
@@ -100,7 +100,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int], tuple[s
     def generate(model: Any, tokenizer: Any, prompts: Sequence[str], **_: Any) -> list[Generation]:
         return [Generation(text, [], done) for text, done in map(answer, range(len(prompts)))]
 
-    monkeypatch.setattr(suite, "generate", generate)
+    monkeypatch.setattr(subject, "generate", generate)
 
 
 def run(parts: tuple[Any, Any], split: Split, config: EvaluationConfig = CONFIG, **kwargs: Any) -> Evaluation:
@@ -292,13 +292,13 @@ def test_holdout_rows_are_scored_and_not_answered(
 ) -> None:
     """Membership attacks read their likelihoods; an answer to them would be written and never read."""
     asked: list[str] = []
-    generate = suite.generate
+    generate = subject.generate
 
     def noting(model: Any, tokenizer: Any, prompts: Sequence[str], **kwargs: Any) -> list[Generation]:
         asked.extend(prompts)
         return generate(model, tokenizer, prompts, **kwargs)
 
-    monkeypatch.setattr(suite, "generate", noting)
+    monkeypatch.setattr(subject, "generate", noting)
     split = replace(make_split(), holdout=tuple(sample("Eve", i) for i in range(5)))
     found = run(tiny, split)
     held = [r for r in found.records if r["set"] == "holdout"]

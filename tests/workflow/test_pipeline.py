@@ -186,7 +186,7 @@ def test_a_changed_definition_is_computed_from_the_answers_in_the_store(
 
     before = stages(store)
     monkeypatch.setattr("dareu.workflow.stages.evaluation.DEFINITIONS", 99)
-    for name in ("suite.generate", "suite.likelihoods", "subject.sample"):
+    for name in ("subject.generate", "suite.likelihoods", "subject.sample"):
         monkeypatch.setattr(f"dareu.evaluation.{name}", asked)
     found = train(store, tmp_path / "again", *PPO)
     assert {s: len(keys) - len(before[s]) for s, keys in stages(store).items() if keys != before[s]} == {

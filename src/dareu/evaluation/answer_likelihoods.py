@@ -10,8 +10,7 @@ from dareu.data.render import Encoded
 from dareu.errors import DataError
 from dareu.evaluation.model_metrics.token_scores import token_scores
 from dareu.evaluation.subject import Subject
-from dareu.models.logprobs import TokenStatistics, rows_that_fit, token_statistics, vocabulary_of
-from dareu.models.shared_prompts import shared_prompt_nll
+from dareu.models.logprobs import TokenStatistics, token_statistics
 
 # What a record keeps of the reference's tokens: for memorisation and for membership attacks.
 SCORES = (
@@ -50,11 +49,14 @@ def likelihoods(subject: Subject, samples: Sequence[Sample]) -> list[Likelihood]
         spans.append((start, len(others)))
     if not references:
         return []
-    asked, progress, size = (subject.model, subject.tokenizer), subject.bar("likelihoods"), subject.batch_size
-    statistics = token_statistics(*asked, references, batch_size=size, progress=progress)
-    fits = rows_that_fit(others, size, vocabulary_of(subject.model))
-    scored = shared_prompt_nll(*asked, others, batch_size=fits, progress=progress) if others else []
-    nlls = [total / max(count, 1) for total, count in scored]
+    statistics = token_statistics(
+        subject.model,
+        subject.tokenizer,
+        references,
+        batch_size=subject.batch_size,
+        progress=subject.bar("likelihoods"),
+    )
+    nlls = [total / max(count, 1) for total, count in subject.nlls_of_shared(others)]
     return [
         _likelihood(one, sample.response, nlls[start:stop])
         for one, sample, (start, stop) in zip(statistics, samples, spans, strict=True)

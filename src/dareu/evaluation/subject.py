@@ -8,7 +8,8 @@ from dareu.data.corpus import Sample, Task
 from dareu.data.render import Encoded, encode, render_prompt
 from dareu.errors import DataError
 from dareu.models.generate import Generation, generate, sample
-from dareu.models.logprobs import response_nll
+from dareu.models.logprobs import response_nll, rows_that_fit, vocabulary_of
+from dareu.models.shared_prompts import shared_prompt_nll
 
 UNLIMITED = 1 << 30
 
@@ -89,12 +90,15 @@ class Subject:
         """Greedy answers to rendered prompts, of `tokens` tokens or so many as there is `room` for."""
         if not prompts:
             return []
-        room = self.room(prompts, tokens)
+        return self.greedy(prompts, self.room(prompts, tokens))
+
+    def greedy(self, prompts: Sequence[str], tokens: int) -> list[Generation]:
+        """Greedy answers to rendered prompts, of up to `tokens` tokens, for which there is room."""
         return generate(
             self.model,
             self.tokenizer,
             prompts,
-            max_new_tokens=room,
+            max_new_tokens=tokens,
             batch_size=self.batch_size,
             progress=self.bar("answers"),
         )
@@ -106,13 +110,20 @@ class Subject:
         if not queries:
             return []
         prompts = self.rendered([query.prompt for query in queries])
+        tokens = self.room(prompts, self.limit(queries).wanted)
+        return self.drawn(prompts, tokens, count, temperature, seed)
+
+    def drawn(
+        self, prompts: Sequence[str], tokens: int, count: int, temperature: float, seed: int
+    ) -> list[list[Generation]]:
+        """`count` samples of each rendered prompt, of up to `tokens` tokens, for which there is room."""
         return sample(
             self.model,
             self.tokenizer,
             prompts,
             count=count,
             temperature=temperature,
-            max_new_tokens=self.room(prompts, self.limit(queries).wanted),
+            max_new_tokens=tokens,
             batch_size=self.batch_size,
             seed=seed,
             progress=self.bar("samples"),
@@ -128,5 +139,17 @@ class Subject:
             pairs,
             batch_size=self.batch_size,
             include_eos=include_eos,
+            progress=self.bar("likelihoods"),
+        )
+
+    def nlls_of_shared(self, pairs: Sequence[Encoded]) -> list[tuple[float, int]]:
+        """As `nlls`, where several responses answer one prompt, which is read once."""
+        if not pairs:
+            return []
+        return shared_prompt_nll(
+            self.model,
+            self.tokenizer,
+            pairs,
+            batch_size=rows_that_fit(pairs, self.batch_size, vocabulary_of(self.model)),
             progress=self.bar("likelihoods"),
         )

@@ -14,6 +14,7 @@ from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import DataError
 from dareu.evaluation.answer_likelihoods import SCORES, Likelihood, likelihoods
+from dareu.evaluation.asked_once import Known
 from dareu.evaluation.beside import holdout_of
 from dareu.evaluation.harness import harness_figures
 from dareu.evaluation.metrics.attribution import Attributions
@@ -27,7 +28,7 @@ from dareu.evaluation.model_metrics.fields import (
     keep_field,
 )
 from dareu.evaluation.subject import Subject
-from dareu.models.generate import Generation, generate
+from dareu.models.generate import Generation
 from dareu.runs.files import read_jsonl, write_jsonl
 from dareu.runs.ranks import is_main, on_main
 
@@ -89,11 +90,11 @@ def evaluate_model(
     rows = evaluated_rows(split, config.retain_limit, seed)
     samples = [sample for _, _, sample in rows]
     reasons = {} if config.likelihoods else dict.fromkeys(("nll", "wrong_nlls", *SCORES), NO_LIKELIHOODS)
-    kept = work and work / RECORDS
+    kept, known = work and work / RECORDS, Known()
     if kept and on_main(kept.is_file):
         records: list[Record] = read_jsonl(kept)
     else:
-        records = _answered(subject, rows, config, seed)
+        records = _answered(known.of(subject), rows, config)
         if kept and is_main():
             write_jsonl(kept, records)
     inputs: dict[str, Any] = {"truth_ratio_mean": config.truth_ratio}
@@ -106,7 +107,9 @@ def evaluate_model(
         metric for metric in metrics_of(config.suite) if not any(need in LATE for need in metric.needs)
     ]
     rate = config.relearn_lr or learning_rate
-    measured = EvaluationInputs(subject, split, records, samples, config, peers or {}, seed, rate, work)
+    measured = EvaluationInputs(
+        subject, split, records, samples, config, peers or {}, seed, rate, work, known
+    )
     filled = fill_fields(measured, {need for metric in metrics for need in metric.needs})
     inputs |= {"holdout": holdout_of(records), "curves": filled.curves or None}
     # On texts and numbers alone: one process does it, and writes them.
@@ -134,21 +137,14 @@ def evaluated_rows(split: Split, retain_limit: int | None, seed: int) -> list[Ro
     return rows + [(HOLDOUT, i, sample) for i, sample in enumerate(split.holdout)]
 
 
-def _answered(subject: Subject, rows: Sequence[Row], config: EvaluationConfig, seed: int) -> list[Record]:
+def _answered(subject: Subject, rows: Sequence[Row], config: EvaluationConfig) -> list[Record]:
     """A record for each sample, with its greedy answer and its likelihoods."""
     samples = [sample for _, _, sample in rows]
     limit = subject.limit(samples)
     asked = [sample.prompt for of, _, sample in rows if of != HOLDOUT]
     answers: list[Generation | None] = [None] * len(samples)  # attacks read the holdout's likelihoods alone
-    answers[: len(asked)] = generate(
-        subject.model,
-        subject.tokenizer,
-        subject.rendered(asked),
-        max_new_tokens=min(limit.room, config.max_new_tokens or limit.wanted),
-        batch_size=config.batch_size,
-        seed=seed,
-        progress=subject.bar("answers"),
-    )
+    most = min(limit.room, config.max_new_tokens or limit.wanted)
+    answers[: len(asked)] = subject.answers(subject.rendered(asked), most)
     scored: Sequence[Likelihood | None] = [None] * len(samples)
     if config.likelihoods:
         scored = likelihoods(subject, samples)

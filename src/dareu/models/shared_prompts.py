@@ -65,20 +65,21 @@ def _logprobs(model: Any, pad: int, pairs: Sequence[Encoded]) -> tuple[Tensor, T
     targets, counted = padded(answers, pad, model.device)
     ends = torch.zeros_like(mask, dtype=torch.bool)
     ends[:, -1] = True
+    goes_on = targets.size(1) > 1  # else nothing is read after the prompts
     with head_at(model, ends):
         read = model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=True,
+            use_cache=goes_on,
         )
-    cache = read.past_key_values
-    cache.batch_select_indices(of)
     first = _kept(read.logits, ends)[of]
-    whole = torch.cat([mask[of], counted], dim=1)[:, :-1]
     logps = torch.zeros(counted.shape, device=model.device)
     logps[:, :1] = picked_logprobs(first, targets[:, 0], counted[:, :1].bool())
-    if targets.size(1) > 1:
+    if goes_on:
+        cache = read.past_key_values
+        cache.batch_select_indices(of)
+        whole = torch.cat([mask[of], counted], dim=1)[:, :-1]
         keep = counted[:, 1:].bool()
         with head_at(model, keep):
             read = model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from models_fixture import SMALL, loud
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import DataError
+from dareu.evaluation.asked_once import Known
 from dareu.evaluation.metrics import model_rows
 from dareu.evaluation.metrics.registry import METRICS, metrics_of
 from dareu.evaluation.model_metrics.fields import PRODUCERS, EvaluationInputs, fill_fields, give_back_memory
@@ -124,6 +126,56 @@ def test_batch_size_changes_no_field(
             assert one.get(field) == pytest.approx(two.get(field), abs=1e-3)
 
 
+def test_the_unchanged_model_is_asked_once(
+    models: dict[str, Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures are those of an evaluation that asks again for each of them, weights that were changed included."""
+    from dareu.evaluation import subject
+
+    asked: Counter[tuple[str, str]] = Counter()  # rows of the evaluated model by function and evaluation
+    original, now = models["original"], ["once"]
+
+    def counted(name: str) -> Any:
+        real = getattr(subject, name)
+
+        def call(model: Any, tokenizer: Any, rows: Any, **kwargs: Any) -> Any:
+            if model is original:
+                asked[name, now[0]] += len(rows) * kwargs.get("count", 1)
+            return real(model, tokenizer, rows, **kwargs)
+
+        return call
+
+    def evaluate() -> Any:
+        config = EvaluationConfig(suite="full", batch_size=8, samples=3)
+        peer = {"retrained": lambda: (models["retrained"], tokenizer)}
+        return evaluate_model(original, tokenizer, SPLIT, {}, config, peers=peer)
+
+    for name in ("generate", "sample", "response_nll"):
+        monkeypatch.setattr(subject, name, counted(name))
+    once = evaluate()
+    now[0] = "again"
+    monkeypatch.setattr(Known, "of", lambda self, subject: subject)
+    again = evaluate()
+    assert flat(once.summary) == pytest.approx(flat(again.summary), abs=1e-4, nan_ok=True)
+    for one, two in zip(once.records, again.records, strict=True):
+        assert flat(one) == pytest.approx(flat(two), abs=1e-4, nan_ok=True)
+    figures = (once.records[0][field_of(name)] for name in ("benign", "int4", "without_template"))
+    assert len({round(one["probability"], 4) for one in figures}) == 3  # a mix-up would be seen
+    # Four questions: 16 samples at two temperatures hold the three of `sampled` and of `fade`.
+    assert (asked["sample", "once"], asked["sample", "again"]) == (4 * 32, 4 * (3 + 3 + 32))
+    # Before relearning on one of them, on the test and on the retain set; first turns.
+    assert asked["generate", "again"] - asked["generate", "once"] == 3 + 4 + 4 + 4
+    assert asked["response_nll", "again"] - asked["response_nll", "once"] == 3 + 4 + 4 - 4
+
+
+def flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of dicts and lists by its path."""
+    if not isinstance(tree, dict | list | tuple):
+        return {path: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return {k: v for key, value in items for k, v in flat(value, f"{path}/{key}").items()}
+
+
 def test_every_part_of_an_evaluation_shows_how_far_it_is(
     models: dict[str, Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,7 +282,7 @@ def test_no_field_needs_gradients_or_leaves_them(models: dict[str, Any], tokeniz
 def test_an_interrupted_evaluation_goes_on(
     models: dict[str, Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dareu.evaluation import suite
+    from dareu.evaluation import subject, suite
     from dareu.evaluation.model_metrics import fields
 
     def evaluate(work: Path | None) -> Any:
@@ -249,11 +301,35 @@ def test_an_interrupted_evaluation_goes_on(
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert kept == ["mia_gradient_norm.json", "mia_reference.json", "records.jsonl", "sampled.json"]
     with monkeypatch.context() as patch:  # nothing of that is done again
-        for where, name in ((suite, "generate"), (suite, "likelihoods"), (fields, "gradient_norms")):
+        for where, name in ((subject, "generate"), (suite, "likelihoods"), (fields, "gradient_norms")):
             patch.setattr(where, name, killed)
         again = evaluate(tmp_path)
     whole = evaluate(None)
     assert again.records == whole.records and again.summary == whole.summary
+
+
+def test_probes_go_on_with_the_same_figures(
+    models: dict[str, Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model answered before an interruption is not known afterwards: it is asked again."""
+    from dareu.evaluation.model_metrics import fields
+
+    names = ["sampled", "fade", *map(field_of, ("second_turn", "relearn_unrelated", "sampled"))]
+    whole, run_probe = given(models, tokenizer, known=Known()), fields.run_probe
+    expected = fill_fields(whole, names)
+
+    def killed(subject: Subject, inputs: Any, name: str) -> Any:
+        if name == "sampled":
+            raise KeyboardInterrupt
+        return run_probe(subject, inputs, name)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fields, "run_probe", killed)
+        fill_fields(given(models, tokenizer, known=Known(), work=tmp_path), names)
+    assert len(list(tmp_path.iterdir())) == 3
+    again = given(models, tokenizer, known=Known(), work=tmp_path)
+    found = fill_fields(again, names)
+    assert again.records == whole.records and flat(found.curves) == flat(expected.curves)
 
 
 @pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])

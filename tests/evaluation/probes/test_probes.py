@@ -14,6 +14,7 @@ from models_fixture import SMALL, loud
 
 from dareu.config import LoraConfig
 from dareu.data.corpus import Sample, Split
+from dareu.data.render import Encoded
 from dareu.evaluation.probes import prompts
 from dareu.evaluation.probes.base import Gap, ProbeInput, Values, mean_figures
 from dareu.evaluation.probes.knowledge import knowledge
@@ -159,6 +160,33 @@ def test_multiple_choice_is_the_distribution_over_letters(
         p = model(ids).logits[0, -1][letters].softmax(-1)
     assert values["probability"] == pytest.approx(float(p[right]), abs=1e-4)
     assert values["chosen"] == float(int(p.argmax()) == right)
+
+
+@pytest.mark.parametrize("name", ["multiple_choice", "yes_no"])
+def test_short_answers_to_one_prompt_cost_one_pass_over_it(
+    model: Any, subject: Subject, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures of reading prompt and answer anew for each answer, from fewer tokens."""
+
+    def whole(asked: Subject, pairs: list[Encoded]) -> list[tuple[float, int]]:
+        end = asked.tokenizer.eos_token_id
+        return asked.nlls([Encoded(p.prompt_ids, [*p.response_ids, end]) for p in pairs], include_eos=False)
+
+    read: list[int] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        once = run_probe(subject, GIVEN, name)
+        tokens = sum(read)
+        read.clear()
+        monkeypatch.setattr(Subject, "nlls_of_shared", whole)
+        again = run_probe(subject, GIVEN, name)
+    finally:
+        handle.remove()
+    assert equal(once.samples, again.samples) and any(v is not None for v in once.samples[1].values())
+    answers = {"multiple_choice": 3, "yes_no": 2}[name]
+    assert tokens < sum(read) / answers  # the answers themselves are not read either
 
 
 def test_weights_are_rounded_and_then_the_very_same_again(model: Any, subject: Subject) -> None:

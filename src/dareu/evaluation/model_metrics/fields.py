@@ -18,6 +18,7 @@ import numpy as np
 from dareu.config import EvaluationConfig
 from dareu.data.corpus import Sample, Split
 from dareu.errors import DareuError, DataError
+from dareu.evaluation.asked_once import Known
 from dareu.evaluation.metrics.base import INPUTS
 from dareu.evaluation.model_metrics import continuation, fade, layerwise
 from dareu.evaluation.model_metrics.gradient_norm import gradient_norms
@@ -37,6 +38,7 @@ class EvaluationInputs:
     """What producers read. `records` are filled in place; `samples` are theirs, in the same order.
 
     In `work`, where it is given, a file keeps what each producer found, for an evaluation that is interrupted.
+    `known`: what `subject` answered before in this evaluation; None where nothing is kept.
     """
 
     subject: Subject
@@ -48,6 +50,7 @@ class EvaluationInputs:
     seed: int
     learning_rate: float
     work: Path | None = None
+    known: Known | None = None
 
     def of(self, *sets: str) -> list[tuple[dict[str, Any], Sample]]:
         """Records and samples of some sets, in order."""
@@ -68,6 +71,11 @@ class EvaluationInputs:
                 "Give a model that was fine-tuned from the same base.",
             )
         return replace(self.subject, model=model.to(self.subject.model.device), tokenizer=tokenizer)
+
+    @property
+    def asked(self) -> Subject:
+        """`subject`, of which nothing is computed twice."""
+        return self.subject if self.known is None else self.known.of(self.subject)
 
     @cached_property
     def forget(self) -> list[Sample]:
@@ -92,7 +100,7 @@ def _write(rows: Sequence[tuple[dict[str, Any], Sample]], field: str, values: Se
 
 def _sampled(inputs: EvaluationInputs) -> None:
     """`sampled`: texts of `evaluation.samples` answers to each forget question at temperature 1."""
-    answers = inputs.subject.samples(inputs.forget, inputs.config.samples, 1.0, inputs.seed)
+    answers = inputs.asked.samples(inputs.forget, inputs.config.samples, 1.0, inputs.seed)
     _write(inputs.of("forget"), "sampled", [[a.text for a in mine] for mine in answers])
 
 
@@ -140,7 +148,7 @@ def _few_shot(inputs: EvaluationInputs) -> None:
 
 def _fade(inputs: EvaluationInputs) -> None:
     """`fade`: distance from the retrained model on each forget question, nats a token."""
-    subject, retrained = inputs.subject, inputs.peer("retrained")
+    subject, retrained = inputs.asked, inputs.peer("retrained")
     own, theirs = (
         fade.own_samples(one, inputs.forget, inputs.config.samples, inputs.seed)
         for one in (subject, retrained)
@@ -195,7 +203,9 @@ def _depth(inputs: EvaluationInputs, spans: list[layerwise.Span]) -> Sequence[An
 
 def _probe(name: str) -> Producer:
     def produce(inputs: EvaluationInputs) -> Curves:
-        asked = ProbeInput(inputs.split, seed=inputs.seed, learning_rate=inputs.learning_rate)
+        asked = ProbeInput(
+            inputs.split, seed=inputs.seed, learning_rate=inputs.learning_rate, known=inputs.known
+        )
         result = run_probe(inputs.subject, asked, name)
         _write(inputs.of("forget"), field_of(name), result.samples)
         return {f"{name}.{curve}": points for curve, points in result.curves.items()}
@@ -225,6 +235,8 @@ def fill_fields(inputs: EvaluationInputs, needed: Collection[str]) -> Filled:
     missing: dict[str, str] = {}
     curves: Curves = {}
     fields = [field for field in PRODUCERS if field in needed]
+    if inputs.known and field_of("sampled") in fields:
+        inputs.known.planned = dict.fromkeys(ProbeInput.temperatures, ProbeInput.sample_count)
     for number, field in enumerate(fields):
         for record in inputs.records:
             record.setdefault(field, None)

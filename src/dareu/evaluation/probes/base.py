@@ -12,6 +12,7 @@ from dareu.data.corpus import Split
 from dareu.errors import DareuError
 
 if TYPE_CHECKING:
+    from dareu.evaluation.asked_once import Known
     from dareu.evaluation.subject import Subject
 
 Values = dict[str, float | None]  # figures of one sample
@@ -22,7 +23,8 @@ class ProbeInput:
     """What every probe may use beside the model.
 
     `learning_rate`: of relearning and benign fine-tuning; that of the original fine-tuning is a strong attacker.
-    `training_batch`: rows in one step of relearning.
+    `training_batch`: rows in one step of relearning. `known`: what the evaluated model answered before in this
+    evaluation; None where nothing is kept.
     """
 
     split: Split
@@ -33,6 +35,11 @@ class ProbeInput:
     relearn_share: float = 0.1
     sample_count: int = 16
     temperatures: tuple[float, ...] = (0.8, 1.0)
+    known: Known | None = None
+
+    def asked(self, subject: Subject) -> Subject:
+        """The evaluated model as it is, of which nothing is computed twice. Not for one that a probe has changed."""
+        return subject if self.known is None else self.known.of(subject)
 
 
 class ProbeResult(NamedTuple):

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from dareu.data.corpus import Sample
-from dareu.data.render import render_prompt, render_turns, response_text, without_control
+from dareu.data.render import Encoded, render_prompt, render_turns, response_text, without_control
 from dareu.evaluation.metrics.model_rows import best_of_k, doublings
 from dareu.evaluation.metrics.rouge import exact_answer, rouge_recall
 from dareu.evaluation.probes.base import (
@@ -98,9 +98,10 @@ def choice_prompt(question: str, answers: Sequence[str]) -> str:
 
 def _short_logps(subject: Subject, groups: Sequence[Sequence[tuple[str, str]]]) -> list[list[float]]:
     """For each group of prompts, not rendered yet, with short answers: the answers' log p (sum over tokens, without
-    end-of-text)."""
+    end-of-text). Answers of one token to one prompt cost one pass over it."""
     prompts, answers = zip(*(row for group in groups for row in group), strict=True)
-    totals = iter(subject.nlls(subject.pairs(prompts, answers), include_eos=False))
+    pairs = [Encoded(p.prompt_ids, p.response_ids[:-1]) for p in subject.pairs(prompts, answers)]
+    totals = iter(subject.nlls_of_shared(pairs))
     return [[-total for total, _ in islice(totals, len(group))] for group in groups]
 
 
@@ -223,7 +224,7 @@ def second_turn(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     needs_questions(inputs, "The probe by a second turn")
     forget = inputs.split.forget
     tokens = subject.limit(forget).wanted
-    first = subject.answers(subject.rendered([s.prompt for s in forget]), tokens)
+    first = inputs.asked(subject).answers(subject.rendered([s.prompt for s in forget]), tokens)
     again = [
         second_turn_prompt(subject.tokenizer, s.prompt, a.text) for s, a in zip(forget, first, strict=True)
     ]
@@ -247,7 +248,7 @@ def sampled(subject: Subject, inputs: ProbeInput) -> ProbeResult:
     samples: list[Values] = [{} for _ in forget]
     curves: dict[str, list[tuple[float, float]]] = {}
     for temperature in inputs.temperatures:
-        answers = subject.samples(forget, count, temperature, inputs.seed)
+        answers = inputs.asked(subject).samples(forget, count, temperature, inputs.seed)
         name = f"t{temperature:g}"
         exact = [
             [exact_answer(s.response, a.text) for a in mine] for s, mine in zip(forget, answers, strict=True)

@@ -57,7 +57,8 @@ def train_steps(
     """What `measure` says of a copy of the model after each number of `steps` (rising) of fine-tuning on `rows`.
 
     AdamW at a constant rate, no weight decay, gradients clipped to 1, dropout off; the loss is the mean NLL of the
-    response tokens of a batch. Of a model with an adapter the adapter is trained. The model itself stays as it was.
+    response tokens of a batch. Of a model with an adapter the adapter is trained. The model itself stays as it was:
+    `subject` is what is measured at step 0.
     """
     trained = copy.deepcopy(subject.model).eval()
     adapted = is_peft(trained)
@@ -65,8 +66,8 @@ def train_steps(
         parameter.requires_grad_(parameter.is_floating_point() and (not adapted or "lora_" in name))
     parameters = [p for p in trained.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
-    quiet = replace(subject, model=trained, progress=None)
-    results = [measure(quiet)] if 0 in steps else []
+    results = [measure(replace(subject, progress=None))] if 0 in steps else []
+    quiet = Subject(trained, subject.tokenizer, subject.task, subject.batch_size)
     walk = batches(len(rows), batch_size, max(steps), seed)
     for done, batch_rows in enumerate(track(walk, subject.bar("fine-tuning")), start=1):
         batch = to_batch([rows[i] for i in batch_rows], subject.tokenizer.pad_token_id, trained.device)
@@ -109,7 +110,7 @@ def _curves(
 ) -> ProbeResult:
     forget = [inputs.split.forget[i] for i in measured]
     measured_at = train_steps(
-        subject,
+        inputs.asked(subject),
         subject.references(taught),
         inputs.steps,
         lambda trained: knowledge(trained, forget),
