@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from dareu.data.render import end_token
+from dareu.models.merge import adapter_in_base_precision
 from dareu.models.passes import by_length, each, padded
 from dareu.models.seeds import seeded
 from dareu.runs.ranks import on_main, world_size
 
 ROOM = 5 << 23  # bytes of keys, values and scores up to which a batch may grow on a CPU
+COMPACT = 2**30  # rows × parameters of a batch from which a step through the model costs more than its calls
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,16 @@ def generate(
         options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
         options |= {"temperature": temperature, "seed": seed, "progress": progress}
         return on_main(lambda: generate(model, tokenizer, prompts, **options))
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {}
+    sampling: dict[str, Any] = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {}
+    )
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
 
     def answer(batch: Sequence[int]) -> list[Generation]:
         ids, mask = padded([encoded[i] for i in batch], tokenizer.pad_token_id, model.device, left=True)
         return _responses(model, tokenizer, ids, mask, max_new_tokens, **sampling)
 
-    with seeded(seed, model.device):
+    with seeded(seed, model.device), adapter_in_base_precision(model):
         return each(model, by_length(list(map(len, encoded)), batch_size), answer, progress)
 
 
@@ -82,27 +86,84 @@ def _responses(
     ids: Tensor,
     mask: Tensor,
     length: int,
-    processors: Any = None,
+    drawn: tuple[Tensor, float] | None = None,
     **sampling: Any,
 ) -> list[Generation]:
-    """What the model writes after each row of token ids, greedily unless `sampling` says otherwise."""
-    from transformers import GenerationConfig
+    """What the model writes after each row of token ids: greedily; by numbers in [0, 1) that were `drawn`, (B, length),
+    and a temperature (`_InverseCdf`); or as `sampling` says, transformers' own options.
+
+    A row that has ended is carried along until the last of its batch ends. Where a pass is expensive (`COMPACT`), the
+    batch is cut down to the rows that go on each time half of it has ended.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     ends = end_ids(model, tokenizer)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    width, rows = ids.size(1), list(range(len(ids)))
     if context is not None:  # learned positions end there
-        length = max(1, min(length, context - ids.size(1)))
-    config = GenerationConfig(
-        max_new_tokens=length,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=ends,
-        use_cache=True,
-        **{"do_sample": False, **sampling},
-    )
-    output = model.generate(
-        input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=processors
-    )
-    return [_response(tokenizer, row, ends) for row in output[:, ids.size(1) :].tolist()]
+        length = max(1, min(length, context - width))
+    options: dict[str, Any] = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": ends,
+        "use_cache": True,
+    }
+    options |= {"do_sample": False, **sampling}
+    # Transformers' sampling draws for a whole batch, and sharded models need as many passes on each process.
+    compact = not sampling and world_size() == 1 and len(ids) * model.num_parameters() > COMPACT
+    cache: Any = None
+    written: list[list[int]] = [[] for _ in rows]
+    while rows:
+        config = GenerationConfig(
+            max_new_tokens=length - (ids.size(1) - width), return_dict_in_generate=True, **options
+        )
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            generation_config=config,
+            logits_processor=LogitsProcessorList(
+                [_InverseCdf(drawn[0][rows], width, drawn[1])] if drawn else []
+            ),
+            stopping_criteria=StoppingCriteriaList([_HalfEnded(ends, len(rows))] if compact else []),
+        )
+        ids = output.sequences
+        for row, tokens in zip(rows, ids[:, width:].tolist(), strict=True):
+            written[row] = tokens
+        left = [i for i, row in enumerate(rows) if not set(ends).intersection(written[row])]
+        if not compact or not left or ids.size(1) - width >= length:
+            break
+        kept = torch.tensor(left, device=ids.device)
+        cache = _of_rows(output.get("past_key_values"), kept)
+        rows = [rows[i] for i in left]
+        mask = torch.nn.functional.pad(mask[kept], (0, ids.size(1) - mask.size(1)), value=1)
+        ids = ids[kept]
+    return [_response(tokenizer, row, ends) for row in written]
+
+
+def _of_rows(cache: Any, rows: Tensor) -> Any:
+    """A cache of keys and values cut down to some of its rows; None, so that they are read again, where it cannot be:
+    the states of linear attention are not selected."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    if not all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in getattr(cache, "layers", [None])
+    ):
+        return None
+    cache.batch_select_indices(rows)
+    return cache
+
+
+class _HalfEnded:
+    """A stopping criterion that ends a whole batch of `count` rows once half of them have ended."""
+
+    def __init__(self, ends: Sequence[int], count: int) -> None:
+        self.ends, self.count = ends, count
+        self.ended: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
+        now = torch.isin(input_ids[:, -1], torch.tensor(self.ends, device=input_ids.device))
+        self.ended = now if self.ended is None else self.ended | now
+        return torch.full_like(now, bool(2 * self.ended.sum() >= self.count))
 
 
 def _response(tokenizer: Any, row: Sequence[int], ends: Sequence[int]) -> Generation:
@@ -164,8 +225,6 @@ def sample(
     Raises:
         ValueError: for a `count` below 1 or a `temperature` that is not positive.
     """
-    from transformers import LogitsProcessorList
-
     if count < 1 or not temperature > 0:
         raise ValueError(f"count={count} must be at least 1 and temperature={temperature} above 0")
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
@@ -174,12 +233,12 @@ def sample(
         ids, mask = padded([encoded[i] for i, _ in batch], tokenizer.pad_token_id, model.device, left=True)
         draws = np.stack([_draws(prompts[i], copy, seed, max_new_tokens) for i, copy in batch])
         uniforms = torch.tensor(draws, dtype=torch.float32, device=model.device).clamp_(max=1 - 2**-24)
-        processor = _InverseCdf(uniforms, ids.size(1), temperature)
-        return _responses(model, tokenizer, ids, mask, max_new_tokens, LogitsProcessorList([processor]))
+        return _responses(model, tokenizer, ids, mask, max_new_tokens, (uniforms, temperature))
 
     order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
     rows = [(i, copy) for i in order for copy in range(count)]
     size = _at_once(model, batch_size, max(map(len, encoded), default=0) + max_new_tokens)
     batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-    answers = each(model, batches, answer, progress)
+    with adapter_in_base_precision(model):
+        answers = each(model, batches, answer, progress)
     return [answers[i : i + count] for i in range(0, len(answers), count)]

@@ -1,4 +1,4 @@
-"""Rollouts through a merged adapter: two to three times faster than through an unmerged one."""
+"""Answers through an adapter, cheaper than as it is trained: merged, or in the base's own precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +47,31 @@ def merged(model: Any, adapter: str = POLICY) -> Iterator[None]:
                 layer.merged_adapters.clear()
             if shared is not None:
                 head.weight = shared
+
+
+@contextmanager
+def adapter_in_base_precision(model: Any) -> Iterator[None]:
+    """Within it the matrices of a LoRA adapter have the 16-bit type of the weights that they are added to.
+
+    PEFT keeps them in float32 for training, and casts the input of each adapted layer to float32 and its output back:
+    a third of the time in which a bfloat16 model answers. Afterwards the float32 matrices are back. Does nothing where
+    the base is not of 16-bit floating-point weights, and to layers with a variant such as DoRA, which needs norms.
+    """
+    cast: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+    for layer in model.modules() if is_peft(model) else ():
+        if not isinstance(getattr(layer, "lora_A", None), torch.nn.ModuleDict) or layer.lora_variant:
+            continue
+        dtype = _adapted(layer).dtype
+        if dtype in (torch.bfloat16, torch.float16):
+            matrices = [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
+            cast += [(matrix, matrix.data) for matrix in matrices if matrix.dtype != dtype]
+            for matrix in matrices:
+                matrix.data = matrix.data.to(dtype)
+    try:
+        yield
+    finally:
+        for matrix, before in cast:
+            matrix.data = before
 
 
 def _adapted(layer: Any) -> torch.Tensor:
