@@ -29,7 +29,7 @@ def shared_prompt_nll(
     groups: dict[tuple[int, ...], Group] = {}
     for i, pair in enumerate(pairs):
         groups.setdefault(tuple(pair.prompt_ids), []).append(i)
-    if len(groups) == len(pairs) or () in groups or not _continues(model):
+    if len(groups) == len(pairs) or () in groups or not takes_positions(model):
         return response_nll(model, tokenizer, pairs, batch_size=batch_size, progress=progress)
 
     def score(numbers: Sequence[int]) -> list[tuple[float, int]]:
@@ -39,7 +39,7 @@ def shared_prompt_nll(
     return each(model, _batches(pairs, list(groups.values()), batch_size), score, progress)
 
 
-def _continues(model: Any) -> bool:
+def takes_positions(model: Any) -> bool:
     """Whether the model takes positions, without which a prompt padded at its left would be read elsewhere."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "position_ids" in inspect.signature(base.forward).parameters
@@ -61,23 +61,13 @@ def _logprobs(model: Any, pad: int, pairs: Sequence[Encoded]) -> tuple[Tensor, T
     groups = [list(group) for _, group in groupby(pairs, key=lambda pair: pair.prompt_ids)]
     prompts, answers = [group[0].prompt_ids for group in groups], [pair.response_ids for pair in pairs]
     of = torch.tensor([k for k, group in enumerate(groups) for _ in group], device=model.device)
-    ids, mask = padded(prompts, pad, model.device, left=True)
     targets, counted = padded(answers, pad, model.device)
-    ends = torch.zeros_like(mask, dtype=torch.bool)
-    ends[:, -1] = True
     goes_on = targets.size(1) > 1  # else nothing is read after the prompts
-    with head_at(model, ends):
-        read = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=goes_on,
-        )
-    first = _kept(read.logits, ends)[of]
+    logits, mask, cache = read_prompts(model, prompts, pad, goes_on)
+    first = logits[of]
     logps = torch.zeros(counted.shape, device=model.device)
     logps[:, :1] = picked_logprobs(first, targets[:, 0], counted[:, :1].bool())
     if goes_on:
-        cache = read.past_key_values
         cache.batch_select_indices(of)
         whole = torch.cat([mask[of], counted], dim=1)[:, :-1]
         keep = counted[:, 1:].bool()
@@ -89,10 +79,28 @@ def _logprobs(model: Any, pad: int, pairs: Sequence[Encoded]) -> tuple[Tensor, T
                 past_key_values=cache,
                 use_cache=True,
             )
-        logps[:, 1:] = picked_logprobs(_kept(read.logits, keep), targets[:, 1:][keep], keep)
+        logps[:, 1:] = picked_logprobs(kept(read.logits, keep), targets[:, 1:][keep], keep)
     return logps, counted
 
 
-def _kept(logits: Tensor, keep: Tensor) -> Tensor:
+def read_prompts(
+    model: Any, prompts: Sequence[Sequence[int]], pad: int, to_go_on: bool = True
+) -> tuple[Tensor, Tensor, Any]:
+    """Logits after each prompt, (B, V), the mask (B, T) of the prompts, padded at their left, and the cache of keys and
+    values, for passes that go on (None without `to_go_on`)."""
+    ids, mask = padded(prompts, pad, model.device, left=True)
+    ends = torch.zeros_like(mask, dtype=torch.bool)
+    ends[:, -1] = True
+    with head_at(model, ends):
+        read = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            use_cache=to_go_on,
+        )
+    return kept(read.logits, ends), mask, read.past_key_values
+
+
+def kept(logits: Tensor, keep: Tensor) -> Tensor:
     """(N, V) of what `head_at` leaves, or of all logits where it could leave none out."""
     return logits[keep] if logits.shape[:2] == keep.shape else logits.squeeze(0)

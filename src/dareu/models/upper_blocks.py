@@ -58,7 +58,7 @@ def upper_blocks_alone(
         getattr(m, "gradient_checkpointing", False) for m in model.modules()
     )
     if whole or not begins_at(model, max(rows, key=len), first, pad_id):
-        with _forwards(_without_dropout(model, first)):
+        with forwards(_without_dropout(model, first)):
             yield
         return
     states = states_below(model, rows, first, pad_id, batch_size)
@@ -134,7 +134,7 @@ def _beginning_at(
         blocks[first].register_forward_pre_hook(put, with_kwargs=True),
     ]
     try:
-        with _forwards({block: _passed_over(block, now) for block in blocks[:first]}):
+        with forwards({block: passed_over(block, now) for block in blocks[:first]}):
             yield
     finally:
         for handle in handles:
@@ -142,7 +142,7 @@ def _beginning_at(
 
 
 @contextmanager
-def _forwards(new: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+def forwards(new: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Within it modules have another `forward`."""
     own = {module: module.__dict__["forward"] for module in new if "forward" in module.__dict__}
     for module, forward in new.items():
@@ -156,7 +156,7 @@ def _forwards(new: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
             module.forward = forward
 
 
-def _passed_over(block: nn.Module, now: Callable[[], bool]) -> Callable[..., Any]:
+def passed_over(block: nn.Module, now: Callable[[], bool]) -> Callable[..., Any]:
     """The block's `forward`, which gives back what it gets whenever `now`."""
     whole = block.forward
 

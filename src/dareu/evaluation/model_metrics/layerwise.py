@@ -19,6 +19,7 @@ from dareu.errors import ModelError
 from dareu.evaluation.subject import Subject
 from dareu.models.layers import block_outputs, cut_after, find_blocks, patched_block
 from dareu.models.logprobs import IGNORE, length_batches, response_logits, to_batch, vocabulary_of
+from dareu.models.patched_passes import goes_on_alone, patched_passes, where_predicted
 
 # Nats: the least loss by the retrained model's states that marks a block as holding the fact.
 LEAST_DELTA = 0.05
@@ -76,8 +77,8 @@ def _batches(
             first = len(pairs[i].prompt_ids)
             inside = slice(first + spans[i].start, first + spans[i].stop)
             labels[row, inside] = batch["input_ids"][row, inside]
-        where = F.pad(labels[:, 1:] != IGNORE, (0, 1))
-        yield chunk, batch | {"labels": labels}, where
+        spanned = batch | {"labels": labels}
+        yield chunk, spanned, where_predicted(spanned)
 
 
 def _means(logits: Tensor, targets: Tensor, mask: Tensor) -> list[float]:
@@ -151,11 +152,13 @@ def patched_logprobs(subject: Subject, spans: Sequence[Span], states: Sequence[T
                 "Depth compares models that were fine-tuned from one base.",
             )
     result = np.zeros((len(spans), count))
-    for chunk, batch, where in _batches(subject, spans):
-        for index in range(count):
-            values = torch.cat([states[i][index] for i in chunk])
-            with patched_block(model, index, where, values):
-                result[chunk, index] = _means(*response_logits(model, batch))
+    short: bool | None = None
+    for chunk, batch, _ in _batches(subject, spans):
+        theirs = [states[i] for i in chunk]
+        if short is None:
+            short = goes_on_alone(model, {name: values[:1] for name, values in batch.items()}, theirs[:1])
+        for index, logits in enumerate(patched_passes(model, batch, theirs, short)):
+            result[chunk, index] = _means(*logits)
     return result
 
 
