@@ -395,3 +395,62 @@ def test_trackio_keeps_each_run_and_leaves_stdout_alone(
     assert losses == pytest.approx([row["forget_loss"] for row in works[1].log])
     assert (tmp_path / "trackio" / "test.db").is_file()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("moment", ["begin", "log", "end"])
+def test_a_logger_that_fails_does_not_end_the_training(
+    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At its beginning, at its second line or at its end: it is told once, and the weights are those without it."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    quiet = Work(tmp_path / "quiet")
+    wanted = train(tmp_path / "quiet", "gradient_ascent", work=quiet, optim={"epochs": 1})
+    calls: list[str] = []
+
+    def full(name: str, after: int = 0) -> Any:
+        given = getattr(SummaryWriter, name)
+
+        def fail(*args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            if len(calls) > after:
+                raise OSError("No space left on device")
+            return given(*args, **kwargs)
+
+        return fail
+
+    name, after = {"begin": ("__init__", 0), "log": ("add_scalar", 3), "end": ("close", 0)}[moment]
+    monkeypatch.setattr(SummaryWriter, name, full(name, after))
+    work = Work(tmp_path / "work", report_to=_report_to("tensorboard", tmp_path / "logs"))
+    found = train(tmp_path / "work", "gradient_ascent", work=work, optim={"epochs": 1})
+    assert len(calls) == after + 1  # and it is not asked again
+    told = [line for line in capsys.readouterr().err.splitlines() if "logging=" in line]
+    assert len(told) == 1 and "logging=tensorboard failed (OSError: No space left on device)" in told[0]
+    assert [row["forget_loss"] for row in work.log] == [row["forget_loss"] for row in quiet.log]
+    weights = [model.state_dict() for model, _ in (wanted, found)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_an_error_of_training_is_raised_where_a_logger_listens(tmp_path: Path) -> None:
+    work = Work(tmp_path / "work", report_to=_report_to("tensorboard", tmp_path / "logs"))
+    with pytest.raises(TrainingError, match="loss is not finite"):
+        train(tmp_path / "work", LossMethod(Breaking(2, "value")), work=work)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_wandb_that_fails_at_its_end_does_not_lose_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    finish = wandb.finish
+
+    def fail(*args: Any) -> None:
+        finish()
+        raise RuntimeError("the service is gone")
+
+    monkeypatch.setattr(wandb, "finish", fail)
+    work = Work(tmp_path / "work", report_to=_report_to("wandb", tmp_path / "logs"))
+    train(tmp_path / "work", "gradient_ascent", work=work, optim={"epochs": 1})
+    assert "logging=wandb failed (RuntimeError: the service is gone)" in capsys.readouterr().err
+    assert wandb.run is None

@@ -1,9 +1,8 @@
 """What every trainer here shares: arguments, checkpoints that are whole, the log, the guard against bad losses."""
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dareu.runs.checkpoints import last_checkpoint, mark_complete, resume_point
 from dareu.runs.files import write_jsonl
 from dareu.runs.ranks import world_size
 from dareu.training.best_weights import BestWeights
+from dareu.training.loggers import logger_run, tolerate
 
 
 @dataclass
@@ -142,42 +142,13 @@ class Bookkeeping(StepBar):
         self.work.tick()
 
 
-@contextmanager
-def logger_run(work: Work) -> Iterator[None]:
-    """End the run of wandb or trackio that training began, else the next run of a sweep would write into it."""
-    if work.report_to == "trackio":
-        import trackio
-
-        current = trackio.context_vars.current_run
-        before = current.get()
-        with redirect_stdout(sys.stderr):  # it prints, and `--json` has stdout for itself
-            try:
-                yield
-            finally:
-                if current.get() not in (None, before):
-                    trackio.finish()
-        return
-    if work.report_to != "wandb":
-        yield
-        return
-    import wandb
-
-    before = wandb.run
-    try:
-        yield
-    finally:
-        if wandb.run is not None and wandb.run is not before:
-            wandb.finish()
-        if before is None:
-            wandb.teardown()  # it reads its folder from the environment once a process: the next run has its own
-
-
 def run_trainer(trainer: Any, work: Work) -> None:
     """Train from the newest whole checkpoint in `work`, without the callback that prints every logged line."""
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     checkpoint = resume_point(work.checkpoints)
+    tolerate(trainer, work.report_to)
     with logger_run(work):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
