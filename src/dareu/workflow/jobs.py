@@ -8,6 +8,7 @@ import base64
 import importlib
 import json
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -15,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from dareu.config import RunConfig, parse
 from dareu.config.compose import explain, hydra_started, quoted, search_path, settable, with_recommended
-from dareu.errors import ConfigError, DareuError, DataError, ModelError, TrainingError, reason_of
+from dareu.errors import ConfigError, DareuError, DataError, ModelError, RunError, TrainingError, reason_of
+from dareu.runs.files import writing_to
 from dareu.workflow.console import Console
 
 QUIET = (
@@ -79,6 +82,7 @@ def job_launcher(
 
     Raises:
         ConfigError: There is no such launcher.
+        RunError: By the function: a job's process is gone, without an outcome.
     """
     from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
@@ -103,11 +107,36 @@ def job_launcher(
         def launch(jobs: Sequence[Job]) -> list[Outcome]:
             nonlocal count
             lists = [[*settable(job.overrides), _order(job, log)] for job in jobs]
-            ended = launcher.launch(lists, count) if jobs else []
+            try:
+                ended = launcher.launch(lists, count) if jobs else []
+            except Exception as error:  # `run_job` raises none: a launcher's own, of a process that is gone
+                said = " ".join(line.strip() for line in str(error).splitlines()[:2]).rstrip(".")
+                raise RunError(
+                    f"A job ended without a result ({said or type(error).__name__}).",
+                    "Was it killed, out of time or out of memory? The same command goes on from what is finished.",
+                ) from error
             count += len(jobs)
             return [one.return_value for one in ended]
 
         yield launch
+
+
+@contextmanager
+def launcher_files(hydra: Sequence[str], runs: Path) -> Iterator[Path]:
+    """A folder for a launcher's own files, which is deleted at the end.
+
+    That of submitit lies in `runs`, which the nodes of a cluster see, and stays after an error: it has the logs of the
+    jobs.
+    """
+    if not any(override.lstrip("+").startswith("hydra/launcher=submitit") for override in hydra):
+        with TemporaryDirectory() as scratch:
+            yield Path(scratch)
+        return
+    with writing_to(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        folder = Path(mkdtemp(prefix=".jobs-", dir=runs))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _order(job: Job, log: Path | None) -> str:

@@ -1,6 +1,5 @@
 """`dareu train -m`: one run for each combination of values."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from dareu.config.compose import check_overrides, compose, split_hydra
 from dareu.errors import ConfigError
 from dareu.workflow.console import Console
 from dareu.workflow.experiment import train
-from dareu.workflow.jobs import Job, Outcome, job_launcher
+from dareu.workflow.jobs import Job, Outcome, job_launcher, launcher_files
 
 
 def sweep(overrides: Sequence[str], config_dir: str | None = None) -> list[Outcome]:
@@ -22,20 +21,20 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> list[Outco
 
     Raises:
         ConfigError: One of the runs cannot be composed. Told before any of them starts.
+        RunError: A job's process is gone, without an outcome.
     """
     check_overrides(overrides, config_dir, sweep=True)
     own, hydra = split_hydra(overrides)
     runs = grid(own)
-    for one in runs:
-        compose(one, config_dir)
+    configs = [compose(one, config_dir) for one in runs]
     common = set(runs[0]).intersection(*runs)
     jobs = []
     for one in runs:
         title = " ".join(o.lstrip("+") for o in one if len(runs) == 1 or o not in common)
         jobs.append(Job("dareu.workflow.sweep:run", one, title, {"title": title}))
     with (
-        tempfile.TemporaryDirectory() as scratch,
-        job_launcher(hydra, config_dir, Path(scratch)) as launch,
+        launcher_files(hydra, Path(configs[0].run_dir or "runs").expanduser()) as files,
+        job_launcher(hydra, config_dir, files) as launch,
     ):
         return launch(jobs)
 
