@@ -149,7 +149,7 @@ def run_trainer(trainer: Any, work: Work) -> None:
     trainer.remove_callback(PrinterCallback)
     checkpoint = resume_point(work.checkpoints)
     tolerate(trainer, work.report_to)
-    with logger_run(work):
+    with logger_run(work.report_to):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 

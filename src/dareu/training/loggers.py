@@ -3,12 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dareu.errors import first_line, note
-
-if TYPE_CHECKING:
-    from dareu.training.common import Work
 
 
 class Tolerant:
@@ -49,9 +46,11 @@ def tolerate(trainer: Any, name: str) -> None:
 
 
 @contextmanager
-def logger_run(work: "Work") -> Iterator[None]:
-    """End the run of wandb or trackio that training began, else the next run of a sweep would write into it."""
-    if work.report_to == "trackio":
+def logger_run(name: str) -> Iterator[None]:
+    """End the run that training began, where `name` is wandb or trackio, else the next run of a sweep would write into
+    it.
+    """
+    if name == "trackio":
         import trackio
 
         current = trackio.context_vars.current_run
@@ -61,10 +60,10 @@ def logger_run(work: "Work") -> Iterator[None]:
                 yield
             finally:
                 if current.get() not in (None, before):
-                    with _telling(work):
+                    with _telling(name):
                         trackio.finish()
         return
-    if work.report_to != "wandb":
+    if name != "wandb":
         yield
         return
     import wandb
@@ -73,7 +72,7 @@ def logger_run(work: "Work") -> Iterator[None]:
     try:
         yield
     finally:
-        with _telling(work):
+        with _telling(name):
             if wandb.run is not None and wandb.run is not before:
                 wandb.finish()
             if before is None:
@@ -81,12 +80,12 @@ def logger_run(work: "Work") -> Iterator[None]:
 
 
 @contextmanager
-def _telling(work: "Work") -> Iterator[None]:
+def _telling(name: str) -> Iterator[None]:
     """An error within is told, not raised."""
     try:
         yield
     except Exception as error:  # whatever another library raises
-        _tell(work.report_to, error)
+        _tell(name, error)
 
 
 def _tell(name: str, error: Exception) -> None:
