@@ -131,3 +131,18 @@ def matrices_and_others(model: Any) -> tuple[list[nn.Parameter], list[nn.Paramet
     matrices = [p for p in trained if p.ndim == 2 and id(p) not in kept]
     taken = {id(p) for p in matrices}
     return matrices, [p for p in trained if id(p) not in taken]
+
+
+def has_dropout(model: Any) -> bool:
+    """Whether training passes drop something at random: by modules, by settings of the model."""
+    settings = model.config.get_text_config().to_dict()
+    return any("drop" in name and value for name, value in settings.items()) or any(
+        isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()
+    )
+
+
+def weights_of_a_block(model: Any) -> int:
+    """Mean number of weights of a block, the head's share included; embeddings are not counted."""
+    looked_up = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
+    weights = sum(parameter.numel() for parameter in model.parameters()) - looked_up
+    return weights // int(model.config.get_text_config().num_hidden_layers)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from dareu.data.render import Encoded
 from dareu.models.divergence import kl_divergence as kl_divergence
-from dareu.models.passes import each, evaluating, padded
+from dareu.models.layers import has_dropout, weights_of_a_block
+from dareu.models.passes import each, evaluating, like_length, padded
+from dareu.runs.ranks import world_size
 
 IGNORE = -100
 # What one batch holds without gradients at most, so that its memory stays beside that of generation: entries of its
@@ -20,6 +22,10 @@ LOGITS = 2**25
 TOKENS = 2**11
 # Entries of the logits whose distributions are looked at together: several copies of them are needed.
 SLICE = 2**20
+# Tokens that cost as much as one more pass forth and back on a CPU, with room: 27 for SmolLM2-135M with LoRA, whose 30
+# blocks have 3.5 million weights each; 60 for four blocks of 197,000 (one thread).
+CALL = 48
+LARGE = 10**6  # weights of a block from which on rows of like length pass apart
 MOST_PADDED = 1.15  # two batches make one where that has no more than so many times their cells
 
 
@@ -90,6 +96,24 @@ def response_logprobs(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, 
     """`token_logprobs` of a batch, by way of `response_logits`."""
     logits, targets, mask = response_logits(model, batch)
     return picked_logprobs(logits, targets, mask), mask
+
+
+def answer_logprobs(model: Any, rows: Sequence[Encoded], pad_id: int, device: Any) -> Tensor:
+    """log p (N,) of all answer tokens of the rows, in passes of rows of like length where these cost less than one.
+
+    One pass for small models and on other devices than a CPU, where a call costs as much as many rows; in several
+    processes, which have to take equally many; and with dropout, whose draws depend on what passes together.
+    """
+    alone = torch.device(device).type == "cpu" and world_size() == 1
+    parts = [rows]
+    if alone and weights_of_a_block(model) >= LARGE and not has_dropout(model):
+        chunks = like_length([len(row) for row in rows], CALL)
+        parts = [[rows[i] for i in chunk] for chunk in chunks]
+    found = []
+    for part in parts:
+        logps, mask = response_logprobs(model, to_batch(part, pad_id, device))
+        found.append(logps[mask])
+    return torch.cat(found)
 
 
 def picked_logprobs(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:

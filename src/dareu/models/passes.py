@@ -31,6 +31,25 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
+def like_length(lengths: Sequence[int], call: float) -> list[list[int]]:
+    """The numbers of the rows in passes of rows of like length, the shortest rows first: the passes with the fewest
+    tokens in all, pads included, where each costs `call` tokens more.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    # Of the shortest rows, 0 to n of them: (least cost, where the last pass begins).
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for stop in range(1, len(order) + 1):
+        width = lengths[order[stop - 1]]
+        best.append(min((best[k][0] + call + width * (stop - k), k) for k in range(stop)))
+    passes: list[list[int]] = []
+    stop = len(order)
+    while stop:
+        start = best[stop][1]
+        passes.insert(0, order[start:stop])
+        stop = start
+    return passes
+
+
 def each(
     model: Any,
     batches: Sequence[Sequence[Any]],

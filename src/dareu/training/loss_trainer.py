@@ -14,6 +14,7 @@ from dareu.data.render import Encoded
 from dareu.models.load import as_original, reference_logits
 from dareu.models.logprobs import (
     IGNORE,
+    answer_logprobs,
     kl_divergence,
     response_logits,
     response_logprobs,
@@ -272,7 +273,9 @@ class LossTrainer(WholeAdapters, SeededSteps, Trainer):
     def _retain_term(self, model: Any) -> Tensor:
         assert self.retain_sampler is not None
         if self.retain == "nll":
-            return losses.nll(*response_logprobs(model, self._batch_of(self.retain_sampler)))
+            rows, pad = self._rows_of(self.retain_sampler), self.tokenizer.pad_token_id
+            logps = answer_logprobs(model, rows, pad, self.args.device)
+            return losses.nll(logps, torch.ones_like(logps))
         return self._divergence(model, self.retain_sampler)
 
     def _divergence(self, model: Any, sampler: RetainSampler[Encoded]) -> Tensor:
