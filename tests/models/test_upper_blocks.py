@@ -84,6 +84,12 @@ def test_lower_blocks_are_passed_over_in_training_and_frozen() -> None:
     assert all(flag == ("layers.2" in n or "layers.3" in n) for n, flag in flags.items())
 
 
+def test_as_many_bytes_are_kept_as_the_estimate_counts() -> None:
+    kept = upper_blocks.states_below(adapted(), ROWS, 2, PAD, batch_size=2)
+    size = sum(own.numel() * own.element_size() for own in kept)
+    assert size == upper_blocks.states_bytes(sum(map(len, ROWS)), 16, 4) == 23 * 16 * 4
+
+
 def test_what_does_not_fit_in_memory_is_passed_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = adapted()
     logps, _ = trained(policy, ROWS)

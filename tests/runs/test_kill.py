@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_fixture import SMALL, figures, kill_at, process, results, rows, train
+from pipeline_fixture import (
+    DATA,
+    PPO,
+    SMALL,
+    TRAINING,
+    figures,
+    kill_at,
+    process,
+    results,
+    rows,
+    tiny_hub_model,
+    train,
+)
 
 RUN = [
     *SMALL,
@@ -65,6 +78,49 @@ def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     assert results(folder)["seconds"]["original"] > told["seconds"] > 0
     for left in (".out", ".work"):
         assert not [p for p in (store / left).rglob("*") if p.is_file()]
+
+
+EPOCHS = ["method.optim.epochs=20", "method.optim.batch_size=4", "method.optim.save_every=2"]
+QUICK = ["finetune.epochs=5", "attributor.optim.epochs=2", "retrain=false"]
+HUB = ["model=hf", "model.max_length=256", *DATA, *TRAINING]
+# Method → its settings, and where to look for the moment of the kill, in the store's `.work/unlearned/KEY`.
+METHODS = {
+    "fresh_adapter": ([*HUB, *EPOCHS], "checkpoints/checkpoint-4"),
+    "counterfactual": ([*SMALL[1:], *EPOCHS], "checkpoints/checkpoint-4"),
+    "dareu_warm": (
+        [*SMALL[1:], *PPO, *(one.replace("method.", "method.warm_start.") for one in EPOCHS)],
+        "teachers/checkpoints/checkpoint-4",
+    ),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_goes_on_after_a_kill(method: str, tmp_path: Path) -> None:
+    """The same command again: the same figures, and the same weights bit for bit."""
+    settings, moment = METHODS[method]
+    argv = [f"method={method}", *settings, *QUICK]
+    if settings[0] == "model=hf":
+        argv.append(f"model.path={tiny_hub_model(tmp_path / 'hub', template=True, context=256)}")
+    undisturbed = train(tmp_path / "store", tmp_path / "run", *argv, base=[])
+    store, folder = tmp_path / "killed-store", tmp_path / "killed"
+    shutil.copytree(
+        tmp_path / "store", store, ignore=lambda at, names: {"unlearned", "evaluation", "audit"} & {*names}
+    )
+    command = ["train", *argv, f"cache_dir={store}", f"run_dir={folder}"]
+    kill_at(f".work/unlearned/*/{moment}/complete", store, *command)
+    assert not (store / "unlearned").exists()
+    last = process(*command)
+    _, err = last.communicate(timeout=240)
+    assert last.returncode == 0, err
+    assert figures(results(folder)) == figures(undisturbed)
+    one, other = (at / "model" / model_file(at) for at in (folder, tmp_path / "run"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def model_file(run: Path) -> str:
+    """The weights in the run's `model/`: an adapter's, or all."""
+    [name] = [path.name for path in (run / "model").glob("*.safetensors")]
+    return name
 
 
 def test_the_moment_of_a_kill_is_really_looked_for(tmp_path: Path) -> None:

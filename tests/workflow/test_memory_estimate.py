@@ -107,33 +107,62 @@ def test_the_phases_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert update.rows == 2
 
 
-def test_keys_that_are_set_are_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def local(tmp_path: Path) -> list[str]:
+    """Three people with four rows each, a tiny model of two blocks with an adapter, and two facts that are taught."""
     path = tiny_hub_model(tmp_path / "model", template=True)
     rows = write_lines(tmp_path / "rows.jsonl", folk())
+    facts = write_lines(tmp_path / "facts.jsonl", folk(4)[-2:])
     names = ["data.columns.prompt=question", "data.columns.response=answer", "data.columns.owner=person"]
-    run = [
-        "data=local",
-        f"data.path={rows}",
-        *names,
-        "forget.count=1",
-        "model=hf",
-        f"model.path={path}",
-        "model.max_length=64",
-        "device=cpu",
-    ]
+    taught = [f"data.test_path={facts}", "data.teach_test=true"]
+    model = ["model=hf", f"model.path={path}", "model.max_length=64", "device=cpu"]
+    return ["data=local", f"data.path={rows}", *names, *taught, "forget.owners=[Bo]", *model]
+
+
+def test_a_fresh_adapter_keeps_states_and_learns_the_facts(
+    local: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight rows of those who stay and two facts: what the first of two blocks gives to each token is kept."""
+    found: list[tuple[memory.Work, dict[str, float]]] = []
+    estimated = memory.estimate
+
+    def noted(size: Any, work: memory.Work, device: str) -> Any:
+        found.append((work, estimated(size, work, device)))
+        return found[-1][1]
+
+    monkeypatch.setattr(memory, "estimate", noted)
+    texts = [row["question"] + row["answer"] for row in folk(4) if row["person"] in ("Ada", "Cy")]
+    texts += [row["question"] + row["answer"] for row in folk(4)[-2:]]
+    tokens = sum(int(len(text) / 3.5) + 16 for text in texts)
+    memory_parts(prepare(compose([*local, "method=fresh_adapter", "method.optim.batch_size=100"])))
+    (finetuning, before), (work, parts) = found
+    assert (work.rows, work.kept, finetuning.rows, finetuning.kept) == (10, tokens, 14, 0)
+    assert parts["kept_states"] == tokens * 32 * 4 / memory.MIB and before["kept_states"] == 0
+    bare = estimated(SIZE, memory.Work(1, 1, 1))["total"]
+    assert estimated(SIZE, memory.Work(1, 1, 1, kept=1000))["total"] - bare == pytest.approx(8000 / memory.MIB)
+    assert estimated(SIZE, memory.Work(1, 1, 1, kept=2**28))["kept_states"] == 0  # 2 GiB: nothing is kept
+    for none in ("model.gradient_checkpointing=true", "method.params.start=0"):
+        memory_parts(prepare(compose([*local, "method=fresh_adapter", none])))
+        assert found[-1][0].kept == 0
+
+
+SIZE = memory.ModelSize(parameters=1000, trainable=10, layers=2, width=2, vocabulary=10, cached=2)
+
+
+def test_keys_that_are_set_are_not_named(local: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     mib = 0.0
     monkeypatch.setattr(memory, "available_mib", lambda device: mib)
 
     def told(*overrides: str) -> str:
         with pytest.raises(ConfigError, match="does not fit") as caught:
-            check_run_memory(prepare(compose([*run, *overrides])))
+            check_run_memory(prepare(compose([*local, *overrides])))
         return caught.value.cure
 
     assert (
         told("model.adapter=none") == "Set model.adapter=lora, model.dtype=bfloat16, or take a smaller model."
     )
     assert told("model.dtype=bfloat16") == "Set model.quantization=nf4, or take a smaller model."
-    context = prepare(compose(run))
+    context = prepare(compose(local))
     parts = memory_parts(context)
     assert parts is not None
     mib = parts["total"] - 0.1
@@ -141,7 +170,7 @@ def test_keys_that_are_set_are_not_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert warning is not None and "method.warm_start.optim.micro_batch_size" in warning
     keys = keys_that_lower(context.config.model, context.config.method)["activations"]  # type: ignore[arg-type]
     assert "model.gradient_checkpointing=true" in keys
-    saving = prepare(compose([*run, "model.gradient_checkpointing=true"]))
+    saving = prepare(compose([*local, "model.gradient_checkpointing=true"]))
     parts = memory_parts(saving)
     assert parts is not None
     mib = parts["total"] - 0.1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -136,3 +137,12 @@ class Split:
     holdout: tuple[Sample, ...] = ()
     calibration: tuple[Sample, ...] = ()
     attacks: tuple[Sample, ...] = ()
+
+
+def learnt(samples: Sequence[Sample], data: Corpus | Split) -> tuple[Sample, ...]:
+    """What a model is fine-tuned on: samples of owners, and the general facts where the corpus teaches them.
+
+    Args:
+        samples: Those of all owners for the original model, of those who stay for the retrained one.
+    """
+    return (*samples, *(data.test if data.teach_test else ()))

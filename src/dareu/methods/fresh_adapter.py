@@ -18,7 +18,7 @@ from pydantic import Field
 
 from dareu.config import HFConfig, RunConfig, Strict
 from dareu.config.params import read_settings
-from dareu.data.corpus import Sample, Split
+from dareu.data.corpus import Sample, Split, learnt
 from dareu.errors import ConfigError, ModelError
 from dareu.methods.base import MethodContext
 from dareu.methods.loss_method import LossMethod, settings_of
@@ -92,10 +92,16 @@ class FreshAdapter(LossMethod):
                 "method=fresh_adapter needs an original that is a LoRA adapter; method=counterfactual does not.",
             )
 
-    def samples(self, context: MethodContext) -> Sequence[Sample]:
-        """The retain samples, and as in retraining the general facts where the base does not know them."""
-        corpus = context.corpus
-        return [*context.split.retain, *(corpus.test if corpus.teach_test else ())]
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """What the retrained model learns."""
+        return learnt(split.retain, split)
+
+    def passed_once(self, config: RunConfig, blocks: int) -> int:
+        from dareu.models.upper_blocks import blocks_below
+
+        if isinstance(config.model, HFConfig) and config.model.gradient_checkpointing:
+            return 0
+        return blocks_below(read_settings(FreshAdapterSettings, settings_of(config).params).start, blocks)
 
     def shares_weights(self) -> bool:
         return False  # blocks are passed over
@@ -107,7 +113,7 @@ class FreshAdapter(LossMethod):
         config, method, work = context.config, settings_of(context.config), context.work
         settings = read_settings(FreshAdapterSettings, method.params)
         reset_adapter(context.policy, config.seed)
-        rows, policy = context.encode(self.samples(context)), context.policy
+        rows, policy = context.encode(self.samples(context.split)), context.policy
         with upper_blocks_alone(
             policy,
             rows,

@@ -46,10 +46,14 @@ class LossMethod(LossSpec, Method):
     def shares_weights(self) -> bool:
         return self.trainer is None
 
-    def samples(self, context: MethodContext) -> Sequence[Sample]:
+    def samples(self, split: Split) -> Sequence[Sample]:
         """What training walks through."""
-        forget, retain = context.split.forget, context.split.retain
+        forget, retain = split.forget, split.retain
         return {"forget": forget, "retain": retain, "both": forget + retain}[self.walks]
+
+    def passed_once(self, config: RunConfig, blocks: int) -> int:
+        """How many of the lowest of `blocks` blocks the rows pass once, with what comes out kept for all epochs."""
+        return 0
 
     def others(self, context: MethodContext) -> list[list[Encoded]]:
         """For each forget row the responses that stand beside it; none where the loss reads none.
@@ -78,7 +82,7 @@ class LossMethod(LossSpec, Method):
             context.tokenizer,
             method=self,
             optim=method.optim,
-            rows=context.encode(self.samples(context)),
+            rows=context.encode(self.samples(context.split)),
             retain_rows=context.encode(context.split.retain),
             retain=method.retain,
             retain_batch_size=method.retain_batch_size,

@@ -66,7 +66,7 @@ class Undo(Distillation):
 
     def teachers(self, context: MethodContext, settings: UndoSettings) -> list[SoftTargets]:
         self._unlearn(context, settings)
-        return kept_distributions(context, context.encode(self.samples(context)), settings.top_k)
+        return kept_distributions(context, context.encode(self.samples(context.split)), settings.top_k)
 
     def _unlearn(self, context: MethodContext, settings: UndoSettings) -> None:
         from dareu.models.load import freeze_original

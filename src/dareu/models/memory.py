@@ -18,6 +18,7 @@ import torch
 
 from dareu.errors import ConfigError
 from dareu.models.layers import matrices_and_others
+from dareu.models.upper_blocks import states_bytes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 STORED = 17  # activations of a block that its backward pass reads, as multiples of tokens × width
@@ -63,7 +64,8 @@ class Work:
     `sampled` rows are generated at once; `checkpointing` keeps one value a token, layer and unit of width; `frozen`: a
     second copy of what is trained stays as reference; `engine`: which of `CUT` shares the model among `processes`;
     `muon`: the optimizer of matrices; `base`: the base model is loaded beside the model before training, for teachers.
-    Rows are those of one process.
+    `kept`: tokens of which what one block gives is kept all the while (`models.upper_blocks`). Rows are those of one
+    process.
     """
 
     rows: int
@@ -77,6 +79,7 @@ class Work:
     engine: str = "ddp"
     muon: bool = False
     base: bool = False
+    kept: int = 0
 
 
 def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, float]:
@@ -96,13 +99,14 @@ def estimate(size: ModelSize, work: Work, device: str = "cuda") -> dict[str, flo
         "logits": counted * size.vocabulary * 3 * 4,
         "sampling": work.sampled * work.length * size.layers * size.cached * size.bytes,
     }
+    parts["kept_states"] = states_bytes(work.kept, size.width, size.bytes)
     parts["base"] = parts["weights"] if work.base else 0
     for name in CUT[work.engine]:  # the base is whole in each process
         parts[name] /= work.processes
     if "weights" in CUT[work.engine]:  # a block whole while it works, and the next one
         parts["weights"] += 2 * size.parameters * size.bytes / size.layers
     update = parts["activations"] + parts["logits"]
-    stays = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer"))
+    stays = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer", "kept_states"))
     peak = max(stays + max(update, parts["sampling"]), parts["weights"] + parts["base"])
     parts["total"] = peak * HELD.get(device.partition(":")[0], 1.0)
     return {name: value / MIB for name, value in parts.items()}
@@ -178,7 +182,8 @@ def check_memory(
     Args:
         parts: What `estimate` gives.
         available: MiB; None: not known.
-        keys: Settings that make `weights` (all that stays), `activations`, `logits` or `sampling` smaller.
+        keys: Settings that make `weights` (all that stays), `activations`, `logits`, `sampling` or
+            `kept_states` smaller.
 
     Raises:
         ConfigError: What stays alone does not fit: weights with reference, gradients and optimizer, or with the base
@@ -197,7 +202,7 @@ def check_memory(
             if keys["weights"]
             else "Take a smaller model or a larger device.",
         )
-    largest = max(("activations", "logits", "sampling"), key=lambda name: parts[name])
+    largest = max(("activations", "logits", "sampling", "kept_states"), key=lambda name: parts[name])
     return (
         f"The run may not fit into memory: about {parts['total'] / 1024:.1f} GiB are needed and "
         f"{available / 1024:.1f} GiB available, most of it for {largest}. Keys to lower it: "

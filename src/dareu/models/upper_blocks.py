@@ -15,10 +15,20 @@ from dareu.models.passes import evaluating
 MOST_MIB = 1024
 
 
-def first_block(model: Any, share: float) -> int:
-    """How many of the model's blocks lie in the lowest `share` of them, in [0, 1); one at least lies above."""
-    count = len(find_blocks(model)[1])
+def blocks_below(share: float, count: int) -> int:
+    """How many of `count` blocks lie in the lowest `share` of them, in [0, 1); one at least lies above."""
     return min(round(share * count), count - 1)
+
+
+def first_block(model: Any, share: float) -> int:
+    """`blocks_below` of the model's blocks."""
+    return blocks_below(share, len(find_blocks(model)[1]))
+
+
+def states_bytes(tokens: int, width: int, itemsize: int) -> int:
+    """Bytes of what is kept of so many tokens; 0 where it would be more than `MOST_MIB`, for then nothing is kept."""
+    size = tokens * width * itemsize
+    return size if size <= MOST_MIB * 2**20 else 0
 
 
 def states_below(
@@ -53,11 +63,10 @@ def upper_blocks_alone(
     if not first:
         yield
         return
-    size = sum(map(len, rows)) * model.config.get_text_config().hidden_size * model.dtype.itemsize
-    whole = size > MOST_MIB * 2**20 or any(
-        getattr(m, "gradient_checkpointing", False) for m in model.modules()
-    )
-    if whole or not begins_at(model, max(rows, key=len), first, pad_id):
+    width = model.config.get_text_config().hidden_size
+    kept_bytes = states_bytes(sum(map(len, rows)), width, model.dtype.itemsize)
+    checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    if checkpointed or not kept_bytes or not begins_at(model, max(rows, key=len), first, pad_id):
         with forwards(_without_dropout(model, first)):
             yield
         return

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dareu.data.corpus import Corpus, Sample, digest, sample_tree
+from dareu.data.corpus import Sample, digest, sample_tree
 from dareu.models.files import ADAPTER, adapter_base
 from dareu.runs.manifest import content_key, file_digest
 
@@ -39,9 +39,3 @@ def names_a_base(base: Mapping[str, Any], imported: str | None) -> bool:
     if "content" in base:
         return content_key({"original": base["content"]}) != imported
     return "path" in base  # on the hub
-
-
-def training_samples(corpus: Corpus, without: Sequence[str] = ()) -> tuple[Sample, ...]:
-    """What a model is fine-tuned on, in corpus order, so that the original does not depend on the forget split."""
-    general = corpus.test if corpus.teach_test else ()
-    return tuple(s for s in corpus.samples if s.owner not in without) + general

@@ -7,10 +7,11 @@ from typing import Any
 
 from dareu.config import DareUConfig, HFConfig, LossMethodConfig, Optim, OptimBase, VectorConfig
 from dareu.data.boundary_prompts import retain_count
+from dareu.data.corpus import Sample, learnt
 from dareu.runs.ranks import world_size
 from dareu.workflow.context import Context
 from dareu.workflow.given_adapter import keeps_adapter
-from dareu.workflow.keys import names_a_base, training_samples
+from dareu.workflow.keys import names_a_base
 
 CHARACTERS = 3.5  # of a token, about
 
@@ -41,9 +42,10 @@ def memory_parts(context: Context) -> dict[str, float] | None:
     )
     samples = context.corpus.samples
     answers = _tokens(max(len(s.response) for s in samples), config.model.max_length)
-    length = _tokens(max(len(s.prompt) + len(s.response) for s in samples), config.model.max_length)
-    learnt = len(training_samples(context.corpus, ()))
-    passes = [Pass(rows_at_once(config.finetune, learnt, processes), config.finetune, frozen=False)]
+    length = max(_length(s, config.model.max_length) for s in samples)
+    all_rows = len(learnt(samples, context.corpus))
+    passes = [Pass(rows_at_once(config.finetune, all_rows, processes), config.finetune, frozen=False)]
+    passes += _unlearning(context, processes, _loads_base(context, lora is not None), size.layers)
     works = [
         Work(
             one.rows,
@@ -57,8 +59,9 @@ def memory_parts(context: Context) -> dict[str, float] | None:
             engine=engine(),
             muon=getattr(one.optim, "name", None) == "muon",
             base=one.base,
+            kept=one.kept,
         )
-        for one in (*passes, *_unlearning(context, processes, _loads_base(context, lora is not None)))
+        for one in passes
     ]
     device = str(pick_device(config.device))
     return max((estimate(size, one, device) for one in works), key=lambda parts: parts["total"])
@@ -69,7 +72,7 @@ class Pass:
     """Rows that pass through the model at once and are held until the backward pass, in one process.
 
     `optim`: how it trains; `sampled`: rows that are generated at once; `frozen`: the original stands beside the model;
-    `base`: as in `models.memory.Work`.
+    `base`, `kept`: as in `models.memory.Work`.
     """
 
     rows: int
@@ -77,6 +80,7 @@ class Pass:
     sampled: int = 0
     frozen: bool = True
     base: bool = False
+    kept: int = 0
 
 
 def rows_at_once(
@@ -101,8 +105,8 @@ def rows_at_once(
     return micro * (1 + pairs) - (-beside // parts) - (-scrambled // parts)
 
 
-def _unlearning(context: Context, processes: int, base: bool) -> list[Pass]:
-    """The passes of the method's phases; none of a method that has no optimizer."""
+def _unlearning(context: Context, processes: int, base: bool, blocks: int) -> list[Pass]:
+    """The passes of the method's phases through so many blocks; none of a method that has no optimizer."""
     from dareu.methods.loss_method import LossMethod
     from dareu.methods.registry import method_of
     from dareu.training.loss_spec import needs_reference
@@ -115,18 +119,20 @@ def _unlearning(context: Context, processes: int, base: bool) -> list[Pass]:
     row = method_of(method)
     if not isinstance(method, LossMethodConfig) or not isinstance(row, LossMethod):
         return []
-    walked = {"forget": forget, "retain": retain, "both": forget + retain}[row.walks]
+    walked = row.samples(context.split)
     none = method.retain == "none" or not retain
     held = rows_at_once(
         method.optim,
-        walked,
+        len(walked),
         processes,
         retain=0 if none else method.retain_batch_size,
         scrambled=method.scrambled_batch_size,
         pairs=row.pairs is not None,
     )
     frozen = needs_reference(row, method.retain, method.scrambled_batch_size)
-    return [Pass(held, method.optim, frozen=frozen, base=base)]
+    once = row.passed_once(context.config, blocks)
+    kept = sum(_length(s, context.config.model.max_length) for s in walked) if once else 0
+    return [Pass(held, method.optim, frozen=frozen, base=base, kept=kept)]
 
 
 def _reinforcement(method: DareUConfig, forget: int, retain: int, processes: int, base: bool) -> list[Pass]:
@@ -194,7 +200,12 @@ def keys_that_lower(model: HFConfig, method: Any) -> dict[str, list[str]]:
         "activations": [*rows, "model.max_length", *saves],
         "logits": rows,
         "sampling": ["method.prompts_per_batch", "method.num_generations"],
+        "kept_states": saves,
     }
+
+
+def _length(sample: Sample, most: int) -> int:
+    return _tokens(len(sample.prompt) + len(sample.response), most)
 
 
 def _tokens(characters: int, most: int) -> int:

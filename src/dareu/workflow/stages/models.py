@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dareu.config import HFConfig
+from dareu.data.corpus import learnt
 from dareu.data.render import encode_samples
 from dareu.data.sources.registry import load_background
 from dareu.models.files import ADAPTER
 from dareu.runs import ranks
 from dareu.runs.store import Building
 from dareu.workflow.context import Context
-from dareu.workflow.keys import folder_key, imported_key, samples_key, training_samples
+from dareu.workflow.keys import folder_key, imported_key, samples_key
 from dareu.workflow.library_settings import quiet_libraries
 from dareu.workflow.loading import load_run_model, note_base
 from dareu.workflow.prepare import tokenizer_texts
@@ -79,9 +80,9 @@ class FineTuned(Stage):
         self.name = which  # type: ignore[misc]  # two stages of one class
 
     def samples(self) -> tuple[Any, ...]:
-        """What it is trained on."""
-        gone = () if self.which == "original" else self.context.split.forget_owners
-        return training_samples(self.context.corpus, gone)
+        """What it is trained on; of the original in corpus order, whatever is forgotten."""
+        corpus, split = self.context.corpus, self.context.split
+        return learnt(corpus.samples if self.which == "original" else split.retain, corpus)
 
     def inputs(self) -> Any:
         config = self.context.config
