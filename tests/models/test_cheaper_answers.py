@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from dareu.config import LoraConfig
 from dareu.models import generate as generation
 from dareu.models.generate import _responses
-from dareu.models.load import POLICY, add_lora
+from dareu.models.load import ORIGINAL, POLICY, add_lora, freeze_original
 from dareu.models.merge import adapter_in_base_precision
 
 PAD, LENGTH = 15, 40
@@ -126,16 +126,50 @@ def matrices(model: Any) -> dict[str, torch.Tensor]:
     return {n: p.data for n, p in model.named_parameters() if "lora_" in n}
 
 
-def test_an_adapter_has_its_bases_precision_within_and_its_own_afterwards() -> None:
-    model = with_adapter(torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rslora", [False, True])
+def test_an_adapter_has_its_bases_precision_within_and_its_own_afterwards(
+    dtype: torch.dtype, rslora: bool
+) -> None:
+    model = with_adapter(dtype, rslora=rslora)
     before = {name: weight.clone() for name, weight in matrices(model).items()}
+    order = [id(weight) for weight in model.parameters()]
     assert {weight.dtype for weight in before.values()} == {torch.float32}
     with adapter_in_base_precision(model):
         inside = matrices(model)
-        assert {weight.dtype for weight in inside.values()} == {torch.bfloat16}
-        assert all(torch.equal(weight, before[name].bfloat16()) for name, weight in inside.items())
+        assert {weight.dtype for weight in inside.values()} == {dtype}
+        assert all(torch.equal(weight, before[name].to(dtype)) for name, weight in inside.items())
     after = matrices(model)
     assert all(torch.equal(weight, before[name]) for name, weight in after.items())
+    assert [id(weight) for weight in model.parameters()] == order  # an optimizer holds the same
+
+
+def test_a_frozen_original_beside_the_policy_is_back_too() -> None:
+    model = freeze_original(with_adapter(torch.bfloat16))
+    before = {
+        name: (weight, weight.data.clone(), weight.requires_grad) for name, weight in model.named_parameters()
+    }
+    with pytest.raises(KeyError), adapter_in_base_precision(model):
+        assert {w.dtype for n, w in model.named_parameters() if ORIGINAL in n} == {torch.bfloat16}
+        raise KeyError
+    for name, weight in model.named_parameters():
+        own, data, wanted = before[name]
+        assert weight is own and torch.equal(weight, data) and weight.requires_grad == wanted, name
+
+
+def test_gradients_are_seen_afterwards_by_who_listened_before() -> None:
+    """DDP averages gradients by hooks on the nodes that accumulate them, which a parameter loses with its type."""
+    model, (ids, mask) = with_adapter(torch.bfloat16), prompts()
+    seen: set[str] = set()
+    nodes = {
+        n: p.expand_as(p).grad_fn.next_functions[0][0] for n, p in model.named_parameters() if p.requires_grad
+    }
+    for name, node in nodes.items():
+        node.register_hook(lambda *given, name=name: seen.add(name))
+    with adapter_in_base_precision(model):
+        pass
+    model(input_ids=ids, attention_mask=mask).logits.float().sum().backward()
+    assert seen == set(nodes) == set(matrices(model))
 
 
 @pytest.mark.parametrize(

@@ -54,24 +54,28 @@ def adapter_in_base_precision(model: Any) -> Iterator[None]:
     """Within it the matrices of a LoRA adapter have the 16-bit type of the weights that they are added to.
 
     PEFT keeps them in float32 for training, and casts the input of each adapted layer to float32 and its output back:
-    a third of the time in which a bfloat16 model answers. Afterwards the float32 matrices are back. Does nothing where
-    the base is not of 16-bit floating-point weights, and to layers with a variant such as DoRA, which needs norms.
+    a third of the time in which a bfloat16 model answers. Copies stand in for the float32 matrices, which are back
+    afterwards. Does nothing where the base is not of 16-bit floating-point weights, and to layers with a variant such
+    as DoRA, which needs norms.
     """
-    cast: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
-    for layer in model.modules() if is_peft(model) else ():
-        if not isinstance(getattr(layer, "lora_A", None), torch.nn.ModuleDict) or layer.lora_variant:
-            continue
-        dtype = _adapted(layer).dtype
-        if dtype in (torch.bfloat16, torch.float16):
-            matrices = [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
-            cast += [(matrix, matrix.data) for matrix in matrices if matrix.dtype != dtype]
-            for matrix in matrices:
-                matrix.data = matrix.data.to(dtype)
+    replaced: list[tuple[torch.nn.Module, str, torch.nn.Parameter]] = []
     try:
+        for layer in model.modules() if is_peft(model) else ():
+            if not isinstance(getattr(layer, "lora_A", None), torch.nn.ModuleDict) or layer.lora_variant:
+                continue
+            dtype = _adapted(layer).dtype
+            if dtype not in (torch.bfloat16, torch.float16):
+                continue
+            for module in (*layer.lora_A.values(), *layer.lora_B.values()):
+                for name, own in list(module.named_parameters(recurse=False)):
+                    if own.dtype != dtype:
+                        replaced.append((module, name, own))
+                        # Not `own.data`: DDP would no longer see the gradients of one whose type has changed.
+                        setattr(module, name, torch.nn.Parameter(own.detach().to(dtype), requires_grad=False))
         yield
     finally:
-        for matrix, before in cast:
-            matrix.data = before
+        for module, name, own in replaced:
+            setattr(module, name, own)
 
 
 def _adapted(layer: Any) -> torch.Tensor:
