@@ -60,7 +60,11 @@ def _short_passes(
     read = batch["input_ids"].tolist()
     before, cache = read_prompts(model, [ids[: at[0]] for ids, at in zip(read, places, strict=True)], 0)[1:]
     ids, mask = padded([ids[at[0] : at[-1] + 1] for ids, at in zip(read, places, strict=True)], 0, device)
-    targets, keep, whole = batch["labels"][:, 1:][where[:, :-1]], mask.bool(), torch.cat([before, mask], dim=1)
+    targets, keep, whole = (
+        batch["labels"][:, 1:][where[:, :-1]],
+        mask.bool(),
+        torch.cat([before, mask], dim=1),
+    )
     blocks = find_blocks(model)[1]
     for index in range(len(states[0])) if only is None else only:
         over = {block: passed_over(block, lambda: True) for block in blocks[: index + 1]}
@@ -92,7 +96,10 @@ def goes_on_alone(model: Any, row: Batch, states: Sequence[Tensor]) -> bool:
             short = [logits for logits, _, _ in _short_passes(model, row, states, some)]
         except Exception:  # whatever a model raises that misses what its lower blocks leave
             return False
+    # In 16 bits a pass of another shape rounds elsewhere: .13 nats on average after the first of SmolLM2's blocks in
+    # bfloat16, where another block's states change them by 1 to 3.
+    most = max(1e-3, 32 * torch.finfo(model.dtype).eps)
     return all(
-        torch.allclose(a.float().log_softmax(-1), b.float().log_softmax(-1), rtol=1e-3, atol=1e-3)
+        bool((a.float().log_softmax(-1) - b.float().log_softmax(-1)).abs().mean() < most)
         for a, b in zip(short, whole, strict=True)
     )
