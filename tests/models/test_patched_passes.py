@@ -96,12 +96,20 @@ def test_a_row_that_counts_from_its_second_token_is_read_whole() -> None:
 @torch.no_grad()
 def test_short_passes_of_a_model_in_16_bits_are_taken(dtype: torch.dtype) -> None:
     """Its rounding differs with the shape of a pass, here by the pads of a row: no reason to read it whole."""
-    model = other("llama", "q_proj", **WIDTHS, num_hidden_layers=4).eval().to(dtype)
-    batch, states = batch_of(ROWS, SPANS), states_for(SPANS)
-    padded_row = {name: values[1:2] for name, values in batch.items()}
-    assert goes_on_alone(model, padded_row, states[1:2])
-    other_states = [states[1].flip(0)]  # those of other blocks are told apart
-    whole = list(whole_passes(model, padded_row, states[1:2]))
-    wrong = list(whole_passes(model, padded_row, other_states))
-    distance = (whole[0][0].float().log_softmax(-1) - wrong[0][0].float().log_softmax(-1)).abs().mean()
-    assert distance > 32 * torch.finfo(dtype).eps
+    wide = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = other("llama", "q_proj", **wide, num_hidden_layers=4).eval().to(dtype)
+    rows = [Encoded([*range(14)] * 4, [*range(1, 15)] * 3), Encoded([3, 9, 5] * 10, [8, 2, 4, 11] * 5)]
+    row = {name: values[1:] for name, values in batch_of(rows, [(2, 12), (2, 12)]).items()}
+    states = [torch.randn(BLOCKS, 10, 64, generator=torch.Generator().manual_seed(3))]
+    whole = [logits for logits, _, _ in whole_passes(model, row, states)]
+    short = [logits for logits, _, _ in patched_passes(model, row, states, True)]
+    wrong = [logits for logits, _, _ in whole_passes(model, row, [states[0].flip(0)])]
+
+    def apart(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        return (one.float().log_softmax(-1) - two.float().log_softmax(-1)).abs()
+
+    assert apart(whole[0], short[0]).max() > 1e-3  # else the case shows nothing
+    assert (
+        apart(whole[0], wrong[0]).mean() > 32 * torch.finfo(dtype).eps
+    )  # states of other blocks are told apart
+    assert goes_on_alone(model, row, states)
