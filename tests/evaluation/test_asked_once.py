@@ -47,6 +47,8 @@ def test_greedy_answers_of_any_limit(subject: Subject, order: tuple[int, ...]) -
 def test_what_is_known_costs_nothing(subject: Subject, passes: list[int]) -> None:
     once = Known().of(subject)
     assert cost(passes, lambda: once.answers(PROMPTS, 12)) > 0
+    assert not all(answer.finished for answer in once.answers(PROMPTS, 12))
+    assert cost(passes, lambda: once.answers(PROMPTS, 12)) == 0
     assert cost(passes, lambda: once.answers(PROMPTS[1:], 5)) == 0
     assert cost(passes, lambda: subject.answers(PROMPTS[1:], 5)) > 0
 

@@ -112,6 +112,38 @@ def test_transformers_own_sampling_keeps_its_batch(monkeypatch: pytest.MonkeyPat
     assert found[0] == found[1]
 
 
+def test_of_several_processes_each_keeps_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = of_kind("learned positions")
+    torch.manual_seed(2)
+    drawn = (torch.rand(12, LENGTH), 8.0)
+    _, all_rows = answered(model, False, monkeypatch, drawn=drawn)
+    monkeypatch.setattr(generation, "world_size", lambda: 2)
+    assert answered(model, True, monkeypatch, drawn=drawn)[1] == all_rows
+
+
+def test_rows_that_end_at_their_first_token_or_after_one_of_several_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One row, the limit of one token, and a prompt that leaves room for one token are among the cases."""
+    model = of_kind("Llama")
+    for ends, length in ((list(range(16)), LENGTH), ([PAD, 3, 7], LENGTH), ([PAD, 3, 7], 1)):
+        monkeypatch.setattr(generation, "end_ids", lambda *given, ends=ends: ends)
+        for some in (slice(0, 12), slice(3, 4)):
+            given = [one[some] for one in prompts()]
+            found = []
+            for compact in (0, 2**60):
+                monkeypatch.setattr(generation, "COMPACT", compact)
+                with torch.no_grad():
+                    found.append(_responses(model, Tokenizer(), *given, length))
+            assert found[0] == found[1]
+            if len(ends) == 16:
+                assert all(answer.ids == [] and answer.finished for answer in found[0])
+            assert max(len(answer.ids) for answer in found[0]) <= length
+    full = of_kind("Llama", max_position_embeddings=7)
+    answers, _ = answered(full, True, monkeypatch)
+    assert {len(answer.ids) + answer.finished for answer in answers} == {1}
+
+
 def with_adapter(dtype: torch.dtype, **settings: Any) -> Any:
     model = add_lora(
         of_kind("Llama").to(dtype), LoraConfig(r=2, target_modules=["q_proj", "down_proj"], **settings)

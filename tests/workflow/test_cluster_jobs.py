@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dareu.errors import RunError
+from dareu.errors import ConfigError, RunError
 from dareu.workflow.jobs import Job, job_launcher, launcher_files
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
@@ -53,3 +53,24 @@ def test_a_job_whose_process_is_gone_is_one_message_and_its_log_stays(work: str,
         launch([Job(f"{work}:gone", [], "gone")])
     assert "same command goes on" in error.value.cure
     assert list(runs.glob(".jobs-*/.submitit/*/*_log.out"))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "error", "said"),
+    [
+        ("hydra/launcher=submitit_nowhere", ConfigError, "submitit_nowhere"),
+        ("hydra/launcher=submitit_slurm", RunError, "Can the launcher start jobs here"),
+    ],
+)
+def test_a_launcher_that_starts_no_job_leaves_no_folder(
+    work: str, launcher: str, error: type[Exception], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no srun
+    runs = tmp_path / "runs"
+    with (
+        pytest.raises(error, match=said),
+        launcher_files([launcher], runs) as files,
+        job_launcher([launcher], None, files) as launch,
+    ):
+        launch([Job(f"{work}:seed", [], "seed", {"fails": False})])
+    assert not list(runs.iterdir())

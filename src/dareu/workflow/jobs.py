@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -113,7 +113,8 @@ def job_launcher(
                 said = " ".join(line.strip() for line in str(error).splitlines()[:2]).rstrip(".")
                 raise RunError(
                     f"A job ended without a result ({said or type(error).__name__}).",
-                    "Was it killed, out of time or out of memory? The same command goes on from what is finished.",
+                    "Can the launcher start jobs here? Was one killed, out of time or out of memory? The same command "
+                    "goes on from what is finished.",
                 ) from error
             count += len(jobs)
             return [one.return_value for one in ended]
@@ -125,8 +126,11 @@ def job_launcher(
 def launcher_files(hydra: Sequence[str], runs: Path) -> Iterator[Path]:
     """A folder for a launcher's own files, which is deleted at the end.
 
-    That of submitit lies in `runs`, which the nodes of a cluster see, and stays after an error: it has the logs of the
+    That of submitit lies in `runs`, which the nodes of a cluster see, and stays after an error where it has logs of
     jobs.
+
+    Raises:
+        RunError: Nothing can be written to `runs`.
     """
     if not any(override.lstrip("+").startswith("hydra/launcher=submitit") for override in hydra):
         with TemporaryDirectory() as scratch:
@@ -135,7 +139,12 @@ def launcher_files(hydra: Sequence[str], runs: Path) -> Iterator[Path]:
     with writing_to(runs):
         runs.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=".jobs-", dir=runs))
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):  # it holds logs
+            folder.rmdir()
+        raise
     shutil.rmtree(folder, ignore_errors=True)
 
 
