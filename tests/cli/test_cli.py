@@ -117,7 +117,9 @@ def test_print_shows_the_whole_configuration(
     assert config.method.name == "npo" and config.seed == 7
     lines = text.splitlines()
     assert any(line.startswith("seed: 7  # seed of the whole run") for line in lines)
-    assert "  layers: 4  # decoder blocks" in lines  # of model=tiny; the classifier has a key of that name too
+    assert (
+        "  layers: 4  # decoder blocks" in lines
+    )  # of model=tiny; the classifier has a key of that name too
     assert all("  # " in line for line in lines if line.startswith("    beta:"))
     assert list(tmp_path.iterdir()) == []
 

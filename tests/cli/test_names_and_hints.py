@@ -47,7 +47,10 @@ TOFU = ["experiment=tofu_lora", "model.path=m", "data.path=d"]
         ("forget.owner=[Ann]", r"'forget.owner'. Nearest: forget\.owners\."),  # not data.columns.owner
         ("betaa=1", r"'betaa'. Nearest: method\.params\.beta\."),
         ("cubic=1", r"'cubic'. Its full name is method\.cubic \(a key of method=scurenewton\)\."),
-        ("path=x", r"is data\.path \(.*\) or model\.path \(a key of model=hf\) or attributor\.backbone\.path\."),
+        (
+            "path=x",
+            r"is data\.path \(.*\) or model\.path \(a key of model=hf\) or attributor\.backbone\.path\.",
+        ),
         ("r=4", r"is model\.lora\.r \(a key of model=hf\) or attributor\.backbone\.lora\.r\."),
         ("method.params={foo:1}", r"'method.params.foo': method=dareu_warm takes no method\.params\."),
         ("method.params.betaa=1", r"'method.params.betaa': method=dareu_warm takes no method\.params\."),

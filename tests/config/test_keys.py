@@ -86,7 +86,19 @@ def with_value(key: Key, value: Any) -> dict[str, Any]:
 def test_a_number_out_of_range_has_one_message(key: Key) -> None:
     bounds = key.bounds or {}
     low, high = bounds.get("ge", bounds.get("gt", 0)), bounds.get("le", bounds.get("lt", 0))
-    wrong: list[Any] = [math.inf, -math.inf, math.nan, True, low - 1, high + 1, 10**30, "many", "", {}, {"a": 1}]
+    wrong: list[Any] = [
+        math.inf,
+        -math.inf,
+        math.nan,
+        True,
+        low - 1,
+        high + 1,
+        10**30,
+        "many",
+        "",
+        {},
+        {"a": 1},
+    ]
     wrong += [low] if "gt" in bounds else []
     wrong += [high] if "lt" in bounds else []
     for value in wrong:
@@ -165,7 +177,9 @@ def test_a_key_is_explained_on_the_command_line(capsys: pytest.CaptureFixture[st
     assert main(["configs", "forget"]) == 0
     assert capsys.readouterr().out.count("forget.") >= 4
     assert main(["configs", "trials"]) == 0
-    told = "trials (dareu tune)  a whole number from 1 to 1000000; default 8\n    settings tried for each method"
+    told = (
+        "trials (dareu tune)  a whole number from 1 to 1000000; default 8\n    settings tried for each method"
+    )
     assert told in capsys.readouterr().out
     assert main(["configs", "method.params.skip"]) == 0
     assert (

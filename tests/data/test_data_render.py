@@ -187,7 +187,9 @@ def test_marks_of_the_template_that_are_no_special_tokens_stay_text_too(normaliz
     tokens = plain_tokens(tokenizer, text)
     assert [text[a:b] for _, (a, b) in tokens] == [tokenizer.decode([i]) for i, _ in tokens]
     assert "<|turn_end|>" in str(control_note(tokenizer, [Sample("a", "o", text, "x")]))
-    think = tokenizer.convert_tokens_to_ids("<think>")  # the template does not write it: a token as the model has it
+    think = tokenizer.convert_tokens_to_ids(
+        "<think>"
+    )  # the template does not write it: a token as the model has it
     assert think in encode(tokenizer, "Who?", "<think> a").response_ids
 
 
@@ -196,7 +198,9 @@ def test_an_ending_that_is_no_token_is_told() -> None:
     note = ending_note(chatty(plain)) or ""
     assert "ends an answer with '[DONE]'" in note and "<|end|> alone" in note
     inst = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"  # says nothing of answers
-    assert [ending_note(chatty(t)) for t in (CHATML, inst, "{{ messages[1].nothing.at_all }}" + CHATML)] == [None] * 3
+    assert [ending_note(chatty(t)) for t in (CHATML, inst, "{{ messages[1].nothing.at_all }}" + CHATML)] == [
+        None
+    ] * 3
 
 
 def test_white_space_before_the_end_belongs_to_the_answer() -> None:

@@ -107,7 +107,10 @@ def test_results_name_them() -> None:
 
 def test_a_holdout_or_test_set_that_is_learnt_is_named() -> None:
     learnt = (sample("Ada/00", "Ada", "Who?", "Ada Finch."), sample("Ada/01", "Ada", "Where?", "In Rome."))
-    holdout = (Sample("holdout/000", None, "Who?", "Ada Finch."), Sample("holdout/001", None, "Who?", "Cy Wren."))
+    holdout = (
+        Sample("holdout/000", None, "Who?", "Ada Finch."),
+        Sample("holdout/001", None, "Who?", "Cy Wren."),
+    )
     test = (Sample("test/000", None, "Where?", "In Rome."),)
     found = unseen_note(Corpus(learnt, test, holdout=holdout))
     assert found and found.startswith("2 of 3 samples of the holdout and the test set also stand in the data")

@@ -30,7 +30,11 @@ def test_errors_stand_under_raises(path: Path) -> None:
 
 def test_prose_is_found() -> None:
     assert len(FILES) > 250
-    for text in ("`DataError` where it is empty.", "A path. `RunError` for none.", "One; `DataError`: missing."):
+    for text in (
+        "`DataError` where it is empty.",
+        "A path. `RunError` for none.",
+        "One; `DataError`: missing.",
+    ):
         (_, told), *_ = docstrings(f'def f():\n    """{text}"""')[1:]
         assert IN_PROSE.search(told)
     assert not IN_PROSE.search("A reason, as a `DataError` says it.")

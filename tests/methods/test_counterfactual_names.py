@@ -85,4 +85,6 @@ def test_a_topic_is_unlearned_and_the_run_says_what_tells_its_facts(
     assert found["data"]["nameless"]["owners"] == ["news"] and found["tug_of_war_without_test"] is not None
     said = " ".join("".join(capsys.readouterr()).split())
     assert "there are no fictitious names" in said and "carry facts: news" in said
-    assert "No fictitious name stood in for news" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "No fictitious name stood in for news" in (tmp_path / "run" / "report.html").read_text(
+        encoding="utf-8"
+    )

@@ -342,7 +342,10 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
     outer = RuntimeError("could not save")
     outer.__cause__ = OSError(28, "No space left on device", "weights")
     assert "weights" in str(disk_full(outer, tmp_path))
-    for large in (OSError(27, "File too large", "weights"), SafetensorError("I/O error: File too large (os error 27)")):
+    for large in (
+        OSError(27, "File too large", "weights"),
+        SafetensorError("I/O error: File too large (os error 27)"),
+    ):
         assert "ulimit -f" in str(disk_full(large, tmp_path))
     assert disk_full(OSError(13, "Permission denied"), tmp_path) is None
     assert disk_full(

@@ -22,10 +22,18 @@ from dareu.training.losses import nll
 
 RNG = random.Random(5)
 ROWS = [
-    Encoded([RNG.randrange(1, 20) for _ in range(RNG.randint(1, 12))], [RNG.randrange(1, 20) for _ in range(n)])
+    Encoded(
+        [RNG.randrange(1, 20) for _ in range(RNG.randint(1, 12))], [RNG.randrange(1, 20) for _ in range(n)]
+    )
     for n in (9, 1, 4, 14, 2, 2, 11, 5)
 ]
-SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 20}
+SHAPE = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 20,
+}
 
 
 def tiny(**more: Any) -> Any:
@@ -52,7 +60,10 @@ def test_no_other_passes_cost_less(call: float) -> None:
     lengths = [RNG.randint(1, 30) for _ in range(7)]
     order = sorted(lengths)
     costs = [
-        sum(call + order[stop - 1] * (stop - start) for start, stop in zip((0, *cuts), (*cuts, 7), strict=True))
+        sum(
+            call + order[stop - 1] * (stop - start)
+            for start, stop in zip((0, *cuts), (*cuts, 7), strict=True)
+        )
         for count in range(7)
         for cuts in combinations(range(1, 7), count)
     ]
@@ -62,7 +73,9 @@ def test_no_other_passes_cost_less(call: float) -> None:
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_loss_and_gradient_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch, adapted: bool) -> None:
+def test_loss_and_gradient_are_those_of_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch, adapted: bool
+) -> None:
     model = with_lora(tiny()).double() if adapted else tiny()
     calls: list[int] = []
     model.get_input_embeddings().register_forward_hook(lambda m, given, o: calls.append(given[0].numel()))
@@ -85,7 +98,9 @@ def test_loss_and_gradient_are_those_of_the_whole_batch(monkeypatch: pytest.Monk
     assert loss.item() == pytest.approx(whole.item(), rel=1e-6)
     found = learnt(loss)
     assert len(found) == len(expected)
-    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-7) for one, other in zip(found, expected, strict=True))
+    assert all(
+        torch.allclose(one, other, rtol=1e-4, atol=1e-7) for one, other in zip(found, expected, strict=True)
+    )
 
 
 def test_one_pass_where_another_costs_more_or_draws_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,12 @@ def test_trainable_weights_of_an_adapter_are_pefts() -> None:
     assert size.parameters == sum(p.numel() for p in adapted.parameters()) and size.bytes == 2
 
 
-KEYS = {"weights": ["model.adapter=lora"], "activations": ["rows"], "logits": ["rows"], "sampling": ["prompts"]}
+KEYS = {
+    "weights": ["model.adapter=lora"],
+    "activations": ["rows"],
+    "logits": ["rows"],
+    "sampling": ["prompts"],
+}
 
 
 def test_what_cannot_fit_is_refused_and_the_keys_are_named() -> None:
@@ -117,7 +122,9 @@ def test_what_cannot_fit_is_refused_and_the_keys_are_named() -> None:
     told = check_memory(parts, 8.5, KEYS)
     assert told is not None and told.endswith("Keys to lower it: rows.")
     with pytest.raises(ConfigError, match="a base beside them") as caught:
-        check_memory(estimate(SIZE, Work(1, 1, 1, base=True)) | {"base": 6.0, "total": 10.0}, 8.5, {"weights": []})
+        check_memory(
+            estimate(SIZE, Work(1, 1, 1, base=True)) | {"base": 6.0, "total": 10.0}, 8.5, {"weights": []}
+        )
     assert caught.value.cure == "Take a smaller model or a larger device."
 
 

@@ -101,7 +101,19 @@ def saved(folder: Path, config: Any, target: Path, rows: int | None = None) -> A
             False,
         ),
     ],
-    ids=["dora", "rslora", "bias", "tokens", "layers", "pissa", "head", "embedding", "saved", "ia3", "adalora"],
+    ids=[
+        "dora",
+        "rslora",
+        "bias",
+        "tokens",
+        "layers",
+        "pissa",
+        "head",
+        "embedding",
+        "saved",
+        "ia3",
+        "adalora",
+    ],
 )
 def test_what_is_loaded_says_what_was_saved(folder: Path, tmp_path: Path, config: Any, plain: bool) -> None:
     before = saved(folder, config, tmp_path / "adapter")

@@ -69,7 +69,9 @@ def test_gradients_are_those_of_the_weights_as_they_are_rounded(quantised: tuple
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
     batch = to_batch(encode_samples(tokenizer, ROWS, "qa", 64), tokenizer.pad_token_id, "cpu")
-    generate(policy, tokenizer, ["Who?"], max_new_tokens=3, batch_size=1)  # a pass without gradients goes before
+    generate(
+        policy, tokenizer, ["Who?"], max_new_tokens=3, batch_size=1
+    )  # a pass without gradients goes before
     found: list[torch.Tensor] = []
     for model in (policy, with_plain_weights(policy, base)):
         model.eval()  # without dropout

@@ -123,6 +123,8 @@ def test_an_adapter_that_adds_nothing_has_the_weights_of_its_base(tmp_path: Path
     dora = {"base_model.model.layers.0.q_proj.lora_magnitude_vector": torch.ones(4)}
     assert not same_weights(adapter(tmp_path / "dora", base, b=0.0, use_dora=True, tensors=dora), base)
     assert not same_weights(adapter(tmp_path / "pissa", base, b=0.0, init_lora_weights="pissa_niter_4"), base)
-    bias = {"base_model.model.layers.0.q_proj.lora_B.bias": torch.zeros(4)}  # 0 itself, beside matrices that add
+    bias = {
+        "base_model.model.layers.0.q_proj.lora_B.bias": torch.zeros(4)
+    }  # 0 itself, beside matrices that add
     assert not same_weights(adapter(tmp_path / "bias", base, b=0.5, lora_bias=True, tensors=bias), base)
     assert not same_weights(adapter(tmp_path / "hub", "some/model", b=0.0), base)  # its base is not here

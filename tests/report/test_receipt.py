@@ -48,7 +48,10 @@ def test_figures_of_some_samples_are_not_called_missing(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     results = json.loads((run / "results.json").read_text())
     assert results["models"]["unlearned"]["forget"]["truth_ratio"] == 0.6
-    results["missing"] = {"unlearned.forget.truth_ratio": "one has none", "unlearned.forget.depth": "1 of 9 samples"}
+    results["missing"] = {
+        "unlearned.forget.truth_ratio": "one has none",
+        "unlearned.forget.depth": "1 of 9 samples",
+    }
     (run / "results.json").write_text(json.dumps(results))
     text = write_receipt(run).read_text()
     assert "Computed without some of the samples: unlearned.forget.truth\\_ratio: one has none" in text

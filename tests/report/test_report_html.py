@@ -213,7 +213,9 @@ def test_leak_and_relearning_are_drawn_for_each_model(tmp_path: Path) -> None:
     heights = {"original": 1.0, "retrained": 0.25, "unlearned": 0.5}
     for name, height in heights.items():
         results["models"][name]["leak"] = {"exact": {"1": 0.0, "8": height, "2": height / 2}}
-        results["models"][name]["probes"] = {"curves": {"relearn_forget.probability": [[0.0, 0.0], [50.0, height]]}}
+        results["models"][name]["probes"] = {
+            "curves": {"relearn_forget.probability": [[0.0, 0.0], [50.0, height]]}
+        }
     run = write_run(tmp_path / "run", results)
     assert [d["title"] for d in distributions(run, results)] == [
         "Probability of the forgotten answer",

@@ -48,7 +48,11 @@ def test_verdict_names_the_figures() -> None:
         (left(a=(0.1, 0.02, 0.2), b=(0.3, 0.1, 0.5)), "fair", "only in part"),
         (left(a=(0.0, -0.1, 0.1), b=(0.7, 0.5, 0.9)), "bad", "has not forgotten"),
         (left(a=(0.6, -0.1, 0.8)), "good", "No difference"),  # the interval covers 0: nothing was seen
-        (left(a=(0.6, -0.1, 1.3)), "none", "cannot be told"),  # wider than from the retrained model to the original
+        (
+            left(a=(0.6, -0.1, 1.3)),
+            "none",
+            "cannot be told",
+        ),  # wider than from the retrained model to the original
         (left(a=(0.6, -0.1, 1.3), b=(0.0, -0.1, 0.1)), "good", "No difference"),
         (left(a=(-0.4, -0.6, -0.2)), "fair", "more than retraining"),
     ],
@@ -139,10 +143,15 @@ def test_an_interval_that_is_wide_is_no_finding_of_no_difference() -> None:
     """Four answers: .1 (-.7 to .9). A tick stands beside what was narrow enough to be seen."""
     points = verdict(left(exact=(0.1, -0.7, 0.9), rouge=(0.0, -0.1, 0.1))).points
     tones = {point.text: point.tone for point in points}
-    assert tones["Nothing follows, for the interval is wider than 1: Exact answers .10 (-.70 to .90)."] == "none"
+    assert (
+        tones["Nothing follows, for the interval is wider than 1: Exact answers .10 (-.70 to .90)."] == "none"
+    )
     seen = "No difference from the retrained model seen (the interval covers 0): Rouge .00 (-.10 to .10)."
     assert tones[seen] == "good"
-    assert knowledge_left(left(exact=(0.1, -0.7, 0.9)))[0].said == "the interval is wider than 1, so nothing follows"
+    assert (
+        knowledge_left(left(exact=(0.1, -0.7, 0.9)))[0].said
+        == "the interval is wider than 1, so nothing follows"
+    )
 
 
 @pytest.mark.parametrize("interval", [(0.0, None, None), (0.0, -0.6, 0.6), (None, None, None)])
@@ -219,7 +228,9 @@ def test_a_loss_is_what_the_original_does_not_lack_too() -> None:
     assert verdict(lost(0.4, 0.1, 0.2, 0.4)).tone == "bad"  # .3 beyond the original
     same = verdict(lost(0.13, 0.13, -0.05, 0.05))
     assert same.headline == "No difference from the retrained model was seen."
-    assert next(p for p in same.points if p.text.startswith("Test")).text.endswith("The loss seen is not above 5%.")
+    assert next(p for p in same.points if p.text.startswith("Test")).text.endswith(
+        "The loss seen is not above 5%."
+    )
     perhaps = verdict(lost(0.2, 0.1, -0.02, 0.22))
     assert perhaps.headline == "No difference from the retrained model was seen."
     told = next(p for p in perhaps.points if p.text.startswith("Test"))

@@ -114,7 +114,9 @@ def test_retrained_models_of_several_seeds(folders: dict[str, Path], cache: Path
     assert run(folders, tmp_path / "bad", cache, f"retrained=[{folders['retrained']},{copy}]") == 2
 
 
-def test_the_original_under_another_chat_template(folders: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+def test_the_original_under_another_chat_template(
+    folders: dict[str, Path], cache: Path, tmp_path: Path
+) -> None:
     copy = shutil.copytree(folders["original"], tmp_path / "copy")
     tokenizer = AutoTokenizer.from_pretrained(copy)
     tokenizer.chat_template = "Say nothing. " + tokenizer.chat_template
@@ -122,7 +124,9 @@ def test_the_original_under_another_chat_template(folders: dict[str, Path], cach
     assert run(folders | {"unlearned": copy}, tmp_path / "run", cache, "evaluation.samples=2") == 0
     found = results(tmp_path / "run")
     assert found["outcome"]["unchanged"] and found["outcome"]["other_prompt"]
-    assert dig(found, "models.unlearned.forget.probability") != dig(found, "models.original.forget.probability")
+    assert dig(found, "models.unlearned.forget.probability") != dig(
+        found, "models.original.forget.probability"
+    )
     assert verdict(found).headline == "Nothing was unlearned: its weights are the original's."
     assert any("puts a question otherwise" in point.text for point in verdict(found).points)
 

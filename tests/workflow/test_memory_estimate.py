@@ -139,7 +139,9 @@ def test_a_fresh_adapter_keeps_states_and_learns_the_facts(
     assert (work.rows, work.kept, finetuning.rows, finetuning.kept) == (10, tokens, 14, 0)
     assert parts["kept_states"] == tokens * 32 * 4 / memory.MIB and before["kept_states"] == 0
     bare = estimated(SIZE, memory.Work(1, 1, 1))["total"]
-    assert estimated(SIZE, memory.Work(1, 1, 1, kept=1000))["total"] - bare == pytest.approx(8000 / memory.MIB)
+    assert estimated(SIZE, memory.Work(1, 1, 1, kept=1000))["total"] - bare == pytest.approx(
+        8000 / memory.MIB
+    )
     assert estimated(SIZE, memory.Work(1, 1, 1, kept=2**28))["kept_states"] == 0  # 2 GiB: nothing is kept
     for none in ("model.gradient_checkpointing=true", "method.params.start=0"):
         memory_parts(prepare(compose([*local, "method=fresh_adapter", none])))

@@ -55,5 +55,7 @@ def test_weights_in_4_bits_are_another_model_and_less_memory(
         plans.append(json.loads(capsys.readouterr().out))
     quantised, plain = plans
     assert quantised["memory_mib"]["weights"] < plain["memory_mib"]["weights"]
-    keys = [[stage["key"] for stage in plan["stages"] if stage["stage"] == "original model"] for plan in plans]
+    keys = [
+        [stage["key"] for stage in plan["stages"] if stage["stage"] == "original model"] for plan in plans
+    ]
     assert len(keys[0]) == 1 and keys[0] != keys[1]

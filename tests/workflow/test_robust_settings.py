@@ -44,16 +44,34 @@ def test_a_noisy_classifier_is_another_classifier_alone(tmp_path: Path) -> None:
         (["forget.planted=2", "forget.count=null", "rounds.count=2"], "rounds and forget.planted contradict"),
         (["attributor.label_noise=.5", "attributor.name=lexical"], "causal classifier"),
         (["attributor.params.foo=1"], "'causal' has no parameter 'foo' .* It has none"),
-        (["attributor.name=substring", "attributor.params.foo=1"], "'substring' has no parameter 'foo' .* It has none"),
+        (
+            ["attributor.name=substring", "attributor.params.foo=1"],
+            "'substring' has no parameter 'foo' .* It has none",
+        ),
         (["attributor.name=encoder", "attributor.params.epoch=1"], "'epoch' .* Nearest: epochs"),
         (["attributor.name=counterfactual", "attributor.params.name=1"], "'name' .* Nearest: names"),
-        (["attributor.name=counterfactual", "attributor.params.names=0"], "must be a whole number from 1 .*got 0"),
-        (["attributor.name=encoder", "attributor.params.epochs=many"], "must be a whole .*, or null .got 'many'"),
-        (["attributor.name=encoder", "attributor.params.holdout=1"], "must be a number at least 0 and below 1 "),
-        (["attributor.name=encoder", "attributor.params.learning_rate=inf"], "must be a number above 0 .*got inf"),
+        (
+            ["attributor.name=counterfactual", "attributor.params.names=0"],
+            "must be a whole number from 1 .*got 0",
+        ),
+        (
+            ["attributor.name=encoder", "attributor.params.epochs=many"],
+            "must be a whole .*, or null .got 'many'",
+        ),
+        (
+            ["attributor.name=encoder", "attributor.params.holdout=1"],
+            "must be a number at least 0 and below 1 ",
+        ),
+        (
+            ["attributor.name=encoder", "attributor.params.learning_rate=inf"],
+            "must be a number above 0 .*got inf",
+        ),
         (["attributor.name=encoder", "attributor.params.base=./nowhere"], "There is no .*nowhere"),
         (["attributor.name=embedding", "attributor.params.batch_size=x"], "must be a whole number .*got 'x'"),
-        (["attributor.name=embedding", "attributor.params.path=5"], "must be text that is not empty, or null .got 5"),
+        (
+            ["attributor.name=embedding", "attributor.params.path=5"],
+            "must be text that is not empty, or null .got 5",
+        ),
         (["method.reward.params.foo=1"], "'attribution' has no parameter 'foo' .method.reward.params"),
     ],
 )

@@ -56,6 +56,8 @@ def test_what_another_process_has_made_again_meanwhile_is_kept(
     path = stages(tmp_path).original.get().path
     (path / "kept").touch()
     seen = iter(["the bytes before", None])  # damaged; whole again once the lock is held
-    monkeypatch.setattr("dareu.workflow.stages.base.artifact_damage", lambda path, checksums=False: next(seen))
+    monkeypatch.setattr(
+        "dareu.workflow.stages.base.artifact_damage", lambda path, checksums=False: next(seen)
+    )
     assert stages(tmp_path).original.whole().path == path
     assert (path / MANIFEST).is_file() and (path / "kept").is_file()

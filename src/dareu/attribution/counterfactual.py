@@ -60,7 +60,10 @@ def evidence(real: Sequence[float], others: Sequence[Sequence[float | None]]) ->
 
 @dataclass(eq=False)
 class CounterfactualAttributor(WholeTextAttributor):
-    """The original model, the owners' names, their questions, and fictitious names for each of them."""
+    """The original model, the owners' names, their questions, and fictitious names for each of them.
+
+    `progress` labels the bar of its passes; None shows none.
+    """
 
     kind = "counterfactual"
     takes = CounterfactualSettings
@@ -74,6 +77,7 @@ class CounterfactualAttributor(WholeTextAttributor):
     task: Task
     settings: CounterfactualSettings
     temperature: float = 1.0
+    progress: str | None = None
 
     def __post_init__(self) -> None:
         self.owners = list(self.names)
@@ -92,6 +96,7 @@ class CounterfactualAttributor(WholeTextAttributor):
         settings = CounterfactualSettings.model_validate(context.config.params)
         samples, task = context.corpus.samples, context.corpus.task
         attributor = cls.from_samples(context.model, context.tokenizer, samples, task, settings, context.seed)
+        attributor.progress = context.progress
         attributor.fit_temperature(samples)
         return attributor
 
@@ -180,7 +185,7 @@ class CounterfactualAttributor(WholeTextAttributor):
                     continue
                 work.append((number, self.owners.index(owner), pair))
         rows = [row for _, _, pair in work for row in (pair.row, *pair.copies)]
-        logps = token_logprobs_of(self.model, self.tokenizer, rows, self.settings.batch_size)
+        logps = token_logprobs_of(self.model, self.tokenizer, rows, self.settings.batch_size, self.progress)
         scored = iter([each.double().numpy() for each in logps])
         scores = [np.zeros((len(row), len(self.owners) + 1)) for row in ends]
         for number, column, pair in work:
@@ -213,7 +218,11 @@ class CounterfactualAttributor(WholeTextAttributor):
 
     @classmethod
     def load(
-        cls, folder: Path, device: str = "cpu", loaded: tuple[Any, Any] | None = None
+        cls,
+        folder: Path,
+        device: str = "cpu",
+        loaded: tuple[Any, Any] | None = None,
+        progress: str | None = None,
     ) -> CounterfactualAttributor:
         """What `save` wrote, with the same probabilities; `loaded`: the original and its tokenizer, where it was saved
         without them."""
@@ -221,4 +230,5 @@ class CounterfactualAttributor(WholeTextAttributor):
 
         state = read_json(folder / "counterfactual.json")
         settings = CounterfactualSettings.model_validate(state.pop("settings"))
-        return cls(*(loaded or load_model(folder / "model", device=device)), settings=settings, **state)
+        model = loaded or load_model(folder / "model", device=device)
+        return cls(*model, settings=settings, progress=progress, **state)

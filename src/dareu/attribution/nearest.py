@@ -51,7 +51,9 @@ class NearestAttributor(WholeTextAttributor, ABC):
     @classmethod
     def fit(cls, context: FitContext) -> Any:
         """`from_samples` of a run's corpus; `attributor.params` are the options."""
-        return cls.from_samples(context.corpus.samples, context.seed, **cls.takes(**context.config.params).model_dump())
+        return cls.from_samples(
+            context.corpus.samples, context.seed, **cls.takes(**context.config.params).model_dump()
+        )
 
     @classmethod
     def from_samples(cls, samples: Sequence[Sample], seed: int = 0, **options: Any) -> Any:

@@ -60,6 +60,7 @@ class FitContext:
         seed: Of the run.
         device: Where networks belong.
         work: Folder for checkpoints, kept when a run is cut off.
+        progress: Labels bars; None shows none.
     """
 
     corpus: Corpus
@@ -71,6 +72,7 @@ class FitContext:
     seed: int
     device: str
     work: Path
+    progress: str | None = None
 
 
 class AttributorKind(Protocol):

@@ -5,7 +5,9 @@ import argparse
 
 def add_export(sub: argparse.ArgumentParser) -> None:
     """The options of `dareu export`."""
-    text = "merged: safetensors, an adapter folded in; gguf: a GGUF file beside them, by llama.cpp's converter"
+    text = (
+        "merged: safetensors, an adapter folded in; gguf: a GGUF file beside them, by llama.cpp's converter"
+    )
     sub.add_argument("--format", choices=["merged", "gguf"], default="merged", help=text)
     text = "a new folder; default: beside the run, RUN-merged or RUN-gguf"
     sub.add_argument("--out", metavar="FOLDER", help=text)

@@ -124,14 +124,19 @@ def named_tokens(tokenizer: Any, sample: Sample, name: str | None, row: Encoded,
     return (inside + [False] * len(row.response_ids))[: len(row.response_ids)]
 
 
-def token_logprobs_of(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
-    """Log-probability of each response token of each row: tensors (T_i,) in float32, on the CPU."""
+def token_logprobs_of(
+    model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int, progress: str | None = None
+) -> list[Tensor]:
+    """Log-probability of each response token of each row: tensors (T_i,) in float32, on the CPU.
+
+    `progress` labels a bar.
+    """
 
     def read(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
         logps, mask = response_logprobs(model, batch)
         return [own[counted] for own, counted in zip(logps.float().cpu(), mask.cpu(), strict=True)]
 
-    return by_batches(model, tokenizer.pad_token_id, rows, batch_size, read)
+    return by_batches(model, tokenizer.pad_token_id, rows, batch_size, read, progress)
 
 
 def distributions(model: Any, tokenizer: Any, rows: Sequence[Encoded], batch_size: int) -> list[Tensor]:
@@ -228,7 +233,9 @@ def with_base(taught: Teacher, facts: Tensor, ids: Tensor, base: Tensor) -> Teac
     weights = (base[rows] * probs[rows].gather(1, ids[rows])).sqrt()
     weights = weights.masked_fill(ids[rows] == gold[:, None], 0.0)
     total = weights.sum(-1, keepdim=True)
-    share = torch.where(total > 0, probs[rows, gold][:, None], 0.0)  # nothing in common: the copies' tail stays
+    share = torch.where(
+        total > 0, probs[rows, gold][:, None], 0.0
+    )  # nothing in common: the copies' tail stays
     probs[rows] = probs[rows].scatter_add(1, ids[rows], share * weights / total.clamp(min=1e-30))
     probs[rows, gold] -= share.squeeze(1)
     return replace(taught, probs=probs)

@@ -60,7 +60,9 @@ def check_files(folder: Path) -> None:
                 f"{path} was not downloaded: it is a git-lfs pointer to the file.",
                 "Run git lfs pull in that folder, or download the file again.",
             )
-        if path.name in MAPPINGS and path.is_file() and _tree(path) is None:  # transformers leaves a broken one out
+        if (
+            path.name in MAPPINGS and path.is_file() and _tree(path) is None
+        ):  # transformers leaves a broken one out
             raise ModelError(f"{path} cannot be read: it is no JSON mapping.", "Download or save it again.")
     if (folder / ADAPTER).is_file():
         _check_adapter(folder)

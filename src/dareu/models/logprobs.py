@@ -12,7 +12,7 @@ from torch import Tensor
 from dareu.data.render import Encoded
 from dareu.models.divergence import kl_divergence as kl_divergence
 from dareu.models.layers import has_dropout, weights_of_a_block
-from dareu.models.passes import each, evaluating, like_length, padded
+from dareu.models.passes import by_length, each, evaluating, like_length, padded
 from dareu.runs.ranks import world_size
 
 IGNORE = -100
@@ -240,13 +240,20 @@ def by_batches(
     rows: Sequence[Encoded],
     batch_size: int,
     read: Callable[[Any, dict[str, Tensor]], Sequence[Tensor]],
+    progress: str | None = None,
 ) -> list[Tensor]:
-    """What `read` gives for each row of a batch, without dropout and gradients; a tensor for each row, in order."""
-    out: list[Tensor] = []
+    """What `read` gives for each row of a batch, without dropout and gradients; a tensor for each row, in order.
+
+    Rows of like length share a batch. `progress` labels a bar.
+    """
+    from dareu.models.progress import track
+
+    out: dict[int, Tensor] = {}
     with evaluating(model):
-        for start in range(0, len(rows), batch_size):
-            out += read(model, to_batch(rows[start : start + batch_size], pad_id, model.device))
-    return out
+        for numbers in track(by_length([len(row) for row in rows], batch_size), progress):
+            batch = to_batch([rows[i] for i in numbers], pad_id, model.device)
+            out |= dict(zip(numbers, read(model, batch), strict=True))
+    return [out[i] for i in range(len(rows))]
 
 
 def response_nll(

@@ -140,7 +140,9 @@ def _left(results: Mapping[str, Any], left: Sequence[Left]) -> list[Point]:
     text = f"Worst metric: {most.title}, knowledge left {most.shown}; {scale}{f'; {n}' if n else ''}."
     if aside := [one for one in set_aside(results) if abs(one.value) > abs(most.value)]:
         some = "1 metric is" if len(aside) == 1 else f"{len(aside)} metrics are"
-        text += f" {some} further from 0, but with an interval wider than 1 or without one, which tells little."
+        text += (
+            f" {some} further from 0, but with an interval wider than 1 or without one, which tells little."
+        )
     if len(unknown) == len(left):
         few = "No metric has an interval: there are too few forget answers for a verdict, or all are alike."
         return [Point("none", "no figures", f"{text} {few} Read the answers themselves.")]

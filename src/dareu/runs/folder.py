@@ -34,12 +34,7 @@ def default_run_dir(method: str, seed: int, key: str) -> Path:
 def input_paths(tree: Any, name: str = "") -> list[str]:
     """All text in a configuration tree that may name a file or a folder which the run reads."""
     if isinstance(tree, Mapping):
-        return [
-            p
-            for key, child in tree.items()
-            if key not in OUTPUTS
-            for p in input_paths(child, str(key))
-        ]
+        return [p for key, child in tree.items() if key not in OUTPUTS for p in input_paths(child, str(key))]
     if isinstance(tree, list | tuple):
         return [p for child in tree for p in input_paths(child, name)]
     return [tree] if isinstance(tree, str) and (name in INPUTS or "/" in tree) else []

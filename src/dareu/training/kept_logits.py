@@ -42,9 +42,8 @@ class KeptLogits:
         read: Callable[[Any, dict[str, Tensor]], Sequence[Tensor]] = _logits,
     ) -> None:
         self._rows = rows  # as long as these live, nothing else has their identity
-        order = sorted(rows, key=len)
-        kept = by_batches(original, pad_id, order, batch_size, read)
-        self._found = {id(row): logits for row, logits in zip(order, kept, strict=True)}
+        kept = by_batches(original, pad_id, rows, batch_size, read)
+        self._found = {id(row): logits for row, logits in zip(rows, kept, strict=True)}
 
     def at(self, rows: Sequence[Encoded]) -> Tensor:
         """Those of a batch, row after row: (N, V), or (N,) of log-probabilities."""

@@ -323,7 +323,9 @@ def cut(optim: Optim, rows: int, world: int) -> tuple[int, int, int | None]:
     """
     least = optim.min_steps if isinstance(optim, UnlearningOptim) and not optim.steps else 0
     batches = math.ceil(least / optim.epochs)
-    largest = max(1, math.ceil(rows / (batches - 1)) - 1) if batches > 1 else rows  # that makes so many batches
+    largest = (
+        max(1, math.ceil(rows / (batches - 1)) - 1) if batches > 1 else rows
+    )  # that makes so many batches
     total = min(optim.batch_size, largest)
     micro = min(optim.micro_batch_size or total, math.ceil(total / world))
     slices = math.ceil(total / (micro * world))  # fewer rows than a batch are one update too

@@ -177,7 +177,10 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def test_every_part_of_an_evaluation_shows_how_far_it_is(
-    models: dict[str, Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    models: dict[str, Any],
+    tokenizer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("dareu.models.progress.PAUSE", 0.0)
     inputs = given(models, tokenizer)
@@ -185,7 +188,12 @@ def test_every_part_of_an_evaluation_shows_how_far_it_is(
     fields = ["sampled", "fade", field_of("relearn_forget"), field_of("sampled")]
     fill_fields(inputs, fields)
     shown = capsys.readouterr().err
-    parts = ("1 of 4: samples: 1 of", "2 of 4: likelihoods: 1 of", "3 of 4: samples", "4 of 4: fine-tuning: 50 of 50")
+    parts = (
+        "1 of 4: samples: 1 of",
+        "2 of 4: likelihoods: 1 of",
+        "3 of 4: samples",
+        "4 of 4: fine-tuning: 50 of 50",
+    )
     for part in parts:
         assert f"evaluating, {part}" in shown, part
 

@@ -54,8 +54,9 @@ class Auditors(Stage):
         model, tokenizer = load_run_model(context, self.original.get().model) if of_model else (None, None)
         device, seed = str(pick_device(context.config.device)), context.config.seed
         fit = FitContext(
-            context.corpus, AttributorConfig(), model, tokenizer, (), None, seed, device, building.work
-        )
+            context.corpus, AttributorConfig(), model, tokenizer, (), None, seed, device, building.work,
+            context.console.progress("fitting the audit's attributors"),
+        )  # fmt: skip
         made, missing = fit_auditors(self.names, fit)
         for name, attributor in made.items():
             if name == COUNTERFACTUAL:  # its weights are the original's, which the store has
@@ -84,5 +85,6 @@ class Auditors(Stage):
 
         if folder.name == COUNTERFACTUAL:
             loaded = load_run_model(self.context, self.original.get().model)
-            return CounterfactualAttributor.load(folder, loaded=loaded)
+            label = self.context.console.progress("answers read by the audit's attributors")
+            return CounterfactualAttributor.load(folder, loaded=loaded, progress=label)
         return load_attributor(folder)
