@@ -215,6 +215,14 @@ def test_compare_in_every_format(run: Path, store: Path, tmp_path: Path, capsys:
     assert "Give --format markdown, csv or latex" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--format csv", "--format table", "--sort tug_of_war", "--out x.csv", "format=csv"])
+def test_compare_as_json_takes_no_option_of_the_table(option: str, capsys: Capture) -> None:
+    assert main(["compare", "runs", *option.split(), "--json"]) == 2
+    name = option.split()[0].split("=")[0].lstrip("-")
+    said = capsys.readouterr()
+    assert f"--json does not go with --{name}: it prints the runs as they are" in said.err and not said.out
+
+
 def test_a_sweep_ends_with_the_comparison(store: Path, tmp_path: Path, capsys: Capture) -> None:
     """Two methods and two seeds; the steps of one are far too large. It fails, is told, and stays in the table."""
     where = [*SMALL, f"cache_dir={store}", f"run_dir={tmp_path / 'runs'}"]

@@ -1,13 +1,10 @@
-"""The Trainer that takes a loss: what it learns, its batches, resuming, bad losses, loggers."""
+"""The Trainer that takes a loss: what it learns, its batches, resuming, bad losses."""
 
 from __future__ import annotations
 
 import copy
 import math
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,26 +15,23 @@ from ppo_fixture import (
     RETAIN,
     apart,
     column,
-    config,
     encoded,
     largest_difference,
     mean_nll,
     original,
-    unlearn,
     weights,
     with_lora,
 )
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dareu.config import LoggingConfig, UnlearningOptim
+from dareu.config import UnlearningOptim
 from dareu.errors import TrainingError
 from dareu.methods.registry import LossMethod
 from dareu.models.load import POLICY, freeze_original
 from dareu.training import losses
 from dareu.training.common import Work, last_checkpoint
 from dareu.training.loss_trainer import LossTrainer, cut
-from dareu.workflow.stages.unlearned import _logger
 
 # --- what it learns -------------------------------------------------------------------------------------------
 
@@ -275,12 +269,13 @@ def test_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, name: str) -> No
     whole, work = train(tmp_path / "whole", "gradient_ascent", **options)
     cut_off(tmp_path / "cut", "gradient_ascent", 4, **options)
     torch.manual_seed(12345)
-    counting = Breaking(-1, "nothing")
-    model, resumed = train(tmp_path / "cut", LossMethod(counting), **options)
+    counting, told = Breaking(-1, "nothing"), []
+    listened = Work(tmp_path / "cut", on_row=told.append)
+    model, resumed = train(tmp_path / "cut", LossMethod(counting), work=listened, **options)
     assert counting.calls == 6  # two steps of two micro-batches, two of one; nothing before the checkpoint
     assert [row["step"] for row in work.log] == list(range(1, 9))
     assert largest_difference(weights(whole), weights(model)) == 0
-    assert work.log == resumed.log
+    assert work.log == resumed.log == told  # who listens hears the steps before the checkpoint too
 
 
 # --- losses that are not finite -------------------------------------------------------------------------------
@@ -319,138 +314,3 @@ def test_last_update_that_breaks_the_weights_is_an_error(tmp_path: Path) -> None
     """No loss comes after it that could tell."""
     with pytest.raises(TrainingError, match="weights are not finite at step 4"):
         train(tmp_path, LossMethod(Breaking(4, "gradient")))
-
-
-# --- loggers --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever this process asks of any other machine fails."""
-    connect = socket.socket.connect
-
-    def local(self: socket.socket, address: Any) -> None:
-        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "localhost", "::1"):
-            raise AssertionError(f"asked the network for {address}")
-        connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", local)
-    for name in ("TENSORBOARD_LOGGING_DIR", "WANDB_DIR", "WANDB_PROJECT", "WANDB_MODE", "WANDB_SILENT"):
-        monkeypatch.setenv(name, "to be put back")
-        monkeypatch.delenv(name)
-    yield
-
-
-def _report_to(name: str, folder: Path) -> str:
-    settings = LoggingConfig.model_validate({"report_to": name, "project": "test"})
-    context: Any = SimpleNamespace(config=SimpleNamespace(logging=settings))
-    return _logger(context, folder)
-
-
-@pytest.mark.usefixtures("no_network")
-def test_tensorboard_writes_into_the_given_folder(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    work = Work(tmp_path / "work", report_to=_report_to("tensorboard", tmp_path / "logs"))
-    unlearn(tmp_path / "work", config(data_epochs=1), work=work)
-    assert [p.parent for p in tmp_path.rglob("events.*")] == [tmp_path / "logs"]
-    events = EventAccumulator(str(tmp_path / "logs")).Reload()
-    assert {"train/reward", "train/kl_old", "train/loss"} <= set(events.Tags()["scalars"])
-    written = [event.value for event in events.Scalars("train/value_loss")]
-    assert written == pytest.approx(column(work, "value_loss"))
-
-
-@pytest.mark.usefixtures("no_network")
-def test_wandb_works_offline_and_each_run_has_its_own(tmp_path: Path) -> None:
-    import wandb
-
-    for number in (1, 2):
-        work = Work(tmp_path / str(number), report_to=_report_to("wandb", tmp_path / "logs"))
-        train(tmp_path / str(number), "gradient_ascent", work=work, optim={"epochs": 1})
-        assert wandb.run is None
-    runs = sorted((tmp_path / "logs" / "wandb").glob("offline-run-*"))
-    assert len(runs) == 2
-    assert all(len(list(run.glob("*.wandb"))) == 1 for run in runs)
-
-
-@pytest.mark.usefixtures("no_network")
-def test_trackio_keeps_each_run_and_leaves_stdout_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import trackio
-    from trackio import sqlite_storage, utils
-    from trackio.sqlite_storage import SQLiteStorage
-
-    for module in (sqlite_storage, utils):  # $TRACKIO_DIR is read once, where TRL imports it
-        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
-    works = [
-        Work(tmp_path / name, report_to="trackio", project="test", run_name=name) for name in ("one", "two")
-    ]
-    for work in works:
-        train(work.folder, "gradient_ascent", work=work, optim={"epochs": 1})
-    assert trackio.context_vars.current_run.get() is None
-    assert SQLiteStorage.get_runs("test") == ["one", "two"]
-    rows = SQLiteStorage.get_logs("test", "two")
-    losses = [row["train/forget_loss"] for row in rows if "train/forget_loss" in row]
-    assert losses == pytest.approx([row["forget_loss"] for row in works[1].log])
-    assert (tmp_path / "trackio" / "test.db").is_file()
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("moment", ["begin", "log", "end"])
-def test_a_logger_that_fails_does_not_end_the_training(
-    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """At its beginning, at its second line or at its end: it is told once, and the weights are those without it."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    quiet = Work(tmp_path / "quiet")
-    wanted = train(tmp_path / "quiet", "gradient_ascent", work=quiet, optim={"epochs": 1})
-    calls: list[str] = []
-
-    def full(name: str, after: int = 0) -> Any:
-        given = getattr(SummaryWriter, name)
-
-        def fail(*args: Any, **kwargs: Any) -> Any:
-            calls.append(name)
-            if len(calls) > after:
-                raise OSError("No space left on device")
-            return given(*args, **kwargs)
-
-        return fail
-
-    name, after = {"begin": ("__init__", 0), "log": ("add_scalar", 3), "end": ("close", 0)}[moment]
-    monkeypatch.setattr(SummaryWriter, name, full(name, after))
-    work = Work(tmp_path / "work", report_to=_report_to("tensorboard", tmp_path / "logs"))
-    found = train(tmp_path / "work", "gradient_ascent", work=work, optim={"epochs": 1})
-    assert len(calls) == after + 1  # and it is not asked again
-    told = [line for line in capsys.readouterr().err.splitlines() if "logging=" in line]
-    assert len(told) == 1 and "logging=tensorboard failed (OSError: No space left on device)" in told[0]
-    assert [row["forget_loss"] for row in work.log] == [row["forget_loss"] for row in quiet.log]
-    weights = [model.state_dict() for model, _ in (wanted, found)]
-    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
-
-
-def test_an_error_of_training_is_raised_where_a_logger_listens(tmp_path: Path) -> None:
-    work = Work(tmp_path / "work", report_to=_report_to("tensorboard", tmp_path / "logs"))
-    with pytest.raises(TrainingError, match="loss is not finite"):
-        train(tmp_path / "work", LossMethod(Breaking(2, "value")), work=work)
-
-
-@pytest.mark.usefixtures("no_network")
-def test_wandb_that_fails_at_its_end_does_not_lose_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import wandb
-
-    finish = wandb.finish
-
-    def fail(*args: Any) -> None:
-        finish()
-        raise RuntimeError("the service is gone")
-
-    monkeypatch.setattr(wandb, "finish", fail)
-    work = Work(tmp_path / "work", report_to=_report_to("wandb", tmp_path / "logs"))
-    train(tmp_path / "work", "gradient_ascent", work=work, optim={"epochs": 1})
-    assert "logging=wandb failed (RuntimeError: the service is gone)" in capsys.readouterr().err
-    assert wandb.run is None

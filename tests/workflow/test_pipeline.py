@@ -299,35 +299,6 @@ def test_a_hub_model(
 
 
 @pytest.mark.parametrize(
-    ("logger", "rate"), [("tensorboard", 1.3e-4), ("wandb", 2.6e-4)]
-)  # each has to train
-def test_loggers_write_into_the_run_folder_and_say_where_there_is_nothing_to_log(
-    store: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    logger: str,
-    rate: float,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = (f"logging={logger}", "method=npo", f"method.optim.lr={rate}", *LOSS)
-    train(store, tmp_path / "run", *run)
-    assert "writes nothing" not in capsys.readouterr().err
-    written = {"tensorboard": "**/events.out.tfevents.*", "wandb": "**/run-*.wandb"}[logger]
-    [events] = (tmp_path / "run" / "logs").glob(written)
-    assert events.stat().st_size > 200
-    assert [p.name for p in tmp_path.iterdir()] == ["run"]  # and nowhere else
-    train(store, tmp_path / "run", *run)
-    assert f"logging={logger} writes nothing now." in capsys.readouterr().err
-    train(store, tmp_path / "another", *run)
-    assert (
-        f"! logging={logger} writes nothing: the unlearned model comes from the store."
-        in capsys.readouterr().err
-    )
-    assert not (tmp_path / "another" / "logs").exists()
-
-
-@pytest.mark.parametrize(
     ("name", "stop", "reward", "stopping"),
     [
         ("causal", "null", ("causal", None), ("lexical", "word")),

@@ -97,9 +97,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of run folders")
     text = "what to write; default: a table for the terminal"
     forms = ["table", "markdown", "csv", "latex"]
-    compare.add_argument("--format", choices=forms, default="table", help=text)
+    compare.add_argument("--format", choices=forms, help=text)
     text = "rows by this figure, the best first; default: retrain_similarity"
-    compare.add_argument("--sort", metavar="FIGURE", default="retrain_similarity", help=text)
+    compare.add_argument("--sort", metavar="FIGURE", help=text)
     compare.add_argument("--out", metavar="FILE", help="write there instead of printing (not for table)")
     text = "Compute metrics again from per-sample records, without a model."
     add_rescore(command("rescore", text, overrides=False))

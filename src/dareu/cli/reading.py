@@ -12,11 +12,16 @@ def compare(args: argparse.Namespace) -> int:
     from dareu.cli.output import show_comparison
 
     if args.json:
+        if given := [name for name in ("format", "sort", "out") if getattr(args, name) is not None]:
+            raise ConfigError(
+                f"--json does not go with --{given[0]}: it prints the runs as they are, not their table.",
+                f"Leave out --json or --{given[0]}.",
+            )
         from dareu.report.loading import load_runs
 
         print_json(load_runs([Path(p) for p in args.runs]))
     else:
-        show_comparison(args.runs, args.format, args.out, args.sort)
+        show_comparison(args.runs, args.format or "table", args.out, args.sort or "retrain_similarity")
     return 0
 
 

@@ -89,7 +89,11 @@ class Undo(Distillation):
             seed=config.seed,
             device=context.device,
             work=replace(
-                context.work, folder=context.work.folder / "unlearn", report_to="none", log=[], best=None
+                context.work,
+                folder=context.work.folder / "unlearn",
+                on_row=lambda row: None,
+                log=[],
+                best=None,
             ),
         )
 

@@ -1,7 +1,7 @@
 """The card of a published model, and the figures of its run without anything that names the people forgotten."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dareu.data.owner_names import SPACED, canonical
@@ -44,6 +44,11 @@ def public_results(results: Mapping[str, Any]) -> dict[str, Any]:
     if method := results.get("unlearn_config"):
         public["unlearn_config"] |= {key: method[key] for key in OWN_CHOICES if key in method}
     return public | {"data": counts}
+
+
+def without_names(tree: Any, owners: Iterable[str]) -> Any:
+    """`tree` without texts that hold the name of one of `owners` as whole words."""
+    return _without(tree, [_whole(name) for name in owners])
 
 
 def _whole(name: str) -> re.Pattern[str]:

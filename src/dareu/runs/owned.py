@@ -30,6 +30,7 @@ _RUN_FILES = (
     r"rounds/\d+/training\.jsonl",
     r"logs/(.+/)?events\.out\.tfevents\.[^/]+",
     r"logs/(.+/)?wandb/.+",
+    r"logs/tracked\.jsonl",
     # A model and its tokenizer as transformers and peft save them.
     r"model(\.partial)?/(adapter_)?model(-\d+-of-\d+)?\.safetensors",
     r"model(\.partial)?/((adapter_|generation_|tokenizer_|processor_|preprocessor_)?config|tokenizer|dareu_base"

@@ -14,22 +14,19 @@ from dareu.runs.checkpoints import last_checkpoint, mark_complete, resume_point
 from dareu.runs.files import write_jsonl
 from dareu.runs.ranks import world_size
 from dareu.training.best_weights import BestWeights
-from dareu.training.loggers import logger_run, tolerate
 
 
 @dataclass
 class Work:
     """Where a training stage works and whom it tells.
 
-    `folder` holds checkpoints and the log; `tick` is called at each checkpoint; `report_to` names a logger, `project`
-    and `run_name` what it calls the run; `best` looks for the best weights.
+    `folder` holds checkpoints and the log; `tick` is called at each checkpoint; `on_row` is given each row of the log,
+    a resumed training's earlier ones too; `best` looks for the best weights.
     """
 
     folder: Path
     tick: Callable[[], None] = lambda: None
-    report_to: str = "none"
-    project: str = "dareu"
-    run_name: str = "dareu"
+    on_row: Callable[[Mapping[str, Any]], None] = lambda row: None
     log_every: int = 1
     progress: str | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -88,9 +85,7 @@ def trainer_arguments(optim: OptimBase, work: Work, seed: int, device: str, **ex
         "logging_strategy": "steps",
         "logging_steps": work.log_every,
         "logging_nan_inf_filter": False,
-        "report_to": [] if work.report_to == "none" else [work.report_to],
-        "project": work.project,
-        "run_name": work.run_name,
+        "report_to": [],  # `Work.on_row` has the log
         "disable_tqdm": True,  # `StepBar` draws the bar
         "use_cpu": device == "cpu",
         # No buffer is trained; and how often a process passes its rows through the model depends on their lengths.
@@ -117,6 +112,8 @@ class Bookkeeping(StepBar):
         # A resumed run takes up the log where its checkpoint stands.
         rows = [r for r in state.log_history if "step" in r]
         self.work.log[:] = [_row(r["step"], r) for r in rows if r["step"] <= state.global_step]
+        for row in self.work.log:
+            self.work.on_row(row)
         super().on_train_begin(args, state, control, **kwargs)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -133,6 +130,7 @@ class Bookkeeping(StepBar):
             raise non_finite(state.global_step)
         if "train_runtime" not in logs:
             self.work.log.append(_row(state.global_step, logs))
+            self.work.on_row(self.work.log[-1])
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         # A finite loss may have a gradient that is not. Such a checkpoint stays without its marker.
@@ -148,9 +146,7 @@ def run_trainer(trainer: Any, work: Work) -> None:
 
     trainer.remove_callback(PrinterCallback)
     checkpoint = resume_point(work.checkpoints)
-    tolerate(trainer, work.report_to)
-    with logger_run(work.report_to):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def non_finite(step: int, what: str = "loss is") -> TrainingError:

@@ -38,7 +38,7 @@ def learn_first(
     if kept.restore(policy):
         outcome: dict[str, Any] = read_json(note)
         return outcome
-    own = replace(work, folder=folder, report_to="none", log=[], best=None)
+    own = replace(work, folder=folder, on_row=lambda row: None, log=[], best=None)
     beside = retain_batch_size or optim.batch_size
     train_with_loss(policy, tokenizer, optim=optim, retain_batch_size=beside, work=own, **options)
     losses = [row["forget_loss"] for row in own.log if "forget_loss" in row]

@@ -12,6 +12,7 @@ from dareu.data.fictitious_names import Nameless
 from dareu.data.sequential import RoundSplit
 from dareu.runs.store import ArtifactStore
 from dareu.workflow.console import Console
+from dareu.workflow.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Context:
         requests: The splits of sequential requests; empty for a single request.
         store: Where the artifacts of stages lie.
         console: Where stages report to.
+        tracker: Where the curves of trainings go while a run works.
         base: What the base model is made of; empty where nothing is fine-tuned from it.
         imported: Content key of an original that was trained elsewhere, else None.
         answer_room: Tokens that the model's context leaves for an answer to the longest prompt; None: no limit.
@@ -42,6 +44,7 @@ class Context:
     requests: tuple[RoundSplit, ...]
     store: ArtifactStore
     console: Console
+    tracker: Tracker
     base: dict[str, Any]
     imported: str | None
     answer_room: int | None

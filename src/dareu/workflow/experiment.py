@@ -6,7 +6,7 @@ validate ─→ original ─→ retrained ─→ attributor ─→ unlearned ─
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from dareu.workflow.prepare import prepare, slow_bfloat16
 from dareu.workflow.results import broken_model, finished_results, lost_provenance, make_results, write_run
 from dareu.workflow.sequential import SequentialRequest, requests_key, sequential_requests, unlearn_in_turn
 from dareu.workflow.stages import Artifact, Checkpoint, Stage, Stages
+from dareu.workflow.tracking.content import tracked_config, tracked_figures
 from dareu.workflow.validate import check_engine, check_model_folder
 
 LOG, FAILURE = "run.log", "failure.json"
@@ -138,11 +139,8 @@ class Run:
             evaluate: Evaluate each of several requests before the next one begins.
         """
         assert self.folder is not None
-        logs = self.folder.path / "logs"
         if self.requests:
-            unlearn_in_turn(self.stages, self.requests, logs, evaluate)
-        else:
-            self.stages.unlearned.logs = logs
+            unlearn_in_turn(self.stages, self.requests, evaluate)
         return self.model.get()
 
     def check_original(self) -> None:
@@ -172,6 +170,8 @@ class Run:
         # It is copied into the run folder, so that every byte of it is looked at.
         unlearned = self.model.get() if ranks.world_size() > 1 else self.model.whole()
         original = self.stages.original.get().model
+
+        self.stages.context.tracker.finish(tracked_figures(results))
 
         def write() -> dict[str, Any]:
             lock = self.stages.context.store.lock("run", folder.key)  # the same command may run twice at once
@@ -309,6 +309,16 @@ def _check_tokenizer(context: Context, checkpoint: str, tokenizer: Any) -> None:
         ) from None
 
 
+def _tracked(run: Run) -> AbstractContextManager[None]:
+    """The run in the tracker that `logging` names, called as its folder is by default."""
+    assert run.folder is not None
+    context = run.stages.context
+    forgotten = {*context.forgotten, *(name for one in context.requests for name in one.so_far.forget_owners)}
+    name = default_run_dir(run.method, context.config.seed, run.folder.key).name
+    logs = run.folder.path / "logs"
+    return context.tracker.run(logs, name, lambda: tracked_config(context.config, forgotten))
+
+
 @contextmanager
 def working(run: Run) -> Iterator[None]:
     """Libraries quiet, lines in the run's log, and the reason of a failure where comparisons look for it."""
@@ -318,7 +328,7 @@ def working(run: Run) -> Iterator[None]:
     if ranks.is_main():
         failure.unlink(missing_ok=True)  # of an attempt that this one continues
     try:
-        with run.folder.working(), quiet_libraries(run.stages.context.config.threads):
+        with run.folder.working(), quiet_libraries(run.stages.context.config.threads), _tracked(run):
             yield
     except Exception as caught:
         error = disk_full(caught, run.stages.context.store.root) or caught

@@ -34,6 +34,7 @@ from dareu.workflow.context import Context
 from dareu.workflow.given_adapter import keeps_adapter, with_given_adapter
 from dareu.workflow.keys import folder_key, imported_key, names_a_base, samples_key
 from dareu.workflow.library_settings import quiet_libraries, without_collecting
+from dareu.workflow.tracking.tracker import Tracker
 from dareu.workflow.validate import (
     check_data,
     check_folders,
@@ -106,6 +107,7 @@ def prepare(
         requests=tuple(requests),
         store=store,
         console=console,
+        tracker=Tracker(config.logging),
         base=base,
         imported=imported,
         answer_room=room,

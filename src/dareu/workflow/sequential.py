@@ -10,7 +10,6 @@ the first original's data. In configuration, files and messages a request is a r
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -51,12 +50,14 @@ class SequentialRequest:
         self.console = run.context.console
         self.unlearned: Unlearned = run.for_request(split.request, gone, start).unlearned
         self.cumulative: Stages = run if last else run.for_request(split.so_far, gone)
+        for stage in (self.unlearned, self.cumulative.retrained):
+            if stage is not None:
+                stage.curve = f"rounds/{number}/{stage.name}"
         self._figures: Figures | None = None
 
-    def unlearn(self, logs: Path | None = None) -> None:
+    def unlearn(self) -> None:
         """Make the unlearned model, or take it from the store."""
         self.announce()
-        self.unlearned.logs = logs
         self.unlearned.get()
 
     def figures(self) -> Figures:
@@ -131,13 +132,11 @@ def sequential_requests(run: Stages) -> list[SequentialRequest]:
     return requests
 
 
-def unlearn_in_turn(
-    run: Stages, requests: Sequence[SequentialRequest], logs: Path | None, evaluate: bool
-) -> None:
+def unlearn_in_turn(run: Stages, requests: Sequence[SequentialRequest], evaluate: bool) -> None:
     """Unlearn each request; with `evaluate` its figures are printed before the next one begins."""
     run.original.get()
     for request in requests:
-        request.unlearn(logs)
+        request.unlearn()
         if evaluate:
             request.figures()
             request.console.print(f"  {round_line(request.entry())}")

@@ -48,6 +48,7 @@ class Stage(ABC):
 
     def __init__(self, context: Context, title: str) -> None:
         self.context, self.title = context, title
+        self.curve: str | None = None  # what a tracker calls its training; None: its name
         self._key: str | None = None
         self._artifact: Artifact | None = None
         self._checked = False  # every byte of the result is known to be as it was written

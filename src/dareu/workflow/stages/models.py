@@ -45,7 +45,7 @@ class BaseModelStage(Stage):
             make_tiny(config.model, texts, config.seed, building.out / "model")
         else:
             with self.context.console.stage(self.title):
-                pretrain(config.model, background, config.device, building, self.context.console)
+                pretrain(config.model, background, config.device, building, self.context)
         return {}
 
     def load(self) -> tuple[Any, Any]:
@@ -112,7 +112,13 @@ class FineTuned(Stage):
         if isinstance(config.model, HFConfig) and config.model.gradient_checkpointing:
             checkpoint_activations(model)
         rows = encode_samples(tokenizer, self.samples(), context.corpus.task, config.model.max_length)
-        work = Work(building.work, building.tick, progress=context.console.progress(self.title), log_every=5)
+        work = Work(
+            building.work,
+            building.tick,
+            on_row=context.tracker.curve(self.curve or self.name),
+            progress=context.console.progress(self.title),
+            log_every=5,
+        )
         with checkpoint_named(work):
             train_with_loss(
                 model,

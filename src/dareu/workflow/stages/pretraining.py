@@ -11,11 +11,11 @@ from dareu.training.common import Work, checkpoint_named, write_log
 from dareu.training.early_stopping import GoodWeights
 from dareu.training.loss_spec import FINETUNE
 from dareu.training.loss_trainer import train_with_loss
-from dareu.workflow.console import Console
+from dareu.workflow.context import Context
 
 
 def pretrain(
-    config: TinyConfig, background: Background, device: str, building: Building, console: Console
+    config: TinyConfig, background: Background, device: str, building: Building, context: Context
 ) -> None:
     """Write a pretrained model to `building.out / "model"`.
 
@@ -37,7 +37,13 @@ def pretrain(
         finished = GoodWeights(folder / "finished.safetensors")
         if finished.restore(model):
             continue
-        work = Work(folder, building.tick, progress=console.progress(f"base model: {name}"), log_every=5)
+        work = Work(
+            folder,
+            building.tick,
+            on_row=context.tracker.curve(f"base/{name}"),
+            progress=context.console.progress(f"base model: {name}"),
+            log_every=5,
+        )
         with checkpoint_named(work):
             train_with_loss(
                 model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -61,7 +60,6 @@ class Unlearned(Stage):
         self.attributor, self.retrained, self.base = attributor, retrained, base
         self.chooses = getattr(context.config.method, "evaluate_every", None) is not None
         self.method = method_of(context.config.method)
-        self.logs: Path | None = None  # where a logger may write
 
     def inputs(self) -> Any:
         context, config = self.context, self.context.config
@@ -115,9 +113,7 @@ class Unlearned(Stage):
         work = Work(
             building.work,
             building.tick,
-            report_to=_logger(context, self.logs),
-            project=config.logging.project,
-            run_name=f"{config.method.name}-seed{config.seed}-{self.key()[:8]}",
+            on_row=context.tracker.curve(self.curve or self.name),
             log_every=config.logging.every,
             progress=context.console.progress(f"unlearning by {config.method.name}"),
             best=self._best_weights(building.work, policy, tokenizer) if self.chooses else None,
@@ -222,9 +218,9 @@ class Unlearned(Stage):
         artifact = super()._get()
         outcome = artifact.extra
         say, logger = self.context.console.print, self.context.config.logging.report_to
-        if not fresh and logger != "none":
+        if not fresh and logger != "none" and not self.context.tracker.has(self.curve or self.name):
             say(
-                f"[yellow]! logging={logger} writes nothing: the unlearned model comes from the store. "
+                f"[yellow]! logging={logger} has no curve of unlearning: the unlearned model comes from the store. "
                 "Its training.jsonl holds what was logged; with another cache_dir it is trained again.[/]"
             )
         if fresh and outcome.get("stopped"):
@@ -256,22 +252,3 @@ def _policy(context: Context, start: Path) -> tuple[Any, Any]:
     if isinstance(config, HFConfig) and config.gradient_checkpointing:
         checkpoint_activations(policy)
     return policy, tokenizer
-
-
-def _logger(context: Context, logs: Path | None) -> str:
-    """The logger's name; its settings are put where it looks for them."""
-    logging = context.config.logging
-    # trackio has one database for all runs: $TRACKIO_DIR, or its own.
-    if logging.report_to in ("none", "trackio"):
-        return logging.report_to
-    folder = logs or Path("logs")
-    folder.mkdir(parents=True, exist_ok=True)
-    if logging.report_to == "wandb":
-        os.environ["WANDB_PROJECT"] = logging.project
-        os.environ["WANDB_DIR"] = str(folder)
-        os.environ.setdefault("WANDB_SILENT", "true")
-        if logging.offline:
-            os.environ["WANDB_MODE"] = "offline"
-    else:
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder)
-    return logging.report_to

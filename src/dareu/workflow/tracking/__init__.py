@@ -1,0 +1,1 @@
+"""What a run tells wandb, trackio or TensorBoard: its settings, the curve of each training, its final figures."""
