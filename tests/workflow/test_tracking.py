@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +92,33 @@ def test_an_interrupted_run_goes_on_and_tells_no_step_twice(
     assert found == 0.5 and config["seed"] == 41
     if kind == "wandb":
         keys = {file.name for file in logs.glob("wandb/offline-run-*/*.wandb")}
-        assert len(list(logs.glob("wandb/offline-run-*"))) == 2 and len(keys) == 1  # one run, in two parts
+        assert len(list(logs.glob("wandb/offline-run-*"))) == len(keys) == 1  # the second has the whole run
     assert capsys.readouterr().out == ""
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dareu.config import LoggingConfig
+from dareu.workflow.tracking.tracker import Tracker
+tracker = Tracker(LoggingConfig.model_validate({"report_to": sys.argv[1], "project": "test"}))
+with tracker.run(Path(sys.argv[2]), "a run", dict):
+    for curve, last in (("original", 3), ("unlearned", 2)):
+        told = tracker.curve(curve)
+        for step in range(1, last + 1):
+            told({"step": step, "loss": 1 / step})
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+def test_rows_that_a_kill_has_lost_are_told_again(kind: str, tmp_path: Path) -> None:
+    """Trackers write late. The curve of a model that comes from the store now is whole too."""
+    logs = tmp_path / "logs"
+    assert subprocess.run([sys.executable, "-c", KILLED, kind, logs], capture_output=True).returncode == -9
+    tell(kind, logs, range(1, 4), curve="unlearned")
+    wanted = [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+    assert read(kind, logs)[0] == {"original/loss": wanted, "unlearned/loss": wanted}
 
 
 @pytest.mark.parametrize("kind", TRACKERS)

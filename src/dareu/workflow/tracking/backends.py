@@ -6,6 +6,7 @@ keys, since trackers group names by them.
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -41,11 +42,14 @@ class Start:
 class Backend(Protocol):
     """A run of a tracker that is open."""
 
-    def row(self, curve: str, step: int, values: Mapping[str, Any], count: int) -> None:
-        """Values of a step; `count`: how many rows this run has had before, of all curves and attempts."""
+    def held(self) -> Mapping[str, int]:
+        """Curve → its last step that earlier attempts have brought to where it is kept. The others are told again."""
 
-    def figures(self, figures: Mapping[str, float | str], count: int) -> None:
-        """The figures at the end, by name; `count` as for `row`."""
+    def row(self, curve: str, step: int, values: Mapping[str, Any], index: int) -> None:
+        """Values of a step; `index`: which row of the run it is, of all curves and attempts."""
+
+    def figures(self, figures: Mapping[str, float | str]) -> None:
+        """The figures at the end, by name."""
 
     def end(self, failed: bool) -> None:
         """Close the run."""
@@ -54,12 +58,15 @@ class Backend(Protocol):
 class Wandb:
     """A run of Weights & Biases beside any that the user has open in the same process.
 
-    It records neither the command line nor what is printed: both may name those who are to be forgotten.
+    It records neither the command line nor what is printed: both may name those who are to be forgotten. Offline each
+    attempt writes the whole run into a folder of its own, and that of the attempt before is deleted.
     """
 
     def __init__(self, start: Start) -> None:
         import wandb
 
+        for folder in (start.folder / "wandb").glob(f"offline-run-*-{start.key}"):
+            shutil.rmtree(folder)
         self._run = wandb.init(
             project=start.project,
             name=start.name,
@@ -73,19 +80,29 @@ class Wandb:
         )
         self._curves: set[str] = set()
 
-    def row(self, curve: str, step: int, values: Mapping[str, Any], count: int) -> None:
+    def held(self) -> Mapping[str, int]:
+        """What the server knows; nothing offline."""
+        known = {str(key): self._run.summary.get(key) for key in self._run.summary.keys()}  # noqa: SIM118
+        steps = {key.removesuffix("/step"): step for key, step in known.items() if key.endswith("/step")}
+        return {curve: int(step) for curve, step in steps.items() if isinstance(step, int | float)}
+
+    def row(self, curve: str, step: int, values: Mapping[str, Any], index: int) -> None:
         if curve not in self._curves:  # each training counts its own steps
             self._curves.add(curve)
             self._run.define_metric(f"{curve}/step")
             self._run.define_metric(f"{curve}/*", step_metric=f"{curve}/step")
         named = {f"{curve}/{key}": value for key, value in values.items()}
-        self._run.log(named | {f"{curve}/step": step}, step=count)
+        self._run.log(named | {f"{curve}/step": step}, step=index)
 
-    def figures(self, figures: Mapping[str, float | str], count: int) -> None:
+    def figures(self, figures: Mapping[str, float | str]) -> None:
         self._run.summary.update({f"results/{name}": value for name, value in figures.items()})
 
     def end(self, failed: bool) -> None:
+        import wandb
+
         self._run.finish(exit_code=int(failed))
+        if wandb.run is None:  # no run of the user's is open
+            wandb.teardown()  # its service may hold the run's id a moment longer, and the next attempt has the same
 
 
 class Trackio:
@@ -94,6 +111,7 @@ class Trackio:
     def __init__(self, start: Start) -> None:
         import trackio
 
+        self._start = start
         with _stdout_kept(), _stays_here(start.offline):
             self._run = trackio.init(
                 project=start.project,
@@ -104,10 +122,22 @@ class Trackio:
             )
         self._finish: Callable[[], None] = trackio.finish
 
-    def row(self, curve: str, step: int, values: Mapping[str, Any], count: int) -> None:
+    def held(self) -> Mapping[str, int]:
+        """What the database on this machine has."""
+        from trackio.sqlite_storage import SQLiteStorage
+
+        if not self._start.resumed:
+            return {}
+        held: dict[str, int] = {}
+        for row in SQLiteStorage.get_logs(self._start.project, self._start.name, run_id=self._run.id):
+            for curve in {key.rpartition("/")[0] for key in row if "/" in key}:
+                held[curve] = max(row["step"], held.get(curve, -1))
+        return held
+
+    def row(self, curve: str, step: int, values: Mapping[str, Any], index: int) -> None:
         self._run.log({f"{curve}/{key}": value for key, value in values.items()}, step=step)
 
-    def figures(self, figures: Mapping[str, float | str], count: int) -> None:
+    def figures(self, figures: Mapping[str, float | str]) -> None:
         self._run.log({f"results/{name}": value for name, value in figures.items()})
 
     def end(self, failed: bool) -> None:
@@ -121,17 +151,22 @@ class TensorBoard:
     def __init__(self, start: Start) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(log_dir=str(start.folder))
+        # It is told everything again: what files of earlier attempts hold from step 0 on does not count.
+        again = {"purge_step": 0} if start.resumed else {}
+        self._writer = SummaryWriter(log_dir=str(start.folder), **again)
         self._config = dict(leaves(start.config))
         self._text("config", start.config)
 
-    def row(self, curve: str, step: int, values: Mapping[str, Any], count: int) -> None:
+    def held(self) -> Mapping[str, int]:
+        return {}
+
+    def row(self, curve: str, step: int, values: Mapping[str, Any], index: int) -> None:
         for key, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(f"{curve}/{key}", value, step)
         self._writer.flush()
 
-    def figures(self, figures: Mapping[str, float | str], count: int) -> None:
+    def figures(self, figures: Mapping[str, float | str]) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         numbers = {f"results/{k}": float(v) for k, v in figures.items() if not isinstance(v, str)}

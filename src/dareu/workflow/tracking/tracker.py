@@ -1,7 +1,7 @@
 """A run in an experiment tracker: begun before the first stage, ended after the last, and never the end of the run.
 
 One run is one run there, whatever it trains. What was told stands in `logs/tracked.jsonl` of the run folder, so that
-the same command, after an interruption, goes on with the same run and tells no step twice.
+the same command, after an interruption, goes on with the same run: what the tracker lacks is told again, no step twice.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -50,8 +50,8 @@ class Tracker:
                 return
             with self._tolerant():
                 rest = {key: value for key, value in values.items() if key != "step"}
-                self._backend.row(name, step, rest, told.rows)
-                told.add(name, step)
+                told.add(name, step, rest)
+                self._backend.row(name, step, rest, told.count - 1)
 
         return row
 
@@ -63,7 +63,7 @@ class Tracker:
         """The figures that runs are compared by."""
         if self._backend is not None and self._told is not None:
             with self._tolerant():
-                self._backend.figures(figures, self._told.rows)
+                self._backend.figures(figures)
 
     def _begin(self, folder: Path, name: str, config: Callable[[], dict[str, Any]]) -> None:
         kind, project, offline = self.settings.report_to, self.settings.project, self.settings.offline
@@ -73,6 +73,10 @@ class Tracker:
             start = Start(project, name, told.key, told.resumed, folder, config(), offline)
             self._backend = BACKENDS[kind](start)
             told.begun()
+            held = self._backend.held()
+            for index, (curve, step, values) in enumerate(told.rows):
+                if step > held.get(curve, -1):
+                    self._backend.row(curve, step, values, index)
 
     def _end(self, failed: bool) -> None:
         backend, self._backend = self._backend, None
