@@ -120,7 +120,7 @@ def test_a_round_starts_from_the_last_one_and_reads_what_is_left(
 
     monkeypatch.setattr(loss_trainer, "train_with_loss", spy)
     run = plan(store, *NPO, "method.optim.lr=3e-3", "rounds.count=3")
-    unlearn_in_turn(run.stages, run.requests, None, evaluate=False)
+    unlearn_in_turn(run.stages, run.requests, evaluate=False)
     assert [one["n"] for one in seen] == [(4, 12), (4, 8), (4, 4)]
     before = [run.stages.original.get().model, *(one.unlearned.get().model for one in run.requests[:2])]
     for one, folder in zip(seen, before, strict=True):
@@ -150,7 +150,7 @@ def test_the_reward_counts_everything_forgotten_so_far(
     monkeypatch.setattr("dareu.methods.reinforcement.StoppingMonitor", Monitor)
     run = plan(store, *PPO, "method.data_epochs=1", "rounds.count=2")
     owners = run.stages.context.corpus.owners
-    unlearn_in_turn(run.stages, run.requests, None, evaluate=False)
+    unlearn_in_turn(run.stages, run.requests, evaluate=False)
     assert scored == watched == [(owners[-1],), (owners[-2], owners[-1])]
     assert [one.owners for one in run.requests] == [(owners[-1],), (owners[-2],)]
     assert [one.unlearned.get().extra["steps"] for one in run.requests] == [2, 2]
