@@ -34,6 +34,8 @@ WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (".*Passing `?attention_mask`?.*", Warning),
     # peft turns names of a mixture's linear layers into names of its expert tensors, and warns of its own patterns.
     ("The following (rank|alpha)_pattern keys", RuntimeWarning),
+    # Torch of itself, where bitsandbytes makes it import its compiler.
+    (".*torch.jit.script.* is deprecated", DeprecationWarning),
     # A notebook without ipywidgets gets plain bars.
     ("IProgress not found", Warning),
 )
