@@ -25,6 +25,7 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
     import ppo_fixture as world
     from loss_fixture import train
 
+    import dareu.models.logprobs as logprobs
     import dareu.training.loss_trainer as loss_trainer
     import dareu.training.rl_trainer as ppo
 
@@ -40,7 +41,7 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
 
         module.to_batch = spy
 
-    for module in (ppo, loss_trainer):
+    for module in (ppo, loss_trainer, logprobs):  # the last reads a loss's retain rows
         note_rows(module)
     answers = {tokenizer(q)["input_ids"][-1]: a + " <end>" for q, a in world.FORGET.items()}
     single = ppo.RLTrainer._generate_single_turn
@@ -97,12 +98,14 @@ def run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
+        import dareu.models.logprobs as logprobs
         import dareu.training.loss_trainer as loss_trainer
         import dareu.training.rl_trainer as ppo
 
         for owner, attribute in (
             (ppo, "to_batch"),
             (loss_trainer, "to_batch"),
+            (logprobs, "to_batch"),
             (ppo.RLTrainer, "_generate_single_turn"),
         ):
             patch.setattr(
