@@ -33,7 +33,7 @@ def make(args: argparse.Namespace) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from dareu.config import LoraConfig
-    from dareu.models.load import add_lora
+    from dareu.models.load import add_lora, contiguous_head
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -47,6 +47,7 @@ def make(args: argparse.Namespace) -> Any:
         model = LlamaForCausalLM(config)
     finally:
         torch.set_default_dtype(before)
+    contiguous_head(model)  # as of a model that is loaded
     return add_lora(model, LoraConfig(r=args.rank, dropout=0.0))
 
 

@@ -155,7 +155,7 @@ def load_model(
         _suppress_unknown(model, tokenizer)  # an adapter may have resized the embedding
     _check_tokens(int(model.get_input_embeddings().weight.shape[0]), tokenizer, path)
     with_fast_products(model)
-    _contiguous_head(model)
+    contiguous_head(model)
     if not quantization:
         model.to(pick_device(device))
     model.eval()
@@ -163,7 +163,7 @@ def load_model(
     return model, tokenizer
 
 
-def _contiguous_head(model: Any) -> None:
+def contiguous_head(model: Any) -> None:
     """The head gets its input as one block of memory.
 
     Of the last position alone (the first step of a generation) the hidden states (B, 1, d) are a view with gaps. torch
