@@ -30,7 +30,7 @@ PARTS = ("frozen layers", "adapter", "head", "attention", "the rest: norms, acti
 
 def make(args: argparse.Namespace) -> Any:
     """A Llama of random bfloat16 weights with an adapter on every linear layer of its blocks."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     from dareu.config import LoraConfig
     from dareu.models.load import add_lora, contiguous_head
@@ -41,12 +41,7 @@ def make(args: argparse.Namespace) -> Any:
         num_key_value_heads=args.heads, num_hidden_layers=args.blocks, vocab_size=args.vocabulary,
         attn_implementation="eager", bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        model = LlamaForCausalLM(config)
-    finally:
-        torch.set_default_dtype(before)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     contiguous_head(model)  # as of a model that is loaded
     return add_lora(model, LoraConfig(r=args.rank, dropout=0.0))
 

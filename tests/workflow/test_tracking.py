@@ -216,7 +216,7 @@ def test_an_error_of_the_run_is_not_hidden_by_one_of_the_tracker(
 
 
 def test_settings_name_nobody_who_is_forgotten() -> None:
-    overrides = ["forget.owners=[Ada Bell, Bo]", "data=local", "data.path=/home/ada_bell/rows.csv", "seed=43"]
+    overrides = ["forget.owners=[Ada Bell, Bo]", "data=local", "data.path=/srv/ada_bell/rows.csv", "seed=43"]
     tree = tracked_config(parse(compose(overrides)), ("Ada Bell", "Bo"))
     assert tree["forget"]["owners"] == 2 and tree["seed"] == 43
     assert "Ada" not in json.dumps(tree) and "method" in tree

@@ -9,7 +9,7 @@ only what the unlearned outputs say. α trades compute for resistance.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -88,13 +88,7 @@ class Undo(Distillation):
             reference=freeze_original(context.policy),
             seed=config.seed,
             device=context.device,
-            work=replace(
-                context.work,
-                folder=context.work.folder / "unlearn",
-                on_row=lambda row: None,
-                log=[],
-                best=None,
-            ),
+            work=context.work.apart(context.work.folder / "unlearn"),
         )
 
     def targets(self, context: MethodContext) -> Sequence[SoftTargets]:

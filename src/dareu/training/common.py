@@ -36,6 +36,10 @@ class Work:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
+    def apart(self, folder: Path) -> "Work":
+        """For a training that comes before this one: a folder and a log of its own, whose rows nobody is told."""
+        return Work(folder, self.tick, log_every=self.log_every, progress=self.progress)
+
 
 def rollout_batch(config: DareUConfig, prompts: int) -> tuple[int, int, int]:
     """(prompts in a batch of rollouts, parts that have updates of their own, rollouts in a micro-batch of a part).

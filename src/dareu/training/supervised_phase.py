@@ -1,6 +1,5 @@
 """The supervised phase before reinforcement: refusals learnt by their likelihood, or soft targets by divergence."""
 
-from dataclasses import replace
 from typing import Any
 
 from dareu.config import Optim
@@ -38,7 +37,7 @@ def learn_first(
     if kept.restore(policy):
         outcome: dict[str, Any] = read_json(note)
         return outcome
-    own = replace(work, folder=folder, on_row=lambda row: None, log=[], best=None)
+    own = work.apart(folder)
     beside = retain_batch_size or optim.batch_size
     train_with_loss(policy, tokenizer, optim=optim, retain_batch_size=beside, work=own, **options)
     losses = [row["forget_loss"] for row in own.log if "forget_loss" in row]
